@@ -1,0 +1,108 @@
+"""Constants made and folded: initializers with unique names, and nodes that only rearrange them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+
+from autoprec.graph import attribute_int, attribute_ints, const_array
+from autoprec.precision import Array
+
+
+def add_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    """A new initializer of `graph`; a taken name gets a number."""
+    unique, count = name, 1
+    while unique in graph.initializers:
+        unique, count = f"{name}#{count}", count + 1
+    tensor = ir.tensor(np.ascontiguousarray(array) if array.ndim else array, name=unique)
+    value = ir.Value(name=unique, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def shared_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    """The initializer `name`, made from `array` where the graph has none of that name yet."""
+    found = graph.initializers.get(name)
+    return found if found is not None else add_initializer(graph, name, array)
+
+
+def fold_rearranged(graph: ir.Graph) -> int:
+    """Replace Transpose, Reshape, Identity and the like of an initializer by an initializer.
+
+    A DequantizeLinear must feed its product directly, so nothing may stand between a weight and its op.
+    Returns the number of nodes removed.
+    """
+    folded = 0
+    for node in list(graph):
+        if node.op_type not in _FOLDERS or node.domain not in ("", "ai.onnx") or len(node.outputs) < 1:
+            continue
+        arrays = [const_array(value) for value in node.inputs]
+        if not arrays or any(array is None for array in arrays):
+            continue
+        output = node.outputs[0]
+        if output.is_graph_output() or (len(node.outputs) > 1 and node.outputs[1].uses()):
+            continue
+        result = _FOLDERS[node.op_type](node, [array for array in arrays if array is not None])
+        if result is None:
+            continue
+        value = add_initializer(graph, str(output.name), result)
+        ir.convenience.replace_all_uses_with(output, value)
+        graph.remove(node, safe=True)
+        folded += 1
+    drop_unused(graph)
+    return folded
+
+
+def drop_unused(graph: ir.Graph) -> None:
+    """Remove initializers that nothing reads."""
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del graph.initializers[name]
+
+
+def _transpose(node: ir.Node, arrays: list[Array]) -> Array | None:
+    return arrays[0].transpose(attribute_ints(node, "perm") or tuple(reversed(range(arrays[0].ndim))))
+
+
+def _reshape(node: ir.Node, arrays: list[Array]) -> Array | None:
+    if len(arrays) != 2 or attribute_int(node, "allowzero", 0):
+        return None
+    shape = [int(dim) if dim else arrays[0].shape[place] for place, dim in enumerate(arrays[1])]
+    return arrays[0].reshape(shape)
+
+
+def _identity(node: ir.Node, arrays: list[Array]) -> Array | None:
+    return arrays[0]
+
+
+def _squeeze(node: ir.Node, arrays: list[Array]) -> Array | None:
+    axes = arrays[1].tolist() if len(arrays) > 1 else attribute_ints(node, "axes")
+    return np.squeeze(arrays[0], tuple(axes) if axes is not None else None)
+
+
+def _unsqueeze(node: ir.Node, arrays: list[Array]) -> Array | None:
+    axes = arrays[1].tolist() if len(arrays) > 1 else attribute_ints(node, "axes")
+    return None if axes is None else np.expand_dims(arrays[0], tuple(axes))
+
+
+def _cast(node: ir.Node, arrays: list[Array]) -> Array | None:
+    target = ir.DataType(attribute_int(node, "to", 1))
+    if target in (ir.DataType.STRING, ir.DataType.UNDEFINED) or arrays[0].dtype.kind not in "fiub":
+        return None
+    if target in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) or arrays[0].dtype == ml_dtypes.bfloat16:
+        return None
+    result: Array = arrays[0].astype(target.numpy())
+    return result
+
+
+_FOLDERS: dict[str, Callable[[ir.Node, list[Array]], Array | None]] = {
+    "Transpose": _transpose,
+    "Reshape": _reshape,
+    "Identity": _identity,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Cast": _cast,
+}

@@ -1,0 +1,65 @@
+"""The errors that autoprec raises; every message says what must hold, what was found and what to do.
+
+    AutoprecError               exit 2
+    ├── UsageError              exit 2   an option, a name or a combination that cannot work
+    ├── ModelError              exit 2   the ONNX file is unreadable, incomplete or unsuitable
+    ├── DataError               exit 2   calibration or evaluation data does not fit the model
+    ├── MetricError             exit 2   the metric raised or returned something other than one score a sample
+    ├── PlanError               exit 2   a plan file is broken or belongs to another model
+    ├── RecipeError             exit 2   a search space or calibration recipe is broken
+    ├── RunDirectoryError       exit 2   the run directory cannot be read or written
+    └── BackendError            exit 2   a runtime could not build or run a model
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+"""The command did what was asked."""
+EXIT_WORSE = 1
+"""A gate found the candidate worse than allowed."""
+EXIT_USAGE = 2
+"""Bad input: the message says what to do."""
+EXIT_CANNOT_JUDGE = 3
+"""There is too little evidence to decide."""
+EXIT_INFEASIBLE = 4
+"""No plan met the bound; the best plan found was written."""
+EXIT_INTERRUPTED = 130
+"""Stopped by the user; the same command continues the run."""
+
+
+class AutoprecError(Exception):
+    """The root of all errors raised on purpose; `exit_code` is what the command line returns."""
+
+    exit_code = EXIT_USAGE
+
+
+class UsageError(AutoprecError):
+    """An option, a name or a combination that cannot work."""
+
+
+class ModelError(AutoprecError):
+    """The ONNX model is unreadable, incomplete or not one that can be tuned."""
+
+
+class DataError(AutoprecError):
+    """Calibration or evaluation data is missing or does not fit the model."""
+
+
+class MetricError(AutoprecError):
+    """The metric raised, or returned something other than one finite score per sample."""
+
+
+class PlanError(AutoprecError):
+    """A plan file is broken, or belongs to another model."""
+
+
+class RecipeError(AutoprecError):
+    """A search space or calibration recipe has an unknown key or a value out of range."""
+
+
+class RunDirectoryError(AutoprecError):
+    """The run directory cannot be read or written."""
+
+
+class BackendError(AutoprecError):
+    """A runtime could not build, run or time a model."""

@@ -1,0 +1,201 @@
+"""Model + plan + ranges -> a model whose tensors say what runs in which precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from autoprec.errors import ModelError, PlanError
+from autoprec.graph import Topology
+from autoprec.model import Model, prepare
+from autoprec.passes.assign_types import AssignTypesPass
+from autoprec.passes.fold_batch_norm import FoldBatchNormPass
+from autoprec.passes.insert_qdq import InsertQDQPass
+from autoprec.passes.pack_constants import PackConstantsPass
+from autoprec.passes.quantize_weights import QuantizeWeightsPass
+from autoprec.passes.raise_opset import raise_opset
+from autoprec.passes.scales import coarsest, round_scale
+from autoprec.passes.simulate_types import SimulateTypesPass
+from autoprec.placement import ActivationPoint, Placement, place, range_root
+from autoprec.precision import FLOATS, Precision
+from autoprec.ranges.affine import QuantParams, asymmetric_params, symmetric_params
+from autoprec.ranges.histogram import Range
+from autoprec.ranges.table import RangeTable
+from autoprec.schemes import Scheme
+from autoprec.units.records import Partition
+
+OPSET_QDQ = 13
+"""Per-channel DequantizeLinear."""
+OPSET_HALF_SCALES = 19
+"""Scales in half precision, and FP8."""
+OPSET_BF16 = 22
+"""BF16 convolutions and pools."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A lowered model.
+
+    Attributes:
+        ir: the graph; for the all-FP32 plan the model as it was read.
+        placement: the decisions that were written into it.
+    """
+
+    ir: ir.Model
+    placement: Placement
+
+
+class Lowerer:
+    """Lowers plans of one model; keeps the model in each opset that was needed.
+
+    Args:
+        model: as loaded.
+        partition: its units.
+        scheme: of the runtime that the result is for.
+        carrier: the float type around quantised arithmetic.
+        unify_concat: one scale for all inputs and the output of a Concat before a quantised op.
+    """
+
+    def __init__(
+        self, model: Model, partition: Partition, scheme: Scheme, carrier: Precision, *, unify_concat: bool = False
+    ) -> None:
+        if carrier not in FLOATS:
+            raise PlanError(f"the carrier must be a float type (fp32, fp16 or bf16), got {carrier}")
+        self.model, self.partition = model, partition
+        self.scheme, self.carrier, self.unify_concat = scheme, carrier, unify_concat
+        self._bases: dict[int, ir.Model] = {}
+
+    def lower(
+        self, precisions: Mapping[str, Precision], ranges: RangeTable | None, *, simulate: bool = False
+    ) -> Lowered:
+        """The model under an assignment of precisions.
+
+        Args:
+            precisions: unit name -> precision; units not named stay FP32.
+            ranges: calibrated ranges; None only where nothing is quantised.
+            simulate: keep FP32 arithmetic and round to the half types, for evaluation where a
+                runtime has no half kernels. The placement is the same.
+
+        Raises:
+            PlanError: a value that must be quantised has no calibrated range.
+            ModelError: the model cannot be raised to the opset that the plan needs.
+        """
+        if all(p is Precision.FP32 for p in precisions.values()):
+            return Lowered(self.model.ir.clone(deep_copy=False), Placement((), (), {}))
+        work = self.base(self._opset(precisions, simulate)).clone(deep_copy=False)
+        FoldBatchNormPass(self._convolutions(precisions))(work)
+        topology = Topology(work.graph)
+        placement = place(
+            topology, self.partition, precisions, self.carrier, self.scheme, unify_concat=self.unify_concat
+        )
+        scale_type = coarsest(placement.node_types.values())
+        scales = self._scales(topology, placement, ranges, scale_type)
+        QuantizeWeightsPass(placement.weights, scale_type)(work)
+        InsertQDQPass(placement.activations, scales)(work)
+        if simulate:
+            SimulateTypesPass(placement.node_types)(work)
+        else:
+            AssignTypesPass(placement.node_types, self.carrier)(work)
+            if placement.weights:
+                PackConstantsPass()(work)
+        return Lowered(work, placement)
+
+    def placement(self, precisions: Mapping[str, Precision]) -> tuple[Topology, Placement]:
+        """Where pairs would go, without ranges; the topology is of the folded graph."""
+        work = self.base(self._opset(precisions, True)).clone(deep_copy=False)
+        FoldBatchNormPass(self._convolutions(precisions))(work)
+        topology = Topology(work.graph)
+        return topology, place(
+            topology, self.partition, precisions, self.carrier, self.scheme, unify_concat=self.unify_concat
+        )
+
+    def base(self, opset: int) -> ir.Model:
+        """The prepared model in `opset` or newer; its node and value names are those of the original."""
+        if opset not in self._bases:
+            raised = raise_opset(self.model.ir, opset)
+            if raised is not self.model.ir:
+                raised = prepare(raised)
+                self._check_names(raised)
+            self._bases[opset] = raised
+        return self._bases[opset]
+
+    def _check_names(self, raised: ir.Model) -> None:
+        present = {node.name for node in raised.graph}
+        missing = [name for unit in self.partition.units for name in unit.nodes if name not in present]
+        if missing:
+            raise ModelError(
+                f"raising the opset replaced node {missing[0]!r}, which belongs to a unit; "
+                f"export the model at opset {OPSET_HALF_SCALES} or newer"
+            )
+
+    def _opset(self, precisions: Mapping[str, Precision], simulate: bool) -> int:
+        used = set(precisions.values())
+        quantized = any(p.is_quantized for p in used)
+        half = any(p in used for p in (Precision.FP16, Precision.BF16)) or self.carrier is not Precision.FP32
+        if not simulate and (Precision.BF16 in used or (quantized and self.carrier is Precision.BF16)):
+            return OPSET_BF16
+        if Precision.FP8 in used or (quantized and half):
+            return OPSET_HALF_SCALES
+        return OPSET_QDQ
+
+    def _convolutions(self, precisions: Mapping[str, Precision]) -> list[str]:
+        units = self.partition.units
+        changed = [u for u in units if precisions.get(u.name, Precision.FP32) is not Precision.FP32]
+        return [name for unit in changed for name in unit.anchors]
+
+    def _scales(
+        self, topology: Topology, placement: Placement, ranges: RangeTable | None, scale_type: Precision
+    ) -> dict[str, QuantParams]:
+        if not placement.activations:
+            return {}
+        values = {str(v.name): v for node in topology.nodes for v in node.outputs}
+        values |= {str(v.name): v for v in topology.graph.inputs}
+        if ranges is None:
+            raise PlanError("a plan with INT8 or FP8 units needs calibrated ranges; give calibration data by --calib")
+        scales = {}
+        for point in placement.activations:
+            names = [str(range_root(topology, values[name]).name) for name in self._sharers(placement, point.tensor)]
+            scales[point.tensor] = _params(point, [self._range(ranges, point, name) for name in names], self.scheme)
+            scale = float(round_scale(scales[point.tensor].scale, scale_type))  # type: ignore[arg-type]
+            scales[point.tensor] = QuantParams(scale, scales[point.tensor].zero_point, scales[point.tensor].signed)
+        return scales
+
+    def _sharers(self, placement: Placement, tensor: str) -> list[str]:
+        return next((sorted(group) for group in placement.unified if tensor in group), [tensor])
+
+    def _range(self, ranges: RangeTable, point: ActivationPoint, name: str) -> Range:
+        if point.fixed_scale is not None:
+            return Range(0.0, 1.0)
+        table = ranges.extent if point.precision is Precision.FP8 else ranges.clipped
+        if name not in table:
+            raise PlanError(
+                f"value {name!r} must be quantised but was not calibrated; run the calibration again for this plan"
+            )
+        return table[name]
+
+
+def _params(point: ActivationPoint, spans: list[Range], scheme: Scheme) -> QuantParams:
+    span = Range(min(s.low for s in spans), max(s.high for s in spans))
+    if point.precision is Precision.FP8:
+        scale = point.fixed_scale if point.fixed_scale is not None else span.magnitude / Precision.FP8.largest
+        return QuantParams(scale, 0, signed=True)
+    return symmetric_params(span) if scheme.symmetric else asymmetric_params(span)
+
+
+def uniform(partition: Partition, precision: Precision, possible: Mapping[str, Mapping[Precision, str | None]],
+            fallback: Precision) -> dict[str, Precision]:  # fmt: skip
+    """One precision everywhere; a unit that cannot run in it takes `fallback`.
+
+    Args:
+        partition: the units.
+        precision: asked of each.
+        possible: unit name -> precision -> why not, None where possible.
+        fallback: a float type that every unit has.
+    """
+    return {
+        unit.name: precision if possible[unit.name].get(precision, "not offered") is None else fallback
+        for unit in partition.units
+    }
+

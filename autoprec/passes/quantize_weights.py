@@ -1,0 +1,94 @@
+"""op(x, W)  =>  op(x, DequantizeLinear(W_8bit, scale)); for an embedding Gather(W_8bit) -> DequantizeLinear."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from autoprec.constants import add_initializer, drop_unused
+from autoprec.graph import const_array
+from autoprec.passes.scales import round_scale
+from autoprec.placement import WeightPoint
+from autoprec.precision import Precision
+from autoprec.ranges.weights import quantize_weight, weight_scales
+
+
+class QuantizeWeightsPass(ir.passes.InPlacePass):
+    """Store constants in 8 bits, one scale for each output channel.
+
+    Args:
+        points: which constants, and along which axis.
+        scale_type: the coarsest float type that any scale is stored in; codes are computed with the
+            rounded scale, so that rounding it costs nothing.
+
+    Requires: each point's input is an initializer. Ensures: it is read through one DequantizeLinear;
+    codes are symmetric, without zero point.
+    """
+
+    def __init__(self, points: Sequence[WeightPoint], scale_type: Precision) -> None:
+        super().__init__()
+        self.points = tuple(points)
+        self.scale_type = scale_type
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Quantise; modified where there was a point."""
+        nodes = {node.name: node for node in model.graph}
+        made: dict[tuple[str, int | None, Precision], ir.Value] = {}
+        for point in self.points:
+            node = nodes[point.node]
+            if point.after_gather:
+                self._gather(model.graph, node, point)
+                continue
+            weight = node.inputs[point.index]
+            key = (str(weight.name if weight is not None else ""), point.axis, point.precision)
+            if key not in made:
+                made[key] = self._dequantized(model.graph, node, point)
+            node.replace_input_with(point.index, made[key])
+        model.graph.sort()
+        drop_unused(model.graph)
+        return ir.passes.PassResult(model, bool(self.points))
+
+    def _codes(self, graph: ir.Graph, node: ir.Node, point: WeightPoint) -> tuple[ir.Value, ir.Value, ir.Value]:
+        weight = node.inputs[point.index]
+        array = const_array(weight)
+        if weight is None or array is None:
+            raise ValueError(f"input {point.index} of {point.node!r} must be an initializer")
+        floats = array.astype(np.float32)
+        scales = round_scale(weight_scales(floats, point.axis, point.precision), self.scale_type)
+        codes = quantize_weight(floats, scales, point.axis, point.precision)
+        stored = add_initializer(graph, f"{weight.name}/{point.precision}", codes)
+        scale = add_initializer(graph, f"{weight.name}/{point.precision}.scale", np.asarray(scales, np.float32))
+        return weight, stored, scale
+
+    def _dequantized(self, graph: ir.Graph, node: ir.Node, point: WeightPoint) -> ir.Value:
+        weight, stored, scale = self._codes(graph, node, point)
+        attributes = {} if point.axis is None else {"axis": point.axis}
+        output = ir.Value(
+            name=f"{stored.name}/dq", type=ir.TensorType(ir.DataType.FLOAT), shape=weight.shape
+        )  # fmt: skip
+        dequantize = ir.node(
+            "DequantizeLinear", [stored, scale], attributes, outputs=[output], name=f"{stored.name}/dequantize"
+        )
+        graph.append(dequantize)
+        return output
+
+    def _gather(self, graph: ir.Graph, node: ir.Node, point: WeightPoint) -> None:
+        _, stored, scale = self._codes(graph, node, point)
+        found = node.outputs[0]
+        name, shape = str(found.name), found.shape
+        rank = len(shape) if shape is not None else None
+        node.replace_input_with(0, stored)
+        final = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=shape)
+        ir.convenience.replace_all_uses_with(found, final, replace_graph_outputs=True)
+        found.name = f"{name}/codes"
+        found.type = ir.TensorType(stored.dtype if stored.dtype is not None else ir.DataType.INT8)
+        axis = -1 if rank is None else rank - 1
+        graph.append(
+            ir.node(
+                "DequantizeLinear", [found, scale], {"axis": axis}, outputs=[final], name=f"{node.name}/dequantize"
+            )
+        )
+
+

@@ -1,0 +1,72 @@
+"""The calibrated ranges of a network's values, as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoprec.errors import RunDirectoryError
+from autoprec.ranges.histogram import Range
+from autoprec.records import read_json, write_json
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RangeTable:
+    """What calibration found.
+
+    Attributes:
+        method: the calibrator that was used, or that "auto" chose.
+        clipped: value name -> the range for INT8, outliers cut as the calibrator decided.
+        extent: value name -> from the smallest value seen to the largest, which FP8 uses.
+        samples: how many samples were seen.
+        fingerprint: of the graph, the weights, the data and the recipe.
+        evidence: what was measured to choose the method, for the report.
+    """
+
+    method: str
+    clipped: Mapping[str, Range]
+    extent: Mapping[str, Range]
+    samples: int
+    fingerprint: str
+    evidence: Mapping[str, float]
+
+    def save(self, path: Path) -> None:
+        """Write the table as JSON."""
+        write_json(
+            path,
+            {
+                "schema": SCHEMA,
+                "method": self.method,
+                "samples": self.samples,
+                "fingerprint": self.fingerprint,
+                "evidence": dict(self.evidence),
+                "ranges": {
+                    name: [span.low, span.high, self.extent[name].low, self.extent[name].high]
+                    for name, span in self.clipped.items()
+                },
+            },
+        )
+
+
+def load_ranges(path: Path) -> RangeTable:
+    """Read a table.
+
+    Raises:
+        RunDirectoryError: the file is broken or of a newer schema.
+    """
+    record = read_json(path, "range table", RunDirectoryError, SCHEMA)
+    try:
+        ranges = {str(name): tuple(map(float, four)) for name, four in record["ranges"].items()}
+        return RangeTable(
+            str(record["method"]),
+            {name: Range(low, high) for name, (low, high, _, _) in ranges.items()},
+            {name: Range(low, high) for name, (_, _, low, high) in ranges.items()},
+            int(record["samples"]),
+            str(record["fingerprint"]),
+            {str(key): float(value) for key, value in record["evidence"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunDirectoryError(f"the range table {path} is damaged ({error!r}); delete it, it is made again") from error

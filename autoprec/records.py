@@ -1,0 +1,102 @@
+"""Versioned JSON of plain records, written atomically, and fingerprints of their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoprec.errors import AutoprecError, RunDirectoryError
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader sees the old file or the new one, never a part.
+
+    Raises:
+        RunDirectoryError: the folder cannot be written, or the disk is full.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes the file private; results are for the team
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise RunDirectoryError(
+            f"cannot write {path}: {error.strerror or error}; choose a writable folder with free space by --out"
+        ) from error
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON record atomically; numbers that are not finite become null."""
+    write_bytes(path, (json.dumps(_finite(record), indent=1, sort_keys=False) + "\n").encode())
+
+
+def read_json(path: Path, what: str, raising: type[AutoprecError], schema: int) -> dict[str, Any]:
+    """Read a record of a known schema version.
+
+    Args:
+        what: the thing's name in messages, such as "plan".
+        raising: the error class for a broken file.
+        schema: the newest version this code reads.
+
+    Raises:
+        raising: the file is missing, no JSON object, or of a newer schema.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise raising(f"cannot read the {what} {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise raising(f"the {what} {path} is no JSON ({error}); make it again") from error
+    if not isinstance(record, dict) or not isinstance(record.get("schema"), int):
+        raise raising(f"the {what} {path} must be a JSON object with an integer 'schema'; make it again")
+    if record["schema"] > schema:
+        raise raising(
+            f"the {what} {path} has schema {record['schema']}, this autoprec reads up to {schema}; upgrade autoprec"
+        )
+    return record
+
+
+def fingerprint(parts: Iterable[bytes | str]) -> str:
+    """The first 16 hexadecimal digits of SHA-256 over length-prefixed parts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()[:16]
+
+
+def array_fingerprint(arrays: Mapping[str, Any]) -> str:
+    """A fingerprint of named arrays: names, types, shapes and every byte."""
+    parts: list[bytes | str] = []
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        parts += [name, str(array.dtype), str(array.shape), array.tobytes()]
+    return fingerprint(parts)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, np.generic):
+        return _finite(value.item())
+    return value

@@ -1,0 +1,224 @@
+"""How a runtime wants a network quantised, and which units it can run in which precision.
+
+TensorRT takes symmetric INT8 or FP8 with Q/DQ on the inputs of linear ops; ONNX Runtime's CPU kernels
+take unsigned asymmetric activations and fuse a convolution only when its output is quantised too.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+
+from autoprec.errors import UsageError
+from autoprec.graph import Topology, attribute_int, is_float, static_shape
+from autoprec.precision import FLOATS, Precision
+from autoprec.units.chains import backbone
+from autoprec.units.records import Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """One runtime's way of writing a quantised network.
+
+    Attributes:
+        name: "tensorrt" or "ort-cpu".
+        symmetric: activations are INT8 around zero; else UINT8 with a zero point.
+        quantize_outputs: a quantised convolution, pool or Add also has a pair on its result.
+        tensor_core_limits: small convolutions and products stay float, because their 8-bit
+            kernels do not exist or are slower.
+        dequantize_after_gather: an INT8 embedding is looked up first and converted afterwards.
+    """
+
+    name: str
+    symmetric: bool
+    quantize_outputs: bool
+    tensor_core_limits: bool
+    dequantize_after_gather: bool
+
+
+TENSORRT = Scheme("tensorrt", True, False, True, False)
+ORT_CPU = Scheme("ort-cpu", False, True, False, True)
+SCHEMES = {scheme.name: scheme for scheme in (TENSORRT, ORT_CPU)}
+
+
+def scheme_named(name: str) -> Scheme:
+    """The scheme called `name`.
+
+    Raises:
+        UsageError: no such scheme.
+    """
+    if name not in SCHEMES:
+        raise UsageError(f"a scheme must be one of {', '.join(SCHEMES)}, got {name!r}")
+    return SCHEMES[name]
+
+
+def why_not(topology: Topology, unit: Unit, precision: Precision, scheme: Scheme) -> str | None:
+    """Why `unit` cannot run in `precision` under `scheme`, or None where it can."""
+    nodes = {str(node.name): node for node in topology.nodes}
+    members = [nodes[name] for name in unit.nodes if name in nodes]
+    if precision in FLOATS:
+        return _why_not_float(members, precision)
+    if scheme is ORT_CPU and precision is Precision.FP8:
+        return "ONNX Runtime has no FP8 kernels on a CPU"
+    anchors = [nodes[name] for name in unit.anchors if name in nodes]
+    if unit.kind in ("conv", "matmul"):
+        reasons = [_why_not_linear(topology, node, precision, scheme) for node in anchors]
+        return next((reason for reason in reasons if reason is not None), None)
+    if unit.kind == "attention":
+        return _why_not_attention(topology, members, anchors, precision)
+    if precision is Precision.FP8:
+        return f"FP8 kernels exist for convolutions, matrix products and attention, not for {unit.kind}"
+    return _why_not_light(topology, unit, anchors[0], scheme)
+
+
+def _why_not_float(members: list[ir.Node], precision: Precision) -> str | None:
+    if precision is Precision.FP32:
+        return None
+    for node in members:
+        if node.op_type in ("Upsample", "NonMaxSuppression", "Celu"):
+            return f"{node.op_type} has no half-precision form"
+        if not has_type(node.op_type, precision):
+            return f"{node.op_type} has no {precision} form in ONNX"
+    return None
+
+
+def has_type(op_type: str, precision: Precision) -> bool:
+    """Whether the newest standard form of an op takes tensors of a float precision."""
+    wanted = {"fp32": "tensor(float)", "fp16": "tensor(float16)", "bf16": "tensor(bfloat16)"}[precision.value]
+    try:
+        schema = onnx.defs.get_schema(op_type, 22)
+    except onnx.defs.SchemaError:
+        return False
+    return any(wanted in constraint.allowed_type_strs for constraint in schema.type_constraints)
+
+
+def _why_not_linear(topology: Topology, node: ir.Node, precision: Precision, scheme: Scheme) -> str | None:
+    weights = [value for value in node.inputs[:2] if value in topology.constants]
+    dynamic = [value for value in node.inputs[:2] if value is not None and value not in topology.constants]
+    for value in dynamic:
+        shape = value.shape
+        known = [dim for dim in shape if isinstance(dim, int)] if shape is not None else []
+        if shape is not None and len(known) == len(shape) and math.prod(known) < 8:
+            return "its input has fewer than 8 elements"
+    if not weights and node.op_type != "MatMul":
+        return "its weights are computed at run time"
+    if weights and weights[0].const_value is None:
+        return "its weights are computed from constants by other nodes; fold constants in the export"
+    if scheme is ORT_CPU:
+        if node.op_type == "ConvTranspose":
+            return "ONNX Runtime has no 8-bit ConvTranspose on a CPU"
+        return "both operands change at run time" if not weights else None
+    if node.op_type in ("Conv", "ConvTranspose"):
+        return _why_not_conv(topology, node, weights[0], precision)
+    return _why_not_matmul(node, bool(weights))
+
+
+def _why_not_conv(topology: Topology, node: ir.Node, weight: ir.Value, precision: Precision) -> str | None:
+    shape = static_shape(weight)
+    if shape is None:
+        return "the shape of its weights is not known"
+    groups = attribute_int(node, "group", 1)
+    transposed = node.op_type == "ConvTranspose"
+    c_out = shape[1] * groups if transposed else shape[0]
+    c_in = shape[0] // groups if transposed else shape[1]
+    kernel = shape[2:]
+    if precision is Precision.FP8:
+        if c_in <= 16 or c_out <= 16 or math.prod(kernel) > 32:
+            return (
+                f"FP8 convolutions need more than 16 input channels per group, more than 16 output channels and "
+                f"a kernel of at most 32 elements; this has {c_in}, {c_out} and {math.prod(kernel)}"
+            )
+        return None
+    if c_out >= 16 and c_in >= 16:
+        return None
+    if groups == 1:
+        first = any(value in topology.graph.inputs for value in node.inputs)
+        fits = (c_out % 8 == 0 or c_in % 8 == 0) and (first or c_out >= 16 or c_in >= 16) and len(set(kernel)) == 1
+    else:
+        fits = c_out % 8 == 0 and all(size >= 3 for size in kernel)
+    if fits:
+        return None
+    words = "x".join(map(str, kernel))
+    return f"too small for INT8 kernels: {c_in} input channels per group, {c_out} output channels, kernel {words}"
+
+
+def _why_not_matmul(node: ir.Node, has_weights: bool) -> str | None:
+    left, right = static_shape(node.inputs[0], 0), static_shape(node.inputs[1], 0)
+    if left is None or right is None:
+        return "the shape of its operands is not known"
+    k = left[0 if attribute_int(node, "transA", 0) else -1] or (right[-2] if len(right) > 1 else 0)
+    n = right[-2 if attribute_int(node, "transB", 0) else -1] if len(right) > 1 else 1
+    m = left[-2] if len(left) > 1 else 1
+    if n == 1 or m == 1:
+        return "a matrix-vector product: reading the weights costs more than the arithmetic"
+    if (0 < k < 16) or (0 < n < 16):
+        return f"too small for 8-bit kernels: K={k}, N={n}, both must be at least 16"
+    if not has_weights and (m > 512 or n > 512):
+        return f"both operands change at run time and the product is longer than 512 ({m}x{n})"
+    return None
+
+
+def _why_not_attention(
+    topology: Topology, members: list[ir.Node], anchors: list[ir.Node], precision: Precision
+) -> str | None:
+    if precision is Precision.INT8:
+        return "the attention core loses too much in INT8 and has no fused kernel there"
+    if len(anchors) != 2 or any(node.op_type == "Where" for node in members):
+        return "FP8 attention needs MatMul, optional Mul or Div, optional Add, Softmax and MatMul"
+    shape = static_shape(anchors[0].inputs[0], 0)
+    size = shape[-1] if shape else 0
+    if not 8 < size <= 256:
+        return f"FP8 attention needs a head size above 8 and at most 256, this has {size or 'an unknown one'}"
+    return None
+
+
+def _why_not_light(topology: Topology, unit: Unit, node: ir.Node, scheme: Scheme) -> str | None:
+    if unit.kind == "embedding":
+        table = node.inputs[0]
+        shape = static_shape(table)
+        if table is None or table.const_value is None or shape is None or len(shape) != 2:
+            return "an embedding table must be a constant of two dimensions to be stored in INT8"
+        return None if attribute_int(node, "axis", 0) == 0 else "the table is not indexed by rows"
+    if any(value in topology.outputs for value in node.outputs):
+        return "its result leaves the network, so it stays float"
+    if unit.kind == "pool":
+        if node.op_type == "GlobalMaxPool" and scheme is ORT_CPU:
+            return "ONNX Runtime has no 8-bit GlobalMaxPool on a CPU"
+        return None
+    if unit.kind == "add":
+        return None if len(unit.nodes) == 1 else "part of a longer pointwise chain"
+    if unit.kind == "resize":
+        source = node.inputs[0]
+        behind = backbone(topology, source) if source is not None else None
+        return None if behind is not None and behind.op_type.startswith("Conv") else "it does not follow a convolution"
+    if unit.kind == "norm" and scheme.tensor_core_limits and len(unit.nodes) == 1:
+        source = node.inputs[0]
+        behind = backbone(topology, source) if source is not None else None
+        if node.op_type == "LayerNormalization" and behind is not None and behind.op_type.startswith("Conv"):
+            return None  # the pair becomes the convolution's INT8 output
+    return f"8-bit kernels exist for convolutions and matrix products, not for {unit.kind} work"
+
+
+def axis_of_weight(node: ir.Node, index: int) -> int | None:
+    """The output-channel axis of the constant at `index` of a linear op, or None for one scale in all.
+
+    Conv counts axis 0; ConvTranspose axis 1, but with groups that axis does not cover all outputs;
+    Gemm 0 with transB, else 1; MatMul the last of two.
+    """
+    weight = node.inputs[index]
+    shape = static_shape(weight)
+    if shape is None or not is_float(weight):
+        return None
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "ConvTranspose":
+        return 1 if attribute_int(node, "group", 1) == 1 else None
+    if index != 1:
+        return None
+    if node.op_type == "Gemm":
+        return 0 if attribute_int(node, "transB", 0) else 1
+    return 1 if len(shape) == 2 else None
+

@@ -1,0 +1,1 @@
+"""The tunable units of a graph."""

@@ -1,0 +1,81 @@
+"""MatMul -> scale -> (mask) -> Softmax -> MatMul: one unit, which TensorRT runs as one fused kernel."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from autoprec.graph import RESHAPING_OPS, Topology
+
+_BETWEEN = frozenset({"Add", "Sub", "Mul", "Div", "Where", "Cast", "Min", "Max", "Clip"}) | RESHAPING_OPS
+
+
+def find_attention(topology: Topology, softmax: ir.Node) -> list[ir.Node] | None:
+    """The nodes of the attention core around `softmax`, or None where it is no attention.
+
+    Both products must have two inputs known only at run time; masks may be constant or not.
+    """
+    before = _backward(topology, softmax)
+    after = _forward(topology, softmax)
+    if before is None or after is None:
+        return None
+    members = {*before, softmax, *after}
+    if not topology.is_convex(members):
+        return None
+    return sorted(members, key=topology.index.__getitem__)
+
+
+def _is_bmm(topology: Topology, node: ir.Node | None) -> bool:
+    return node is not None and node.op_type == "MatMul" and len(topology.dynamic_inputs(node)) == 2
+
+
+def _backward(topology: Topology, softmax: ir.Node) -> list[ir.Node] | None:
+    path: list[ir.Node] = []
+    value = softmax.inputs[0]
+    while value is not None and len(path) < 12:
+        node = value.producer()
+        if node is None or node not in topology.index:
+            return None
+        if len(topology.consumers(value)) != 1 or topology.escapes(value):
+            return None
+        path.append(node)
+        if _is_bmm(topology, node):
+            return path
+        if node.op_type not in _BETWEEN:
+            return None
+        value = _score_input(topology, node)
+    return None
+
+
+def _score_input(topology: Topology, node: ir.Node) -> ir.Value | None:
+    """The input that comes from the scores, not from a mask: the one with a product close behind it."""
+    dynamic = topology.dynamic_inputs(node)
+    if len(dynamic) == 1:
+        return dynamic[0]
+    for value in dynamic:
+        current: ir.Value | None = value
+        for _ in range(8):
+            producer = current.producer() if current is not None else None
+            if producer is None:
+                break
+            if _is_bmm(topology, producer):
+                return value
+            inner = topology.dynamic_inputs(producer)
+            current = inner[0] if producer.op_type in _BETWEEN and len(inner) == 1 else None
+    return None
+
+
+def _forward(topology: Topology, softmax: ir.Node) -> list[ir.Node] | None:
+    path: list[ir.Node] = []
+    value = softmax.outputs[0]
+    for _ in range(6):
+        consumers = topology.consumers(value)
+        if len(consumers) != 1 or topology.escapes(value):
+            return None
+        node = consumers[0]
+        path.append(node)
+        if _is_bmm(topology, node):
+            return path
+        if node.op_type not in RESHAPING_OPS | {"Cast"}:
+            return None
+        value = node.outputs[0]
+    return None

@@ -1,0 +1,167 @@
+"""linear op -> (bias | scale | BatchNormalization | activation | residual Add | MaxPool)*: one unit.
+
+The fusion that TensorRT's builder makes around a convolution or matrix product. A chain grows over
+consumers whose other inputs are constant or already in the chain, so SiLU (x * sigmoid(x)) and both
+spellings of GELU belong to it; it may take in one Add of another branch.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from autoprec.graph import LINEAR_OPS, Topology, is_float, main_domain
+
+UNARY_OPS = frozenset({
+    "Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh",
+    "Softplus", "Softsign", "Gelu", "Erf", "Mish", "Swish", "ThresholdedRelu", "Exp", "Neg", "Abs", "Sqrt",
+})  # fmt: skip
+BINARY_OPS = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Min", "Max"})
+EPILOGUE_OPS = UNARY_OPS | BINARY_OPS | {"BatchNormalization"}
+
+_LONGEST_EPILOGUE = 24
+
+
+def grow_chain(topology: Topology, anchors: list[ir.Node], taken: set[ir.Node]) -> list[ir.Node]:
+    """The nodes of the unit around `anchors`, which share their input.
+
+    The widest set is kept from which no more values escape than it has anchors: a fused kernel writes
+    each of its results once.
+    """
+    members = list(anchors)
+    if len(anchors) > 1:
+        for anchor in anchors:  # each branch alone first, so that its bias belongs to it
+            members += [node for node in _closed_growth(topology, [anchor], taken, 1) if node is not anchor]
+        return _closed_growth(topology, members, taken, len(anchors))
+    members = _closed_growth(topology, members, taken, 1)
+    members = _with_residual(topology, members, taken)
+    return _with_max_pool(topology, members, taken)
+
+
+def escaping(topology: Topology, members: set[ir.Node]) -> list[ir.Value]:
+    """Values made inside and used outside, in topological order."""
+    found = []
+    for node in topology.nodes:
+        if node not in members:
+            continue
+        for value in node.outputs:
+            outside = any(consumer not in members for consumer in topology.consumers(value))
+            if outside or topology.escapes(value):
+                found.append(value)
+    return found
+
+
+def _closed_growth(topology: Topology, start: list[ir.Node], taken: set[ir.Node], limit: int) -> list[ir.Node]:
+    members, best = list(start), list(start)
+    while len(members) - len(start) < _LONGEST_EPILOGUE:
+        node = _next_epilogue(topology, members, taken)
+        if node is None:
+            break
+        members.append(node)
+        if len(escaping(topology, set(members))) <= limit:
+            best = list(members)
+    return best
+
+
+def _next_epilogue(topology: Topology, members: list[ir.Node], taken: set[ir.Node]) -> ir.Node | None:
+    inside = set(members)
+    made = {value for node in members for value in node.outputs}
+    candidates = {
+        consumer
+        for value in made
+        if not topology.escapes(value)
+        for consumer in topology.consumers(value)
+        if consumer not in inside and consumer not in taken
+    }
+    for node in sorted(candidates, key=topology.index.__getitem__):
+        if node.op_type not in EPILOGUE_OPS or not main_domain(node) or not is_float(node.outputs[0]):
+            continue
+        if all(value in made for value in topology.dynamic_inputs(node)):
+            return node
+    return None
+
+
+def _with_residual(topology: Topology, members: list[ir.Node], taken: set[ir.Node]) -> list[ir.Node]:
+    end = _single_end(topology, members)
+    if end is None or topology.escapes(end):
+        return members
+    consumers = topology.consumers(end)
+    if len(consumers) != 1 or consumers[0].op_type != "Add" or consumers[0] in taken or not main_domain(consumers[0]):
+        return members
+    add = consumers[0]
+    others = [value for value in topology.dynamic_inputs(add) if value is not end]
+    if len(others) != 1 or not _absorbs(topology, end, others[0], taken):
+        return members
+    if not topology.is_convex({*members, add}):
+        return members
+    return _closed_growth(topology, [*members, add], taken, 1)
+
+
+def _absorbs(topology: Topology, end: ir.Value, other: ir.Value, taken: set[ir.Node]) -> bool:
+    """Whether the chain that ends in `end` takes the Add, rather than the chain that ends in `other`.
+
+    Two branches that both end in a free linear chain: the longer one from their common ancestor absorbs
+    the Add and the other becomes the skip; ties go to the later node.
+    """
+    rival = other.producer()
+    if rival is None or backbone(topology, other) is None or rival in taken:
+        return True
+    if len(topology.consumers(other)) != 1 or topology.escapes(other):
+        return True
+    mine, theirs = branch_lengths(topology, end, other)
+    node = end.producer()
+    if mine != theirs or node is None:
+        return mine > theirs
+    return topology.index[node] > topology.index[rival]
+
+
+def branch_lengths(topology: Topology, first: ir.Value, second: ir.Value) -> tuple[int, int]:
+    """Nodes on each branch that the other does not depend on: their lengths from the common ancestor."""
+    bits = []
+    for value in (first, second):
+        producer = value.producer()
+        if producer is None or producer not in topology.index:
+            bits.append(0)
+        else:
+            number = topology.index[producer]
+            bits.append(topology.ancestors[number] | (1 << number))
+    return (bits[0] & ~bits[1]).bit_count(), (bits[1] & ~bits[0]).bit_count()
+
+
+def backbone(topology: Topology, value: ir.Value) -> ir.Node | None:
+    """The linear op that `value` comes from through activations, BN, bias, scale and copies, or None."""
+    current: ir.Value | None = value
+    while current is not None:
+        node = current.producer()
+        if node is None or node not in topology.index:
+            return None
+        if node.op_type in LINEAR_OPS:
+            return node
+        dynamic = topology.dynamic_inputs(node)
+        roots = set(dynamic)
+        if node.op_type == "Mul" and len(roots) == 2:  # x * sigmoid(x)
+            inner = [v for v in dynamic if (p := v.producer()) is not None and p.op_type in ("Sigmoid", "HardSigmoid")]
+            roots -= set(inner)
+        if len(roots) != 1 or (node.op_type not in EPILOGUE_OPS and node.op_type not in _PASS_THROUGH):
+            return None
+        current = next(iter(roots))
+    return None
+
+
+_PASS_THROUGH = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast"})
+
+
+def _with_max_pool(topology: Topology, members: list[ir.Node], taken: set[ir.Node]) -> list[ir.Node]:
+    end = _single_end(topology, members)
+    if end is None or topology.escapes(end) or members[0].op_type not in ("Conv", "ConvTranspose"):
+        return members
+    consumers = topology.consumers(end)
+    if len(consumers) == 1 and consumers[0].op_type == "MaxPool" and consumers[0] not in taken:
+        pool = consumers[0]
+        if len([value for value in pool.outputs if value.consumers() or value in topology.outputs]) == 1:
+            return [*members, pool]
+    return members
+
+
+def _single_end(topology: Topology, members: list[ir.Node]) -> ir.Value | None:
+    ends = escaping(topology, set(members))
+    return ends[0] if len(ends) == 1 else None
