@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from autoprec.errors import ModelError, PlanError
-from autoprec.graph import Topology
+from autoprec.graph import Topology, const_array
 from autoprec.model import Model, prepare
 from autoprec.passes.assign_types import AssignTypesPass
+from autoprec.passes.correct_bias import CorrectBiasPass
 from autoprec.passes.fold_batch_norm import FoldBatchNormPass
 from autoprec.passes.insert_qdq import InsertQDQPass
+from autoprec.passes.isolate_floats import IsolateFloatsPass
 from autoprec.passes.pack_constants import PackConstantsPass
 from autoprec.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.passes.raise_opset import raise_opset
 from autoprec.passes.scales import coarsest, round_scale
 from autoprec.passes.simulate_types import SimulateTypesPass
 from autoprec.placement import ActivationPoint, Placement, place, range_root
-from autoprec.precision import FLOATS, Precision
+from autoprec.precision import FLOATS, Array, Precision
 from autoprec.ranges.affine import QuantParams, asymmetric_params, symmetric_params
 from autoprec.ranges.histogram import Range
 from autoprec.ranges.table import RangeTable
@@ -92,8 +95,13 @@ class Lowerer:
         )
         scale_type = coarsest(placement.node_types.values())
         scales = self._scales(topology, placement, ranges, scale_type)
+        originals = _weights_of(work.graph, placement)
         QuantizeWeightsPass(placement.weights, scale_type)(work)
+        if ranges is not None:
+            CorrectBiasPass(placement.weights, originals, ranges.means)(work)
         InsertQDQPass(placement.activations, scales)(work)
+        if self.scheme.float_islands:
+            IsolateFloatsPass()(work)
         if simulate:
             SimulateTypesPass(placement.node_types)(work)
         else:
@@ -158,8 +166,9 @@ class Lowerer:
         for point in placement.activations:
             names = [str(range_root(topology, values[name]).name) for name in self._sharers(placement, point.tensor)]
             scales[point.tensor] = _params(point, [self._range(ranges, point, name) for name in names], self.scheme)
-            scale = float(round_scale(scales[point.tensor].scale, scale_type))  # type: ignore[arg-type]
-            scales[point.tensor] = QuantParams(scale, scales[point.tensor].zero_point, scales[point.tensor].signed)
+            exact = scales[point.tensor]
+            scale = float(round_scale(np.array(exact.scale), scale_type))
+            scales[point.tensor] = QuantParams(scale, exact.zero_point, exact.signed)
         return scales
 
     def _sharers(self, placement: Placement, tensor: str) -> list[str]:
@@ -182,6 +191,12 @@ def _params(point: ActivationPoint, spans: list[Range], scheme: Scheme) -> Quant
         scale = point.fixed_scale if point.fixed_scale is not None else span.magnitude / Precision.FP8.largest
         return QuantParams(scale, 0, signed=True)
     return symmetric_params(span) if scheme.symmetric else asymmetric_params(span)
+
+
+def _weights_of(graph: ir.Graph, placement: Placement) -> dict[str, Array]:
+    nodes = {node.name: node for node in graph}
+    found = {point.node: const_array(nodes[point.node].inputs[point.index]) for point in placement.weights}
+    return {name: array for name, array in found.items() if array is not None}
 
 
 def uniform(partition: Partition, precision: Precision, possible: Mapping[str, Mapping[Precision, str | None]],

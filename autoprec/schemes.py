@@ -30,6 +30,8 @@ class Scheme:
         tensor_core_limits: small convolutions and products stay float, because their 8-bit
             kernels do not exist or are slower.
         dequantize_after_gather: an INT8 embedding is looked up first and converted afterwards.
+        float_islands: a float op between quantised ones must be kept from being quantised by the
+            runtime's own optimiser.
     """
 
     name: str
@@ -37,10 +39,11 @@ class Scheme:
     quantize_outputs: bool
     tensor_core_limits: bool
     dequantize_after_gather: bool
+    float_islands: bool
 
 
-TENSORRT = Scheme("tensorrt", True, False, True, False)
-ORT_CPU = Scheme("ort-cpu", False, True, False, True)
+TENSORRT = Scheme("tensorrt", True, False, True, False, False)
+ORT_CPU = Scheme("ort-cpu", False, True, False, True, True)
 SCHEMES = {scheme.name: scheme for scheme in (TENSORRT, ORT_CPU)}
 
 

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from autoprec.errors import RunDirectoryError
+from autoprec.precision import Array
 from autoprec.ranges.histogram import Range
 from autoprec.records import read_json, write_json
 
@@ -21,6 +24,7 @@ class RangeTable:
         method: the calibrator that was used, or that "auto" chose.
         clipped: value name -> the range for INT8, outliers cut as the calibrator decided.
         extent: value name -> from the smallest value seen to the largest, which FP8 uses.
+        means: value name -> mean of each channel, for correcting biases.
         samples: how many samples were seen.
         fingerprint: of the graph, the weights, the data and the recipe.
         evidence: what was measured to choose the method, for the report.
@@ -29,6 +33,7 @@ class RangeTable:
     method: str
     clipped: Mapping[str, Range]
     extent: Mapping[str, Range]
+    means: Mapping[str, Array]
     samples: int
     fingerprint: str
     evidence: Mapping[str, float]
@@ -47,6 +52,7 @@ class RangeTable:
                     name: [span.low, span.high, self.extent[name].low, self.extent[name].high]
                     for name, span in self.clipped.items()
                 },
+                "means": {name: [float(f"{x:.9g}") for x in mean] for name, mean in self.means.items()},
             },
         )
 
@@ -64,6 +70,7 @@ def load_ranges(path: Path) -> RangeTable:
             str(record["method"]),
             {name: Range(low, high) for name, (low, high, _, _) in ranges.items()},
             {name: Range(low, high) for name, (_, _, low, high) in ranges.items()},
+            {str(name): np.asarray(mean, np.float64) for name, mean in record["means"].items()},
             int(record["samples"]),
             str(record["fingerprint"]),
             {str(key): float(value) for key, value in record["evidence"].items()},

@@ -1,0 +1,43 @@
+"""Measured per-layer precision plans for ONNX models.
+
+    import autoprec
+
+    result = autoprec.search("model.onnx", calib="calib.npz", metric="agreement", max_drop=0.01)
+    result.save("runs/model")
+
+Public names load their module when first used, so that `import autoprec` stays quick and light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autoprec.api import SearchResult, search
+    from autoprec.errors import AutoprecError
+    from autoprec.plan import Plan, load_plan
+    from autoprec.precision import Precision
+
+__all__ = ["AutoprecError", "Plan", "Precision", "SearchResult", "__version__", "load_plan", "search"]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AutoprecError": "autoprec.errors",
+    "Plan": "autoprec.plan",
+    "Precision": "autoprec.precision",
+    "SearchResult": "autoprec.api",
+    "load_plan": "autoprec.plan",
+    "search": "autoprec.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'autoprec' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

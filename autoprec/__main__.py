@@ -1,0 +1,8 @@
+"""`python -m autoprec` is the command `autoprec`."""
+
+from __future__ import annotations
+
+from autoprec.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Samples from `.npz` archives: one archive in memory, or a folder of them read one at a time."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoprec.data.dataset import Batch
+from autoprec.errors import DataError
+from autoprec.precision import Array
+
+# What zipfile and NumPy raise on damaged, encrypted or exotic archives.
+_BROKEN = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_REPAIR = "write it again with np.savez(file, name=array, ...)"
+
+Header = tuple[tuple[int, ...], "np.dtype[Any]"]
+
+
+def read_archive(path: Path) -> dict[str, Array]:
+    """All arrays of a `.npz` file by name; nothing is unpickled.
+
+    Raises:
+        DataError: the file is unreadable, not a `.npz`, or holds Python objects.
+    """
+    _check_objects(read_headers(path), path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except _BROKEN as error:
+        raise _broken(path, error) from error
+
+
+def read_headers(path: Path) -> dict[str, Header]:
+    """Shape and type of every array of a `.npz` file, without reading the data.
+
+    Raises:
+        DataError: the file is unreadable or not a `.npz`.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [name for name in archive.namelist() if name.endswith(".npy")]
+            headers = {name.removesuffix(".npy"): _read_header(archive, name) for name in members}
+    except _BROKEN as error:
+        raise _broken(path, error) from error
+    if not headers:
+        raise DataError(f"{path} holds no arrays; {_REPAIR}")
+    return headers
+
+
+def _read_header(archive: zipfile.ZipFile, member: str) -> Header:
+    with archive.open(member) as file:
+        form = np.lib.format
+        version = form.read_magic(file)
+        read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
+        shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def _check_objects(headers: dict[str, Header], path: Path) -> None:
+    for name, (_, dtype) in headers.items():
+        if dtype.hasobject:
+            raise DataError(
+                f"{name!r} of {path} holds pickled Python objects, which are never loaded; "
+                f"store a plain array"
+            )
+
+
+def _broken(path: Path, error: BaseException) -> DataError:
+    return DataError(f"{path} must be a .npz archive of arrays, but cannot be read ({error}); {_REPAIR}")
+
+
+class ArchiveFolder:
+    """A source over the `.npz` files of a folder, in order of name; keeps one file in memory at a time."""
+
+    def __init__(self, folder: Path, paths: Sequence[Path], labels: bool = True) -> None:
+        """Read the headers of `paths`; `labels` says that an array called so holds labels and is no input.
+
+        Raises:
+            DataError: a file is broken, or does not hold the same arrays as the first one.
+        """
+        self.origin = str(folder)
+        self._paths = list(paths)
+        first = read_headers(self._paths[0])
+        counts = []
+        for path in self._paths:
+            headers = read_headers(path)
+            _check_objects(headers, path)
+            counts.append(_count(headers, path))
+            _check_alike(headers, path, first, self._paths[0])
+        self._names = tuple(first)
+        self.has_labels = labels and "labels" in first
+        self.input_names = tuple(name for name in first if not (self.has_labels and name == "labels"))
+        self._ends = np.cumsum(counts)
+        self.count = int(self._ends[-1])
+        self._open: tuple[int, dict[str, Array]] | None = None
+
+    def read(self, indices: Sequence[int]) -> Batch:
+        """The samples at `indices`, counted over all files in order of name."""
+        rows = np.asarray(indices, dtype=np.int64)
+        files = np.searchsorted(self._ends, rows, side="right")
+        # One visit per file, then back into the order asked for: shuffled samples must not reload files.
+        order = np.argsort(files, kind="stable")
+        parts: dict[str, list[Array]] = {name: [] for name in self._names}
+        for number in np.unique(files).tolist():
+            start = int(self._ends[number - 1]) if number else 0
+            local = rows[order][files[order] == number] - start
+            arrays = self._load(number)
+            for name, found in parts.items():
+                found.append(arrays[name][local])
+        back = np.argsort(order)
+        joined = {name: np.concatenate(found)[back] for name, found in parts.items()}
+        labels = joined.pop("labels") if self.has_labels else None
+        return Batch(joined, labels)
+
+    def _load(self, number: int) -> dict[str, Array]:
+        if self._open is None or self._open[0] != number:
+            self._open = None  # the old file goes before the new one comes
+            self._open = (number, read_archive(self._paths[number]))
+        return self._open[1]
+
+
+def _count(headers: dict[str, Header], path: Path) -> int:
+    counts = {name: shape[0] if shape else -1 for name, (shape, _) in headers.items()}
+    if len(set(counts.values())) > 1 or -1 in counts.values():
+        found = ", ".join(f"{name!r} has {n if n >= 0 else 'no axis'}" for name, n in counts.items())
+        raise DataError(
+            f"all arrays of {path} must have the same number of samples on the first axis, but {found}"
+        )
+    return next(iter(counts.values()))
+
+
+def _check_alike(headers: dict[str, Header], path: Path, first: dict[str, Header], model: Path) -> None:
+    if headers.keys() != first.keys():
+        raise DataError(
+            f"all archives of a folder must hold the same arrays, but {path.name} holds {sorted(headers)} "
+            f"and {model.name} {sorted(first)}"
+        )
+    for name, (shape, dtype) in headers.items():
+        shape_there, dtype_there = first[name]
+        if shape[1:] != shape_there[1:] or dtype != dtype_there:
+            raise DataError(
+                f"{name!r} must have one type and sample shape in all archives of a folder, but {path.name} "
+                f"has {dtype}{list(shape[1:])} and {model.name} has {dtype_there}{list(shape_there[1:])}; "
+                f"pad or convert the arrays"
+            )

@@ -1,0 +1,216 @@
+"""Samples from a folder of image files, decoded when they are read."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoprec.data.interface import Batch
+from autoprec.errors import DataError
+from autoprec.precision import Array
+from autoprec.recipes import ImageRecipe
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+_LABEL_FILES = {"labels.tsv": "\t", "labels.csv": ","}
+_CLASS_FILE = "classes.txt"
+
+
+def is_image(path: Path) -> bool:
+    """Whether the file's name is that of an image which can be read here."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+class ImageFolder:
+    """A source over the images of a folder; keeps only the images of one batch in memory.
+
+    Labels come from `labels.tsv` or `labels.csv` in the folder (file, integer), else from the sub-folder that
+    an image lies in: its line in `classes.txt`, or its place among at least two sub-folders in order of name,
+    from 0.
+    """
+
+    def __init__(self, folder: Path, input_name: str, recipe: ImageRecipe) -> None:
+        """List the images of `folder` as samples of the model's input `input_name`.
+
+        Raises:
+            DataError: there is no image, or labels and images do not fit together.
+        """
+        self._paths, self._labels = _list_images(folder)
+        if not self._paths:
+            raise DataError(f"{folder} has no images; put {', '.join(IMAGE_SUFFIXES)} files there")
+        self._name = input_name
+        self._recipe = recipe
+        self.count = len(self._paths)
+        self.input_names = (input_name,)
+        self.has_labels = self._labels is not None
+        self.origin = str(folder)
+
+    def read(self, indices: Sequence[int]) -> Batch:
+        """Decode the images at `indices`."""
+        images = [read_image(self._paths[index], self._recipe) for index in indices]
+        for index, image in zip(indices, images, strict=True):
+            if image.shape != images[0].shape:
+                raise DataError(
+                    f"all images must have one size after the recipe, but {self._paths[indices[0]]} has "
+                    f"{images[0].shape} and {self._paths[index]} has {image.shape}; set crop, or an exact "
+                    f"resize, in the [image] table"
+                )
+        labels = None if self._labels is None else self._labels[np.asarray(indices, dtype=np.int64)]
+        return Batch({self._name: np.stack(images)}, labels)
+
+
+def read_image(path: Path, recipe: ImageRecipe) -> Array:
+    """One image as float32 [channels, height, width], or [height, width, channels] for NHWC.
+
+    Resizing of the shorter side and cropping of the centre round as torchvision's transforms do.
+
+    Raises:
+        DataError: Pillow is not installed, the file is broken, or the image is smaller than the crop.
+    """
+    pixels = _decode(path, recipe).astype(np.float32)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if recipe.channels == "bgr":
+        pixels = pixels[:, :, ::-1]
+    mean, std = (np.asarray(values, dtype=np.float32) for values in (recipe.mean, recipe.std))
+    values = (pixels * np.float32(recipe.scale) - mean) / std
+    if values.shape != pixels.shape:
+        raise DataError(
+            f"mean and std must have one number per channel of {recipe.channels!r}; correct the recipe"
+        )
+    return np.ascontiguousarray(values.transpose(2, 0, 1) if recipe.layout == "NCHW" else values)
+
+
+def _decode(path: Path, recipe: ImageRecipe) -> Array:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise DataError("reading images needs Pillow, which is not installed; pip install pillow") from error
+    try:
+        with Image.open(path) as file:
+            image = file.convert("L" if recipe.channels == "gray" else "RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot decode the image {path} ({error}); remove or replace it") from error
+    if recipe.resize is not None:
+        width, height = _resized(image.size, recipe.resize)
+        image = image.resize((width, height), Image.Resampling[recipe.interpolation.upper()])
+    if recipe.crop is not None:
+        image = _crop(image, recipe.crop, path)
+    return np.asarray(image)
+
+
+def _resized(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[int, int]:
+    """The new (width, height)."""
+    if not isinstance(resize, int):
+        return resize[1], resize[0]
+    width, height = size
+    if width <= height:
+        return resize, int(resize * height / width)
+    return int(resize * width / height), resize
+
+
+def _crop(image: Any, crop: tuple[int, int], path: Path) -> Any:
+    (width, height), (crop_height, crop_width) = image.size, crop
+    if width < crop_width or height < crop_height:
+        raise DataError(
+            f"{path} is {height} x {width} pixels before the crop of {crop_height} x {crop_width}; "
+            f"set a larger resize in the [image] table, or remove the image"
+        )
+    left, top = round((width - crop_width) / 2), round((height - crop_height) / 2)
+    return image.crop((left, top, left + crop_width, top + crop_height))
+
+
+def _list_images(folder: Path) -> tuple[list[Path], Array | None]:
+    """The image files in order, and their labels if there are any."""
+    files = [folder / name for name in _LABEL_FILES if (folder / name).is_file()]
+    if len(files) > 1:
+        raise DataError(f"{folder} has both labels.tsv and labels.csv; keep one")
+    top = sorted(path for path in folder.iterdir() if is_image(path))
+    below = {
+        child.name: images
+        for child in sorted(folder.iterdir())
+        if child.is_dir() and (images := sorted(path for path in child.rglob("*") if is_image(path)))
+    }
+    if files:
+        return _labelled_by_file(files[0], [*top, *(path for images in below.values() for path in images)])
+    if top and below:
+        raise DataError(
+            f"{folder} has images of its own and in sub-folders; keep them in one place, "
+            f"or name all in labels.tsv"
+        )
+    if top or not below:
+        return top, None
+    return _labelled_by_folder(folder, below)
+
+
+def _labelled_by_folder(folder: Path, below: dict[str, list[Path]]) -> tuple[list[Path], Array | None]:
+    paths = [path for images in below.values() for path in images]
+    classes = _read_classes(folder)
+    if classes is None:
+        if len(below) == 1:
+            return paths, None  # one sub-folder is a place, not a class
+        classes = list(below)
+    for name in below:
+        if name not in classes:
+            raise DataError(
+                f"the sub-folder {name!r} of {folder} is not in {_CLASS_FILE}; "
+                f"list every class on a line of its own"
+            )
+    numbers = [classes.index(name) for name, images in below.items() for _ in images]
+    return paths, np.array(numbers, dtype=np.int64)
+
+
+def _read_classes(folder: Path) -> list[str] | None:
+    path = folder / _CLASS_FILE
+    if not path.is_file():
+        return None
+    classes = [line.strip() for line in _read_text(path).splitlines() if line.strip()]
+    if len(set(classes)) < len(classes):
+        raise DataError(f"{path} must list each class once; remove the repeated lines")
+    return classes
+
+
+def _labelled_by_file(path: Path, images: list[Path]) -> tuple[list[Path], Array]:
+    labels: dict[Path, int] = {}
+    known = set(images)
+    rows = csv.reader(_read_text(path).splitlines(), delimiter=_LABEL_FILES[path.name])
+    for number, row in enumerate(rows, start=1):
+        fields = [field.strip() for field in row]
+        if not any(fields):
+            continue
+        image = path.parent / fields[0]
+        label = _integer(fields[1]) if len(fields) > 1 else None
+        if number == 1 and label is None and not image.is_file():
+            continue  # a line of headings
+        if label is None:
+            raise DataError(
+                f"line {number} of {path} must hold a file and an integer label, got {row}; correct it"
+            )
+        if image not in known:
+            raise DataError(f"line {number} of {path} names {fields[0]!r}, which is no image in the folder")
+        if labels.setdefault(image, label) != label:
+            raise DataError(f"line {number} of {path} gives {fields[0]!r} a second label; keep one")
+    missing = [image for image in images if image not in labels]
+    if missing:
+        raise DataError(
+            f"{len(missing)} images have no label in {path}, the first is {missing[0].name}; "
+            f"label or remove them"
+        )
+    return images, np.array([labels[image] for image in images], dtype=np.int64)
+
+
+def _integer(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} must be a text file in UTF-8, but cannot be read: {error}") from error

@@ -1,0 +1,213 @@
+"""Data sets from whatever the user names: archives, folders, functions or arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoprec.data.archives import ArchiveFolder, read_archive
+from autoprec.data.dataset import Dataset, Source
+from autoprec.data.images import IMAGE_SUFFIXES, ImageFolder, is_image
+from autoprec.data.interface import Batch, Interface, check_names, check_samples
+from autoprec.errors import AutoprecError, DataError
+from autoprec.functions import import_function, importable_folder, is_function_name
+from autoprec.precision import Array
+from autoprec.recipes import CalibrationRecipe
+
+LABELS = "labels"
+"""The name of the array that holds labels; where a model has an input of this name, it is that input."""
+
+_FORMS = "a .npz file, a folder of .npz files, a folder of images, or module:function"
+
+
+def load_data(
+    source: str | os.PathLike[str] | Mapping[str, Any] | Dataset,
+    interface: Interface,
+    recipe: CalibrationRecipe | None = None,
+) -> Dataset:
+    """The data set that `source` names, checked against the model's inputs.
+
+    Arrays in memory are checked as a whole at once; folders and data sets at their first sample, and each
+    further sample whenever it is read.
+
+    Args:
+        source: a `.npz` file; a folder of `.npz` files in order of name; a folder of images;
+            "module:function", a function without arguments that returns a mapping of arrays, an iterable of
+            such mappings or a `Dataset`; a mapping of arrays; or a `Dataset`. The first axis of every array
+            is samples. An array called "labels" that is no input of the model holds labels.
+        interface: what the model takes.
+        recipe: says how images are read; without one, images are refused.
+
+    Raises:
+        DataError: the data is missing, unreadable or empty, or does not fit the model.
+    """
+    if isinstance(source, Dataset):
+        return _checked(source, interface)
+    if isinstance(source, Mapping):
+        return _from_mapping(source, interface, "the arrays given")
+    if not isinstance(source, (str, os.PathLike)):
+        raise DataError(
+            f"data must be {_FORMS}, a mapping of arrays or a Dataset, got {type(source).__name__}"
+        )
+    path = Path(source)
+    if path.is_dir():
+        return _from_folder(path, interface, recipe)
+    if path.is_file():
+        return _from_file(path, interface)
+    text = os.fspath(source)
+    if is_function_name(text):
+        return _from_function(text, interface)
+    raise DataError(f"no such file or folder: {text!r}; give {_FORMS}")
+
+
+class CheckedSource:
+    """A source whose every sample is checked against a model, and cast to its types, when it is read."""
+
+    def __init__(self, source: Source, interface: Interface) -> None:
+        """Check the samples of `source` against `interface`.
+
+        Raises:
+            DataError: the names of the arrays are not those of the model's inputs.
+        """
+        check_names(source.input_names, interface, source.origin)
+        self._source = source
+        self._interface = interface
+        self.count = source.count
+        self.input_names = tuple(spec.name for spec in interface.inputs)
+        self.has_labels = source.has_labels
+        self.origin = source.origin
+
+    def read(self, indices: Sequence[int]) -> Batch:
+        """The samples at `indices`."""
+        return check_samples(self._source.read(indices), self._interface, self.origin, indices)
+
+
+def _checked(source: Source, interface: Interface) -> Dataset:
+    dataset = Dataset(CheckedSource(source, interface))
+    dataset.read([0])
+    return dataset
+
+
+def _from_file(path: Path, interface: Interface) -> Dataset:
+    if path.suffix.lower() != ".npz":
+        raise DataError(
+            f"{path} must be {_FORMS}; store arrays with np.savez(file, input_name=array, labels=labels)"
+        )
+    return _from_mapping(read_archive(path), interface, str(path))
+
+
+def _from_folder(folder: Path, interface: Interface, recipe: CalibrationRecipe | None) -> Dataset:
+    try:
+        archives = sorted(
+            p for p in folder.iterdir() if p.suffix.lower() == ".npz" and not p.name.startswith(".")
+        )
+        has_images = any(is_image(path) for path in folder.rglob("*"))
+    except OSError as error:
+        raise DataError(f"cannot list {folder}: {error.strerror or error}") from error
+    if archives and has_images:
+        raise DataError(f"{folder} has both .npz files and images; keep them in folders of their own")
+    if archives:
+        return _checked(ArchiveFolder(folder, archives, labels=_takes_labels(interface)), interface)
+    if has_images:
+        return _from_images(folder, interface, recipe)
+    raise DataError(f"{folder} has no data; put .npz files there, or images ({', '.join(IMAGE_SUFFIXES)})")
+
+
+def _from_images(folder: Path, interface: Interface, recipe: CalibrationRecipe | None) -> Dataset:
+    if recipe is None or recipe.image is None:
+        has = "no calibration recipe was given" if recipe is None else f"the recipe {recipe.name!r} has none"
+        raise DataError(
+            f"{folder} holds images, which need a calibration recipe with an [image] table (resize, crop, "
+            f"mean, std, layout), but {has}; use --recipe NAME_OR_FILE, for example --recipe imagenet"
+        )
+    if len(interface.inputs) != 1:
+        names = ", ".join(repr(spec.name) for spec in interface.inputs)
+        raise DataError(
+            f"a folder of images can feed one input, but the model has {names}; store arrays in .npz files"
+        )
+    try:
+        return _checked(ImageFolder(folder, interface.inputs[0].name, recipe.image), interface)
+    except DataError as error:
+        raise DataError(
+            f"{error} (images are prepared by the [image] table of recipe {recipe.name!r})"
+        ) from error
+
+
+def _from_function(name: str, interface: Interface) -> Dataset:
+    function = import_function(name, DataError)
+    try:
+        with importable_folder():
+            result = function()
+            if isinstance(result, Iterable) and not isinstance(result, (Mapping, str, bytes, np.ndarray)):
+                result = list(result)  # a generator runs the user's code here
+    except AutoprecError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"the data function {name!r} raised {type(error).__name__}: {error}; "
+            f"it is called without arguments and must return arrays by input name"
+        ) from error
+    if isinstance(result, Dataset):
+        return _checked(result, interface)
+    if isinstance(result, Mapping):
+        return _from_mapping(result, interface, name)
+    if isinstance(result, list) and all(isinstance(batch, Mapping) for batch in result):
+        return _from_mapping(_joined(result, name), interface, name)
+    found = (
+        f"a list with a {type(result[0]).__name__}"
+        if isinstance(result, list)
+        else f"a {type(result).__name__}"
+    )
+    raise DataError(
+        f"the data function {name!r} must return a mapping of arrays by input name, an iterable of such "
+        f"mappings, or a Dataset, but returned {found}"
+    )
+
+
+def _joined(batches: list[Mapping[str, Any]], origin: str) -> dict[str, Array]:
+    if not batches:
+        raise DataError(f"{origin} has no samples; give at least one")
+    keys = list(batches[0])
+    for number, batch in enumerate(batches):
+        if set(batch) != set(keys):
+            raise DataError(
+                f"all batches of {origin} must hold the same arrays, but batch {number} holds "
+                f"{sorted(batch)} and batch 0 holds {sorted(keys)}"
+            )
+    joined = {}
+    for key in keys:
+        try:
+            joined[key] = np.concatenate([_array(batch[key], key, origin) for batch in batches])
+        except ValueError as error:
+            raise DataError(
+                f"the batches of {key!r} of {origin} must have one sample shape: {error}"
+            ) from error
+    return joined
+
+
+def _from_mapping(arrays: Mapping[str, Any], interface: Interface, origin: str) -> Dataset:
+    inputs = {str(name): _array(value, name, origin) for name, value in arrays.items() if value is not None}
+    labels = inputs.pop(LABELS, None) if _takes_labels(interface) else None
+    check_names(inputs, interface, origin)
+    if labels is not None and labels.ndim == 0:
+        raise DataError(f"the labels of {origin} are a single number; give one label per sample")
+    checked = check_samples(Batch(inputs, labels), interface, origin)
+    return Dataset.from_arrays(checked.inputs, checked.labels, origin)
+
+
+def _array(value: Any, name: str, origin: str) -> Array:
+    try:
+        array: Array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, tensors on a GPU
+        raise DataError(f"{name!r} of {origin} must be an array: {error}") from error
+    if array.dtype.hasobject:
+        raise DataError(f"{name!r} of {origin} must be an array of numbers, got Python objects")
+    return array
+
+
+def _takes_labels(interface: Interface) -> bool:
+    return all(spec.name != LABELS for spec in interface.inputs)

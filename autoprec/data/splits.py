@@ -1,0 +1,132 @@
+"""Disjoint parts of the data: to calibrate on, to select the plan with, and to report with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoprec.data.dataset import Dataset
+from autoprec.errors import DataError
+
+CALIBRATE_SHARE = 0.2
+"""The share of a single data set that is used for calibration."""
+CALIBRATE_LIMIT = 512
+"""The most samples of a single data set that are used for calibration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The three parts, and how they came about.
+
+    Attributes:
+        calibrate: ranges are found on these samples.
+        select: plans are compared on these.
+        report: the chosen plan is judged on these; nothing was chosen with them.
+        words: what was done, with counts, for people.
+        overlap: samples of `calibrate` that also occur in `select` or `report`.
+    """
+
+    calibrate: Dataset
+    select: Dataset
+    report: Dataset
+    words: str
+    overlap: int
+
+
+def make_splits(calib: Dataset | None, evaluate: Dataset | None, seed: int) -> Splits:
+    """Calibrate, select and report parts of the user's data, the latter two without a common sample.
+
+    With two sets, `calib` is used whole and `evaluate` is split in halves. A single set is split in three:
+    20 % but at most 512 samples to calibrate, the rest in halves. Equal samples always land in the same
+    part, so halves can differ in size where the data repeats itself. Reads all data once, to compare
+    samples.
+
+    Raises:
+        DataError: no data was given, or it has too few different samples.
+    """
+    if calib is not None and evaluate is not None:
+        return _split_two(calib, evaluate, seed)
+    data = calib if calib is not None else evaluate
+    if data is None:
+        raise DataError(
+            "there is no data to calibrate with or to judge plans by; give --calib, --eval or both"
+        )
+    return _split_one(data, seed)
+
+
+def _split_two(calib: Dataset, evaluate: Dataset, seed: int) -> Splits:
+    groups = _shuffled_groups(evaluate, seed)
+    if len(groups) < 2:
+        raise DataError(
+            f"{evaluate.origin} must have at least 2 different samples, one to select with and one to report "
+            f"with, but it has {len(groups)}; give more evaluation data"
+        )
+    select, report = map(_indices, _deal(groups, _half(evaluate.count)))
+    known = set(evaluate.digests())
+    overlap = sum(digest in known for digest in calib.digests())
+    words = (
+        f"calibrate: all {calib.count} samples of {calib.origin}; {evaluate.origin} split by seed {seed} "
+        f"into select: {len(select)} and report: {len(report)} samples, none in both"
+    )
+    if overlap:
+        words += (
+            f"; warning: {overlap} of the {calib.count} calibration samples also occur in {evaluate.origin}, "
+            f"so the reported accuracy may be too good"
+        )
+    return Splits(calib, evaluate.subset(select), evaluate.subset(report), words, overlap)
+
+
+def _split_one(data: Dataset, seed: int) -> Splits:
+    groups = _shuffled_groups(data, seed)
+    if len(groups) < 3:
+        raise DataError(
+            f"{data.origin} must have at least 3 different samples, one each to calibrate, to select and to "
+            f"report with, but it has {len(groups)}; give more data, or a second set"
+        )
+    wanted = min(max(1, int(CALIBRATE_SHARE * data.count)), CALIBRATE_LIMIT)
+    first, rest = _deal(groups, wanted, leave=2)
+    calibrate = _indices(first)
+    select, report = map(_indices, _deal(rest, _half(data.count - len(calibrate))))
+    words = (
+        f"{data.origin} ({data.count} samples) split by seed {seed} into calibrate: {len(calibrate)}, "
+        f"select: {len(select)} and report: {len(report)} samples, none in two parts"
+    )
+    return Splits(data.subset(calibrate), data.subset(select), data.subset(report), words, 0)
+
+
+def _half(count: int) -> int:
+    return (count + 1) // 2
+
+
+def _shuffled_groups(data: Dataset, seed: int) -> list[list[int]]:
+    """The indices of equal samples together, the groups in random order."""
+    groups: dict[str, list[int]] = {}
+    for index, digest in enumerate(data.digests()):
+        groups.setdefault(digest, []).append(index)
+    members = list(groups.values())
+    return [members[number] for number in np.random.default_rng(seed).permutation(len(members))]
+
+
+def _deal(
+    groups: Sequence[list[int]], wanted: int, leave: int = 1
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Groups with about `wanted` samples together, and the rest, which is at least `leave` groups."""
+    first: list[list[int]] = []
+    rest: list[list[int]] = []
+    room = wanted
+    for group in groups:
+        fits = len(group) <= room and len(first) < len(groups) - leave
+        if fits:
+            room -= len(group)
+        (first if fits else rest).append(group)
+    if not first:  # every group is larger than wanted: the smallest comes closest
+        rest.sort(key=len)
+        first.append(rest.pop(0))
+    return first, rest
+
+
+def _indices(groups: Sequence[list[int]]) -> list[int]:
+    """In order, so that a source which reads one file after another need not jump."""
+    return sorted(index for group in groups for index in group)

@@ -1,0 +1,1 @@
+"""Calibration recipes: TOML files that say how ranges are found and how images are read."""

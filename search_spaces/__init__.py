@@ -1,0 +1,1 @@
+"""Search spaces: TOML files that say which precisions a search may choose from."""

@@ -1,0 +1,109 @@
+"""Splits are disjoint, complete, reproducible, and say what they did."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoprec.data.dataset import Dataset
+from autoprec.data.splits import Splits, make_splits
+from autoprec.errors import DataError
+
+
+def holding(values: list[int] | range, origin: str = "data") -> Dataset:
+    return Dataset.from_arrays({"x": np.array(values, np.int64)}, None, origin)
+
+
+def content(data: Dataset) -> list[int]:
+    return [int(value) for batch in data.batches(64) for value in batch.inputs["x"]]
+
+
+def counts(splits: Splits) -> tuple[int, int, int]:
+    return splits.calibrate.count, splits.select.count, splits.report.count
+
+
+def test_two_sets_keep_their_roles() -> None:
+    calib, evaluate = holding(range(100, 108), "calib.npz"), holding(range(11), "eval.npz")
+    splits = make_splits(calib, evaluate, seed=3)
+
+    assert splits.calibrate is calib
+    assert counts(splits) == (8, 6, 5)
+    assert sorted(content(splits.select) + content(splits.report)) == list(range(11))
+    assert splits.overlap == 0
+    assert splits.words == (
+        "calibrate: all 8 samples of calib.npz; eval.npz split by seed 3 into select: 6 and report: 5 "
+        "samples, none in both"
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(3, (1, 1, 1)), (10, (2, 4, 4)), (101, (20, 41, 40)), (4000, (512, 1744, 1744))]
+)
+@pytest.mark.parametrize("role", ["calib", "evaluate"])
+def test_a_single_set_is_split_in_three(count: int, expected: tuple[int, int, int], role: str) -> None:
+    data = holding(range(count), "data.npz")
+    splits = make_splits(**{"calib": None, "evaluate": None, role: data}, seed=0)  # type: ignore[arg-type]
+    parts = [content(part) for part in (splits.calibrate, splits.select, splits.report)]
+
+    assert counts(splits) == expected
+    assert sorted(sum(parts, [])) == list(range(count))  # noqa: RUF017 - three lists
+    assert splits.words == (
+        f"data.npz ({count} samples) split by seed 0 into calibrate: {expected[0]}, select: {expected[1]} "
+        f"and report: {expected[2]} samples, none in two parts"
+    )
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=60), st.integers(0, 5), st.booleans())
+def test_equal_samples_stay_together(values: list[int], seed: int, two: bool) -> None:
+    """Whatever repeats, the parts share no content, lose no sample, and none is empty."""
+    data = holding(values)
+    if len(set(values)) < (2 if two else 3):
+        with pytest.raises(DataError, match="different samples"):
+            make_splits(holding([99]) if two else None, data, seed)
+        return
+    splits = make_splits(holding([99]) if two else None, data, seed)
+    parts = [content(part) for part in (splits.select, splits.report, *([] if two else [splits.calibrate]))]
+
+    assert sorted(value for part in parts for value in part) == sorted(values)
+    assert sum(len(set(part)) for part in parts) == len(set(values))
+    assert all(parts)
+
+
+def test_the_seed_decides_and_repeats() -> None:
+    data = holding(range(40))
+    first, again, other = (content(make_splits(None, data, seed).select) for seed in (1, 1, 2))
+
+    assert first == again != other
+
+
+def test_the_shuffle_mixes_sorted_data() -> None:
+    """Data sorted by class must not be cut in the middle."""
+    select = content(make_splits(holding([9999]), holding(range(1000)), seed=0).select)
+
+    assert 400 < np.mean(select) < 600
+
+
+def test_calibration_samples_that_are_evaluated_too_are_reported() -> None:
+    splits = make_splits(holding([1, 2, 2, 50], "c"), holding(range(10), "e"), seed=0)
+
+    assert splits.overlap == 3
+    assert "warning: 3 of the 4 calibration samples also occur in e" in splits.words
+
+
+@pytest.mark.parametrize(
+    ("calib", "evaluate", "words"),
+    [
+        (None, None, "no data .*give --calib, --eval or both"),
+        ([1], [1], "at least 2 different samples, .* but it has 1; give more evaluation data"),
+        ([1], [4, 4, 4], "at least 2 different samples"),
+        (None, [1, 2], "at least 3 different samples, .* but it has 2; give more data, or a second set"),
+        ([1, 2], None, "at least 3 different samples"),
+    ],
+)
+def test_too_few_samples_say_how_many_are_needed(
+    calib: list[int] | None, evaluate: list[int] | None, words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        make_splits(calib and holding(calib), evaluate and holding(evaluate), seed=0)  # type: ignore[arg-type]

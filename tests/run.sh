@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Sets everything up in .venv and runs every check: lint, format, types, tests.
+#
+#   tests/run.sh [PYTEST OPTION ...]      e.g. tests/run.sh -k lower
+#
+# PYTHON names another interpreter, VENV another folder than .venv.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+.ci/setup dev 'rtx?' || exit
+bin=${VENV:-.venv}/bin
+failed=()
+
+step() {  # step NAME COMMAND ...: a failure is remembered, the other checks still run
+    local name=$1 start=$SECONDS code=0
+    shift
+    printf '\n== %s: %s\n' "$name" "$*"
+    "$@" || code=$?
+    [ "$name" = "serial tests" ] && [ "$code" = 5 ] && code=0  # 5: no test was selected
+    printf '== %s: %s after %d s\n' "$name" "$([ "$code" = 0 ] && echo passed || echo FAILED)" $((SECONDS - start))
+    [ "$code" = 0 ] || failed+=("$name")
+}
+
+step "lint" "$bin/ruff" check --output-format concise .
+step "format" "$bin/ruff" format --check .
+case $("$bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') in
+    3.10) echo "== types: not checked, the NumPy of Python 3.10 has older annotations; 3.11 checks for 3.10" ;;
+    3.11) step "types" "$bin/mypy" --strict --python-version 3.10 autoprec ;;
+    *) step "types" "$bin/mypy" --strict autoprec ;;
+esac
+# Bare pytest, not "python -m pytest": the checkout's root must stay off sys.path, or the folder
+# calibration/ could be imported by that name.
+step "tests" "$bin/pytest" -m "not serial" -n 2 --dist loadfile --durations 10 "$@"
+# Tests that measure time run alone.
+step "serial tests" "$bin/pytest" -m serial -n 0 "$@"
+
+printf '\n== all checks took %d s\n' "$SECONDS"
+if [ ${#failed[@]} -gt 0 ]; then
+    printf '== FAILED: %s\n' "${failed[@]}"
+    exit 1
+fi
+echo "== everything passed"

@@ -1,0 +1,119 @@
+"""The architecture as a test: inside the package, imports run downward only."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Lowest floor first. A name stands for the module and all below it; the longest name that fits wins, so
+# "backends.protocol" may lie under "backends". Brothers on one floor do not know each other; the members
+# of one name (the files of a package) do, as long as they make no circle.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("functions", "precision", "records", "stats", "toml_table"),
+    ("data.interface", "graph", "recipes"),
+    ("constants", "data", "model", "plan", "scores"),
+    ("metrics",),
+    ("backends.protocol",),
+    ("backends", "ranges", "units"),
+    ("schemes",),
+    ("placement",),
+    ("passes",),
+    ("lower",),
+    ("evaluate", "timing"),
+    ("calibrate", "sensitivity"),
+    ("study",),
+    ("rundir",),
+    ("pipeline",),
+    ("report",),
+    ("api",),
+    ("cli", "pytest_plugin", "testing"),
+    ("__main__",),
+)
+ROOF = len(FLOORS)  # the package itself: lazy, known to nobody below
+
+
+def modules() -> dict[str, Path]:
+    """Each module's dotted name without "autoprec.", the package itself as "", and its file."""
+    found = {}
+    for path in sorted((ROOT / "autoprec").rglob("*.py")):
+        parts = path.relative_to(ROOT / "autoprec").with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def home(module: str) -> tuple[int, str] | None:
+    """The floor of a module and the name in the table that put it there."""
+    if module == "":
+        return ROOF, ""
+    fits = [(n, i) for i, names in enumerate(FLOORS) for n in names if f"{module}.".startswith(f"{n}.")]
+    return max(((i, n) for n, i in fits), key=lambda fit: len(fit[1]), default=None)
+
+
+def imported(module: str) -> set[str]:
+    """The package's modules that a module imports anywhere: in functions and for type checking too."""
+    names = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"autoprec.{module} line {node.lineno}: relative import"
+            full = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {
+                name if name.removeprefix("autoprec.") in MODULES else f"{node.module}" for name in full
+            }
+    ours = {name for name in names if name.split(".")[0] == "autoprec"}
+    return {name.removeprefix("autoprec").removeprefix(".") for name in ours}
+
+
+def upward(module: str, target: str) -> bool:
+    """Whether importing `target` from `module` climbs, or reaches a brother of another name."""
+    here, there = home(module), home(target)
+    assert here is not None
+    return there is None or (there[0] >= here[0] and there != here)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_every_module_has_a_floor(module: str) -> None:
+    assert home(module) is not None, f"give autoprec.{module} a floor in FLOORS"
+
+
+@pytest.mark.parametrize("module", [module for module in sorted(MODULES) if home(module)])
+def test_imports_run_downward(module: str) -> None:
+    assert [f"autoprec.{module} -> autoprec.{t}" for t in sorted(imported(module)) if upward(module, t)] == []
+
+
+def test_no_circle() -> None:
+    """Also inside one package, where the floors say nothing; a circle raises CycleError naming it."""
+    TopologicalSorter({module: imported(module) for module in MODULES}).prepare()
+
+
+def test_the_longest_name_wins() -> None:
+    assert home("backends.protocol") < home("backends.ort")  # type: ignore[operator]
+    assert home("backends.protocols") == home("backends")
+    assert home("nowhere") is None
+
+
+@pytest.mark.parametrize(
+    ("module", "target", "expected"),
+    [
+        ("lower", "errors", False),
+        ("errors", "lower", True),
+        ("units.find", "ranges.affine", True),
+        ("passes.casts", "passes.qdq", False),
+        ("data.npz", "data", False),
+        ("cli.tune", "", True),
+        ("", "api", False),
+        ("lower", "nowhere", True),
+    ],
+)
+def test_the_rule_itself(module: str, target: str, expected: bool) -> None:
+    assert upward(module, target) is expected

@@ -1,0 +1,137 @@
+"""Heavy libraries load only when needed, and only from the modules that own them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# The modules that read or write graphs.
+GRAPH = (
+    *("backends", "constants", "evaluate", "graph", "lower", "model", "passes", "placement", "schemes"),
+    *("testing", "units"),
+)
+
+# Each library that the package imports, and the modules (with all below them) that may do so; None: all.
+OWNERS: dict[str, tuple[str, ...] | None] = {
+    "PIL": ("data",),
+    "click": ("cli",),
+    "ml_dtypes": None,
+    "numpy": None,
+    "onnx": GRAPH,
+    "onnx_ir": GRAPH,
+    "onnxruntime": ("backends.ort",),
+    "optuna": ("search",),
+    "pytest": ("pytest_plugin", "testing"),
+    "rich": ("cli",),
+    "scipy": ("search", "stats"),
+    "tensorrt": ("backends",),
+    "tensorrt_rtx": ("backends",),
+    "tomli": ("toml_table",),
+}
+
+LOADED_BY_NO_HELP = {
+    "PIL",
+    "onnx",
+    "onnx_ir",
+    "onnxruntime",
+    "optuna",
+    "scipy",
+    "tensorrt",
+    "tensorrt_rtx",
+    "torch",
+}
+LOADED_BY_NO_IMPORT = {*LOADED_BY_NO_HELP, "click", "ml_dtypes", "numpy", "rich"}
+
+RUN_MAIN = """
+import json, sys
+try:
+    from autoprec.cli import main
+    main()
+except SystemExit as stop:
+    code = stop.code or 0
+print("\\n" + json.dumps([code, sorted(name for name in sys.modules if "." not in name)]))
+"""
+
+
+def run_python(code: str, *arguments: str) -> str:
+    """What a fresh interpreter prints, started outside the checkout."""
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT.parent, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@cache
+def help_of(*verb: str) -> tuple[str, int, set[str]]:
+    """The text of `autoprec VERB --help`, its exit code, and the libraries that were loaded for it."""
+    text, _, last = run_python(RUN_MAIN, *verb, "--help").rstrip().rpartition("\n")
+    code, loaded = json.loads(last)
+    return text, code, set(loaded)
+
+
+def imports() -> list[tuple[str, str]]:
+    """Every (module, library) pair of the package, imports inside functions included."""
+    pairs = set()
+    for path in sorted((ROOT / "autoprec").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT / "autoprec").with_suffix("").parts).removesuffix("__init__")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                pairs |= {(module.rstrip("."), alias.name.split(".")[0]) for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                pairs.add((module.rstrip("."), node.module.split(".")[0]))
+    return sorted(pair for pair in pairs if pair[1] not in {"autoprec", "tomllib", *sys.stdlib_module_names})
+
+
+def test_import_autoprec_is_light() -> None:
+    loaded = json.loads(run_python("import json, sys, autoprec; print(json.dumps(list(sys.modules)))"))
+
+    assert LOADED_BY_NO_IMPORT & {name.split(".")[0] for name in loaded} == set()
+    assert [name for name in loaded if name.startswith("autoprec")] == ["autoprec"]
+
+
+def test_help_is_light() -> None:
+    text, code, loaded = help_of()
+
+    assert code == 0
+    assert "Usage: " in text
+    assert loaded & LOADED_BY_NO_HELP == set()
+
+
+def test_the_help_of_every_verb_is_light() -> None:
+    verbs = re.findall(r"^  ([a-z][a-z-]*) ", help_of()[0].partition("Commands:")[2], re.MULTILINE)
+    assert {"build", "doctor", "profile", "tune", "units"} <= set(verbs)
+
+    for verb in verbs:
+        text, code, loaded = help_of(verb)
+
+        assert code == 0, verb
+        assert f"{verb} [OPTIONS]" in text
+        assert loaded & LOADED_BY_NO_HELP == set(), f"autoprec {verb} --help is slow to start"
+
+
+@pytest.mark.parametrize(("module", "library"), imports())
+def test_libraries_are_imported_by_their_owners_only(module: str, library: str) -> None:
+    assert library in OWNERS, f"autoprec.{module} imports {library}: give it owners in OWNERS"
+    owners = OWNERS[library]
+
+    assert owners is None or any(f"{module}.".startswith(f"{owner}.") for owner in owners)
+
+
+def test_every_library_is_declared() -> None:
+    """A library that is imported and not declared works here and fails at the user's."""
+    declared = (
+        (ROOT / "pyproject.toml").read_text(encoding="utf-8").replace("-", "_").replace('"pillow', '"PIL')
+    )
+
+    assert [
+        name for _, name in imports() if not re.search(rf'^ *(\w+ = \[)?"{name}[>"]', declared, re.M)
+    ] == []
