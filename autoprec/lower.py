@@ -16,6 +16,7 @@ from autoprec.passes.correct_bias import CorrectBiasPass
 from autoprec.passes.fold_batch_norm import FoldBatchNormPass
 from autoprec.passes.insert_qdq import InsertQDQPass
 from autoprec.passes.isolate_floats import IsolateFloatsPass
+from autoprec.passes.norm_to_conv import NormToConvPass
 from autoprec.passes.pack_constants import PackConstantsPass
 from autoprec.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.passes.raise_opset import raise_opset
@@ -87,8 +88,7 @@ class Lowerer:
         """
         if all(p is Precision.FP32 for p in precisions.values()):
             return Lowered(self.model.ir.clone(deep_copy=False), Placement((), (), {}))
-        work = self.base(self._opset(precisions, simulate)).clone(deep_copy=False)
-        FoldBatchNormPass(self._convolutions(precisions))(work)
+        work = self._folded(precisions, simulate)
         topology = Topology(work.graph)
         placement = place(
             topology, self.partition, precisions, self.carrier, self.scheme, unify_concat=self.unify_concat
@@ -112,9 +112,7 @@ class Lowerer:
 
     def placement(self, precisions: Mapping[str, Precision]) -> tuple[Topology, Placement]:
         """Where pairs would go, without ranges; the topology is of the folded graph."""
-        work = self.base(self._opset(precisions, True)).clone(deep_copy=False)
-        FoldBatchNormPass(self._convolutions(precisions))(work)
-        topology = Topology(work.graph)
+        topology = Topology(self._folded(precisions, simulate=True).graph)
         return topology, place(
             topology, self.partition, precisions, self.carrier, self.scheme, unify_concat=self.unify_concat
         )
@@ -148,10 +146,15 @@ class Lowerer:
             return OPSET_HALF_SCALES
         return OPSET_QDQ
 
-    def _convolutions(self, precisions: Mapping[str, Precision]) -> list[str]:
-        units = self.partition.units
-        changed = [u for u in units if precisions.get(u.name, Precision.FP32) is not Precision.FP32]
-        return [name for unit in changed for name in unit.anchors]
+    def _folded(self, precisions: Mapping[str, Precision], simulate: bool) -> ir.Model:
+        """A copy of the model with the normalisations of lowered convolutions in their weights."""
+        work = self.base(self._opset(precisions, simulate)).clone(deep_copy=False)
+        lowered = [u for u in self.partition.units if precisions.get(u.name, Precision.FP32) is not Precision.FP32]
+        FoldBatchNormPass([name for unit in lowered for name in unit.anchors])(work)
+        if self.scheme.norms_as_convs:
+            quantized = [u for u in lowered if u.kind == "conv" and precisions[u.name].is_quantized]
+            NormToConvPass([name for unit in quantized for name in unit.nodes])(work)
+        return work
 
     def _scales(
         self, topology: Topology, placement: Placement, ranges: RangeTable | None, scale_type: Precision

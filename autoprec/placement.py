@@ -183,6 +183,10 @@ class _Placer:
                     self._add(value, precision, node, index)
                 end = self._clipped(node.outputs[0], members)
                 self._add(end, precision, None)
+            if node.op_type == "Conv" and node.inputs[0] is end:  # a normalisation, see NormToConvPass
+                self.weights.append(WeightPoint(str(node.name), 1, precision, 0))
+                end = self._clipped(node.outputs[0], members)
+                self._add(end, precision, None)
             if node.op_type == "MaxPool" and node.inputs[0] is end:
                 end = node.outputs[0]
                 self._add(end, precision, None)

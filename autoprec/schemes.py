@@ -32,6 +32,7 @@ class Scheme:
         dequantize_after_gather: an INT8 embedding is looked up first and converted afterwards.
         float_islands: a float op between quantised ones must be kept from being quantised by the
             runtime's own optimiser.
+        norms_as_convs: a normalisation behind an activation is written as a convolution, to stay in 8 bits.
     """
 
     name: str
@@ -40,10 +41,11 @@ class Scheme:
     tensor_core_limits: bool
     dequantize_after_gather: bool
     float_islands: bool
+    norms_as_convs: bool
 
 
-TENSORRT = Scheme("tensorrt", True, False, True, False, False)
-ORT_CPU = Scheme("ort-cpu", False, True, False, True, True)
+TENSORRT = Scheme("tensorrt", True, False, True, False, False, False)
+ORT_CPU = Scheme("ort-cpu", False, True, False, True, True, True)
 SCHEMES = {scheme.name: scheme for scheme in (TENSORRT, ORT_CPU)}
 
 

@@ -1,0 +1,198 @@
+"""ONNX Runtime on the CPU: INT8 runs in real kernels, FP16, BF16 and FP8 are simulated by rounding."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import onnxruntime as ort
+
+from autoprec.backends.protocol import RanAs
+from autoprec.errors import BackendError
+from autoprec.precision import Array, Precision
+
+_LOG_ERRORS_ONLY = 3
+_QUANTIZED_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize")
+
+
+class OrtEngine:
+    """An ONNX Runtime session."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session: Any = session
+        self._outputs = [output.name for output in session.get_outputs()]
+
+    def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        """Output name -> array, for one batch.
+
+        Raises:
+            BackendError: the runtime failed on this batch.
+        """
+        try:
+            results = self._session.run(None, dict(feed))
+        except Exception as error:  # ONNX Runtime raises plain RuntimeErrors of its C++ part
+            raise BackendError(f"ONNX Runtime failed while running the model: {_first_line(error)}") from error
+        return dict(zip(self._outputs, results, strict=True))
+
+    def time_ms(self, feed: Mapping[str, Array], runs: int) -> list[float]:
+        """Wall-clock milliseconds of each of `runs` runs."""
+        arrays, times = dict(feed), []
+        for _ in range(runs):
+            start = time.perf_counter()
+            self._session.run(None, arrays)
+            times.append(1e3 * (time.perf_counter() - start))
+        return times
+
+    def __enter__(self) -> OrtEngine:
+        """The engine itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free the session and its threads."""
+        self._session = None
+
+
+class OrtBackend:
+    """ONNX Runtime's CPU execution provider.
+
+    Args:
+        threads: threads of one run; by default the CPUs that this process may use.
+    """
+
+    name = "ort-cpu"
+    scheme = "ort-cpu"
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads or available_cpus()
+
+    def describe(self) -> dict[str, str]:
+        """Versions and hardware that a measured latency depends on."""
+        return {
+            "backend": self.name,
+            "onnxruntime": ort.__version__,
+            "cpu": cpu_name(),
+            "threads": str(self.threads),
+            "platform": platform.platform(terse=True),
+        }
+
+    def support(self) -> dict[Precision, str | None]:
+        """FP32 and INT8 are native; the others are simulated, so their latency means nothing here."""
+        simulated = "simulated by rounding: ONNX Runtime has no kernels for it on a CPU, so it cannot be timed"
+        return {p: None if p in (Precision.FP32, Precision.INT8) else simulated for p in Precision}
+
+    def build(self, model: bytes, *, exact: bool = False) -> OrtEngine:
+        """Build a session.
+
+        Raises:
+            BackendError: ONNX Runtime refused the model.
+        """
+        options = self._options()
+        if exact:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
+        return OrtEngine(self._session(model, options))
+
+    def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
+        """Read the graph as ONNX Runtime optimised it."""
+        import onnx
+
+        with tempfile.TemporaryDirectory(prefix="autoprec-") as folder:
+            path = Path(folder) / "optimized.onnx"
+            options = self._options()
+            options.optimized_model_filepath = str(path)
+            self._session(model, options)
+            optimized = onnx.load(str(path))
+        owner = _Owner(nodes)
+        found: dict[str, RanAs] = {}
+        for node in optimized.graph.node:
+            name = owner.of(node.name)
+            if name is not None and not node.op_type.startswith(("Quantize", "Dequantize", "Reorder")):
+                found.setdefault(name, RanAs(node.op_type, node.op_type.startswith(_QUANTIZED_PREFIXES)))
+        return found
+
+    def profile_ms(self, model: bytes, feed: Mapping[str, Array], nodes: Sequence[str]) -> dict[str, float]:
+        """Kernel times by ONNX Runtime's profiler: for each node the median over a few runs."""
+        with tempfile.TemporaryDirectory(prefix="autoprec-") as folder:
+            options = self._options()
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            session = self._session(model, options)
+            runs = 6
+            for _ in range(runs):
+                session.run(None, dict(feed))
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        owner = _Owner(nodes)
+        times: dict[str, list[float]] = {}
+        for event in events:
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+                kernel = event["name"].removesuffix("_kernel_time")
+                times.setdefault(kernel, []).append(event["dur"] / 1e3)
+        total: dict[str, float] = {"": 0.0}
+        for kernel, durations in times.items():
+            per_run = len(durations) / runs  # a kernel in a body may run several times
+            middle = sorted(durations)[len(durations) // 2] * max(1.0, per_run)
+            name = owner.of(kernel) or ""
+            total[name] = total.get(name, 0.0) + middle
+        return total
+
+    def _options(self) -> ort.SessionOptions:
+        options = ort.SessionOptions()
+        options.log_severity_level = _LOG_ERRORS_ONLY
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        return options
+
+    def _session(self, model: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
+        try:
+            return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime raises plain RuntimeErrors of its C++ part
+            raise BackendError(f"ONNX Runtime {ort.__version__} refused the model: {_first_line(error)}") from error
+
+
+class _Owner:
+    """Maps kernels to the nodes that they were made of: fusions keep a node's name and append to it."""
+
+    def __init__(self, nodes: Sequence[str]) -> None:
+        self._nodes = frozenset(nodes)
+
+    def of(self, kernel: str) -> str | None:
+        name = kernel
+        while name:
+            if name in self._nodes:
+                return name
+            cut = max(name.rfind("_"), name.rfind("/"))
+            name = name[:cut] if cut > 0 else ""
+        return None
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """The CPU's model name, with the 8-bit instructions that decide whether INT8 pays."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = set(fields.get("flags", fields.get("Features", "")).split())
+    known = [flag for flag in ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm") if flag in flags]
+    return f"{fields.get('model name', platform.machine())} ({', '.join(known) or 'no 8-bit instructions'})"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

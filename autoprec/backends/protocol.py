@@ -1,0 +1,72 @@
+"""The seam to the machine: what a runtime can do, and an engine built by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+from autoprec.precision import Array, Precision
+
+
+@dataclass(frozen=True, slots=True)
+class RanAs:
+    """What a runtime really made of one node.
+
+    Attributes:
+        operator: the kernel or fused operator that computes it.
+        quantized: whether it computes on 8-bit codes.
+    """
+
+    operator: str
+    quantized: bool
+
+
+class Engine(Protocol):
+    """A model built for one runtime; a context manager that frees it."""
+
+    def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        """Output name -> array, for one batch."""
+
+    def time_ms(self, feed: Mapping[str, Array], runs: int) -> list[float]:
+        """Wall-clock milliseconds of each of `runs` runs."""
+
+    def __enter__(self) -> Engine:
+        """The engine itself."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free the engine."""
+
+
+class Backend(Protocol):
+    """One runtime on this machine."""
+
+    name: str
+    scheme: str
+
+    def describe(self) -> dict[str, str]:
+        """Versions and hardware: what a measured number depends on."""
+
+    def support(self) -> dict[Precision, str | None]:
+        """For each precision None where this machine runs it natively, else why not."""
+
+    def build(self, model: bytes, *, exact: bool = False) -> Engine:
+        """Build an engine from a serialised ONNX model.
+
+        Args:
+            model: the model.
+            exact: run every node as written, without fusing Q/DQ into 8-bit kernels, so that
+                simulated arithmetic is what the graph says.
+
+        Raises:
+            BackendError: the runtime refused, with its own words.
+        """
+
+    def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
+        """What each named node of a lowered model became; nodes that were fused into another are left out."""
+
+    def profile_ms(self, model: bytes, feed: Mapping[str, Array], nodes: Sequence[str]) -> dict[str, float]:
+        """Milliseconds in each named node, those of kernels that belong to none under ""."""

@@ -1,0 +1,205 @@
+"""Model + data -> ranges: one streaming pass, then the calibrator whose uniform INT8 is nearest to FP32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from autoprec.backends.protocol import Backend
+from autoprec.data.dataset import Dataset
+from autoprec.errors import DataError
+from autoprec.evaluate import Evaluator, run_dataset
+from autoprec.graph import LINEAR_OPS, elements
+from autoprec.lower import Lowerer, uniform
+from autoprec.metrics import load_metric
+from autoprec.model import to_bytes
+from autoprec.placement import calibration_tensors
+from autoprec.precision import Array, Precision
+from autoprec.ranges.calibrators import calibrate
+from autoprec.ranges.histogram import Histogram, Range
+from autoprec.ranges.table import RangeTable
+from autoprec.recipes import CalibrationRecipe
+from autoprec.records import fingerprint
+
+Possible = Mapping[str, Mapping[Precision, str | None]]
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the share of it that is done."""
+
+CANDIDATES: tuple[tuple[str, float], ...] = (
+    ("minmax", 100.0), ("percentile", 99.99), ("percentile", 99.9), ("mse", 100.0), ("entropy", 100.0),
+)  # fmt: skip
+"""What "auto" chooses from."""
+_JUDGED_SAMPLES = 64
+_CAPTURE_BYTES = 1 << 29
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Statistics of one streaming pass.
+
+    Attributes:
+        histograms: value name -> its values.
+        means: value name -> mean of each channel, for values that linear ops read.
+        samples: how many were seen.
+    """
+
+    histograms: Mapping[str, Histogram]
+    means: Mapping[str, Array]
+    samples: int
+
+
+def calibrate_model(
+    lowerer: Lowerer,
+    possible: Possible,
+    backend: Backend,
+    dataset: Dataset,
+    recipe: CalibrationRecipe,
+    progress: Progress = lambda what, share: None,
+) -> RangeTable:
+    """Find the ranges of every value that any plan can quantise.
+
+    Args:
+        lowerer: of the model.
+        possible: unit name -> precision -> why not.
+        backend: runs the model.
+        dataset: calibration samples; no labels are used.
+        recipe: method, percentile, number of samples.
+        progress: told how far it is.
+
+    Raises:
+        DataError: a value is NaN or infinite on this data.
+    """
+    data = dataset.subset(range(min(dataset.count, recipe.samples)))
+    tensors = needed_tensors(lowerer, possible)
+    mark = range_fingerprint(lowerer, data, recipe)
+    if not tensors:
+        return RangeTable(recipe.method, {}, {}, {}, 0, mark, {})
+    observed = observe(lowerer, tensors, backend, data, recipe.batch, progress)
+    tables = {
+        label: _table(observed, label, method, percentile, lowerer.scheme.symmetric, mark)
+        for label, method, percentile in _methods(recipe)
+    }
+    if len(tables) == 1:
+        return next(iter(tables.values()))
+    errors = _judge(lowerer, possible, backend, data, recipe.batch, tables, progress)
+    best = min(errors, key=errors.__getitem__)
+    table = tables[best]
+    return RangeTable(best, table.clipped, table.extent, table.means, table.samples, mark, errors)
+
+
+def range_fingerprint(lowerer: Lowerer, dataset: Dataset, recipe: CalibrationRecipe) -> str:
+    """What a range table depends on."""
+    model = lowerer.model
+    parts = [model.graph_fingerprint, model.weights_fingerprint, dataset.fingerprint(), recipe.fingerprint]
+    return fingerprint([*parts, lowerer.scheme.name, str(lowerer.carrier)])
+
+
+def needed_tensors(lowerer: Lowerer, possible: Possible) -> tuple[str, ...]:
+    """The values that some plan quantises: those of every uniform plan, pairs beside neighbours included."""
+    found: dict[str, None] = {}
+    for precision in (Precision.INT8, Precision.FP8):
+        plan = uniform(lowerer.partition, precision, possible, lowerer.carrier)
+        if precision in plan.values():
+            topology, placement = lowerer.placement(plan)
+            found.update(dict.fromkeys(calibration_tensors(topology, [placement])))
+    return tuple(found)
+
+
+def observe(
+    lowerer: Lowerer,
+    tensors: tuple[str, ...],
+    backend: Backend,
+    dataset: Dataset,
+    batch_size: int,
+    progress: Progress = lambda what, share: None,
+) -> Observed:
+    """One pass over the data with the named values as outputs; memory does not grow with the samples."""
+    model = lowerer.model.ir.clone(deep_copy=False)
+    values = {str(v.name): v for node in model.graph for v in node.outputs}
+    inputs = {str(v.name): v for v in model.graph.inputs}
+    axes = _channel_axes(model.graph)
+    for name in tensors:
+        if name in values and not values[name].is_graph_output():
+            model.graph.outputs.append(values[name])
+    size = sum(4 * elements(values.get(name) or inputs.get(name)) for name in tensors)
+    batch_size = int(np.clip(_CAPTURE_BYTES // max(size, 1), 1, batch_size))
+    histograms = {name: Histogram() for name in tensors}
+    sums: dict[str, Array] = {}
+    seen = 0
+    with backend.build(to_bytes(model)) as engine:
+        interface = lowerer.model.interface
+        for batch, outputs in run_dataset(engine, dataset, interface, batch_size):
+            known = {**batch.inputs, **outputs}
+            for name in tensors:
+                _update(histograms[name], known[name], name)
+                if name in axes:
+                    mean = _channel_mean(known[name], axes[name]) * batch.count
+                    sums[name] = sums[name] + mean if name in sums else mean
+            seen += batch.count
+            progress("ranges", seen / dataset.count)
+    return Observed(histograms, {name: total / seen for name, total in sums.items()}, seen)
+
+
+def _update(histogram: Histogram, array: Array, name: str) -> None:
+    try:
+        histogram.update(array)
+    except DataError as error:
+        raise DataError(f"value {name!r} of the FP32 model is not finite on the calibration data: {error}") from error
+
+
+def _channel_axes(graph: ir.Graph) -> dict[str, int]:
+    axes: dict[str, int] = {}
+    for node in graph:
+        if node.op_type in LINEAR_OPS and node.inputs[0] is not None:
+            axes.setdefault(str(node.inputs[0].name), 1 if node.op_type.startswith("Conv") else -1)
+    return axes
+
+
+def _channel_mean(array: Array, axis: int) -> Array:
+    axis %= array.ndim
+    others = tuple(place for place in range(array.ndim) if place != axis)
+    result: Array = array.mean(axis=others, dtype=np.float64)
+    return result
+
+
+def _methods(recipe: CalibrationRecipe) -> list[tuple[str, str, float]]:
+    chosen = CANDIDATES if recipe.method == "auto" else ((recipe.method, recipe.percentile),)
+    return [(f"{m} {p:g}" if m == "percentile" else m, m, p) for m, p in chosen]
+
+
+def _table(
+    observed: Observed, label: str, method: str, percentile: float, symmetric: bool, mark: str
+) -> RangeTable:
+    clipped: dict[str, Range] = {}
+    for name, histogram in observed.histograms.items():
+        clipped[name] = calibrate(histogram, method, symmetric=symmetric, percentile=percentile)
+    extent = {name: calibrate(h, "minmax", symmetric=False) for name, h in observed.histograms.items()}
+    return RangeTable(label, clipped, extent, observed.means, observed.samples, mark, {})
+
+
+def _judge(
+    lowerer: Lowerer,
+    possible: Possible,
+    backend: Backend,
+    dataset: Dataset,
+    batch_size: int,
+    tables: Mapping[str, RangeTable],
+    progress: Progress,
+) -> dict[str, float]:
+    """Calibrator -> noise-to-signal ratio of uniform INT8's outputs; needs no labels."""
+    data = dataset.subset(range(min(dataset.count, _JUDGED_SAMPLES)))
+    plan = uniform(lowerer.partition, Precision.INT8, possible, lowerer.carrier)
+    simulate = backend.scheme != lowerer.scheme.name
+    errors: dict[str, float] = {}
+    metric = load_metric("sqnr")
+    with backend.build(to_bytes(lowerer.model.ir)) as reference:
+        evaluator = Evaluator(reference, data, lowerer.model.interface, metric, batch_size)
+        for number, (label, table) in enumerate(tables.items()):
+            lowered = lowerer.lower(plan, table, simulate=simulate)
+            with backend.build(to_bytes(lowered.ir), exact=simulate) as engine:
+                errors[label] = evaluator.evaluate(engine).noise
+            progress("calibrator", (number + 1) / len(tables))
+    return errors

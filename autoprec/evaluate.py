@@ -1,0 +1,157 @@
+"""Running models over data: outputs batch by batch, per-sample scores, fidelity to FP32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoprec.backends.protocol import Engine
+from autoprec.data.dataset import Batch, Dataset
+from autoprec.data.interface import Interface
+from autoprec.errors import DataError, MetricError, ModelError
+from autoprec.metrics import Metric, load_metric
+from autoprec.precision import Array
+from autoprec.scores import finite_samples
+
+CACHE_LIMIT_BYTES = 1 << 30
+"""Reference outputs above this are computed again for each plan instead of being kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a model did on a data set.
+
+    Attributes:
+        scores: the metric for each sample, float64[samples]; NaN where its outputs were not finite.
+        finite: whether all outputs were.
+        noise: mean over samples of the noise-to-signal power ratio of the outputs against FP32.
+        kl: mean KL divergence from FP32 in nats, None for outputs that are no distributions.
+        agreement: share of equal top-1 decisions with FP32, None likewise.
+    """
+
+    scores: Array
+    finite: bool
+    noise: float
+    kl: float | None
+    agreement: float | None
+
+    @property
+    def sqnr_db(self) -> float:
+        """Signal to quantisation noise ratio in dB."""
+        return float("inf") if self.noise <= 0 else float(-10 * np.log10(self.noise))
+
+
+def run_dataset(
+    engine: Engine, dataset: Dataset, interface: Interface, batch_size: int
+) -> Iterator[tuple[Batch, dict[str, Array]]]:
+    """Each batch with the outputs of the model for exactly its samples.
+
+    A model with a fixed batch gets its last batch filled up with copies of the last sample.
+
+    Raises:
+        DataError: an output has no axis for samples.
+    """
+    fixed = interface.batch_size
+    size = fixed or batch_size
+    for batch in dataset.batches(size):
+        missing = (fixed - batch.count) if fixed else 0
+        feed = {name: _filled(array, missing) for name, array in batch.inputs.items()}
+        outputs = engine.run(feed)
+        for name, array in outputs.items():
+            if array.ndim == 0 or array.shape[0] != batch.count + missing:
+                raise DataError(
+                    f"output {name!r} must have one entry per sample on its first axis, got shape {array.shape} for "
+                    f"{batch.count + missing} samples; give the model an output with a batch axis"
+                )
+        yield batch, {name: array[: batch.count] for name, array in outputs.items()}
+
+
+class Evaluator:
+    """Scores models on one data set against the FP32 model.
+
+    Args:
+        reference: the FP32 engine.
+        dataset: the samples.
+        interface: of the model.
+        metric: the user's.
+        batch_size: samples for each run.
+
+    Raises:
+        ModelError: the FP32 model gives NaN or infinity.
+    """
+
+    def __init__(
+        self, reference: Engine, dataset: Dataset, interface: Interface, metric: Metric, batch_size: int
+    ) -> None:
+        self.dataset, self.interface, self.metric, self.batch_size = dataset, interface, metric, batch_size
+        self._engine = reference
+        self._cache: list[dict[str, Array]] | None = []
+        self._measures = _fidelity_measures()
+        scores, held = [], 0
+        for batch, outputs in run_dataset(reference, dataset, interface, batch_size):
+            self._check_finite(outputs)
+            scores.append(metric.scores(outputs, batch.labels, outputs, batch.count))
+            held += sum(array.nbytes for array in outputs.values())
+            if self._cache is not None:
+                self._cache = None if held > CACHE_LIMIT_BYTES else [*self._cache, outputs]
+        self.reference_scores: Array = np.concatenate(scores)
+
+    def evaluate(self, engine: Engine) -> Outcome:
+        """Scores and fidelity of a model on every sample."""
+        scores, totals, count, finite = [], dict.fromkeys(self._measures, 0.0), 0, True
+        stream = run_dataset(engine, self.dataset, self.interface, self.batch_size)
+        for (batch, outputs), expected in zip(stream, self._expected(), strict=True):
+            good = finite_samples(outputs)
+            finite = finite and bool(good.all())
+            scores.append(self._scores(batch, outputs, expected, good))
+            for name, total in self._fidelity(outputs, expected, batch.count).items():
+                totals[name] += total
+            count += batch.count
+        mean = {name: total / count for name, total in totals.items() if name in self._measures}
+        return Outcome(np.concatenate(scores), finite, mean["sqnr"], mean.get("kl"), mean.get("agreement"))
+
+    def drop(self, outcome: Outcome) -> float:
+        """The mean loss of the metric against FP32, positive = worse; infinite where outputs were not finite."""
+        if not outcome.finite:
+            return float("inf")
+        return self.metric.drop(self.reference_scores, outcome.scores)
+
+    def _scores(
+        self, batch: Batch, outputs: Mapping[str, Array], expected: Mapping[str, Array], good: Array
+    ) -> Array:
+        if not good.all():  # a plan that overflows is worthless, not an error of the user's
+            return np.full(batch.count, np.nan)
+        return self.metric.scores(outputs, batch.labels, expected, batch.count)
+
+    def _fidelity(self, outputs: Mapping[str, Array], expected: Mapping[str, Array], count: int) -> dict[str, float]:
+        totals = {}
+        for name, measure in list(self._measures.items()):
+            try:
+                totals[name] = float(measure.scores(outputs, None, expected, count).sum())
+            except MetricError:  # one value per sample is no distribution
+                del self._measures[name]
+        return totals
+
+    def _expected(self) -> Iterator[dict[str, Array]]:
+        if self._cache is not None:
+            return iter(self._cache)
+        stream = run_dataset(self._engine, self.dataset, self.interface, self.batch_size)
+        return (outputs for _, outputs in stream)
+
+    def _check_finite(self, outputs: Mapping[str, Array]) -> None:
+        for name, array in outputs.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise ModelError(
+                    f"output {name!r} of the FP32 model holds NaN or infinity on {self.dataset.origin}; "
+                    f"mend the model or the data before tuning"
+                )
+
+
+def _fidelity_measures() -> dict[str, Metric]:
+    return {name: load_metric(name) for name in ("sqnr", "kl", "agreement")}
+
+
+def _filled(array: Array, missing: int) -> Array:
+    return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
