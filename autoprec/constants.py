@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from autoprec.graph import attribute_int, attribute_ints, const_array
+from autoprec.graph import attribute_int, attribute_ints, const_array, main_domain
 from autoprec.precision import Array
 
 
@@ -18,7 +18,7 @@ def add_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     while unique in graph.initializers:
         unique, count = f"{name}#{count}", count + 1
     tensor = ir.tensor(np.ascontiguousarray(array) if array.ndim else array, name=unique)
-    value = ir.Value(name=unique, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+    value = ir.Value(name=unique, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
     graph.register_initializer(value)
     return value
 
@@ -37,23 +37,27 @@ def fold_rearranged(graph: ir.Graph) -> int:
     """
     folded = 0
     for node in list(graph):
-        if node.op_type not in _FOLDERS or node.domain not in ("", "ai.onnx") or len(node.outputs) < 1:
+        value = _rearranged(graph, node)
+        if value is None:
             continue
-        arrays = [const_array(value) for value in node.inputs]
-        if not arrays or any(array is None for array in arrays):
-            continue
-        output = node.outputs[0]
-        if output.is_graph_output() or (len(node.outputs) > 1 and node.outputs[1].uses()):
-            continue
-        result = _FOLDERS[node.op_type](node, [array for array in arrays if array is not None])
-        if result is None:
-            continue
-        value = add_initializer(graph, str(output.name), result)
-        ir.convenience.replace_all_uses_with(output, value)
+        ir.convenience.replace_all_uses_with(node.outputs[0], value)
         graph.remove(node, safe=True)
         folded += 1
     drop_unused(graph)
     return folded
+
+
+def _rearranged(graph: ir.Graph, node: ir.Node) -> ir.Value | None:
+    """The initializer that can stand for the result of `node`, or None where there is none."""
+    if node.op_type not in _FOLDERS or not main_domain(node) or not node.inputs:
+        return None
+    arrays = [array for value in node.inputs if (array := const_array(value)) is not None]
+    if len(arrays) < len(node.inputs) or node.outputs[0].is_graph_output():
+        return None
+    if node.op_type == "Identity":
+        return node.inputs[0]  # not a copy: exporters write shared weights like this
+    result = _FOLDERS[node.op_type](node, arrays)
+    return None if result is None else add_initializer(graph, str(node.outputs[0].name), result)
 
 
 def drop_unused(graph: ir.Graph) -> None:
@@ -89,15 +93,26 @@ def _unsqueeze(node: ir.Node, arrays: list[Array]) -> Array | None:
 
 
 def _cast(node: ir.Node, arrays: list[Array]) -> Array | None:
-    target = ir.DataType(attribute_int(node, "to", 1))
-    if target in (ir.DataType.STRING, ir.DataType.UNDEFINED) or arrays[0].dtype.kind not in "fiub":
+    target = _CAST_TARGETS.get(attribute_int(node, "to", 1))
+    source = arrays[0]
+    if target is None or source.dtype.kind not in "fiub" or source.dtype == ml_dtypes.bfloat16:
         return None
-    if target in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) or arrays[0].dtype == ml_dtypes.bfloat16:
-        return None
-    result: Array = arrays[0].astype(target.numpy())
-    return result
+    if source.dtype.kind == "f" and target.kind in "iu" and not (np.abs(source) < 127).all():
+        return None  # what a runtime makes of a number that does not fit is not defined
+    return source.astype(target)
 
 
+_CAST_TARGETS = {
+    int(data_type): data_type.numpy()
+    for data_type in (
+        ir.DataType.FLOAT,
+        ir.DataType.DOUBLE,
+        ir.DataType.INT8,
+        ir.DataType.INT32,
+        ir.DataType.INT64,
+        ir.DataType.BOOL,
+    )
+}
 _FOLDERS: dict[str, Callable[[ir.Node, list[Array]], Array | None]] = {
     "Transpose": _transpose,
     "Reshape": _reshape,

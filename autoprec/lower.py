@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from autoprec.constants import fold_rearranged
 from autoprec.errors import ModelError, PlanError
 from autoprec.graph import Topology, const_array
 from autoprec.model import Model, prepare
-from autoprec.passes.assign_types import AssignTypesPass
+from autoprec.passes.assign_types import OPSET_BF16, AssignTypesPass
 from autoprec.passes.correct_bias import CorrectBiasPass
 from autoprec.passes.fold_batch_norm import FoldBatchNormPass
 from autoprec.passes.insert_qdq import InsertQDQPass
@@ -24,7 +25,7 @@ from autoprec.passes.scales import coarsest, round_scale
 from autoprec.passes.simulate_types import SimulateTypesPass
 from autoprec.placement import ActivationPoint, Placement, place, range_root
 from autoprec.precision import FLOATS, Array, Precision
-from autoprec.ranges.affine import QuantParams, asymmetric_params, symmetric_params
+from autoprec.ranges.affine import QuantParams, asymmetric_params, fp8_scale, symmetric_params
 from autoprec.ranges.histogram import Range
 from autoprec.ranges.table import RangeTable
 from autoprec.schemes import Scheme
@@ -34,8 +35,6 @@ OPSET_QDQ = 13
 """Per-channel DequantizeLinear."""
 OPSET_HALF_SCALES = 19
 """Scales in half precision, and FP8."""
-OPSET_BF16 = 22
-"""BF16 convolutions and pools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +92,25 @@ class Lowerer:
         placement = place(
             topology, self.partition, precisions, self.carrier, self.scheme, unify_concat=self.unify_concat
         )
-        scale_type = coarsest(placement.node_types.values())
-        scales = self._scales(topology, placement, ranges, scale_type)
-        originals = _weights_of(work.graph, placement)
-        QuantizeWeightsPass(placement.weights, scale_type)(work)
-        if ranges is not None:
-            CorrectBiasPass(placement.weights, originals, ranges.means)(work)
-        InsertQDQPass(placement.activations, scales)(work)
-        if self.scheme.float_islands:
-            IsolateFloatsPass()(work)
-        if simulate:
-            SimulateTypesPass(placement.node_types)(work)
-        else:
-            AssignTypesPass(placement.node_types, self.carrier)(work)
-            if placement.weights:
-                PackConstantsPass()(work)
+        for step in self._steps(work, topology, placement, ranges, simulate):
+            step(work)  # not ir.passes.Sequential, which would bury an AutoprecError in a PassError
         return Lowered(work, placement)
+
+    def _steps(
+        self, work: ir.Model, topology: Topology, placement: Placement, ranges: RangeTable | None, simulate: bool
+    ) -> list[ir.passes.InPlacePass]:
+        scale_type = coarsest(placement.node_types.values())
+        steps: list[ir.passes.InPlacePass] = [QuantizeWeightsPass(placement.weights, scale_type)]
+        if ranges is not None:
+            originals = _weights_of(work.graph, placement)
+            steps.append(CorrectBiasPass(placement.weights, originals, ranges.means))
+        steps.append(InsertQDQPass(placement.activations, self._scales(topology, placement, ranges, scale_type)))
+        if self.scheme.float_islands:
+            steps.append(IsolateFloatsPass())
+        if simulate:
+            return [*steps, SimulateTypesPass(placement.node_types)]
+        steps.append(AssignTypesPass(placement.node_types, self.carrier))
+        return [*steps, PackConstantsPass()] if placement.weights else steps
 
     def placement(self, precisions: Mapping[str, Precision]) -> tuple[Topology, Placement]:
         """Where pairs would go, without ranges; the topology is of the folded graph."""
@@ -118,12 +120,15 @@ class Lowerer:
         )
 
     def base(self, opset: int) -> ir.Model:
-        """The prepared model in `opset` or newer; its node and value names are those of the original."""
+        """The prepared model in `opset` or newer, rearranged constants folded; names are those of the original."""
         if opset not in self._bases:
             raised = raise_opset(self.model.ir, opset)
-            if raised is not self.model.ir:
+            if raised is self.model.ir:
+                raised = raised.clone(deep_copy=False)
+            else:
                 raised = prepare(raised)
                 self._check_names(raised)
+            fold_rearranged(raised.graph)  # a DequantizeLinear must feed its product directly
             self._bases[opset] = raised
         return self._bases[opset]
 
@@ -158,7 +163,7 @@ class Lowerer:
 
     def _scales(
         self, topology: Topology, placement: Placement, ranges: RangeTable | None, scale_type: Precision
-    ) -> dict[str, QuantParams]:
+    ) -> dict[tuple[str, Precision], QuantParams]:
         if not placement.activations:
             return {}
         values = {str(v.name): v for node in topology.nodes for v in node.outputs}
@@ -168,10 +173,9 @@ class Lowerer:
         scales = {}
         for point in placement.activations:
             names = [str(range_root(topology, values[name]).name) for name in self._sharers(placement, point.tensor)]
-            scales[point.tensor] = _params(point, [self._range(ranges, point, name) for name in names], self.scheme)
-            exact = scales[point.tensor]
+            exact = _params(point, [self._range(ranges, point, name) for name in names], self.scheme)
             scale = float(round_scale(np.array(exact.scale), scale_type))
-            scales[point.tensor] = QuantParams(scale, exact.zero_point, exact.signed)
+            scales[point.tensor, point.precision] = QuantParams(scale, exact.zero_point, exact.signed)
         return scales
 
     def _sharers(self, placement: Placement, tensor: str) -> list[str]:
@@ -191,7 +195,7 @@ class Lowerer:
 def _params(point: ActivationPoint, spans: list[Range], scheme: Scheme) -> QuantParams:
     span = Range(min(s.low for s in spans), max(s.high for s in spans))
     if point.precision is Precision.FP8:
-        scale = point.fixed_scale if point.fixed_scale is not None else span.magnitude / Precision.FP8.largest
+        scale = point.fixed_scale if point.fixed_scale is not None else fp8_scale(span)
         return QuantParams(scale, 0, signed=True)
     return symmetric_params(span) if scheme.symmetric else asymmetric_params(span)
 
@@ -210,10 +214,11 @@ def uniform(partition: Partition, precision: Precision, possible: Mapping[str, M
         partition: the units.
         precision: asked of each.
         possible: unit name -> precision -> why not, None where possible.
-        fallback: a float type that every unit has.
+        fallback: a float type, for units that cannot; FP32 where they cannot run in that either.
     """
-    return {
-        unit.name: precision if possible[unit.name].get(precision, "not offered") is None else fallback
-        for unit in partition.units
-    }
 
+    def first(unit: str) -> Precision:
+        found = possible[unit]
+        return next((p for p in (precision, fallback) if found.get(p, "not offered") is None), Precision.FP32)
+
+    return {unit.name: first(unit.name) for unit in partition.units}

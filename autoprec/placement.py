@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from autoprec.graph import COPY_OPS, RESHAPING_OPS, Topology, is_float
+from autoprec.branches import concat_groups, residual_skips
+from autoprec.graph import RESHAPING_OPS, Topology, is_float
 from autoprec.precision import FLOATS, Precision
 from autoprec.schemes import Scheme, axis_of_weight
-from autoprec.units.chains import backbone
 from autoprec.units.records import Partition, Unit
 
 
@@ -103,13 +103,9 @@ def range_root(topology: Topology, value: ir.Value) -> ir.Value:
 
 class _Placer:
     def __init__(
-        self,
-        topology: Topology,
-        partition: Partition,
-        precisions: Mapping[str, Precision],
-        carrier: Precision,
+        self, topology: Topology, partition: Partition, precisions: Mapping[str, Precision], carrier: Precision,
         scheme: Scheme,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.topology, self.partition, self.scheme = topology, partition, scheme
         self.precisions, self.carrier = precisions, carrier
         self.nodes = {str(node.name): node for node in topology.nodes}
@@ -132,14 +128,13 @@ class _Placer:
                 self._embedding(unit)
             else:
                 late.append(unit)  # these look at what their neighbours became
-        for unit in late:
-            self._light(unit)
+        self._light(late)
         self._residuals()
         activations = tuple(
             ActivationPoint(str(value.name), precision, frozenset(consumers), everywhere, scale)
             for (value, precision), (consumers, everywhere, scale) in self.points.items()
         )
-        unified = self._unify() if unify_concat else ()
+        unified = concat_groups(self.topology, {value for value, _ in self.points}) if unify_concat else ()
         return Placement(activations, tuple(self.weights), self._node_types(), unified, self.skipped)
 
     def _add(
@@ -157,10 +152,10 @@ class _Placer:
             consumers.add((str(node.name), index))
         self.points[(value, precision)] = (consumers, everywhere or node is None, old if scale is None else scale)
 
-    def _quantized(self, unit: Unit | None) -> bool:
-        return unit is not None and self.precisions.get(unit.name, Precision.FP32).is_quantized
-
     def _linear(self, unit: Unit, precision: Precision) -> None:
+        if (reason := self._why_float(unit)) is not None:
+            self.skipped[unit.name] = reason
+            return
         for name in unit.anchors:
             node = self.nodes[name]
             for index in (0, 1):
@@ -171,6 +166,19 @@ class _Placer:
                     self._add(value, precision, node, index)
         if self.scheme.quantize_outputs and unit.kind == "conv":
             self._conv_outputs(unit, precision)
+
+    def _why_float(self, unit: Unit) -> str | None:
+        """What `why_not` cannot see: the folded graph and the carrier."""
+        anchors = [self.nodes[name] for name in unit.anchors]
+        read = [value for node in anchors for value in node.inputs[:2] if value in self.topology.constants]
+        if any(value is not None and value.const_value is None for value in read):
+            return "its weights are computed from constants in a way that was not folded"
+        return None if self._carrier_of(unit) is self.carrier else "TensorRT has no BF16 ConvTranspose to carry 8 bits"
+
+    def _carrier_of(self, unit: Unit) -> Precision:
+        transposed = any(self.nodes[name].op_type == "ConvTranspose" for name in unit.nodes if name in self.nodes)
+        lacking = transposed and self.carrier is Precision.BF16 and self.scheme.tensor_core_limits
+        return Precision.FP32 if lacking else self.carrier
 
     def _conv_outputs(self, unit: Unit, precision: Precision) -> None:
         """ONNX Runtime fuses Conv [-> Relu | Clip] -> Q; behind a residual Add the same once more."""
@@ -215,32 +223,31 @@ class _Placer:
         return False
 
     def _embedding(self, unit: Unit) -> None:
-        self.weights.append(
-            WeightPoint(
-                unit.anchors[0],
-                0,
-                Precision.INT8,
-                1 if self.scheme.dequantize_after_gather else 0,
-                self.scheme.dequantize_after_gather,
-            )
-        )
+        late = self.scheme.dequantize_after_gather  # then the scale must not depend on which row was looked up
+        self.weights.append(WeightPoint(unit.anchors[0], 0, Precision.INT8, 1 if late else 0, late))
 
-    def _light(self, unit: Unit) -> None:
-        """Pools, Adds and Resizes are quantised only beside a quantised neighbour."""
+    def _light(self, units: list[Unit]) -> None:
+        """Pools, Adds and Resizes are quantised only beside a neighbour that is: a lone pair would only cost."""
+        beside: dict[str, set[str]] = {unit.name: set() for unit in units}
+        for edge in self.partition.edges:
+            for name, other in ((edge.producer, edge.consumer), (edge.consumer, edge.producer)):
+                if name in beside:
+                    beside[name].add(other)
+        int8 = {name for name, precision in self.precisions.items() if precision is Precision.INT8} - beside.keys()
+        waiting = list(units)
+        while ready := [unit for unit in waiting if beside[unit.name] & int8]:
+            int8 |= {unit.name for unit in ready}
+            waiting = [unit for unit in waiting if unit not in ready]
+            for unit in ready:
+                self._light_pair(unit)
+        self.skipped |= {unit.name: "no neighbour is in INT8, so a lone pair would only cost" for unit in waiting}
+
+    def _light_pair(self, unit: Unit) -> None:
         node = self.nodes[unit.anchors[0]]
-        neighbours = {edge.producer for edge in self.partition.edges if edge.consumer == unit.name}
-        neighbours |= {edge.consumer for edge in self.partition.edges if edge.producer == unit.name}
-        others = [self.home.get(name) or self._unit(name) for name in neighbours if name]
-        if not any(self._quantized(other) for other in others if other is not None):
-            self.skipped[unit.name] = "no neighbour is quantised, so a lone pair would only cost"
-            return
         for index, value in enumerate(node.inputs):
             self._add(value, Precision.INT8, node, index)
         if self.scheme.quantize_outputs:
             self._add(node.outputs[0], Precision.INT8, None)
-
-    def _unit(self, name: str) -> Unit | None:
-        return next((unit for unit in self.partition.units if unit.name == name), None)
 
     def _residuals(self) -> None:
         """The skip input of a residual Add gets a pair, so that the fused kernel reads 8 bits on both sides."""
@@ -248,85 +255,30 @@ class _Placer:
             return
         for unit in self.partition.units:
             precision = self.precisions.get(unit.name, Precision.FP32)
-            if unit.kind != "conv" or not precision.is_quantized:
-                continue
-            members = {name for name in unit.nodes if name in self.nodes}
-            for name in unit.nodes:
-                node = self.nodes.get(name)
-                if node is None or node.op_type != "Add":
-                    continue
-                for index, value in enumerate(node.inputs):
-                    producer = value.producer() if value is not None else None
-                    inside = producer is not None and producer.name in members
-                    if value is None or inside or value in self.topology.constants:
-                        continue
-                    if self._is_residual(node, value) and not self._is_lone(value, precision):
+            if unit.kind == "conv" and precision.is_quantized:
+                members = {self.nodes[name] for name in unit.nodes if name in self.nodes}
+                for node, index in residual_skips(self.topology, members):
+                    value = node.inputs[index]
+                    if value is not None and not self._is_lone(value, precision):
                         self._add(value, precision, node, index)
 
-    def _is_residual(self, add: ir.Node, skip: ir.Value) -> bool:
-        """Not where the skip is the very result of the linear op that the other branch starts from."""
-        other = next(value for value in add.inputs if value is not skip)
-        mine = backbone(self.topology, other) if other is not None else None
-        theirs = backbone(self.topology, skip)
-        if mine is None or mine is theirs:
-            return False
-        if theirs is None or skip.producer() is not theirs:
-            return True
-        return not self._depends(mine, theirs)
-
-    def _depends(self, node: ir.Node, on: ir.Node) -> bool:
-        index = self.topology.index
-        return bool(self.topology.ancestors[index[node]] >> index[on] & 1)
-
     def _is_lone(self, value: ir.Value, precision: Precision) -> bool:
+        """Whether nothing else holds the skip in this precision: neither another reader nor the op that makes it."""
         if (value, precision) in self.points:
             return False
-        producer = self._producer_unit(value)
-        return not self._quantized(producer)
-
-    def _producer_unit(self, value: ir.Value) -> Unit | None:
-        current: ir.Value | None = value
-        while current is not None and (node := current.producer()) is not None:
-            if str(node.name) in self.home:
-                return self.home[str(node.name)]
-            if node.op_type not in COPY_OPS:
-                return None
-            current = node.inputs[0]
-        return None
+        if len(self.topology.consumers(value)) > 1 or self.topology.escapes(value):
+            return True  # its other readers take it in float, so it exists in float anyway
+        producer = range_root(self.topology, value).producer()
+        unit = self.home.get(str(producer.name)) if producer is not None else None
+        return unit is None or self.precisions.get(unit.name) is not precision
 
     def _node_types(self) -> dict[str, Precision]:
         types: dict[str, Precision] = {}
         for unit in self.partition.units:
             precision = self.precisions.get(unit.name, Precision.FP32)
             for name in unit.nodes:
-                types[name] = precision if precision in FLOATS else self.carrier
+                types[name] = precision if precision in FLOATS else self._carrier_of(unit)
         return types
-
-    def _unify(self) -> tuple[frozenset[str], ...]:
-        """Union of the inputs and the output of each Concat that feeds a quantised op; chained ones join."""
-        quantized = {value for value, _ in self.points}
-        parent: dict[ir.Value, ir.Value] = {}
-
-        def find(value: ir.Value) -> ir.Value:
-            while parent.setdefault(value, value) is not value:
-                value = parent[value]
-            return value
-
-        for node in self.topology.nodes:
-            if node.op_type != "Concat" or not self._feeds_quantized(node.outputs[0], quantized):
-                continue
-            for value in self.topology.dynamic_inputs(node):
-                parent[find(value)] = find(node.outputs[0])
-        groups: dict[ir.Value, set[str]] = {}
-        for value in parent:
-            groups.setdefault(find(value), set()).add(str(value.name))
-        return tuple(frozenset(group) for group in groups.values() if len(group) > 1)
-
-    def _feeds_quantized(self, value: ir.Value, quantized: set[ir.Value]) -> bool:
-        if value in quantized:
-            return True
-        copies = [node for node in self.topology.consumers(value) if node.op_type in COPY_OPS]
-        return any(self._feeds_quantized(output, quantized) for node in copies for output in node.outputs)
 
 
 def calibration_tensors(topology: Topology, placements: list[Placement]) -> tuple[str, ...]:
@@ -353,4 +305,3 @@ def quantized_macs(topology: Topology, partition: Partition, placement: Placemen
         found = [done[name] for name in unit.anchors if name in done]
         result[unit.name] = found[0] if found else placement.node_types.get(unit.nodes[-1], Precision.FP32)
     return result
-

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 
+from autoprec.branches import SMALLEST_ELEMENTS, has_free_dimension
 from autoprec.errors import UsageError
-from autoprec.graph import Topology, attribute_int, is_float, static_shape
+from autoprec.graph import RESHAPING_OPS, Topology, attribute_int, elements, is_float, static_shape
 from autoprec.precision import FLOATS, Precision
 from autoprec.units.chains import backbone
 from autoprec.units.records import Unit
+
+_BETWEEN = RESHAPING_OPS | {"Add", "Sub", "Mul", "Div", "Where", "Cast", "Clip"}
+_ATTENTION_DEPTH = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,8 @@ def why_not(topology: Topology, unit: Unit, precision: Precision, scheme: Scheme
     nodes = {str(node.name): node for node in topology.nodes}
     members = [nodes[name] for name in unit.nodes if name in nodes]
     if precision in FLOATS:
-        return _why_not_float(members, precision)
-    if scheme is ORT_CPU and precision is Precision.FP8:
+        return _why_not_float(members, precision, scheme)
+    if scheme.name == ORT_CPU.name and precision is Precision.FP8:
         return "ONNX Runtime has no FP8 kernels on a CPU"
     anchors = [nodes[name] for name in unit.anchors if name in nodes]
     if unit.kind in ("conv", "matmul"):
@@ -79,12 +83,14 @@ def why_not(topology: Topology, unit: Unit, precision: Precision, scheme: Scheme
     return _why_not_light(topology, unit, anchors[0], scheme)
 
 
-def _why_not_float(members: list[ir.Node], precision: Precision) -> str | None:
+def _why_not_float(members: list[ir.Node], precision: Precision, scheme: Scheme) -> str | None:
     if precision is Precision.FP32:
         return None
     for node in members:
         if node.op_type in ("Upsample", "NonMaxSuppression", "Celu"):
             return f"{node.op_type} has no half-precision form"
+        if precision is Precision.BF16 and node.op_type == "ConvTranspose" and scheme.tensor_core_limits:
+            return "TensorRT has no BF16 ConvTranspose"
         if not has_type(node.op_type, precision):
             return f"{node.op_type} has no {precision} form in ONNX"
     return None
@@ -102,23 +108,52 @@ def has_type(op_type: str, precision: Precision) -> bool:
 
 def _why_not_linear(topology: Topology, node: ir.Node, precision: Precision, scheme: Scheme) -> str | None:
     weights = [value for value in node.inputs[:2] if value in topology.constants]
-    dynamic = [value for value in node.inputs[:2] if value is not None and value not in topology.constants]
-    for value in dynamic:
-        shape = value.shape
-        known = [dim for dim in shape if isinstance(dim, int)] if shape is not None else []
-        if shape is not None and len(known) == len(shape) and math.prod(known) < 8:
-            return "its input has fewer than 8 elements"
-    if not weights and node.op_type != "MatMul":
+    if any(_is_tiny(value) for value in node.inputs[:2] if value not in topology.constants):
+        return f"its input has fewer than {SMALLEST_ELEMENTS} elements"
+    if node.op_type != "MatMul" and node.inputs[1] not in weights:
         return "its weights are computed at run time"
-    if weights and weights[0].const_value is None:
+    if len(weights) == 2:
+        return "it reads constants alone"
+    if weights and not _is_foldable(weights[0]):
         return "its weights are computed from constants by other nodes; fold constants in the export"
-    if scheme is ORT_CPU:
+    if scheme.name == ORT_CPU.name:
         if node.op_type == "ConvTranspose":
             return "ONNX Runtime has no 8-bit ConvTranspose on a CPU"
         return "both operands change at run time" if not weights else None
     if node.op_type in ("Conv", "ConvTranspose"):
         return _why_not_conv(topology, node, weights[0], precision)
+    if not weights and precision is Precision.INT8 and _meets_softmax(topology, node):
+        return "a product before or behind a softmax loses too much in INT8"
     return _why_not_matmul(node, bool(weights))
+
+
+def _is_foldable(value: ir.Value | None) -> bool:
+    """Whether the constant is an initializer, or one rearranged: lowering folds that, so that it can be stored."""
+    if value is None or value.const_value is not None:
+        return value is not None
+    node = value.producer()
+    return node is not None and node.op_type in RESHAPING_OPS and all(map(_is_foldable, node.inputs))
+
+
+def _is_tiny(value: ir.Value | None) -> bool:
+    return value is not None and not has_free_dimension(value) and elements(value) < SMALLEST_ELEMENTS
+
+
+def _meets_softmax(topology: Topology, node: ir.Node) -> bool:
+    """Whether a product of two activations makes the scores of a softmax or reads its result."""
+
+    def reaches(start: ir.Node, forward: bool) -> bool:
+        front, seen = [start], {start}
+        for _ in range(_ATTENTION_DEPTH):
+            nodes = [value for n in front for value in (n.outputs if forward else topology.dynamic_inputs(n))]
+            around = [n for v in nodes for n in (topology.consumers(v) if forward else [v.producer()])]
+            if any(n is not None and n.op_type == "Softmax" for n in around):
+                return True
+            front = [n for n in around if n is not None and n not in seen and n.op_type in _BETWEEN]
+            seen.update(front)
+        return False
+
+    return reaches(node, True) or reaches(node, False)
 
 
 def _why_not_conv(topology: Topology, node: ir.Node, weight: ir.Value, precision: Precision) -> str | None:
@@ -131,6 +166,8 @@ def _why_not_conv(topology: Topology, node: ir.Node, weight: ir.Value, precision
     c_in = shape[0] // groups if transposed else shape[1]
     kernel = shape[2:]
     if precision is Precision.FP8:
+        if transposed:
+            return "FP8 kernels exist for Conv, not for ConvTranspose"
         if c_in <= 16 or c_out <= 16 or math.prod(kernel) > 32:
             return (
                 f"FP8 convolutions need more than 16 input channels per group, more than 16 output channels and "
@@ -156,7 +193,7 @@ def _why_not_matmul(node: ir.Node, has_weights: bool) -> str | None:
         return "the shape of its operands is not known"
     k = left[0 if attribute_int(node, "transA", 0) else -1] or (right[-2] if len(right) > 1 else 0)
     n = right[-2 if attribute_int(node, "transB", 0) else -1] if len(right) > 1 else 1
-    m = left[-2] if len(left) > 1 else 1
+    m = left[-1 if attribute_int(node, "transA", 0) else -2] if len(left) > 1 else 1
     if n == 1 or m == 1:
         return "a matrix-vector product: reading the weights costs more than the arithmetic"
     if (0 < k < 16) or (0 < n < 16):
@@ -187,10 +224,12 @@ def _why_not_light(topology: Topology, unit: Unit, node: ir.Node, scheme: Scheme
         if table is None or table.const_value is None or shape is None or len(shape) != 2:
             return "an embedding table must be a constant of two dimensions to be stored in INT8"
         return None if attribute_int(node, "axis", 0) == 0 else "the table is not indexed by rows"
+    if any(_is_tiny(value) for value in topology.dynamic_inputs(node)):
+        return f"an input has fewer than {SMALLEST_ELEMENTS} elements"
     if any(value in topology.outputs for value in node.outputs):
         return "its result leaves the network, so it stays float"
     if unit.kind == "pool":
-        if node.op_type == "GlobalMaxPool" and scheme is ORT_CPU:
+        if node.op_type == "GlobalMaxPool" and scheme.name == ORT_CPU.name:
             return "ONNX Runtime has no 8-bit GlobalMaxPool on a CPU"
         return None
     if unit.kind == "add":
@@ -226,4 +265,3 @@ def axis_of_weight(node: ir.Node, index: int) -> int | None:
     if node.op_type == "Gemm":
         return 0 if attribute_int(node, "transB", 0) else 1
     return 1 if len(shape) == 2 else None
-

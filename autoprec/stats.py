@@ -60,6 +60,37 @@ def paired_bootstrap(
     return _interval(float(drops.mean()), np.concatenate(means), confidence)
 
 
+PRIOR_DROP = 0.3
+"""Of the samples whose score a precision plan changes, about this share is a net loss; the spread is as large.
+
+Over plans from harmless to broken of the networks that autoprec is measured on, drop over mean absolute
+change lay between 0.1 and 0.6.
+"""
+
+
+def shrunken_drop(reference_scores: npt.ArrayLike, scores: npt.ArrayLike, higher_is_better: bool) -> float:
+    """The mean drop of a metric, shrunk towards what changes of this size usually cost.
+
+    A few hundred samples leave the drop uncertain by a point, so the best of many plans is best by luck.
+    The posterior mean under a normal prior with mean and deviation 0.3 times the mean absolute change:
+    few changed samples cannot hide a large drop, many cannot be outweighed by a lucky balance.
+    Efron and Morris 1975, "Data Analysis Using Stein's Estimator and Its Generalizations".
+
+    Args:
+        reference_scores: of FP32, one per sample.
+        scores: of the plan, in the same order.
+        higher_is_better: the direction of the metric.
+    """
+    before, after = _pair(reference_scores, scores)
+    loss = (before - after) if higher_is_better else (after - before)
+    changed = float(np.abs(loss).mean())
+    if changed == 0 or loss.size < 2:
+        return float(loss.mean())
+    error, spread = float(loss.var(ddof=1)) / loss.size, (PRIOR_DROP * changed) ** 2
+    weight = spread / (spread + error)
+    return weight * float(loss.mean()) + (1 - weight) * PRIOR_DROP * changed
+
+
 def median(values: npt.ArrayLike) -> float:
     """The median.
 

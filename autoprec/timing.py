@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from autoprec.backends.protocol import Engine
 from autoprec.precision import Array
 from autoprec.stats import Interval, median, ratio_of_medians
 
-_FIRST_RUNS = 2  # allocation, page faults and sleeping threads spoil the first runs of a turn
+_FIRST_RUNS = 1  # sleeping threads and cold caches spoil the first run of a turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,29 +39,40 @@ def compare(
     engines: Mapping[str, Engine],
     feed: Mapping[str, Array],
     *,
-    rounds: int = 7,
-    turn_ms: float = 40.0,
-    progress: Callable[[], None] = lambda: None,
+    rounds: tuple[int, int] = (5, 25),
+    turn_ms: float = 15.0,
+    tolerance: float = 0.02,
 ) -> dict[str, Timing]:
-    """Time engines against each other.
+    """Time engines against each other, for as many rounds as the noise of the machine demands.
 
     Args:
-        engines: name -> engine.
+        engines: name -> engine; ratios are judged against the first.
         feed: one batch.
-        rounds: each engine has one turn in each, in alternating order.
-        turn_ms: the least time of a turn; at least 3 runs are made.
-        progress: called after each turn.
+        rounds: the fewest and the most; each engine has one turn in each, in alternating order.
+        turn_ms: the least time of a turn. Short turns share a disturbance among all engines.
+        tolerance: enough rounds were made when every ratio's 95 % interval is within this share of it.
     """
     times: dict[str, list[float]] = {name: [] for name in engines}
     once = {name: _estimate(engine, feed) for name, engine in engines.items()}
-    for number in range(rounds):
+    fewest, most = rounds
+    for number in range(most):
         order = list(engines) if number % 2 == 0 else list(reversed(engines))
         for name in order:
-            runs = int(np.clip(turn_ms / max(once[name], 1e-3), 3, 200))
+            runs = int(np.clip(turn_ms / max(once[name], 1e-3), 1, 100))
             samples = engines[name].time_ms(feed, _FIRST_RUNS + runs)[_FIRST_RUNS:]
             times[name].append(median(samples))
-            progress()
+        if number + 1 >= fewest and (number + 1 == most or _settled(times, tolerance)):
+            break
     return {name: Timing(tuple(rounds_ms)) for name, rounds_ms in times.items()}
+
+
+def _settled(times: Mapping[str, list[float]], tolerance: float) -> bool:
+    baseline, *others = times.values()
+    for rounds_ms in others:
+        ratio = ratio_of_medians(baseline, rounds_ms, resamples=200)
+        if (ratio.high - ratio.low) / 2 > tolerance * ratio.estimate:
+            return False
+    return True
 
 
 def _estimate(engine: Engine, feed: Mapping[str, Array]) -> float:

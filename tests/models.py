@@ -146,9 +146,7 @@ def if_body() -> onnx.ModelProto:
     for name in ("then_branch", "else_branch"):
         inner = Builder(len(name))
         inner.conv(f"{name}.conv", relu, CHANNELS, CHANNELS, kernel=1)
-        out = helper.make_tensor_value_info(
-            f"{name}.conv_out", TensorProto.FLOAT, ["N", CHANNELS, SIDE, SIDE]
-        )
+        out = helper.make_tensor_value_info(f"{name}.conv_out", TensorProto.FLOAT, ["N", CHANNELS, SIDE, SIDE])
         branches[name] = helper.make_graph(inner.nodes, name, [], [out], inner.initializers)
     b.conv("after", b.node("If", "if", [flag], **branches), CHANNELS, CHANNELS)
     b.output("after_out", ["N", CHANNELS, SIDE, SIDE])

@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("metrics",),
     ("backends.protocol",),
     ("backends", "ranges", "units"),
+    ("branches",),
     ("schemes",),
     ("placement",),
     ("passes",),

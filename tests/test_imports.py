@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # The modules that read or write graphs.
 GRAPH = (
-    *("backends", "constants", "evaluate", "graph", "lower", "model", "passes", "placement", "schemes"),
+    *("backends", "branches", "constants", "evaluate", "graph", "lower", "model", "passes", "placement", "schemes"),
     *("testing", "units"),
 )
 

@@ -34,7 +34,7 @@ def write(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("name", "precisions", "carrier", "backend"),
     [
-        ("cpu", (FP32, INT8), FP32, "ort"),
+        ("cpu", (FP32, INT8), FP32, "ort-cpu"),
         ("tensorrt", (FP32, FP16, INT8), FP16, None),
         ("tensorrt-fp8", (FP32, FP16, BF16, FP8, INT8), FP16, None),
         ("float", (FP32, BF16, FP16), FP32, None),

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from autoprec.constants import add_initializer, drop_unused
-from autoprec.graph import COPY_OPS, const_array, main_domain
+from autoprec.graph import COPY_OPS, all_graphs, bodies, const_array, main_domain
 from autoprec.precision import Precision, cast_clamped
 
 DATA_TYPES = {
@@ -19,6 +19,8 @@ DATA_TYPES = {
     Precision.FP16: ir.DataType.FLOAT16,
     Precision.BF16: ir.DataType.BFLOAT16,
 }
+OPSET_BF16 = 22
+"""The first with BF16 convolutions and pools."""
 _PRECISIONS = {data_type: precision for precision, data_type in DATA_TYPES.items()}
 
 
@@ -29,9 +31,9 @@ class AssignTypesPass(ir.passes.InPlacePass):
         node_types: node name -> type; ops that move data follow their inputs, all others stay FP32.
         carrier: the type that DequantizeLinear gives.
 
-    Requires: FP32 values throughout. Ensures: every node's float inputs have one type; graph inputs
-    and outputs keep theirs; each (value, type) is cast once; constants are stored in the type they
-    are read in, clamped to its largest value.
+    Requires: no half types yet. Ensures: every node's float inputs have one type; graph inputs
+    and outputs and what bodies read keep theirs; each (value, type) is cast once; constants are stored in
+    the type they are read in, clamped to its largest value.
     """
 
     def __init__(self, node_types: Mapping[str, Precision], carrier: Precision) -> None:
@@ -39,16 +41,30 @@ class AssignTypesPass(ir.passes.InPlacePass):
         self.node_types = node_types
         self.carrier = carrier
 
+    def requires(self, model: ir.Model) -> None:
+        """No value that a listed node makes is in half precision already."""
+        require_floats(model, self.node_types)
+
+    def ensures(self, model: ir.Model) -> None:
+        """Every node's float inputs that share a type variable have one type."""
+        opset = opset_of(model)
+        for node in model.graph:
+            tied = free_slots(node, opset, Precision.FP16)[0]
+            types = {t for index in tied if (t := _float_type(node.inputs[index])) is not None}
+            if len(types) > 1 and node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+                raise ir.passes.PostconditionError(f"{node.name!r} reads {' and '.join(sorted(types))}")
+
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Retype; always modified."""
         graph = model.graph
         graph.sort()
         self._graph = graph
-        self._opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 13))
+        self._opset = opset_of(model)
         self._casts: dict[tuple[ir.Value, Precision], ir.Value] = {}
         kept = {value: value.dtype for value in graph.outputs}
         for node in list(graph):
             self._type_node(node)
+        self._shield_bodies()
         for place, value in enumerate(list(graph.outputs)):
             wanted = _PRECISIONS.get(kept[value] or ir.DataType.FLOAT)
             if wanted is not None and _PRECISIONS.get(value.dtype or ir.DataType.FLOAT) not in (None, wanted):
@@ -84,7 +100,7 @@ class AssignTypesPass(ir.passes.InPlacePass):
                 _set_type(output, common)
 
     def _compute(self, node: ir.Node, wanted: Precision) -> None:
-        free_inputs, free_outputs = _free_slots(node, self._opset)
+        free_inputs, free_outputs = free_slots(node, self._opset, wanted)
         for index, value in enumerate(node.inputs):
             if _float_type(value) is not None:
                 self._convert(node, index, wanted if index in free_inputs else Precision.FP32)
@@ -113,9 +129,31 @@ class AssignTypesPass(ir.passes.InPlacePass):
     def _cast(self, value: ir.Value, wanted: Precision, name: str) -> ir.Value:
         output = ir.Value(name=name, type=ir.TensorType(DATA_TYPES[wanted]), shape=value.shape)
         self._graph.append(
-            ir.node("Cast", [value], {"to": int(DATA_TYPES[wanted])}, outputs=[output], name=f"{value.name}/to_{wanted}")
+            ir.node(
+                "Cast", [value], {"to": int(DATA_TYPES[wanted])}, outputs=[output], name=f"{value.name}/to_{wanted}"
+            )
         )
         return output
+
+    def _shield_bodies(self) -> None:
+        """Bodies stay in FP32, so what they read from outside is cast back for them."""
+        inner = [graph for node in self._graph for _, body in bodies(node) for graph in all_graphs(body)]
+        for graph in inner:
+            for node in graph:
+                for index, value in enumerate(node.inputs):
+                    if self._is_outer_half(value, inner):
+                        self._convert(node, index, Precision.FP32)
+            for place, value in enumerate(list(graph.outputs)):
+                if self._is_outer_half(value, inner):
+                    key = (value, Precision.FP32)
+                    self._casts.setdefault(key, self._casts.get(key) or self._converted(value, Precision.FP32))
+                    graph.outputs[place] = self._casts[key]
+
+    def _is_outer_half(self, value: ir.Value | None, inner: list[ir.Graph]) -> bool:
+        if _float_type(value) not in (Precision.FP16, Precision.BF16) or value is None:
+            return False
+        producer = value.producer()
+        return (producer.graph if producer is not None else value.graph) not in inner
 
     def _restore_output(self, place: int, value: ir.Value, wanted: Precision) -> None:
         name = str(value.name)
@@ -135,17 +173,35 @@ def _set_type(value: ir.Value, precision: Precision) -> None:
     value.type = ir.TensorType(DATA_TYPES[precision])
 
 
-def _free_slots(node: ir.Node, opset: int) -> tuple[set[int], set[int]]:
-    """Indices of inputs and outputs whose type may be a half type by the operator's schema."""
+def opset_of(model: ir.Model) -> int:
+    """The version of the standard operators that the model uses."""
+    return model.opset_imports.get("", model.opset_imports.get("ai.onnx", 13))
+
+
+def require_floats(model: ir.Model, node_types: Mapping[str, Precision]) -> None:
+    """Raise PreconditionError where a listed node makes half-precision values already."""
+    for node in model.graph:
+        if node.name in node_types:
+            for value in node.outputs:
+                if _float_type(value) in (Precision.FP16, Precision.BF16):
+                    raise ir.passes.PreconditionError(f"{node.name!r} gives {_float_type(value)}; it must give FP32")
+
+
+def free_slots(node: ir.Node, opset: int, wanted: Precision) -> tuple[set[int], set[int]]:
+    """Indices of inputs and outputs that take the type `wanted` by the operator's schema.
+
+    An output is free only where it has the type of some input: that of ConstantOfShape is an attribute's.
+    """
     if not main_domain(node):
         return set(), set()
     try:
         schema = onnx.defs.get_schema(node.op_type, opset)
     except onnx.defs.SchemaError:
         return set(), set()
-    wide = {c.type_param_str for c in schema.type_constraints if "tensor(float16)" in c.allowed_type_strs}
+    name = {"fp16": "tensor(float16)", "bf16": "tensor(bfloat16)"}.get(wanted.value, "tensor(float)")
+    wide = {c.type_param_str for c in schema.type_constraints if name in c.allowed_type_strs}
     ins, outs = list(schema.inputs), list(schema.outputs)
     inputs = {i for i in range(len(node.inputs)) if ins and ins[min(i, len(ins) - 1)].type_str in wide}
-    outputs = {i for i in range(len(node.outputs)) if outs and outs[min(i, len(outs) - 1)].type_str in wide}
+    tied = wide & {ins[min(i, len(ins) - 1)].type_str for i in inputs}
+    outputs = {i for i in range(len(node.outputs)) if outs and outs[min(i, len(outs) - 1)].type_str in tied}
     return inputs, outputs
-

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from autoprec.constants import add_initializer, drop_unused
 from autoprec.graph import attribute_int, const_array, is_float
+from autoprec.passes.quantize_weights import require_stored
 from autoprec.placement import WeightPoint
 from autoprec.precision import Array
 
@@ -25,8 +26,8 @@ class CorrectBiasPass(ir.passes.InPlacePass):
         originals: node name -> its float weights.
         means: value name -> mean of each channel over calibration data, float64[channels].
 
-    Requires: QuantizeWeightsPass ran. Ensures: only biases changed; a Conv or Gemm without one gets one,
-    a MatMul keeps none unless an Add of a constant follows it.
+    Requires: QuantizeWeightsPass ran, and no type was assigned yet. Ensures: only biases changed; a Conv or
+    Gemm without one gets one, a MatMul keeps none unless an Add of a constant follows it.
     """
 
     def __init__(
@@ -34,6 +35,12 @@ class CorrectBiasPass(ir.passes.InPlacePass):
     ) -> None:
         super().__init__()
         self.points, self.originals, self.means = tuple(points), originals, means
+
+    def requires(self, model: ir.Model) -> None:
+        """Every point that is corrected is read through a DequantizeLinear."""
+        nodes = {node.name: node for node in model.graph}
+        for point in self.points:
+            require_stored(nodes, point)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Correct; modified where a bias changed."""
@@ -99,6 +106,8 @@ def _subtract(graph: ir.Graph, node: ir.Node, error: Array) -> bool:
     array = const_array(bias)
     if bias is not None and (array is None or array.size not in (1, error.size)):
         return False
+    if array is not None and array.size > 1 and array.shape[-1] != error.size:
+        return False  # a Gemm's C may run along the rows
     old = np.zeros(error.size) if array is None else np.broadcast_to(array.reshape(-1), (error.size,))
     corrected = add_initializer(graph, f"{node.name}/corrected.bias", (old - error).astype(np.float32))
     if len(node.inputs) < 3:
@@ -114,8 +123,10 @@ def _subtract_after(graph: ir.Graph, node: ir.Node, error: Array) -> bool:
     add = consumers[0]
     index = 1 if add.inputs[0] is node.outputs[0] else 0
     array = const_array(add.inputs[index])
-    if array is None or not is_float(add.inputs[index]) or array.reshape(-1).size != error.size:
+    if array is None or not is_float(add.inputs[index]) or array.size != error.size:
         return False
+    if array.shape and array.shape[-1] != error.size:
+        return False  # it runs along another axis than the products
     fixed = (array.astype(np.float64) - error.reshape(array.shape)).astype(np.float32)
     add.replace_input_with(index, add_initializer(graph, f"{node.name}/corrected.bias", fixed))
     return True

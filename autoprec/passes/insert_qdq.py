@@ -18,15 +18,36 @@ class InsertQDQPass(ir.passes.InPlacePass):
 
     Args:
         points: where.
-        scales: value name -> its affine map; the scale is representable in every type that stores it.
+        scales: (value name, precision) -> its affine map; the scale is representable in every type that stores it.
 
+    Requires: every point is a value of the graph, or an input of it, with a positive finite scale.
     Ensures: where a pair sits at the producer, the dequantised value carries the original name.
     """
 
-    def __init__(self, points: Sequence[ActivationPoint], scales: Mapping[str, QuantParams]) -> None:
+    def __init__(self, points: Sequence[ActivationPoint], scales: Mapping[tuple[str, Precision], QuantParams]) -> None:
         super().__init__()
         self.points = tuple(points)
         self.scales = scales
+
+    def requires(self, model: ir.Model) -> None:
+        """Every point exists and has a usable scale."""
+        known = {value.name for value in model.graph.inputs}
+        known |= {value.name for node in model.graph for value in node.outputs}
+        for point in self.points:
+            scale = self.scales.get((point.tensor, point.precision))
+            if point.tensor not in known:
+                raise ir.passes.PreconditionError(f"there is no value {point.tensor!r}")
+            if scale is None or not 0 < scale.scale < np.inf:
+                raise ir.passes.PreconditionError(f"the scale of {point.tensor!r} must be positive and finite")
+
+    def ensures(self, model: ir.Model) -> None:
+        """Every consumer that a point names reads a DequantizeLinear."""
+        nodes = {node.name: node for node in model.graph}
+        for name, index in (edge for point in self.points for edge in point.consumers):
+            source = nodes[name].inputs[index]
+            maker = source.producer() if source is not None else None
+            if maker is None or maker.op_type != "DequantizeLinear":
+                raise ir.passes.PostconditionError(f"input {index} of {name!r} must read a DequantizeLinear")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Insert; modified where there was a point."""
@@ -39,10 +60,8 @@ class InsertQDQPass(ir.passes.InPlacePass):
         graph.sort()
         return ir.passes.PassResult(model, bool(self.points))
 
-    def _insert(
-        self, graph: ir.Graph, value: ir.Value, point: ActivationPoint, nodes: Mapping[str, ir.Node]
-    ) -> None:
-        scale = self.scales[point.tensor]
+    def _insert(self, graph: ir.Graph, value: ir.Value, point: ActivationPoint, nodes: Mapping[str, ir.Node]) -> None:
+        scale = self.scales[point.tensor, point.precision]
         suffix = "" if point.precision is Precision.INT8 else f".{point.precision}"
         inputs = (
             shared_initializer(graph, f"{point.tensor}/scale{suffix}", np.array(scale.scale, np.float32)),

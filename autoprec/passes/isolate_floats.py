@@ -32,7 +32,7 @@ class IsolateFloatsPass(ir.passes.InPlacePass):
                 continue
             source = node.inputs[0]
             dequantize = source.producer() if source is not None else None
-            if source is None or dequantize is None or dequantize.op_type != "DequantizeLinear":
+            if source is None or dequantize is None or not _is_scalar_pair(dequantize):
                 continue
             channels = _channels(node)
             if (source, channels) not in made:
@@ -42,6 +42,14 @@ class IsolateFloatsPass(ir.passes.InPlacePass):
             graph.sort()
             _drop_idle(graph)
         return ir.passes.PassResult(model, bool(made))
+
+
+def _is_scalar_pair(dequantize: ir.Node) -> bool:
+    """Only a scalar scale draws the optimiser; codes looked up in an embedding have a scale for each column."""
+    if dequantize.op_type != "DequantizeLinear" or len(dequantize.inputs) < 3:
+        return False
+    scale = const_array(dequantize.inputs[1])
+    return scale is not None and scale.size == 1
 
 
 def _channels(node: ir.Node) -> int:

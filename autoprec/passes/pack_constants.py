@@ -9,14 +9,18 @@ import numpy as np
 import onnx_ir as ir
 
 from autoprec.constants import add_initializer, drop_unused
-from autoprec.graph import FLOAT_TYPES, const_array
+from autoprec.graph import FLOAT_TYPES, LINEAR_OPS, const_array
 from autoprec.precision import Array
 
 _SMALLEST_ELEMENTS = 4096
 
 
 class PackConstantsPass(ir.passes.InPlacePass):
-    """Store large float constants of few levels in INT8. Ensures: every value is the same, bit for bit."""
+    """Store large float constants of few levels in INT8.
+
+    Weights of linear ops are left alone: in 8 bits without a pair on the activation they would be half a
+    quantised op. Ensures: every value is the same, bit for bit.
+    """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Pack; modified where a constant qualified."""
@@ -24,6 +28,8 @@ class PackConstantsPass(ir.passes.InPlacePass):
         for value in list(graph.initializers.values()):
             array = const_array(value) if value.dtype in FLOAT_TYPES else None
             if array is None or array.size < _SMALLEST_ELEMENTS or value.is_graph_output():
+                continue
+            if any(node.op_type in LINEAR_OPS for node in value.consumers()):
                 continue
             packed = _pack(array)
             if packed is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -12,6 +12,7 @@ from autoprec.graph import const_array
 from autoprec.passes.scales import round_scale
 from autoprec.placement import WeightPoint
 from autoprec.precision import Precision
+from autoprec.ranges.affine import SMALLEST_HALF_SCALE
 from autoprec.ranges.weights import quantize_weight, weight_scales
 
 
@@ -31,6 +32,20 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         super().__init__()
         self.points = tuple(points)
         self.scale_type = scale_type
+
+    def requires(self, model: ir.Model) -> None:
+        """Each point names an initializer."""
+        nodes = {node.name: node for node in model.graph}
+        for point in self.points:
+            value = nodes[point.node].inputs[point.index] if point.node in nodes else None
+            if value is None or not value.is_initializer() or value.const_value is None:
+                raise ir.passes.PreconditionError(f"input {point.index} of {point.node!r} must be an initializer")
+
+    def ensures(self, model: ir.Model) -> None:
+        """Each point is read through a DequantizeLinear of an initializer."""
+        nodes = {node.name: node for node in model.graph}
+        for point in self.points:
+            require_stored(nodes, point, ir.passes.PostconditionError)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Quantise; modified where there was a point."""
@@ -56,7 +71,8 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         if weight is None or array is None:
             raise ValueError(f"input {point.index} of {point.node!r} must be an initializer")
         floats = array.astype(np.float32)
-        scales = round_scale(weight_scales(floats, point.axis, point.precision), self.scale_type)
+        exact = weight_scales(floats, point.axis, point.precision)
+        scales = round_scale(exact, self.scale_type, SMALLEST_HALF_SCALE)
         codes = quantize_weight(floats, scales, point.axis, point.precision)
         stored = add_initializer(graph, f"{weight.name}/{point.precision}", codes)
         scale = add_initializer(graph, f"{weight.name}/{point.precision}.scale", np.asarray(scales, np.float32))
@@ -65,9 +81,7 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
     def _dequantized(self, graph: ir.Graph, node: ir.Node, point: WeightPoint) -> ir.Value:
         weight, stored, scale = self._codes(graph, node, point)
         attributes = {} if point.axis is None else {"axis": point.axis}
-        output = ir.Value(
-            name=f"{stored.name}/dq", type=ir.TensorType(ir.DataType.FLOAT), shape=weight.shape
-        )  # fmt: skip
+        output = ir.Value(name=f"{stored.name}/dq", type=ir.TensorType(ir.DataType.FLOAT), shape=weight.shape)
         dequantize = ir.node(
             "DequantizeLinear", [stored, scale], attributes, outputs=[output], name=f"{stored.name}/dequantize"
         )
@@ -86,9 +100,17 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         found.type = ir.TensorType(stored.dtype if stored.dtype is not None else ir.DataType.INT8)
         axis = -1 if rank is None else rank - 1
         graph.append(
-            ir.node(
-                "DequantizeLinear", [found, scale], {"axis": axis}, outputs=[final], name=f"{node.name}/dequantize"
-            )
+            ir.node("DequantizeLinear", [found, scale], {"axis": axis}, outputs=[final], name=f"{node.name}/dequantize")
         )
 
 
+def require_stored(
+    nodes: Mapping[str | None, ir.Node], point: WeightPoint, error: type[Exception] = ir.passes.PreconditionError
+) -> None:
+    """Raise `error` where the constant at `point` is not stored in 8 bits."""
+    node = nodes.get(point.node)
+    reader = node if node is None or point.after_gather else node.inputs[point.index].producer()  # type: ignore[union-attr]
+    source = reader.inputs[0] if reader is not None else None
+    codes = (ir.DataType.INT8, ir.DataType.FLOAT8E4M3FN)
+    if source is None or not source.is_initializer() or source.dtype not in codes:
+        raise error(f"input {point.index} of {point.node!r} must be stored in 8 bits")

@@ -15,16 +15,24 @@ def coarsest(types: Iterable[Precision]) -> Precision:
     return next((t for t in (Precision.BF16, Precision.FP16) if t in found), Precision.FP32)
 
 
-def round_scale(scales: Array, scale_type: Precision) -> Array:
+SMALLEST_NORMAL = 2.0**-14
+"""FP16's smallest normal number; its inverse, which a QuantizeLinear may multiply by, is finite in FP16."""
+
+
+def round_scale(scales: Array, scale_type: Precision, smallest: float = SMALLEST_NORMAL) -> Array:
     """FP32 scales rounded to `scale_type`, upwards so that no value falls out of range; never 0.
 
-    FP16's smallest normal number 2**-14 is the floor there: subnormal scales lose their digits.
+    Args:
+        scales: any shape.
+        scale_type: FP32 scales are kept as they are.
+        smallest: the floor for half types. Scales that are never divided by at run time, as those of
+            weights, may be subnormal: codes are computed with the rounded scale, so digits it lacks cost little.
     """
     values = np.asarray(scales, np.float32)
     if scale_type is Precision.FP32:
         return values
-    floor = np.float32(2.0**-14)  # FP16 values may meet this scale even where the carrier is BF16
-    values = np.clip(values, floor, np.float32(65504.0))
+    # FP16 values may meet this scale even where the carrier is BF16, so the limits are those of FP16.
+    values = np.clip(values, np.float32(smallest), np.float32(65504.0))
     dtype = float_dtype(scale_type)
     rounded = values.astype(dtype)
     low = rounded.astype(np.float32) < values

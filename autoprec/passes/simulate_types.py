@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from autoprec.constants import add_initializer, drop_unused
 from autoprec.graph import const_array
-from autoprec.passes.assign_types import DATA_TYPES
+from autoprec.passes.assign_types import DATA_TYPES, OPSET_BF16, free_slots, opset_of, require_floats
 from autoprec.precision import Precision, cast_clamped
 
 
@@ -28,22 +28,28 @@ class SimulateTypesPass(ir.passes.InPlacePass):
         super().__init__()
         self.half = {name: p for name, p in node_types.items() if p in (Precision.FP16, Precision.BF16)}
 
+    def requires(self, model: ir.Model) -> None:
+        """No value that a listed node makes is in half precision already."""
+        require_floats(model, self.half)
+
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Round; modified where there is a node in half precision."""
         graph = model.graph
+        opset = max(opset_of(model), OPSET_BF16)  # the real model would be raised to it
         self._rounded: dict[tuple[ir.Value, Precision], ir.Value] = {}
         for node in list(graph):
             precision = self.half.get(str(node.name))
             if precision is not None:
-                self._inputs(graph, node, precision)
-                self._outputs(graph, node, precision)
+                inputs, outputs = free_slots(node, opset, precision)
+                self._inputs(graph, node, precision, inputs)
+                self._outputs(graph, node, precision, outputs)
         graph.sort()
         drop_unused(graph)
         return ir.passes.PassResult(model, bool(self.half))
 
-    def _inputs(self, graph: ir.Graph, node: ir.Node, precision: Precision) -> None:
+    def _inputs(self, graph: ir.Graph, node: ir.Node, precision: Precision, free: set[int]) -> None:
         for index, value in enumerate(node.inputs):
-            if value is None or value.dtype is not ir.DataType.FLOAT:
+            if index not in free or value is None or value.dtype is not ir.DataType.FLOAT:
                 continue
             producer = value.producer()
             if producer is not None and self.half.get(_origin(producer)) is precision:
@@ -60,9 +66,13 @@ class SimulateTypesPass(ir.passes.InPlacePass):
             return add_initializer(graph, f"{value.name}/as_{precision}", rounded)
         return _round_trip(graph, value, precision, f"{value.name}/as_{precision}", f"{value.name}/in_{precision}")
 
-    def _outputs(self, graph: ir.Graph, node: ir.Node, precision: Precision) -> None:
-        for value in list(node.outputs):
-            if value.dtype is not ir.DataType.FLOAT or not (value.uses() or value.is_graph_output()):
+    def _outputs(self, graph: ir.Graph, node: ir.Node, precision: Precision, free: set[int]) -> None:
+        for index, value in enumerate(list(node.outputs)):
+            if (
+                index not in free
+                or value.dtype is not ir.DataType.FLOAT
+                or not (value.uses() or value.is_graph_output())
+            ):
                 continue
             name = str(value.name)
             value.name = f"{name}/exact"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from autoprec.errors import RunDirectoryError
+from autoprec.errors import AutoprecError, DataError, RunDirectoryError
 from autoprec.precision import Array
 from autoprec.ranges.histogram import Range
 from autoprec.records import read_json, write_json
@@ -38,23 +39,24 @@ class RangeTable:
     fingerprint: str
     evidence: Mapping[str, float]
 
+    def to_record(self) -> dict[str, Any]:
+        """The table as JSON."""
+        return {
+            "schema": SCHEMA,
+            "method": self.method,
+            "samples": self.samples,
+            "fingerprint": self.fingerprint,
+            "evidence": dict(self.evidence),
+            "ranges": {
+                name: [span.low, span.high, self.extent[name].low, self.extent[name].high]
+                for name, span in self.clipped.items()
+            },
+            "means": {name: [float(f"{x:.9g}") for x in mean] for name, mean in self.means.items()},
+        }
+
     def save(self, path: Path) -> None:
         """Write the table as JSON."""
-        write_json(
-            path,
-            {
-                "schema": SCHEMA,
-                "method": self.method,
-                "samples": self.samples,
-                "fingerprint": self.fingerprint,
-                "evidence": dict(self.evidence),
-                "ranges": {
-                    name: [span.low, span.high, self.extent[name].low, self.extent[name].high]
-                    for name, span in self.clipped.items()
-                },
-                "means": {name: [float(f"{x:.9g}") for x in mean] for name, mean in self.means.items()},
-            },
-        )
+        write_json(path, self.to_record())
 
 
 def load_ranges(path: Path) -> RangeTable:
@@ -64,6 +66,15 @@ def load_ranges(path: Path) -> RangeTable:
         RunDirectoryError: the file is broken or of a newer schema.
     """
     record = read_json(path, "range table", RunDirectoryError, SCHEMA)
+    return ranges_from_record(record, str(path), RunDirectoryError)
+
+
+def ranges_from_record(record: Mapping[str, Any], where: str, raising: type[AutoprecError]) -> RangeTable:
+    """The table that `to_record` wrote.
+
+    Raises:
+        raising: the record is damaged.
+    """
     try:
         ranges = {str(name): tuple(map(float, four)) for name, four in record["ranges"].items()}
         return RangeTable(
@@ -75,5 +86,5 @@ def load_ranges(path: Path) -> RangeTable:
             str(record["fingerprint"]),
             {str(key): float(value) for key, value in record["evidence"].items()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunDirectoryError(f"the range table {path} is damaged ({error!r}); delete it, it is made again") from error
+    except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
+        raise raising(f"the ranges in {where} are damaged ({error!r}); delete the file, it is made again") from error

@@ -12,20 +12,39 @@ _BETWEEN = frozenset({"Add", "Sub", "Mul", "Div", "Where", "Cast", "Min", "Max",
 def find_attention(topology: Topology, softmax: ir.Node) -> list[ir.Node] | None:
     """The nodes of the attention core around `softmax`, or None where it is no attention.
 
-    Both products must have two inputs known only at run time; masks may be constant or not.
+    Both products must have two inputs known only at run time; masks may be constant or not. A scale
+    that exporters put on the queries and keys instead of on their product belongs to the core.
     """
     before = _backward(topology, softmax)
     after = _forward(topology, softmax)
     if before is None or after is None:
         return None
-    members = {*before, softmax, *after}
+    members = {*before, softmax, *after, *_scales(topology, before[-1])}
     if not topology.is_convex(members):
         return None
     return sorted(members, key=topology.index.__getitem__)
 
 
+def _scales(topology: Topology, product: ir.Node) -> list[ir.Node]:
+    found = []
+    for value in product.inputs:
+        node = value.producer() if value is not None else None
+        if value is None or node is None or node not in topology.index or node.op_type not in ("Mul", "Div"):
+            continue
+        flowing = topology.flowing_inputs(node)
+        factors = [v for v in node.inputs if v is not None and v not in flowing]
+        alone = len(topology.consumers(value)) == 1 and not topology.escapes(value)
+        if alone and len(flowing) == 1 and flowing[0] is node.inputs[0] and all(map(_is_scalar, factors)):
+            found.append(node)
+    return found
+
+
+def _is_scalar(value: ir.Value) -> bool:
+    return value.shape is not None and all(dim == 1 for dim in value.shape)
+
+
 def _is_bmm(topology: Topology, node: ir.Node | None) -> bool:
-    return node is not None and node.op_type == "MatMul" and len(topology.dynamic_inputs(node)) == 2
+    return node is not None and node.op_type == "MatMul" and len(topology.flowing_inputs(node)) == 2
 
 
 def _backward(topology: Topology, softmax: ir.Node) -> list[ir.Node] | None:
@@ -48,10 +67,10 @@ def _backward(topology: Topology, softmax: ir.Node) -> list[ir.Node] | None:
 
 def _score_input(topology: Topology, node: ir.Node) -> ir.Value | None:
     """The input that comes from the scores, not from a mask: the one with a product close behind it."""
-    dynamic = topology.dynamic_inputs(node)
-    if len(dynamic) == 1:
-        return dynamic[0]
-    for value in dynamic:
+    flowing = topology.flowing_inputs(node)
+    if len(flowing) == 1:
+        return flowing[0]
+    for value in flowing:
         current: ir.Value | None = value
         for _ in range(8):
             producer = current.producer() if current is not None else None
@@ -59,7 +78,7 @@ def _score_input(topology: Topology, node: ir.Node) -> ir.Value | None:
                 break
             if _is_bmm(topology, producer):
                 return value
-            inner = topology.dynamic_inputs(producer)
+            inner = topology.flowing_inputs(producer)
             current = inner[0] if producer.op_type in _BETWEEN and len(inner) == 1 else None
     return None
 
@@ -69,13 +88,24 @@ def _forward(topology: Topology, softmax: ir.Node) -> list[ir.Node] | None:
     value = softmax.outputs[0]
     for _ in range(6):
         consumers = topology.consumers(value)
-        if len(consumers) != 1 or topology.escapes(value):
+        if topology.escapes(value):
             return None
-        node = consumers[0]
-        path.append(node)
+        if _is_guard(topology, consumers) or len(consumers) == 1:
+            path += consumers
+        else:
+            return None
+        node = path[-1]
         if _is_bmm(topology, node):
             return path
-        if node.op_type not in RESHAPING_OPS | {"Cast"}:
+        if node.op_type not in RESHAPING_OPS | {"Cast", "Where"}:
             return None
         value = node.outputs[0]
     return None
+
+
+def _is_guard(topology: Topology, consumers: list[ir.Node]) -> bool:
+    """IsNaN and the Where that it feeds: exporters turn rows with everything masked into zeros."""
+    if [node.op_type for node in consumers] != ["IsNaN", "Where"]:
+        return False
+    test = consumers[0].outputs[0]
+    return topology.consumers(test) == [consumers[1]] and not topology.escapes(test)

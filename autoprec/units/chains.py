@@ -40,9 +40,7 @@ def grow_chain(topology: Topology, anchors: list[ir.Node], taken: set[ir.Node]) 
 def escaping(topology: Topology, members: set[ir.Node]) -> list[ir.Value]:
     """Values made inside and used outside, in topological order."""
     found = []
-    for node in topology.nodes:
-        if node not in members:
-            continue
+    for node in sorted(members, key=topology.index.__getitem__):
         for value in node.outputs:
             outside = any(consumer not in members for consumer in topology.consumers(value))
             if outside or topology.escapes(value):
@@ -75,7 +73,11 @@ def _next_epilogue(topology: Topology, members: list[ir.Node], taken: set[ir.Nod
     for node in sorted(candidates, key=topology.index.__getitem__):
         if node.op_type not in EPILOGUE_OPS or not main_domain(node) or not is_float(node.outputs[0]):
             continue
-        if all(value in made for value in topology.dynamic_inputs(node)):
+        fed = [value for value in topology.dynamic_inputs(node) if value not in made]
+        if not fed:
+            return node
+        # a factor computed from shapes, unless from a shape of the chain's own results
+        if all(value in topology.shape_values for value in fed) and topology.is_convex({*inside, node}):
             return node
     return None
 
@@ -88,12 +90,22 @@ def _with_residual(topology: Topology, members: list[ir.Node], taken: set[ir.Nod
     if len(consumers) != 1 or consumers[0].op_type != "Add" or consumers[0] in taken or not main_domain(consumers[0]):
         return members
     add = consumers[0]
-    others = [value for value in topology.dynamic_inputs(add) if value is not end]
-    if len(others) != 1 or not _absorbs(topology, end, others[0], taken):
+    others = [value for value in topology.flowing_inputs(add) if value is not end]
+    if len(others) != 1 or not _same_shape(end, others[0]) or not _absorbs(topology, end, others[0], taken):
         return members
     if not topology.is_convex({*members, add}):
         return members
     return _closed_growth(topology, [*members, add], taken, 1)
+
+
+def _same_shape(first: ir.Value, second: ir.Value) -> bool:
+    """Whether nothing known says that one is broadcast to the other, for which no fused kernel exists."""
+    if first.shape is None or second.shape is None:
+        return True
+    if len(first.shape) != len(second.shape):
+        return False
+    pairs = zip(first.shape, second.shape, strict=True)
+    return all(a == b for a, b in pairs if isinstance(a, int) and isinstance(b, int))
 
 
 def _absorbs(topology: Topology, end: ir.Value, other: ir.Value, taken: set[ir.Node]) -> bool:
@@ -103,7 +115,7 @@ def _absorbs(topology: Topology, end: ir.Value, other: ir.Value, taken: set[ir.N
     the Add and the other becomes the skip; ties go to the later node.
     """
     rival = other.producer()
-    if rival is None or backbone(topology, other) is None or rival in taken:
+    if rival is None or backbone(topology, other, through_copies=False) is None or rival in taken:
         return True
     if len(topology.consumers(other)) != 1 or topology.escapes(other):
         return True
@@ -123,12 +135,13 @@ def branch_lengths(topology: Topology, first: ir.Value, second: ir.Value) -> tup
             bits.append(0)
         else:
             number = topology.index[producer]
-            bits.append(topology.ancestors[number] | (1 << number))
+            bits.append((topology.ancestors[number] | (1 << number)) & topology.flowing_nodes)
     return (bits[0] & ~bits[1]).bit_count(), (bits[1] & ~bits[0]).bit_count()
 
 
-def backbone(topology: Topology, value: ir.Value) -> ir.Node | None:
+def backbone(topology: Topology, value: ir.Value, through_copies: bool = True) -> ir.Node | None:
     """The linear op that `value` comes from through activations, BN, bias, scale and copies, or None."""
+    passed = EPILOGUE_OPS | _PASS_THROUGH if through_copies else EPILOGUE_OPS
     current: ir.Value | None = value
     while current is not None:
         node = current.producer()
@@ -136,12 +149,12 @@ def backbone(topology: Topology, value: ir.Value) -> ir.Node | None:
             return None
         if node.op_type in LINEAR_OPS:
             return node
-        dynamic = topology.dynamic_inputs(node)
-        roots = set(dynamic)
+        flowing = topology.flowing_inputs(node)
+        roots = set(flowing)
         if node.op_type == "Mul" and len(roots) == 2:  # x * sigmoid(x)
-            inner = [v for v in dynamic if (p := v.producer()) is not None and p.op_type in ("Sigmoid", "HardSigmoid")]
+            inner = [v for v in flowing if (p := v.producer()) is not None and p.op_type in ("Sigmoid", "HardSigmoid")]
             roots -= set(inner)
-        if len(roots) != 1 or (node.op_type not in EPILOGUE_OPS and node.op_type not in _PASS_THROUGH):
+        if len(roots) != 1 or node.op_type not in passed:
             return None
         current = next(iter(roots))
     return None
@@ -155,11 +168,15 @@ def _with_max_pool(topology: Topology, members: list[ir.Node], taken: set[ir.Nod
     if end is None or topology.escapes(end) or members[0].op_type not in ("Conv", "ConvTranspose"):
         return members
     consumers = topology.consumers(end)
-    if len(consumers) == 1 and consumers[0].op_type == "MaxPool" and consumers[0] not in taken:
+    if len(consumers) == 1 and _is_pool(consumers[0]) and consumers[0] not in taken:
         pool = consumers[0]
         if len([value for value in pool.outputs if value.consumers() or value in topology.outputs]) == 1:
             return [*members, pool]
     return members
+
+
+def _is_pool(node: ir.Node) -> bool:
+    return node.op_type == "MaxPool" and main_domain(node)
 
 
 def _single_end(topology: Topology, members: list[ir.Node]) -> ir.Value | None:

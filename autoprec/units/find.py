@@ -2,217 +2,114 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import onnx_ir as ir
 
-from autoprec.graph import (
-    CONTROL_FLOW_OPS, COPY_OPS, LINEAR_OPS, POOL_OPS, Topology, all_nodes, is_float, main_domain,
-)  # fmt: skip
+from autoprec.graph import LINEAR_OPS, Topology, main_domain
 from autoprec.units.attention import find_attention
-from autoprec.units.chains import EPILOGUE_OPS, escaping, grow_chain
+from autoprec.units.chains import escaping, grow_chain
+from autoprec.units.groups import Groups
+from autoprec.units.leftovers import merge_leftovers
 from autoprec.units.measure import edges_between, node_macs, structural_keys, weight_elements
+from autoprec.units.reasons import is_carrier, untunable
 from autoprec.units.records import Partition, Unit
-
-_NORM_OPS = frozenset({
-    "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "InstanceNormalization",
-    "GroupNormalization", "BatchNormalization", "LRN", "MeanVarianceNormalization", "LpNormalization",
-    "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare",
-    "ReduceProd", "ReduceLogSum", "ReduceLogSumExp", "Softmax", "LogSoftmax", "CumSum",
-})  # fmt: skip
-_POINTWISE_OPS = EPILOGUE_OPS | {
-    "Reciprocal", "Log", "Sin", "Cos", "Floor", "Ceil", "Round", "Sign", "Mean", "Sum", "Mod", "Softplus",
-}  # fmt: skip
-_FUSABLE = _NORM_OPS | _POINTWISE_OPS
+from autoprec.units.siblings import siblings
 
 
 def find_units(graph: ir.Graph) -> Partition:
     """The units of a prepared graph and the reasons of what is in none."""
     topology = Topology(graph)
-    reasons = _untunable(topology)
-    free = {node for node in topology.nodes if node.name not in reasons}
-    taken = {node for node in topology.nodes if node not in free}
-    groups: list[tuple[str, list[ir.Node], list[ir.Node]]] = []
-
-    def claim(kind: str, members: list[ir.Node], anchors: list[ir.Node]) -> None:
-        groups.append((kind, sorted(members, key=topology.index.__getitem__), anchors))
-        taken.update(members)
-
-    for node in topology.nodes:
-        if node.op_type == "Softmax" and node in free and node not in taken:
-            members = find_attention(topology, node)
-            if members is not None and not taken.intersection(members) - _copies(members):
-                claim("attention", [m for m in members if m in free], [m for m in members if m.op_type == "MatMul"])
-    # Longest branch first decides who absorbs an Add, so chains are grown in topological order and
-    # `_absorbs` compares branches; a group of siblings is formed where its first member is met.
-    for node in topology.nodes:
-        if node.op_type in LINEAR_OPS and node not in taken and main_domain(node):
-            anchors = _siblings(topology, node, taken)
-            kind = "conv" if node.op_type in ("Conv", "ConvTranspose") else "matmul"
-            claim(kind, grow_chain(topology, anchors, taken), anchors)
-    for kind, members in _leftovers(topology, [node for node in topology.nodes if node not in taken]):
-        claim(kind, members, [members[-1]])
-    groups.sort(key=lambda group: topology.index[group[1][-1]])
-    return _assemble(topology, groups, reasons)
+    return _Cutter(topology, untunable(topology)).run()
 
 
-def _copies(members: list[ir.Node]) -> set[ir.Node]:
-    return {node for node in members if node.op_type in COPY_OPS}
+@dataclass
+class _Found:
+    """A unit before it is measured: its members in topological order."""
+
+    kind: str
+    members: list[ir.Node]
+    anchors: list[ir.Node]
 
 
-def _untunable(topology: Topology) -> dict[str, str]:
-    reasons: dict[str, str] = {}
-    for node in topology.nodes:
-        reason = _why_untunable(topology, node)
-        if reason is not None:
-            reasons[str(node.name)] = reason
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                for number, inner in enumerate(all_nodes(attribute.as_graph())):
-                    inner_name = inner.name or f"{inner.op_type}_{number}"
-                    reasons[f"{node.name}/{attribute.name}/{inner_name}"] = (
-                        f"inside the {attribute.name} of {node.op_type} {node.name!r}: bodies stay in FP32"
-                    )
-    return reasons
+@dataclass
+class _Cutter:
+    """Attention cores first, then chains around linear ops, then what is left."""
+
+    topology: Topology
+    reasons: dict[str, str]
+    found: list[_Found] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.groups = Groups(self.topology)
+        self.taken = {node for node in self.topology.nodes if node.name in self.reasons}
+
+    def run(self) -> Partition:
+        """The partition of the whole graph."""
+        for node in self.topology.nodes:
+            if node.op_type == "Softmax" and node not in self.taken:
+                self._attention(node)
+        # In topological order: a branch that ends in an Add compares itself with the other one there.
+        for node in self.topology.nodes:
+            if node.op_type in LINEAR_OPS and node not in self.taken and main_domain(node):
+                self._chain(node)
+        rest = [node for node in self.topology.nodes if node not in self.taken]
+        for kind, members in merge_leftovers(self.topology, rest, self.groups):
+            self.found.append(_Found(kind, self._sorted(members), [members[-1]]))
+        order = self.groups.ordered([each.members for each in self.found])
+        return _assemble(self.topology, [self.found[place] for place in order], self.reasons)
+
+    def _sorted(self, members: list[ir.Node]) -> list[ir.Node]:
+        return sorted(members, key=self.topology.index.__getitem__)
+
+    def _claim(self, kind: str, members: list[ir.Node], anchors: list[ir.Node]) -> None:
+        self.found.append(_Found(kind, self._sorted(members), anchors))
+        self.groups.add(self.found[-1].members)
+        self.taken.update(members)
+        for node in members:  # a mask's Where or a Cast within an attention core
+            self.reasons.pop(str(node.name), None)
+
+    def _attention(self, softmax: ir.Node) -> None:
+        members = find_attention(self.topology, softmax)
+        if members is None or not self.groups.fits(set(members)):
+            return
+        free = all(node not in self.taken or self._may_join(node) for node in members)
+        if free:
+            self._claim("attention", members, [node for node in members if node.op_type == "MatMul"])
+
+    def _may_join(self, node: ir.Node) -> bool:
+        return node not in self.groups and (is_carrier(node) or node.op_type == "IsNaN")
+
+    def _chain(self, node: ir.Node) -> None:
+        anchors = siblings(self.topology, node, self.taken)
+        members = grow_chain(self.topology, anchors, self.taken)
+        while not self.groups.fits(set(members)):
+            members.pop()  # in the order of growth: what is left is still a chain
+        kind = "conv" if node.op_type in ("Conv", "ConvTranspose") else "matmul"
+        self._claim(kind, members, [anchor for anchor in anchors if anchor in members])
 
 
-def _why_untunable(topology: Topology, node: ir.Node) -> str | None:
-    if not main_domain(node):
-        return f"operator {node.domain}.{node.op_type}: what precisions it has is not known"
-    if node.op_type in CONTROL_FLOW_OPS:
-        return "control flow: it stays in FP32 with its bodies"
-    if node.op_type.startswith("Random") or node.op_type in ("Bernoulli", "Multinomial"):
-        return "random numbers: its output cannot be compared"
-    if all(value in topology.constants for value in node.outputs):
-        return "constant: every runtime folds it"
-    if not any(is_float(value) for value in node.outputs):
-        return "integer, boolean or shape arithmetic"
-    if any(value.dtype == ir.DataType.DOUBLE for value in node.outputs):
-        return "FP64 arithmetic stays as it is"
-    if any(value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) for value in node.outputs):
-        return "already in half precision in the model"
-    if node.op_type in ("Cast", "CastLike"):
-        return "conversion written in the model"
-    if node.op_type == "Gather" and node.inputs[0] in topology.constants:
-        return None  # an embedding: the table is worth storing in a smaller type
-    if node.op_type in COPY_OPS:
-        return "moves data without arithmetic: it takes the type of what it moves"
-    return None
-
-
-def _siblings(topology: Topology, node: ir.Node, taken: set[ir.Node]) -> list[ir.Node]:
-    """`node` and the matrix products with constant weights that read the same value (Q, K and V; gate and up)."""
-    if node.op_type not in ("MatMul", "Gemm") or len(topology.dynamic_inputs(node)) != 1:
-        return [node]
-    source = topology.dynamic_inputs(node)[0]
-    found = [
-        other
-        for other in topology.consumers(source)
-        if other.op_type == node.op_type
-        and other not in taken
-        and other.inputs[0] is source
-        and len(topology.dynamic_inputs(other)) == 1
-    ]
-    if len(found) < 2 or not topology.is_convex(set(found)):
-        return [node]
-    return found
-
-
-def _leftovers(topology: Topology, nodes: list[ir.Node]) -> list[tuple[str, list[ir.Node]]]:
-    """Float nodes around no linear op: neighbours that fuse are merged, the rest stand alone."""
-    groups: list[list[ir.Node]] = []
-    home: dict[ir.Node, list[ir.Node]] = {}
-    for node in nodes:
-        if node.op_type in _FUSABLE and _why_alone(topology, node) is None:
-            merged = _merge_into_producers(topology, node, home)
-            if merged is not None:
-                home[node] = merged
-                continue
-        group = [node]
-        groups.append(group)
-        if node.op_type in _FUSABLE and _why_alone(topology, node) is None:
-            home[node] = group
-    return [(_kind(topology, group), group) for group in groups]
-
-
-def _why_alone(topology: Topology, node: ir.Node) -> str | None:
-    """An Add or Mul of two branches can be quantised by itself, so it is not merged."""
-    return "two branches" if _is_branch_op(topology, node) else None
-
-
-def _is_branch_op(topology: Topology, node: ir.Node) -> bool:
-    if node.op_type not in ("Add", "Mul"):
-        return False
-    dynamic = set(topology.dynamic_inputs(node))
-    producers = {value.producer() for value in dynamic}
-    heavy = LINEAR_OPS | POOL_OPS
-    behind = [p for p in producers if p is not None and (p.op_type in heavy or p.op_type in EPILOGUE_OPS)]
-    return len(dynamic) == 2 and any(_after_conv(topology, p) for p in behind)
-
-
-def _after_conv(topology: Topology, node: ir.Node) -> bool:
-    for _ in range(6):
-        if node.op_type in ("Conv", "ConvTranspose") or node.op_type in POOL_OPS:
-            return True
-        dynamic = set(topology.dynamic_inputs(node))
-        if len(dynamic) != 1 or node.op_type not in EPILOGUE_OPS:
-            return False
-        producer = next(iter(dynamic)).producer()
-        if producer is None or producer not in topology.index:
-            return False
-        node = producer
-    return False
-
-
-def _merge_into_producers(
-    topology: Topology, node: ir.Node, home: dict[ir.Node, list[ir.Node]]
-) -> list[ir.Node] | None:
-    for value in topology.dynamic_inputs(node):
-        producer = value.producer()
-        if producer is None or producer not in home:
-            continue
-        group = home[producer]
-        if len(group) < 32 and topology.is_convex({*group, node}):
-            group.append(node)
-            return group
-    return None
-
-
-def _kind(topology: Topology, group: list[ir.Node]) -> str:
-    node = group[-1]
-    if any(member.op_type in _NORM_OPS for member in group):
-        return "norm"
-    if len(group) == 1 and node.op_type == "Gather":
-        return "embedding"
-    if len(group) == 1 and node.op_type in POOL_OPS:
-        return "pool"
-    if len(group) == 1 and node.op_type in ("Resize", "Upsample"):
-        return "resize"
-    if len(group) == 1 and _is_branch_op(topology, node):
-        return "add"
-    return "pointwise" if all(member.op_type in _POINTWISE_OPS for member in group) else "other"
-
-
-def _assemble(
-    topology: Topology, groups: list[tuple[str, list[ir.Node], list[ir.Node]]], reasons: dict[str, str]
-) -> Partition:
-    keys = structural_keys(topology, [members for _, members, _ in groups])
+def _assemble(topology: Topology, found: list[_Found], reasons: dict[str, str]) -> Partition:
+    keys = structural_keys(topology, [each.members for each in found])
     units = []
-    for (kind, members, anchors), key in zip(groups, keys, strict=True):
-        inside = set(members)
-        made = {value for node in members for value in node.outputs}
+    for each, key in zip(found, keys, strict=True):
+        made = {value for node in each.members for value in node.outputs}
         inputs = dict.fromkeys(
-            str(v.name) for node in members for v in topology.dependencies(node)
-            if v not in made and v not in topology.constants
-        )  # fmt: skip
+            str(value.name)
+            for node in each.members
+            for value in topology.dependencies(node)
+            if value not in made and value not in topology.constants
+        )
         units.append(
             Unit(
-                name=str(anchors[-1].name),
-                kind=kind,
-                nodes=tuple(str(node.name) for node in members),
-                anchors=tuple(str(node.name) for node in anchors),
+                name=str(each.anchors[-1].name),
+                kind=each.kind,
+                nodes=tuple(str(node.name) for node in each.members),
+                anchors=tuple(str(node.name) for node in each.anchors),
                 inputs=tuple(inputs),
-                outputs=tuple(str(value.name) for value in escaping(topology, inside)),
-                macs=sum(node_macs(topology, node) for node in members),
-                weights=weight_elements(topology, members),
+                outputs=tuple(str(value.name) for value in escaping(topology, set(each.members))),
+                macs=sum(node_macs(node) for node in each.members),
+                weights=weight_elements(topology, each.members),
                 key=key,
             )
         )

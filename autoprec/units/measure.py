@@ -6,27 +6,37 @@ import math
 
 import onnx_ir as ir
 
-from autoprec.graph import Topology, attribute_int, const_array, elements, is_float, static_shape
+from autoprec.graph import (
+    Topology,
+    attribute_int,
+    attribute_words,
+    bodies,
+    const_array,
+    elements,
+    graph_parts,
+    is_float,
+    static_shape,
+    type_words,
+)
 from autoprec.records import fingerprint
+from autoprec.units.reasons import is_carrier
 from autoprec.units.records import Edge, Unit
 
 
-def node_macs(topology: Topology, node: ir.Node) -> int:
-    """Multiply-accumulates of one node for one sample; 0 for ops that are not linear."""
+def node_macs(node: ir.Node) -> int:
+    """Multiply-accumulates of one node for one sample; 0 for ops that are no sum of products."""
     if node.op_type == "Conv":
         weight = static_shape(node.inputs[1])
         return elements(node.outputs[0]) * math.prod(weight[1:]) if weight else 0
     if node.op_type == "ConvTranspose":
         weight = static_shape(node.inputs[1])
         return elements(node.inputs[0]) * math.prod(weight[1:]) if weight else 0
-    if node.op_type == "Gemm":
-        shape = static_shape(node.inputs[0])
-        if not shape:
-            return 0
+    shape = static_shape(node.inputs[0]) if node.inputs else None
+    if node.op_type in ("Gemm", "MatMul") and shape:
         return elements(node.outputs[0]) * shape[0 if attribute_int(node, "transA", 0) else -1]
-    if node.op_type == "MatMul":
-        shape = static_shape(node.inputs[0])
-        return elements(node.outputs[0]) * shape[-1] if shape else 0
+    if node.op_type in ("LSTM", "GRU", "RNN") and shape:
+        steps = shape[0] * shape[1]
+        return steps * (elements(node.inputs[1]) + elements(node.inputs[2]))
     return 0
 
 
@@ -37,23 +47,29 @@ def weight_elements(topology: Topology, members: list[ir.Node]) -> int:
 
 
 def edges_between(topology: Topology, units: list[Unit]) -> tuple[Edge, ...]:
-    """One edge for each pair of units and value that passes between them, ops that move data looked through."""
+    """One edge for each pair of units and value that passes between them, ops that move data looked through.
+
+    What comes from or goes to a float node outside all units, such as an operator of another domain,
+    has no unit on that side, like what enters or leaves the graph.
+    """
     maker: dict[str, str] = {name: unit.name for unit in units for name in unit.outputs}
     reader: dict[str, set[str]] = {}
     for unit in units:
         for name in unit.inputs:
             reader.setdefault(name, set()).add(unit.name)
     owned = {name for unit in units for name in unit.nodes}
+    strange = [n for n in topology.nodes if n.name not in owned and not is_carrier(n)]
+    foreign = {value for node in strange for value in node.outputs if value not in topology.shape_values}
     edges: dict[tuple[str, str, str], Edge] = {}
-    sources = [*topology.graph.inputs, *(value for node in topology.nodes for value in node.outputs)]
-    for value in sources:
+    for value in [*topology.graph.inputs, *(value for node in topology.nodes for value in node.outputs)]:
         name = str(value.name)
-        if not is_float(value) or (name not in maker and not value.is_graph_input()):
+        starts = name in maker or value.is_graph_input() or value in foreign - topology.constants
+        if not is_float(value) or not starts:
             continue
         for consumer in _readers(topology, value, reader, owned):
             edge = Edge(maker.get(name, ""), consumer, name, elements(value))
             edges[(edge.producer, edge.consumer, edge.tensor)] = edge
-    return tuple(edges.values())
+    return tuple(edge for edge in edges.values() if edge.producer or edge.consumer)
 
 
 def _readers(topology: Topology, value: ir.Value, reader: dict[str, set[str]], owned: set[str]) -> list[str]:
@@ -62,10 +78,13 @@ def _readers(topology: Topology, value: ir.Value, reader: dict[str, set[str]], o
     while stack:
         current = stack.pop()
         found.update(dict.fromkeys(sorted(reader.get(str(current.name), ()))))
-        if current in topology.outputs:
+        if topology.escapes(current):
             found[""] = None
         for node in topology.consumers(current):
             if node.name in owned:
+                continue
+            if not is_carrier(node):
+                found.update({"": None} if any(map(is_float, node.outputs)) else {})
                 continue
             for output in node.outputs:
                 if output not in seen and is_float(output):
@@ -79,17 +98,20 @@ def structural_keys(topology: Topology, groups: list[list[ir.Node]]) -> list[str
 
     Equal groups at equal places get an ordinal, so keys are unique within a graph.
     """
+    places = {value: f"input {place}" for place, value in enumerate(topology.graph.inputs)}
     node_hash: dict[ir.Node, str] = {}
     for node in topology.nodes:
         inputs = []
-        for value in topology.dependencies(node):
-            producer = value.producer()
-            if producer is not None and producer in node_hash:
+        for value in [*node.inputs, *topology.captured_by(node)]:
+            producer = value.producer() if value is not None else None
+            if value is None:
+                inputs.append("-")
+            elif producer is not None and producer in node_hash:
                 inputs.append(f"{node_hash[producer]}.{value.index()}")
             else:
-                inputs.append(f"{value.dtype}{value.shape}{_small_constant(value)}")
-        attributes = sorted(f"{a.name}={a.value}" for a in node.attributes.values() if a.type != ir.AttributeType.GRAPH)
-        node_hash[node] = fingerprint([node.op_type, *inputs, *attributes])
+                inputs.append(f"{places.get(value, '')}{type_words(value)}{_small_constant(value)}")
+        inner = [words for _, body in bodies(node) for words in graph_parts(body, {})]
+        node_hash[node] = fingerprint([node.domain, node.op_type, *inputs, "|", *attribute_words(node), *inner])
     seen: dict[str, int] = {}
     keys = []
     for members in groups:

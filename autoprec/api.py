@@ -1,0 +1,149 @@
+"""The Python API: `search` runs everything that `autoprec tune` does, and is what it calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoprec.backends.protocol import Backend
+from autoprec.errors import UsageError
+from autoprec.metrics import Direction
+from autoprec.model import check_model, save_model
+from autoprec.pipeline import Pipeline, Progress, Tuned
+from autoprec.plan import Plan
+from autoprec.records import write_json
+from autoprec.report import plan_of, summary
+from autoprec.rundir import RunDirectory
+from autoprec.study.trials import Trial
+from autoprec.task import Settings, Source, Task, prepare_task
+
+BACKENDS = ("ort-cpu",)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        plan: a precision for every unit, with reasons, fingerprints and evidence.
+        trials: every plan that was measured.
+        feasible: whether the bound is met; if not, `plan` is the best plan found and `reason` says why.
+        reason: why this plan is the answer.
+        summary: all figures: candidates on fresh samples, drops with intervals, latencies, seconds.
+        directory: the run directory.
+        tuned: the records behind it.
+    """
+
+    plan: Plan
+    trials: tuple[Trial, ...]
+    feasible: bool
+    reason: str
+    summary: dict[str, Any]
+    directory: Path
+    tuned: Tuned
+
+    def save(self, folder: str | Path | None = None) -> Path:
+        """Write plan.json, result.json and the lowered model.onnx; returns the folder.
+
+        Args:
+            folder: where; by default the run directory.
+
+        Raises:
+            RunDirectoryError: the folder cannot be written.
+        """
+        target = RunDirectory(Path(folder) if folder is not None else self.directory)
+        target.prepare()
+        self.plan.save(target.plan)
+        lowerer = self.tuned.task.subject.lowerer
+        lowered = lowerer.lower(self.plan.precisions(), self.tuned.ranges)
+        check_model(lowered.ir)
+        save_model(lowered.ir, target.model)
+        write_json(target.result, self.summary)
+        return target.root
+
+
+def search(
+    model: str | Path,
+    *,
+    calib: Source | None = None,
+    eval: Source | None = None,  # noqa: A002 - the name of the command's option
+    metric: str | Callable[..., Any] | None = None,
+    direction: Direction | None = None,
+    max_drop: float = 0.01,
+    space: str | Path | None = None,
+    recipe: str | Path = "default",
+    backend: str | Backend = "ort-cpu",
+    pins: Sequence[str] = (),
+    out: str | Path | None = None,
+    seed: int = 0,
+    trials: int = 40,
+    timeout_s: float | None = None,
+    batch: int = 16,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> SearchResult:
+    """Find the fastest precision plan whose metric drops by at most `max_drop`.
+
+    Args:
+        model: path of a float ONNX model.
+        calib: calibration data: a .npz, a folder, "module:function", or arrays by input name.
+        eval: evaluation data, likewise; labels under "labels". One of the two is split where the other is missing.
+        metric: "top1", "agreement", "kl", "cosine", "sqnr", "module:function" or a callable
+            (outputs, labels) -> one score per sample; by default top1 with labels, else agreement.
+        direction: "higher" or "lower" is better, for a function without the attribute `higher_is_better`.
+        max_drop: the most that the metric may get worse than FP32's, in the metric's own unit.
+        space: a search space's name or TOML file.
+        recipe: a calibration recipe's name or TOML file.
+        backend: a runtime's name or an object of the Backend protocol.
+        pins: "REGEX=PRECISION" for each unit whose precision is not to be searched.
+        out: the run directory, by default autoprec-runs/<model's name>; an interrupted run goes on from it.
+        seed: of data splits and samplers.
+        trials: the most plans to measure.
+        timeout_s: seconds for the whole run.
+        batch: samples for each timed run.
+        threads: of the CPU backend.
+        progress: told how far the run is.
+
+    Returns:
+        The result; nothing but the stages' files is written until `save` is called.
+
+    Raises:
+        AutoprecError: one of `autoprec.errors`, with what to do.
+    """
+    settings = Settings(
+        model, calib, eval, metric, direction, max_drop, space, recipe, tuple(pins), batch, trials, timeout_s, seed
+    )
+    return run(prepare_task(settings, make_backend(backend, threads)), out, progress)
+
+
+def run(task: Task, out: str | Path | None, progress: Progress | None = None) -> SearchResult:
+    """Run a prepared task."""
+    directory = RunDirectory(default_out(task.settings.model) if out is None else Path(out))
+    directory.prepare()
+    tuned = Pipeline(task, directory, progress).run()
+    record = summary(tuned)
+    return SearchResult(
+        plan_of(tuned), tuned.found.trials, tuned.found.feasible, record["reason"], record, directory.root, tuned
+    )
+
+
+def default_out(model: str | Path) -> Path:
+    """The run directory where none is given: beside nothing of the user's, under the current folder."""
+    return Path("autoprec-runs") / Path(model).stem
+
+
+def make_backend(backend: str | Backend, threads: int | None = None) -> Backend:
+    """The backend of that name.
+
+    Raises:
+        UsageError: no such backend.
+    """
+    if not isinstance(backend, str):
+        return backend
+    if backend == "ort-cpu":
+        from autoprec.backends.ort import OrtBackend
+
+        return OrtBackend(threads)
+    raise UsageError(f"a backend must be one of {', '.join(BACKENDS)}, got {backend!r}")

@@ -1,0 +1,353 @@
+"""The stages of a tune, each of which leaves a file and is skipped where that file is still valid.
+
+    ranges -> sensitivity -> latency -> search -> confirmation -> report
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from autoprec.backends.protocol import Engine
+from autoprec.calibrate import calibrate_model, needed_tensors, range_fingerprint
+from autoprec.data.dataset import Dataset
+from autoprec.errors import BackendError
+from autoprec.evaluate import Evaluator, Outcome
+from autoprec.model import to_bytes
+from autoprec.precision import Array, Precision
+from autoprec.ranges.table import RangeTable, load_ranges
+from autoprec.records import fingerprint
+from autoprec.rundir import RunDirectory
+from autoprec.sensitivity import Profile, Profiler, load_profile, profile_fingerprint
+from autoprec.stats import shrunken_drop
+from autoprec.study.latency import Assignment
+from autoprec.study.search import Found, Search
+from autoprec.study.solve import Problem
+from autoprec.study.trials import Ledger, Measurement, Trial
+from autoprec.task import Task
+from autoprec.timing import Deadline, Timing, compare
+
+PROFILE_SAMPLES = 128
+_REPORT_SHARE = 0.8
+"""The search may use this share of the time; confirming and reporting take the rest."""
+
+
+class Progress(Protocol):
+    """Who is told how far a run is."""
+
+    def stage(self, name: str, detail: str) -> None:
+        """A stage begins, or is taken over from an earlier run."""
+
+    def advance(self, share: float) -> None:
+        """The share of the stage that is done, 0 to 1."""
+
+    def trial(self, trial: Trial) -> None:
+        """A plan was measured."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def stage(self, name: str, detail: str) -> None:
+        """Nothing."""
+
+    def advance(self, share: float) -> None:
+        """Nothing."""
+
+    def trial(self, trial: Trial) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A plan on the report samples and by the clock.
+
+    Attributes:
+        name: "fp32", "uniform int8", "plan".
+        plan: unit -> precision.
+        outcome: on samples that chose nothing.
+        timing: in rounds shared with the other candidates.
+    """
+
+    name: str
+    plan: Assignment
+    outcome: Outcome
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What a run came to.
+
+    Attributes:
+        task: what was asked.
+        ranges: calibrated.
+        profile: sensitivities.
+        found: the search.
+        chosen: the plan's name among `candidates`.
+        candidates: FP32, the uniform plans and the plan, reported together.
+        reference_scores: FP32's metric on each report sample.
+        seconds: stage -> seconds it took in this run.
+    """
+
+    task: Task
+    ranges: RangeTable
+    profile: Profile
+    found: Found
+    chosen: str
+    candidates: Mapping[str, Candidate]
+    reference_scores: Array
+    seconds: Mapping[str, float]
+
+    @property
+    def plan(self) -> Assignment:
+        """The chosen assignment."""
+        return self.candidates[self.chosen].plan
+
+
+class Pipeline:
+    """Runs the stages of one task.
+
+    Args:
+        task: what was asked.
+        directory: where the files go; its folder exists.
+        progress: told how far it is.
+    """
+
+    def __init__(self, task: Task, directory: RunDirectory, progress: Progress | None = None) -> None:
+        self.task, self.directory = task, directory
+        self.progress: Progress = progress or Silent()
+        self.deadline = Deadline(task.settings.timeout_s)
+        self.seconds: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def run(self) -> Tuned:
+        """All stages."""
+        ranges = self.ranges()
+        profile = self.profile(ranges)
+        prior = self.latency(ranges)
+        with ExitStack() as stack:
+            reference = stack.enter_context(self._build(self._fp32()))
+            found = self.search(reference, ranges, profile, prior)
+            return self.report(reference, ranges, profile, found)
+
+    def ranges(self) -> RangeTable:
+        """Calibrate, unless the stored ranges are of the same model, data and recipe."""
+        task, path = self.task, self.directory.ranges
+        lowerer, possible = task.subject.lowerer, task.subject.possible
+        data = task.splits.calibrate
+        cut = data.subset(range(min(data.count, task.recipe.samples)))
+        if path.is_file():
+            stored = load_ranges(path)
+            if stored.fingerprint == range_fingerprint(lowerer, cut, task.recipe):
+                self._stage("ranges", f"{len(stored.clipped)} values, from an earlier run")
+                return stored
+        count = len(needed_tensors(lowerer, possible))
+        self._stage("ranges", f"{count} values over {cut.count} samples, calibrator {task.recipe.method}")
+        table = calibrate_model(
+            lowerer, possible, task.backend, data, task.recipe, lambda what, share: self.progress.advance(share)
+        )
+        table.save(path)
+        return table
+
+    def profile(self, ranges: RangeTable) -> Profile:
+        """Measure sensitivities, unless stored ones are of the same graph, weights, data, metric and ranges."""
+        task, path = self.task, self.directory.profile
+        data = self.profiling_set()
+        mark = profile_fingerprint(task.subject.lowerer, data, task.metric, ranges)
+        precisions = tuple(sorted({p for options in task.subject.choices.values() for p in options}))
+        if path.is_file():
+            stored = load_profile(path)
+            if stored.fingerprint == mark and {p for _, p in stored.entries} >= set(precisions) - {Precision.FP32}:
+                self._stage("sensitivity", f"{len(stored.entries)} entries, from an earlier run")
+                return stored
+        units = sum(len(options) > 1 for options in task.subject.choices.values())
+        self._stage("sensitivity", f"{units} units on {data.count} samples")
+        profiler = Profiler(
+            task.subject.lowerer, task.subject.possible, task.backend, data, task.metric, ranges, task.settings.batch,
+            self.directory.profile_journal, self.progress.advance,
+        )  # fmt: skip
+        profile = profiler.run(precisions)
+        profile.save(path)
+        self.directory.profile_journal.unlink(missing_ok=True)
+        return profile
+
+    def latency(self, ranges: RangeTable) -> dict[tuple[str, Precision], float]:
+        """(unit, precision) -> share of FP32's profiled time, from one profile of each uniform plan."""
+        task = self.task
+        mark = fingerprint([ranges.fingerprint, *sorted(map(str, task.backend.describe().items())), str(task.settings.batch)])
+        stored = self.directory.stored(self.directory.latency, "latency profile", mark)
+        if stored is None:
+            self._stage("latency", "profile of each uniform plan")
+            rows = {name: self._unit_ms(plan, ranges) for name, plan in self.uniform_plans().items()}
+            stored = {"unit_ms": rows}
+            self.directory.store(self.directory.latency, mark, stored)
+        else:
+            self._stage("latency", "from an earlier run")
+        rows = stored["unit_ms"]
+        plans = self.uniform_plans()
+        total = sum(rows["uniform fp32"].values()) or 1.0
+        prior: dict[tuple[str, Precision], float] = {}
+        for unit in task.subject.partition.units:
+            for precision in {*task.subject.choices[unit.name], Precision.FP32}:
+                name = next((n for n, plan in plans.items() if plan[unit.name] is precision), "uniform fp32")
+                prior[(unit.name, precision)] = rows.get(name, rows["uniform fp32"]).get(unit.name, 0.0) / total
+        return prior
+
+    def search(
+        self, reference: Engine, ranges: RangeTable, profile: Profile, prior: Mapping[tuple[str, Precision], float]
+    ) -> Found:
+        """Find the fastest plan whose drop on the selection samples meets the bound."""
+        task, settings = self.task, self.task.settings
+        select = task.splits.select
+        self._stage("search", f"at most {settings.trials} plans on {select.count} samples")
+        evaluator = Evaluator(reference, select, task.subject.model.interface, task.metric, settings.batch)
+        feed = self.timing_feed(select)
+
+        def measure(plan: Assignment) -> Measurement:
+            with self._build(self.lowered(plan, ranges)) as engine:
+                outcome = evaluator.evaluate(engine)
+                timing = compare({"fp32": reference, "plan": engine}, feed, rounds=(5, 15))
+            ratio = timing["plan"].ratio_to(timing["fp32"]).estimate
+            return Measurement(
+                evaluator.drop(outcome), self.judged_drop(evaluator, outcome), outcome.noise, outcome.kl,
+                outcome.agreement, ratio,
+            )  # fmt: skip
+
+        loss = {key: entry.noise for key, entry in profile.entries.items()}
+        problem = Problem(task.subject.partition, task.subject.choices, loss, task.subject.space.carrier)
+        choices = str(sorted((n, [p.value for p in o]) for n, o in task.subject.choices.items()))
+        mark = fingerprint([profile.fingerprint, select.fingerprint(), choices, str(sorted(task.backend.describe().items()))])
+        ledger = Ledger(self.directory.study, mark, task.subject.choices, settings.max_drop, settings.seed)
+        search = Search(
+            problem, prior, self.seeds(), ledger, measure, limit=settings.trials,
+            spent=lambda: self.deadline.spent(_REPORT_SHARE), progress=self.progress.trial,
+        )  # fmt: skip
+        return search.run()
+
+    def report(self, reference: Engine, ranges: RangeTable, profile: Profile, found: Found) -> Tuned:
+        """Measure the finalists again, side by side, choose, and judge on samples that chose nothing."""
+        task = self.task
+        plans: dict[str, Assignment] = {**self.uniform_plans()}
+        finalists = found.finalists or (found.best,)
+        plans |= {self._name(t.plan, plans) or f"trial {t.number}": t.plan for t in finalists}
+        self._stage("confirmation", f"{len(plans)} plans, interleaved; then {task.splits.report.count} fresh samples")
+        with ExitStack() as stack:
+            engines: dict[str, Engine] = {}
+            for name, plan in plans.items():
+                same = name == "uniform fp32"
+                engines[name] = reference if same else stack.enter_context(self._build(self.lowered(plan, ranges)))
+            timings = compare(engines, self.timing_feed(task.splits.report), rounds=(9, 41))
+            chosen = self._choose(plans, timings, found)
+            data = task.splits.report
+            evaluator = Evaluator(reference, data, task.subject.model.interface, task.metric, task.settings.batch)
+            kept = [name for name in plans if name.startswith("uniform") or name == chosen]
+            candidates = {}
+            for number, name in enumerate(kept):
+                candidates[name] = Candidate(name, plans[name], evaluator.evaluate(engines[name]), timings[name])
+                self.progress.advance((number + 1) / len(kept))
+        self._stage("", "")
+        return Tuned(
+            task, ranges, profile, found, chosen, candidates, evaluator.reference_scores, dict(self.seconds)
+        )
+
+    def judged_drop(self, evaluator: Evaluator, outcome: Outcome) -> float:
+        """The drop that the bound is compared with; measures of fidelity are certain and are not shrunk."""
+        metric = evaluator.metric
+        if not outcome.finite or metric.needs_reference:
+            return evaluator.drop(outcome)
+        return shrunken_drop(evaluator.reference_scores, outcome.scores, metric.higher_is_better)
+
+    def uniform_plans(self) -> dict[str, Assignment]:
+        """FP32, and one plan for each precision that the search may choose; pins hold in all but FP32."""
+        subject = self.task.subject
+        plans: dict[str, Assignment] = {
+            "uniform fp32": {unit.name: Precision.FP32 for unit in subject.partition.units}
+        }
+        for precision in sorted({p for options in subject.choices.values() for p in options}):
+            plan = {
+                name: precision if precision in options else options[0] for name, options in subject.choices.items()
+            }
+            if plan not in plans.values():
+                plans[f"uniform {precision}"] = plan
+        return plans
+
+    def seeds(self) -> dict[str, Assignment]:
+        """Every uniform plan that the search could answer, and the two halves, which show what boundaries cost."""
+        choices = self.task.subject.choices
+        seeds = {
+            name: plan for name, plan in self.uniform_plans().items()
+            if all(plan[unit] in options for unit, options in choices.items())
+        }  # fmt: skip
+        low = next((plan for name, plan in seeds.items() if name == "uniform int8"), None)
+        high = seeds.get("uniform fp32")
+        if low is not None and high is not None and len(choices) >= 4:
+            names = [unit.name for unit in self.task.subject.partition.units]
+            first = set(names[: len(names) // 2])
+            seeds["first half int8"] = {n: (low if n in first else high)[n] for n in names}
+            seeds["last half int8"] = {n: (high if n in first else low)[n] for n in names}
+        return seeds
+
+    def profiling_set(self) -> Dataset:
+        """The first selection samples; they may decide between plans anyway."""
+        select = self.task.splits.select
+        return select.subset(range(min(select.count, PROFILE_SAMPLES)))
+
+    def timing_feed(self, data: Dataset) -> dict[str, Array]:
+        """One full batch, filled up by repetition where there are too few samples."""
+        wanted = self.task.subject.model.interface.batch_size or self.task.settings.batch
+        batch = next(iter(data.batches(wanted)))
+        places = np.arange(wanted) % batch.count
+        return {name: np.ascontiguousarray(array[places]) for name, array in batch.inputs.items()}
+
+    def lowered(self, plan: Assignment, ranges: RangeTable) -> bytes:
+        """The serialised model under a plan."""
+        return to_bytes(self.task.subject.lowerer.lower(plan, ranges).ir)
+
+    def _fp32(self) -> bytes:
+        return to_bytes(self.task.subject.model.ir)
+
+    def _build(self, model: bytes) -> Engine:
+        return self.task.backend.build(model)
+
+    def _unit_ms(self, plan: Assignment, ranges: RangeTable) -> dict[str, float]:
+        partition = self.task.subject.partition
+        home = {node: unit.name for unit in partition.units for node in unit.nodes}
+        feed = self.timing_feed(self.task.splits.select)
+        try:
+            nodes = self.task.backend.profile_ms(self.lowered(plan, ranges), feed, list(home))
+        except BackendError:
+            nodes = {}
+        times = dict.fromkeys((unit.name for unit in partition.units), 0.0)
+        for node, milliseconds in nodes.items():
+            if node:
+                times[home[node]] += milliseconds
+        return times
+
+    def _name(self, plan: Assignment, plans: Mapping[str, Assignment]) -> str | None:
+        return next((name for name, other in plans.items() if dict(other) == dict(plan)), None)
+
+    def _choose(self, plans: Mapping[str, Assignment], timings: Mapping[str, Timing], found: Found) -> str:
+        """The fastest accepted plan by the shared rounds; of equals a uniform one."""
+        if not found.feasible:
+            return self._name(found.best.plan, plans) or f"trial {found.best.number}"
+        accepted = [name for t in found.finalists if (name := self._name(t.plan, plans)) is not None]
+        return min(accepted, key=lambda name: (timings[name].median_ms, not name.startswith("uniform")))
+
+    def _stage(self, name: str, detail: str) -> None:
+        now = time.monotonic()
+        self.seconds = {**self.seconds}
+        if self.seconds:
+            last = next(reversed(self.seconds))
+            self.seconds[last] = now - self._began
+        self._began = now
+        if name:
+            self.seconds[name] = 0.0
+            self.progress.stage(name, detail)
+
+

@@ -1,0 +1,194 @@
+"""What a run found, as a record for machines and as lines for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from autoprec.evaluate import Outcome
+from autoprec.pipeline import Candidate, Tuned
+from autoprec.plan import Choice, Plan
+from autoprec.precision import Precision
+from autoprec.records import fingerprint
+from autoprec.stats import Interval, paired_bootstrap, shrunken_drop
+from autoprec.study.latency import Assignment
+from autoprec.units.records import Partition
+
+SCHEMA = 1
+
+
+def summary(tuned: Tuned) -> dict[str, Any]:
+    """Everything a run found, as JSON."""
+    task, chosen = tuned.task, tuned.candidates[tuned.chosen]
+    best_uniform = fastest_uniform(tuned)
+    model = task.subject.model
+    return {
+        "schema": SCHEMA,
+        "model": str(model.path),
+        "feasible": tuned.found.feasible,
+        "reason": reason(tuned),
+        "metric": task.metric.name,
+        "direction": "higher is better" if task.metric.higher_is_better else "lower is better",
+        "max_drop": task.settings.max_drop,
+        "splits": task.splits.words,
+        "samples": {part: getattr(task.splits, part).count for part in ("calibrate", "select", "report")},
+        "chosen": tuned.chosen,
+        "best_uniform": best_uniform,
+        "candidates": {name: candidate_record(tuned, candidate) for name, candidate in tuned.candidates.items()},
+        "latency_vs_best_uniform": _interval(chosen.timing.ratio_to(tuned.candidates[best_uniform].timing)),
+        "calibrator": tuned.ranges.method,
+        "trials": len(tuned.found.trials),
+        "stopped": tuned.found.stopped,
+        "latency_model_spearman": tuned.found.latency_rank,
+        "loss_model_spearman": tuned.found.loss_rank,
+        "sensitivity_passes_per_entry": tuned.profile.passes_per_entry,
+        "seconds": dict(tuned.seconds),
+        "machine": task.backend.describe(),
+        "notes": list(task.subject.notes),
+    }
+
+
+def candidate_record(tuned: Tuned, candidate: Candidate) -> dict[str, Any]:
+    """One plan on the report samples."""
+    metric, outcome = tuned.task.metric, candidate.outcome
+    drop = report_drop(tuned, outcome)
+    return {
+        "score": float(outcome.scores.mean()),
+        "drop": _interval(drop),
+        "agreement": outcome.agreement,
+        "kl": outcome.kl,
+        "sqnr_db": outcome.sqnr_db,
+        "latency_ms": candidate.timing.median_ms,
+        "latency_vs_fp32": _interval(candidate.timing.ratio_to(tuned.candidates["uniform fp32"].timing)),
+        "mac_share": mac_share(tuned.task.subject.partition, candidate.plan),
+        "judged_drop": None
+        if not outcome.finite
+        else shrunken_drop(tuned.reference_scores, outcome.scores, metric.higher_is_better),
+    }
+
+
+def report_drop(tuned: Tuned, outcome: Outcome) -> Interval:
+    """The drop on the report samples with its 95 % paired bootstrap interval."""
+    if not outcome.finite:
+        return Interval(math.inf, math.inf, math.inf)
+    return paired_bootstrap(
+        tuned.reference_scores, outcome.scores, tuned.task.metric.higher_is_better, seed=tuned.task.settings.seed
+    )
+
+
+def fastest_uniform(tuned: Tuned) -> str:
+    """The fastest uniform plan that meets the bound on the selection samples; FP32 where none does."""
+    accepted = {tuple(sorted(t.plan.items())) for t in tuned.found.trials if t.feasible}
+    uniform = [
+        name for name, c in tuned.candidates.items()
+        if name.startswith("uniform") and (name == "uniform fp32" or tuple(sorted(c.plan.items())) in accepted)
+    ]  # fmt: skip
+    return min(uniform, key=lambda name: tuned.candidates[name].timing.median_ms)
+
+
+def mac_share(partition: Partition, plan: Assignment) -> dict[str, float]:
+    """Precision -> its share of all multiply-accumulates."""
+    total = sum(unit.macs for unit in partition.units) or 1
+    shares: dict[str, float] = {}
+    for unit in partition.units:
+        if unit.macs:
+            shares[plan[unit.name].value] = shares.get(plan[unit.name].value, 0.0) + unit.macs / total
+    return {name: shares[name] for name in sorted(shares)}
+
+
+def reason(tuned: Tuned) -> str:
+    """Why this plan is the answer, in one sentence."""
+    found, settings = tuned.found, tuned.task.settings
+    metric = tuned.task.metric
+    if not found.feasible:
+        drop = found.best.measured.judged_drop
+        return (
+            f"no plan meets the bound: the best found drops {metric.name} by {drop:.4g} on the selection samples, "
+            f"{settings.max_drop:g} is allowed; allow more, free pinned units or add fp32 to the space"
+        )
+    if tuned.chosen == "uniform fp32":
+        ratios = [t.measured.latency_ratio for t in found.trials if t.plan != tuned.plan]
+        fastest = f"the fastest of {len(ratios)} others took {min(ratios):.2f} of its time" if ratios else "nothing else"
+        return f"keep FP32: no plan within the bound was measured to be faster ({fastest}, within the bound or not)"
+    ratio = tuned.candidates[tuned.chosen].timing.ratio_to(tuned.candidates["uniform fp32"].timing).estimate
+    return f"the fastest of {len(found.trials)} measured plans within the bound: {ratio:.2f} of FP32's latency"
+
+
+def plan_of(tuned: Tuned) -> Plan:
+    """The plan file's content."""
+    subject = tuned.task.subject
+    task = tuned.task
+    quantized = any(p.is_quantized for p in tuned.plan.values())
+    model = subject.model
+    fingerprints = {
+        "graph": model.graph_fingerprint,
+        "weights": model.weights_fingerprint,
+        "calibration": task.splits.calibrate.fingerprint(),
+        "selection": task.splits.select.fingerprint(),
+        "metric": task.metric.fingerprint,
+        "ranges": tuned.ranges.fingerprint,
+        "machine": fingerprint(sorted(f"{k}={v}" for k, v in task.backend.describe().items())),
+    }
+    units = {
+        unit.name: Choice(
+            tuned.plan[unit.name], _unit_reason(tuned, unit.name), unit.name in subject.pinned, unit.key
+        )
+        for unit in subject.partition.units
+    }
+    record = summary(tuned)
+    evidence = {key: record[key] for key in ("metric", "max_drop", "feasible", "reason", "machine", "splits")}
+    evidence |= {"chosen": record["candidates"][tuned.chosen], "fp32": record["candidates"]["uniform fp32"]}
+    return Plan(
+        units, subject.space.carrier, subject.lowerer.scheme.name, task.backend.name, fingerprints, evidence,
+        tuned.ranges.to_record() if quantized else None,
+    )  # fmt: skip
+
+
+def _unit_reason(tuned: Tuned, name: str) -> str:
+    subject = tuned.task.subject
+    precision = tuned.plan[name]
+    if name in subject.pinned:
+        return "pinned by the user"
+    options = subject.choices[name]
+    if len(options) == 1:
+        refused = {
+            p: why for p, why in subject.possible[name].items() if why is not None and p in subject.space.precisions
+        }
+        return "; ".join(f"no {p}: {why}" for p, why in sorted(refused.items())) or "the space offers nothing else"
+    entries = {p: tuned.profile.entries.get((name, p)) for p in options}
+    losses = [f"{p} adds noise {entry.noise:.2g}" for p, entry in entries.items() if entry is not None]
+    verb = "searched" if tuned.found.feasible else "best found"
+    return f"{verb}: {', '.join(losses) or 'no measured loss'}; {precision} is part of {tuned.chosen}"
+
+
+def table_rows(tuned: Tuned) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the final table: one row for each candidate."""
+    metric = tuned.task.metric
+    header = ["plan", metric.name, "drop (95 %)", "agreement", "KL", "ms", "vs FP32", "MACs"]
+    rows = []
+    for name, candidate in tuned.candidates.items():
+        record = candidate_record(tuned, candidate)
+        drop, ratio = record["drop"], record["latency_vs_fp32"]
+        rows.append(
+            [
+                f"{name} *" if name == tuned.chosen else name,
+                metric.describe(record["score"]),
+                f"{drop['estimate']:+.4f} ({drop['low']:+.4f} .. {drop['high']:+.4f})",
+                "-" if record["agreement"] is None else f"{record['agreement']:.4f}",
+                "-" if record["kl"] is None else f"{record['kl']:.2g}",
+                f"{record['latency_ms']:.2f}",
+                f"{ratio['estimate']:.3f}",
+                " ".join(f"{share:.0%} {p}" for p, share in record["mac_share"].items()),
+            ]
+        )
+    return header, rows
+
+
+def _interval(interval: Interval) -> dict[str, float]:
+    return {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
+
+
+def precision_counts(plan: Assignment) -> Mapping[Precision, int]:
+    """How many units run in each precision."""
+    return {p: sum(q is p for q in plan.values()) for p in Precision if any(q is p for q in plan.values())}

@@ -1,0 +1,127 @@
+"""The plan that a latency model calls fastest within a budget of loss: an exact mixed-integer program.
+
+Binary x[u,p] choose one precision for each unit; continuous z[e,..] >= x[producer,p] + x[consumer,q] - 1
+price the boundaries. Solved by HiGHS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import coo_matrix
+
+from autoprec.precision import Precision
+from autoprec.study.latency import Assignment, LatencyModel
+from autoprec.units.records import Partition
+
+_TIME_LIMIT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What may be chosen.
+
+    Attributes:
+        partition: units and edges.
+        choices: unit -> precisions it may take; one where it is fixed.
+        loss: (unit, precision) -> additive loss, missing means none.
+        carrier: precision of what is outside all units.
+    """
+
+    partition: Partition
+    choices: Mapping[str, Sequence[Precision]]
+    loss: Mapping[tuple[str, Precision], float]
+    carrier: Precision
+
+    def total_loss(self, plan: Assignment) -> float:
+        """The additive loss of a plan."""
+        return sum(self.loss.get((name, p), 0.0) for name, p in plan.items())
+
+
+@dataclass
+class _Rows:
+    """Sparse rows of inequality constraints: low <= sum of coefficient * variable <= high."""
+
+    entries: list[tuple[int, int, float]] = field(default_factory=list)
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
+
+    def add(self, terms: Mapping[int, float], low: float, high: float) -> None:
+        self.entries += [(len(self.low), column, value) for column, value in terms.items()]
+        self.low.append(low)
+        self.high.append(high)
+
+    def constraint(self, columns: int) -> LinearConstraint:
+        rows, cols, values = zip(*self.entries, strict=True)
+        return LinearConstraint(coo_matrix((values, (rows, cols)), (len(self.low), columns)), self.low, self.high)
+
+
+def fastest(
+    problem: Problem, model: LatencyModel, budget: float, excluded: Sequence[Assignment] = ()
+) -> dict[str, Precision] | None:
+    """The assignment of least predicted latency whose additive loss is within `budget`.
+
+    Args:
+        problem: the choices.
+        model: prices.
+        budget: the most loss, in the units of `problem.loss`.
+        excluded: assignments that must not come out again.
+
+    Returns:
+        The assignment, or None where nothing is left within the budget.
+    """
+    columns = {
+        (name, p): number
+        for number, (name, p) in enumerate((n, p) for n, options in problem.choices.items() for p in options)
+    }
+    cost = [model.unary[key] for key in columns]
+    rows = _Rows()
+    for name, options in problem.choices.items():
+        rows.add({columns[(name, p)]: 1.0 for p in options}, 1.0, 1.0)
+    # Losses span many powers of ten: in units of the budget they are safe from the solver's tolerances.
+    unit = budget if budget > 0 else 1.0
+    losses = {columns[key]: min(problem.loss.get(key, 0.0) / unit, 1e6) for key in columns}
+    rows.add({c: v for c, v in losses.items() if v > 0} or {0: 0.0}, -np.inf, budget / unit)
+    _price_edges(problem, model, columns, cost, rows)
+    for plan in excluded:
+        chosen = [columns[(name, p)] for name, p in plan.items() if (name, p) in columns]
+        if len(chosen) == len(problem.choices):
+            rows.add(dict.fromkeys(chosen, 1.0), -np.inf, len(chosen) - 1.0)
+    integrality = np.array([1] * len(columns) + [0] * (len(cost) - len(columns)))
+    result = milp(
+        np.array(cost), integrality=integrality, bounds=Bounds(0, 1), constraints=rows.constraint(len(cost)),
+        options={"time_limit": _TIME_LIMIT_S, "mip_rel_gap": 1e-4},
+    )  # fmt: skip
+    if result.x is None:
+        return None
+    return {
+        name: max(options, key=lambda p: result.x[columns[(name, p)]])  # noqa: B023 - used at once
+        for name, options in problem.choices.items()
+    }
+
+
+def _price_edges(
+    problem: Problem,
+    model: LatencyModel,
+    columns: Mapping[tuple[str, Precision], int],
+    cost: list[float],
+    rows: _Rows,
+) -> None:
+    for edge in problem.partition.edges:
+        before = problem.choices.get(edge.producer, (problem.carrier,))
+        after = problem.choices.get(edge.consumer, (problem.carrier,))
+        for p in before:
+            for q in after:
+                price = model.boundary(edge, p, q)
+                if price <= 0:
+                    continue
+                terms = [columns[key] for key in ((edge.producer, p), (edge.consumer, q)) if key in columns]
+                if len(terms) < 2:  # one side is outside all units
+                    for column in terms:
+                        cost[column] += price
+                    continue
+                cost.append(price)
+                rows.add({len(cost) - 1: -1.0, terms[0]: 1.0, terms[1]: 1.0}, -np.inf, 1.0)

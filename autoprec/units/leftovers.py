@@ -1,0 +1,91 @@
+"""Float nodes around no linear op: neighbours that fuse are merged, the rest stand alone."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from autoprec.graph import LINEAR_OPS, POOL_OPS, Topology
+from autoprec.units.chains import EPILOGUE_OPS
+from autoprec.units.groups import Groups
+
+_NORM_OPS = frozenset({
+    "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "InstanceNormalization",
+    "GroupNormalization", "BatchNormalization", "LRN", "MeanVarianceNormalization", "LpNormalization",
+    "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare",
+    "ReduceProd", "ReduceLogSum", "ReduceLogSumExp", "Softmax", "LogSoftmax", "CumSum",
+})  # fmt: skip
+_POINTWISE_OPS = EPILOGUE_OPS | {
+    "Reciprocal", "Log", "Sin", "Cos", "Floor", "Ceil", "Round", "Sign", "Mean", "Sum", "Mod",
+}  # fmt: skip
+_FUSABLE = _NORM_OPS | _POINTWISE_OPS
+_LARGEST = 32
+
+
+def merge_leftovers(topology: Topology, nodes: list[ir.Node], groups: Groups) -> list[tuple[str, list[ir.Node]]]:
+    """Kind and members of each group made of `nodes`; they are entered in `groups`."""
+    made: list[list[ir.Node]] = []
+    home: dict[ir.Node, list[ir.Node]] = {}
+    for node in nodes:
+        fusable = node.op_type in _FUSABLE and not _is_branch_op(topology, node)
+        group = _group_before(topology, node, home, groups) if fusable else None
+        if group is None:
+            group = [node]
+            made.append(group)
+            groups.add(group)
+        else:
+            groups.join(group, node)
+        if fusable:
+            home[node] = group
+    return [(_kind(topology, group), group) for group in made]
+
+
+def _group_before(
+    topology: Topology, node: ir.Node, home: dict[ir.Node, list[ir.Node]], groups: Groups
+) -> list[ir.Node] | None:
+    """The group of a node that feeds this one, where the two can be one kernel."""
+    for value in topology.flowing_inputs(node):
+        producer = value.producer()
+        group = home.get(producer) if producer is not None else None
+        if group is not None and len(group) < _LARGEST and groups.fits({*group, node}):
+            return group
+    return None
+
+
+def _is_branch_op(topology: Topology, node: ir.Node) -> bool:
+    """An Add or Mul of two branches behind convolutions, which can be quantised by itself, so it is not merged."""
+    if node.op_type not in ("Add", "Mul"):
+        return False
+    flowing = set(topology.flowing_inputs(node))
+    producers = {value.producer() for value in flowing}
+    heavy = LINEAR_OPS | POOL_OPS
+    behind = [p for p in producers if p is not None and (p.op_type in heavy or p.op_type in EPILOGUE_OPS)]
+    return len(flowing) == 2 and any(_after_conv(topology, p) for p in behind)
+
+
+def _after_conv(topology: Topology, node: ir.Node) -> bool:
+    for _ in range(6):
+        if node.op_type in ("Conv", "ConvTranspose") or node.op_type in POOL_OPS:
+            return True
+        flowing = set(topology.flowing_inputs(node))
+        if len(flowing) != 1 or node.op_type not in EPILOGUE_OPS:
+            return False
+        producer = next(iter(flowing)).producer()
+        if producer is None or producer not in topology.index:
+            return False
+        node = producer
+    return False
+
+
+def _kind(topology: Topology, group: list[ir.Node]) -> str:
+    node = group[-1]
+    if any(member.op_type in _NORM_OPS for member in group):
+        return "norm"
+    if len(group) == 1 and node.op_type == "Gather":
+        return "embedding"
+    if len(group) == 1 and node.op_type in POOL_OPS:
+        return "pool"
+    if len(group) == 1 and node.op_type in ("Resize", "Upsample"):
+        return "resize"
+    if len(group) == 1 and _is_branch_op(topology, node):
+        return "add"
+    return "pointwise" if all(member.op_type in _POINTWISE_OPS for member in group) else "other"
