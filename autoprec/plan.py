@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from autoprec.errors import PlanError
+from autoprec.graph import Topology
 from autoprec.precision import FLOATS, Precision
 from autoprec.records import read_json, write_json
+from autoprec.schemes import Scheme, why_not
+from autoprec.units.records import Partition
 
 SCHEMA = 1
 
@@ -122,3 +125,24 @@ def check_plan_fits(plan: Plan, graph: str, weights: str, model: str | Path) -> 
             f"the plan was made for other weights than those of {model}: ranges and accuracy would not hold; "
             f"tune again with --out of the old run to keep what is still valid"
         )
+
+
+def usable_precisions(plan: Plan, partition: Partition, topology: Topology, scheme: Scheme) -> dict[str, Precision]:
+    """Unit name -> precision, after checking that the plan can be lowered as it stands.
+
+    Raises:
+        PlanError: a unit is unknown, missing, or cannot run in its precision; plans may be edited by hand.
+    """
+    names = {unit.name for unit in partition.units}
+    precisions = plan.precisions()
+    strange = sorted(set(precisions) - names)
+    if strange:
+        raise PlanError(f"the plan has unit {strange[0]!r}, which the model does not; `autoprec units` lists them")
+    absent = sorted(names - set(precisions))
+    if absent:
+        raise PlanError(f"the plan has no precision for unit {absent[0]!r}; add it, or tune the model again")
+    for unit in partition.units:
+        reason = why_not(topology, unit, precisions[unit.name], scheme)
+        if reason is not None:
+            raise PlanError(f"unit {unit.name!r} cannot run in {precisions[unit.name]}: {reason}; change the plan")
+    return precisions

@@ -139,7 +139,7 @@ def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True)
     return Subject(model, partition, lowerer, space, offered, choices, pinned, notes)
 
 
-def prepare_task(settings: Settings, backend: Backend) -> Task:
+def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) -> Task:
     """Everything `prepare_subject` does, plus data, splits and metric.
 
     Raises:
@@ -147,7 +147,7 @@ def prepare_task(settings: Settings, backend: Backend) -> Task:
         MetricError: see `autoprec.metrics`.
     """
     _check_numbers(settings)
-    subject = prepare_subject(settings, backend)
+    subject = prepare_subject(settings, backend, timed=timed)
     recipe = load_calibration_recipe(settings.recipe)
     if settings.calib is None and settings.evaluate is None:
         raise DataError(

@@ -1,1 +1,77 @@
-"""The command line: one module per verb, loaded when asked."""
+"""The command line: one file for each verb, imported when it is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from autoprec.errors import EXIT_INTERRUPTED, EXIT_USAGE, AutoprecError
+
+VERBS = {
+    "tune": "Find the fastest precision plan within an accuracy bound.",
+    "units": "List the units of a model and why other nodes are not tunable.",
+    "profile": "Measure how much each unit loses in each precision.",
+    "build": "Lower a model by a plan.",
+    "doctor": "Say what is installed, what it can do, and what is missing.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose help needs no verb's module, so that it starts at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs in the order of a user's work."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb's command."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = import_module(f"autoprec.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The verbs with their sentences."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; an expected error is one line and an exit code, not a traceback."""
+        try:
+            return super().invoke(ctx)
+        except AutoprecError as error:
+            click.echo(f"autoprec: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except OSError as error:  # a full disk under a library's own files
+            where = f" ({error.filename})" if error.filename else ""
+            click.echo(f"autoprec: {error.strerror or error}{where}; free space or choose another --out", err=True)
+            ctx.exit(EXIT_USAGE)
+        except KeyboardInterrupt:
+            click.echo("autoprec: stopped; the same command goes on where it was", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+
+
+def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"autoprec {version('autoprec')}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
+def main() -> None:
+    """Decide, layer by layer, which precision an ONNX network runs in.
+
+    \b
+    Exit codes: 0 done, 1 worse than allowed (gate), 2 bad input, 3 cannot judge (gate),
+    4 no plan meets the bound (the best one found was written), 130 stopped.
+    """
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from autoprec.errors import AutoprecError, DataError, RunDirectoryError
+from autoprec.errors import AutoprecError, DataError, PlanError, RunDirectoryError
 from autoprec.precision import Array
 from autoprec.ranges.histogram import Range
 from autoprec.records import read_json, write_json
@@ -88,3 +88,12 @@ def ranges_from_record(record: Mapping[str, Any], where: str, raising: type[Auto
         )
     except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
         raise raising(f"the ranges in {where} are damaged ({error!r}); delete the file, it is made again") from error
+
+
+def ranges_from_plan(record: Mapping[str, Any] | None) -> RangeTable | None:
+    """The table inside a plan file, None where the plan quantises nothing.
+
+    Raises:
+        PlanError: it is damaged.
+    """
+    return None if record is None else ranges_from_record(record, "the plan", PlanError)

@@ -1,0 +1,57 @@
+"""autoprec profile: the sensitivity of every unit in every precision of a space."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from autoprec.cli.options import data_options, model_options
+from autoprec.cli.screen import Screen, print_table
+
+
+@click.command("profile")
+@click.argument("model")
+@data_options
+@model_options
+@click.option("--out", metavar="FOLDER", help="Run directory; a stopped run goes on from it.  [default: autoprec-runs/MODEL]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def command(out: str | None, as_json: bool, quiet: bool, backend: str, threads: int | None, **options: Any) -> None:
+    """Measure how much the outputs of MODEL change when one unit at a time runs in a lower precision."""
+    from pathlib import Path
+
+    from autoprec.api import default_out, make_backend
+    from autoprec.pipeline import Pipeline
+    from autoprec.rundir import RunDirectory
+    from autoprec.task import Settings, prepare_task
+
+    settings = Settings(**options)
+    task = prepare_task(settings, make_backend(backend, threads), timed=False)
+    directory = RunDirectory(default_out(settings.model) if out is None else Path(out))
+    directory.prepare()
+    screen = Screen(quiet)
+    try:
+        pipeline = Pipeline(task, directory, screen)
+        profile = pipeline.profile(pipeline.ranges())
+    finally:
+        screen.close()
+    entries = sorted(profile.entries.items(), key=lambda item: -item[1].noise)
+    if as_json:
+        rows = [
+            {"unit": unit, "precision": p.value, "noise": e.noise, "kl": e.kl, "drop": e.drop}
+            for (unit, p), e in entries
+        ]
+        record = {"entries": rows, "direction": "higher is worse", "passes_per_entry": profile.passes_per_entry}
+        click.echo(json.dumps({**record, "samples": profile.samples, "fingerprint": profile.fingerprint}))
+        return
+    metric = task.metric.name
+    print_table(
+        ["unit", "precision", "noise/signal", "KL", f"{metric} drop"],
+        [[u, p.value, f"{e.noise:.3g}", "-" if e.kl is None else f"{e.kl:.3g}", f"{e.drop:+.4f}"] for (u, p), e in entries],
+    )
+    click.echo(
+        f"\n{len(entries)} entries on {profile.samples} samples, higher is worse; cost: "
+        f"{profile.passes_per_entry:.2f} full passes for each unit and precision. Written: {directory.profile}"
+    )

@@ -1,0 +1,77 @@
+"""What people see while a run lasts, and tables at the end; all of it on standard error or standard output."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from autoprec.study.trials import Trial
+
+_REPEAT_S = 5.0
+
+
+class Screen:
+    """Progress for people: a live line on a terminal, a line now and then in a log.
+
+    Args:
+        quiet: say nothing.
+    """
+
+    def __init__(self, quiet: bool) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, quiet=quiet)
+        self._status = self._console.status("") if self._console.is_terminal and not quiet else None
+        self._name = ""
+        self._said = self._began = time.monotonic()
+        self._best: float | None = None
+
+    def stage(self, name: str, detail: str) -> None:
+        """A stage begins."""
+        self._name = name
+        if self._status is not None:
+            self._status.stop()
+        if name:
+            elapsed = time.monotonic() - self._began
+            self._console.print(f"[dim]{elapsed:6.1f} s[/dim]  [bold]{name:<12}[/bold] {detail}", highlight=False, soft_wrap=True)
+            if self._status is not None:
+                self._status.update(f"{name} ...")
+                self._status.start()
+        self._said = time.monotonic()
+
+    def advance(self, share: float) -> None:
+        """The share of the stage that is done."""
+        if self._status is not None:
+            self._status.update(f"{self._name} {share:4.0%}")
+        elif time.monotonic() - self._said > _REPEAT_S:
+            self._console.print(f"          {self._name} {share:4.0%}", highlight=False, soft_wrap=True)
+            self._said = time.monotonic()
+
+    def trial(self, trial: Trial) -> None:
+        """A plan was measured."""
+        measured = trial.measured
+        mark = " "
+        if trial.feasible and (self._best is None or measured.latency_ratio < self._best):
+            self._best, mark = measured.latency_ratio, "*"
+        verdict = "within the bound" if trial.feasible else "over the bound"
+        self._console.print(
+            f"          {mark} plan {trial.number:<3} {measured.latency_ratio:6.3f} x FP32   "
+            f"drop {measured.judged_drop:+.4f}  {verdict:<16}  {trial.origin}",
+            highlight=False, soft_wrap=True,
+        )
+
+    def close(self) -> None:
+        """Take the live line away."""
+        if self._status is not None:
+            self._status.stop()
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A plain table on standard output, aligned, fit for logs."""
+    widths = [max(len(row[place]) for row in [header, *rows]) for place in range(len(header))]
+    for row in [header, ["-" * width for width in widths], *rows]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,125 @@
+"""autoprec tune: model in, measured precision plan and lowered model out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autoprec.cli.options import data_options, model_options
+from autoprec.cli.screen import Screen, print_table
+from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK
+
+if TYPE_CHECKING:
+    from autoprec.api import SearchResult
+    from autoprec.task import Task
+
+
+@click.command("tune")
+@click.argument("model")
+@data_options
+@click.option("--max-drop", type=float, default=0.01, show_default=True, help="The most the metric may get worse than FP32's.")
+@model_options
+@click.option("--trials", type=click.IntRange(1), default=40, show_default=True, help="The most plans to measure.")
+@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Time for the whole run.  [default: none]")
+@click.option("--out", metavar="FOLDER", help="Run directory; a stopped run goes on from it.  [default: autoprec-runs/MODEL]")
+@click.option("--dry-run", is_flag=True, help="Check everything and say what would be done.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def command(out: str | None, dry_run: bool, as_json: bool, quiet: bool, backend: str, threads: int | None, **options: Any) -> None:
+    """Find the fastest precision plan for MODEL whose metric drops by at most --max-drop."""
+    from autoprec.api import make_backend, run
+    from autoprec.task import Settings, prepare_task
+
+    task = prepare_task(Settings(**options), make_backend(backend, threads))
+    if dry_run:
+        _say_plan(task, out, as_json)
+        return
+    screen = Screen(quiet)
+    _introduce(task, quiet or as_json)
+    try:
+        result = run(task, out, screen)
+    finally:
+        screen.close()
+    folder = result.save()
+    if as_json:
+        click.echo(json.dumps({**result.summary, "directory": str(folder)}, default=str))
+    else:
+        _say_result(result, folder)
+    click.get_current_context().exit(EXIT_OK if result.feasible else EXIT_INFEASIBLE)
+
+
+def _introduce(task: Task, quiet: bool) -> None:
+    if quiet:
+        return
+    units = task.subject.partition.units
+    free = sum(len(options) > 1 for options in task.subject.choices.values())
+    click.echo(f"{task.settings.model}: {len(units)} units, {free} of them to be decided", err=True)
+    click.echo(f"data: {task.splits.words}", err=True)
+    if task.splits.overlap:
+        click.echo(f"warning: {task.splits.overlap} calibration samples are evaluation samples too", err=True)
+    for note in task.subject.notes:
+        click.echo(f"note: {note}", err=True)
+
+
+def _say_plan(task: Task, out: str | None, as_json: bool) -> None:
+    from autoprec.api import default_out
+
+    subject = task.subject
+    record = {
+        "model": str(subject.model.path),
+        "directory": str(default_out(task.settings.model) if out is None else Path(out)),
+        "splits": task.splits.words,
+        "metric": task.metric.name,
+        "max_drop": task.settings.max_drop,
+        "machine": task.backend.describe(),
+        "notes": list(subject.notes),
+        "choices": {name: [p.value for p in options] for name, options in subject.choices.items()},
+    }
+    if as_json:
+        click.echo(json.dumps(record))
+        return
+    _introduce(task, quiet=False)
+    rows = [
+        [unit.name, unit.kind, " ".join(p.value for p in subject.choices[unit.name]),
+         "pinned" if unit.name in subject.pinned else ""]
+        for unit in subject.partition.units
+    ]  # fmt: skip
+    print_table(["unit", "kind", "precisions", ""], rows)
+    click.echo(
+        f"\nwould measure at most {task.settings.trials} plans with {task.metric.name} on {task.backend.name}, "
+        f"allow a drop of {task.settings.max_drop:g}, and write to {record['directory']}"
+    )
+
+
+def _say_result(result: SearchResult, folder: Path) -> None:
+    from autoprec.report import table_rows
+
+    header, rows = table_rows(result.tuned)
+    click.echo("")
+    print_table(header, rows)
+    summary = result.summary
+    click.echo(f"\n{result.reason}.")
+    _say_numbers(summary)
+    seconds = ", ".join(f"{name} {value:.1f}" for name, value in summary["seconds"].items())
+    click.echo(f"seconds: {seconds}")
+    click.echo(f"written: {folder / 'plan.json'}, {folder / 'model.onnx'}, {folder / 'result.json'}")
+
+
+def _say_numbers(summary: dict[str, Any]) -> None:
+    chosen = summary["candidates"][summary["chosen"]]
+    drop, samples = chosen["drop"], summary["samples"]["report"]
+    click.echo(
+        f"on {samples} samples that chose nothing, {summary['metric']} dropped by {drop['estimate']:+.4f} "
+        f"(95 % interval {drop['low']:+.4f} to {drop['high']:+.4f}); allowed is {summary['max_drop']:g}."
+    )
+    if not drop["high"] <= summary["max_drop"]:
+        click.echo("the interval reaches beyond the bound: these samples alone do not prove that it is met.")
+    versus = summary["latency_vs_best_uniform"]
+    if summary["chosen"] != summary["best_uniform"]:
+        click.echo(f"against {summary['best_uniform']}, the fastest uniform plan within the bound: {versus['estimate']:.3f}.")
+    click.echo(
+        f"sensitivity cost {summary['sensitivity_passes_per_entry']:.2f} full passes for each unit and precision."
+    )

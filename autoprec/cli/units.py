@@ -1,0 +1,44 @@
+"""autoprec units: what the smallest parts with a precision of their own are."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from autoprec.cli.options import model_options
+from autoprec.cli.screen import print_table
+
+
+@click.command("units")
+@click.argument("model")
+@model_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(model: str, as_json: bool, backend: str, threads: int | None, space: str | None, pins: tuple[str, ...], batch: int, seed: int) -> None:
+    """List the units of MODEL: nodes, precisions they can run in, and the reasons where they cannot."""
+    from autoprec.api import make_backend
+    from autoprec.task import Settings, prepare_subject
+
+    settings = Settings(model, space=space, pins=pins, batch=batch, seed=seed)
+    subject = prepare_subject(settings, make_backend(backend, threads), timed=False)
+    partition = subject.partition
+    if as_json:
+        units = [
+            {
+                "name": unit.name, "kind": unit.kind, "key": unit.key, "nodes": unit.nodes, "inputs": unit.inputs,
+                "outputs": unit.outputs, "macs": unit.macs, "weights": unit.weights,
+                "precisions": {p.value: why for p, why in sorted(subject.possible[unit.name].items())},
+            }
+            for unit in partition.units
+        ]  # fmt: skip
+        click.echo(json.dumps({"units": units, "reasons": dict(partition.reasons)}))
+        return
+    rows = []
+    for unit in partition.units:
+        able = [p.value for p, why in sorted(subject.possible[unit.name].items()) if why is None]
+        refused = [f"no {p}: {why}" for p, why in sorted(subject.possible[unit.name].items()) if why is not None]
+        rows.append([unit.name, unit.kind, str(len(unit.nodes)), f"{unit.macs:,}", " ".join(able), "; ".join(refused)])
+    print_table(["unit", "kind", "nodes", "MACs", "precisions", "why not"], rows)
+    if partition.reasons:
+        click.echo("\nnodes in no unit:")
+        print_table(["node", "reason"], [[name, reason] for name, reason in partition.reasons.items()])
