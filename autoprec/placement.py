@@ -170,8 +170,8 @@ class _Placer:
     def _why_float(self, unit: Unit) -> str | None:
         """What `why_not` cannot see: the folded graph and the carrier."""
         anchors = [self.nodes[name] for name in unit.anchors]
-        read = [value for node in anchors for value in node.inputs[:2] if value in self.topology.constants]
-        if any(value is not None and value.const_value is None for value in read):
+        read = {value for node in anchors for value in node.inputs[:2] if value is not None} & self.topology.constants
+        if any(value.const_value is None for value in read):
             return "its weights are computed from constants in a way that was not folded"
         return None if self._carrier_of(unit) is self.carrier else "TensorRT has no BF16 ConvTranspose to carry 8 bits"
 
@@ -214,13 +214,8 @@ class _Placer:
                 self._add(value, precision, node, index, 1.0 / 448.0 if probabilities else None)
 
     def _from_softmax(self, value: ir.Value | None) -> bool:
-        while value is not None and (node := value.producer()) is not None:
-            if node.op_type == "Softmax":
-                return True
-            if node.op_type not in RESHAPING_OPS | {"Cast"}:
-                return False
-            value = node.inputs[0]
-        return False
+        producer = range_root(self.topology, value).producer() if value is not None else None
+        return producer is not None and producer.op_type == "Softmax"
 
     def _embedding(self, unit: Unit) -> None:
         late = self.scheme.dequantize_after_gather  # then the scale must not depend on which row was looked up

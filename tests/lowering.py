@@ -28,6 +28,7 @@ from autoprec.schemes import TENSORRT, Scheme, why_not
 from autoprec.units.find import find_units
 
 from .models import BUILDERS, random_feed, write
+from .onnx_builder import CHANNELS, SIDE, Builder
 
 Array = npt.NDArray[Any]
 Plan = Mapping[str, Precision]
@@ -151,6 +152,18 @@ def edges(placement: Placement) -> dict[str, set[tuple[str, int]]]:
     for point in placement.activations:
         found.setdefault(point.tensor, set()).update(point.consumers)
     return found
+
+
+def finish(b: Builder, last: str, shape: list[int | str] | None = None) -> onnx.ModelProto:
+    """The model whose only output is `last`."""
+    b.output(last, shape or ["N", CHANNELS, SIDE, SIDE])
+    return b.model()
+
+
+def int8_edges(proto: onnx.ModelProto, **changed: Precision) -> dict[str, set[tuple[str, int]]]:
+    """Edges of uniform INT8 for TensorRT, with some units changed."""
+    one = Bench(proto)
+    return edges(one.place(one.uniform(Precision.INT8, **changed)))
 
 
 def lowered_everywhere(carrier: Precision = Precision.FP16) -> Iterator[tuple[str, Lowered]]:

@@ -68,9 +68,7 @@ def imported(module: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"autoprec.{module} line {node.lineno}: relative import"
             full = {f"{node.module}.{alias.name}" for alias in node.names}
-            names |= {
-                name if name.removeprefix("autoprec.") in MODULES else f"{node.module}" for name in full
-            }
+            names |= {name if name.removeprefix("autoprec.") in MODULES else f"{node.module}" for name in full}
     ours = {name for name in names if name.split(".")[0] == "autoprec"}
     return {name.removeprefix("autoprec").removeprefix(".") for name in ours}
 

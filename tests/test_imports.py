@@ -128,10 +128,6 @@ def test_libraries_are_imported_by_their_owners_only(module: str, library: str) 
 
 def test_every_library_is_declared() -> None:
     """A library that is imported and not declared works here and fails at the user's."""
-    declared = (
-        (ROOT / "pyproject.toml").read_text(encoding="utf-8").replace("-", "_").replace('"pillow', '"PIL')
-    )
+    declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8").replace("-", "_").replace('"pillow', '"PIL')
 
-    assert [
-        name for _, name in imports() if not re.search(rf'^ *(\w+ = \[)?"{name}[>"]', declared, re.M)
-    ] == []
+    assert [name for _, name in imports() if not re.search(rf'^ *(\w+ = \[)?"{name}[>"]', declared, re.M)] == []

@@ -93,9 +93,7 @@ def test_the_cpu_takes_any_convolution() -> None:
         (64, 64, (3, 3), 2, True),
     ],
 )
-def test_fp8_convolutions_have_limits(
-    cin: int, cout: int, kernel: tuple[int, int], group: int, allowed: bool
-) -> None:
+def test_fp8_convolutions_have_limits(cin: int, cout: int, kernel: tuple[int, int], group: int, allowed: bool) -> None:
     words = refusal(conv_model(cin, cout, kernel, group), "conv", FP8)
 
     assert (words is None) is allowed, words
@@ -187,7 +185,9 @@ def test_the_attention_core_stays_float_in_int8() -> None:
 def attention(head: int, tap: bool = False) -> onnx.ModelProto:
     """softmax(q @ k) @ v; `tap` lets the scores leave the network, so that nothing can be fused."""
     b = Builder()
-    q, k, v = (b.input(n, shape) for n, shape in zip("qkv", (["N", 32, head], ["N", head, 32], ["N", 32, head])))
+    q, k, v = (
+        b.input(n, shape) for n, shape in zip("qkv", (["N", 32, head], ["N", head, 32], ["N", 32, head]), strict=True)
+    )
     scores = b.node("MatMul", "qk", [q, k])
     scaled = b.node("Mul", "scale", [scores, b.const("factor", head**-0.5)])
     b.node("MatMul", "av", [b.node("Softmax", "softmax", [scaled], axis=-1), v])

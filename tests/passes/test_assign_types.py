@@ -45,7 +45,10 @@ def test_a_value_is_cast_once_for_all_its_readers() -> None:
 def test_inputs_and_outputs_of_the_graph_keep_their_types_and_names() -> None:
     model = typed(BUILDERS["mlp"](), fc1=FP16, relu=FP16, fc2=FP16)
 
-    assert [(v.name, v.dtype) for v in (*model.graph.inputs, *model.graph.outputs)] == [("x", FLOAT), ("fc2_out", FLOAT)]
+    assert [(v.name, v.dtype) for v in (*model.graph.inputs, *model.graph.outputs)] == [
+        ("x", FLOAT),
+        ("fc2_out", FLOAT),
+    ]
 
 
 def test_constants_are_converted_not_cast_and_clamped() -> None:

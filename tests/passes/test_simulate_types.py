@@ -48,6 +48,17 @@ def test_the_rounded_value_carries_the_name_of_the_graph_output() -> None:
     assert all(v.dtype == ir.DataType.FLOAT for v in node_named(model, "conv").inputs)
 
 
+def test_bf16_convolutions_are_rounded_though_the_opset_of_the_model_has_none() -> None:
+    """The real model would be raised to opset 22."""
+    proto = BUILDERS["conv_relu"]()
+    model = loaded(proto).ir
+    SimulateTypesPass({"conv": BF16})(model)
+    out = run(model, random_feed(proto, 2))["relu_out"]
+
+    assert model.opset_imports[""] == 17
+    np.testing.assert_array_equal(out, out.astype(ml_dtypes.bfloat16).astype(np.float32))
+
+
 def test_inputs_that_have_no_half_form_are_not_rounded() -> None:
     b = Builder()
     x = b.input("x", ["N", 4, 10, 10])

@@ -1,0 +1,186 @@
+"""Tune the models of a zoo and print one row for each.
+
+    python tests/benchmarks/zoo.py PATH_OF_THE_ZOO [MODEL ...] [--out FOLDER] [--seed N] [--threads N]
+
+PATH holds a module `zoo.py` with NAMES and `load(name)`, which gives a task: `model` (path), `calib` and `eval`
+(input name -> array), `score(outputs) -> one score per sample, higher is better`, `fp32` (the known score).
+Every figure of a row comes from one run of the tool: drops from samples that chose nothing, with a 95 %
+paired bootstrap interval, latencies from interleaved rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+import autoprec
+from autoprec.cli.screen import Screen, print_table
+
+MAX_DROP = {"mobilenet_v1_075": 0.005, "etinynet": 0.01, "kwt1": 0.005, "stories260k": 0.01}
+CALIBRATION_SAMPLES = 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("zoo", type=Path)
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--out", type=Path, default=Path("autoprec-runs/zoo"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--fresh", action="store_true", help="do not go on from earlier runs")
+    options = parser.parse_args()
+    zoo = load_zoo(options.zoo)
+    rows = []
+    for name in options.models or zoo.NAMES:
+        out = options.out / f"{name}-{options.seed}"
+        if options.fresh:
+            for path in sorted(out.glob("*")):
+                path.unlink()
+        rows += tune(zoo.load(name), out, options.seed, options.threads)
+    print_table(
+        ["model", "plan", "score", "drop on fresh samples (95 %)", "agree", "KL", "vs FP32", "vs best uniform", "MACs",
+         "seconds"],
+        rows,
+    )  # fmt: skip
+    print(f"\n{platform.platform()}, {autoprec.__version__}, batch 16, seed {options.seed}")
+
+
+def load_zoo(folder: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("zoo", folder / "zoo.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["zoo"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def tune(task: Any, out: Path, seed: int, threads: int | None) -> list[list[str]]:
+    out.mkdir(parents=True, exist_ok=True)
+    model, calib, evaluate = task.model, dict(task.calib), dict(task.eval)
+    samples = len(task.score(fp32_outputs(task)))
+    group = len(next(iter(evaluate.values()))) // samples
+    if group > 1:  # several rows of the model make one sample, as in ranking
+        model = grouped(task.model, group, out / "grouped.onnx")
+        calib, evaluate = ({k: v.reshape(-1, group) for k, v in feed.items()} for feed in (calib, evaluate))
+    calib = {name: array[:CALIBRATION_SAMPLES] for name, array in calib.items()}
+    start = time.monotonic()
+    screen = Screen(quiet=False)
+    try:
+        result = autoprec.search(
+            model, calib=calib, eval={**evaluate, "labels": np.arange(samples)}, metric=metric(task, group),
+            direction="higher", max_drop=MAX_DROP.get(task.name, 0.01), out=out, seed=seed, threads=threads,
+            progress=screen,
+        )  # fmt: skip
+    finally:
+        screen.close()
+    seconds = time.monotonic() - start
+    result.save()
+    summary = {**result.summary, "seconds_total": seconds}
+    (out / "row.json").write_text(json.dumps(summary, default=str))
+    print(f"{task.name}: {result.reason}", file=sys.stderr, flush=True)
+    return [row(task.name, name, summary, seconds) for name in summary["candidates"]]
+
+
+def row(model: str, plan: str, summary: dict[str, Any], seconds: float) -> list[str]:
+    record = summary["candidates"][plan]
+    chosen = plan == summary["chosen"]
+    drop, ratio = record["drop"], record["latency_vs_fp32"]["estimate"]
+    versus = f"{summary['latency_vs_best_uniform']['estimate']:.3f}" if chosen else ""
+    return [
+        model,
+        f"{plan} *" if chosen else plan,
+        f"{record['score']:.4f}",
+        f"{drop['estimate']:+.4f} ({drop['low']:+.4f} .. {drop['high']:+.4f})",
+        "-" if record["agreement"] is None else f"{record['agreement']:.4f}",
+        "-" if record["kl"] is None else f"{record['kl']:.5f}",
+        f"{ratio:.3f}",
+        versus,
+        " ".join(f"{share:.0%} {p}" for p, share in record["mac_share"].items()),
+        f"{seconds:.0f}" if chosen else "",
+    ]
+
+
+def metric(task: Any, group: int) -> Callable[[dict[str, Any], Any], Any]:
+    """The zoo scores all samples in order, so each batch is put into its places and scored whole.
+
+    Labels are the samples' numbers.
+    """
+    shapes = {}
+
+    def score(outputs: dict[str, Any], labels: Any) -> Any:
+        arrays = [array.reshape(-1, *array.shape[2:]) if group > 1 else array for array in outputs.values()]
+        total = samples_of(task) * group
+        whole = []
+        for place, array in enumerate(arrays):
+            key = (place, array.shape[1:])
+            if key not in shapes:
+                shapes[key] = np.zeros((total, *array.shape[1:]), array.dtype)
+            rows = (np.asarray(labels)[:, None] * group + np.arange(group)).reshape(-1)
+            shapes[key][rows] = array
+            whole.append(shapes[key])
+        return score_rows(task, whole, np.asarray(labels))
+
+    return score
+
+
+def samples_of(task: Any) -> int:
+    cached = _SAMPLES.get(task.name)
+    if cached is None:
+        cached = _SAMPLES[task.name] = len(task.score(fp32_outputs(task)))
+    return cached
+
+
+_SAMPLES: dict[str, int] = {}
+
+
+def score_rows(task: Any, whole: list[Any], labels: Any) -> Any:
+    return np.asarray(task.score(whole), np.float64)[labels]
+
+
+def fp32_outputs(task: Any) -> list[Any]:
+    import zoo
+
+    return zoo.outputs(task.model, task.eval, task.batch)  # type: ignore[no-any-return]
+
+
+def grouped(path: Path, group: int, target: Path) -> Path:
+    """The model with inputs and outputs of shape [samples, group]: Reshape, model, Reshape."""
+    model = ir.load(path)
+    graph = model.graph
+    flat, folded = (ir.tensor(np.array(shape, np.int64), name=f"shape_{len(shape)}") for shape in ([-1], [-1, group]))
+    consts = [ir.Value(name=t.name, shape=t.shape, type=ir.TensorType(t.dtype), const_value=t) for t in (flat, folded)]
+    for const in consts:
+        graph.register_initializer(const)
+    for place, old in enumerate(list(graph.inputs)):
+        name = str(old.name)
+        new = ir.Value(name=name, type=old.type, shape=ir.Shape(["N", group]))
+        old.name = f"{name}_flat"
+        inner = ir.node("Reshape", [new, consts[0]], outputs=[ir.Value(name=f"{name}_rows", type=old.type)])
+        ir.convenience.replace_all_uses_with(old, inner.outputs[0])
+        graph.inputs[place] = new
+        graph.append(inner)
+    for place, old in enumerate(list(graph.outputs)):
+        name = str(old.name)
+        old.name = f"{name}_rows"
+        final = ir.Value(name=name, type=old.type, shape=ir.Shape(["N", group]))
+        graph.append(ir.node("Reshape", [old, consts[1]], outputs=[final]))
+        graph.outputs[place] = final
+    graph.sort()
+    ir.save(model, target)
+    onnx.checker.check_model(str(target))
+    return target
+
+
+if __name__ == "__main__":
+    main()
