@@ -121,8 +121,8 @@ def search(
 def run(task: Task, out: str | Path | None, progress: Progress | None = None) -> SearchResult:
     """Run a prepared task."""
     directory = RunDirectory(default_out(task.settings.model) if out is None else Path(out))
-    directory.prepare()
-    tuned = Pipeline(task, directory, progress).run()
+    with directory.claim():
+        tuned = Pipeline(task, directory, progress).run()
     record = summary(tuned)
     return SearchResult(
         plan_of(tuned), tuned.found.trials, tuned.found.feasible, record["reason"], record, directory.root, tuned

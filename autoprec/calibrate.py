@@ -11,7 +11,7 @@ import onnx_ir as ir
 from autoprec.backends.protocol import Backend
 from autoprec.data.dataset import Dataset
 from autoprec.errors import DataError
-from autoprec.evaluate import Evaluator, run_dataset
+from autoprec.evaluate import Evaluator, run_whole
 from autoprec.graph import LINEAR_OPS, elements
 from autoprec.lower import Lowerer, uniform
 from autoprec.metrics import load_metric
@@ -131,8 +131,8 @@ def observe(
     seen = 0
     with backend.build(to_bytes(model)) as engine:
         interface = lowerer.model.interface
-        for batch, outputs in run_dataset(engine, dataset, interface, batch_size):
-            known = {**batch.inputs, **outputs}
+        for batch, feed, outputs in run_whole(engine, dataset, interface, batch_size):
+            known = {**feed, **outputs}
             for name in tensors:
                 _update(histograms[name], known[name], name)
                 if name in axes:

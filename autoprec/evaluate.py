@@ -43,29 +43,46 @@ class Outcome:
         return float("inf") if self.noise <= 0 else float(-10 * np.log10(self.noise))
 
 
+def run_whole(
+    engine: Engine, dataset: Dataset, interface: Interface, batch_size: int
+) -> Iterator[tuple[Batch, dict[str, Array], dict[str, Array]]]:
+    """Each batch, what was fed for it, and everything that came out, whatever its axes mean.
+
+    A model with a fixed batch gets its last batch filled up with copies of the last sample.
+    """
+    fixed = interface.batch_size
+    for batch in dataset.batches(fixed or batch_size):
+        missing = (fixed - batch.count) if fixed else 0
+        feed = {name: _filled(array, missing) for name, array in batch.inputs.items()}
+        yield batch, feed, engine.run(feed)
+
+
 def run_dataset(
     engine: Engine, dataset: Dataset, interface: Interface, batch_size: int
 ) -> Iterator[tuple[Batch, dict[str, Array]]]:
     """Each batch with the outputs of the model for exactly its samples.
 
-    A model with a fixed batch gets its last batch filled up with copies of the last sample.
+    Raises:
+        DataError: an output has no axis for samples.
+    """
+    for batch, feed, outputs in run_whole(engine, dataset, interface, batch_size):
+        fed = len(next(iter(feed.values())))
+        yield batch, of_samples(outputs, fed, batch.count)
+
+
+def of_samples(outputs: Mapping[str, Array], fed: int, count: int) -> dict[str, Array]:
+    """The outputs of the first `count` of `fed` samples.
 
     Raises:
         DataError: an output has no axis for samples.
     """
-    fixed = interface.batch_size
-    size = fixed or batch_size
-    for batch in dataset.batches(size):
-        missing = (fixed - batch.count) if fixed else 0
-        feed = {name: _filled(array, missing) for name, array in batch.inputs.items()}
-        outputs = engine.run(feed)
-        for name, array in outputs.items():
-            if array.ndim == 0 or array.shape[0] != batch.count + missing:
-                raise DataError(
-                    f"output {name!r} must have one entry per sample on its first axis, got shape {array.shape} for "
-                    f"{batch.count + missing} samples; give the model an output with a batch axis"
-                )
-        yield batch, {name: array[: batch.count] for name, array in outputs.items()}
+    for name, array in outputs.items():
+        if array.ndim == 0 or array.shape[0] != fed:
+            raise DataError(
+                f"output {name!r} must have one entry per sample on its first axis, got shape {array.shape} for "
+                f"{fed} samples; give the model an output with a batch axis"
+            )
+    return {name: array[:count] for name, array in outputs.items()}
 
 
 class Evaluator:

@@ -139,7 +139,7 @@ def save_model(model: ir.Model, path: Path) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             temporary = Path(folder) / path.name
             ir.save(model, temporary, external_data=f"{path.name}.data")
             os.replace(f"{temporary}.data", f"{path}.data")

@@ -23,7 +23,8 @@ from autoprec.precision import Array, Precision
 from autoprec.ranges.table import RangeTable, load_ranges
 from autoprec.records import fingerprint
 from autoprec.rundir import RunDirectory
-from autoprec.sensitivity import Profile, Profiler, load_profile, profile_fingerprint
+from autoprec.profiler import Profiler
+from autoprec.sensitivity import Profile, load_profile, profile_fingerprint
 from autoprec.stats import shrunken_drop
 from autoprec.study.latency import Assignment
 from autoprec.study.search import Found, Search

@@ -1,7 +1,8 @@
 """Where Q/DQ pairs go and in which float type each node computes: data, before any graph is touched.
 
-Implements NVIDIA's placement rules (Model Optimizer's explicit quantisation for TensorRT) and the
-pattern that ONNX Runtime's CPU optimiser fuses. The graph must have its BatchNormalization folded.
+Implements NVIDIA's placement rules (Model Optimizer's explicit quantisation for TensorRT) but for pairs on a
+lone BatchNormalization, LRN or HardSwish, which are optional there, and on the result of FP8 attention, which
+its reader quantises where it wants to; and the pattern that ONNX Runtime's CPU optimiser fuses.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import onnx_ir as ir
 from autoprec.branches import concat_groups, residual_skips
 from autoprec.graph import RESHAPING_OPS, Topology, is_float
 from autoprec.precision import FLOATS, Precision
-from autoprec.schemes import Scheme, axis_of_weight
+from autoprec.schemes import Scheme, axis_of_weight, carrier_of
 from autoprec.units.records import Partition, Unit
 
 
@@ -93,11 +94,10 @@ def range_root(topology: Topology, value: ir.Value) -> ir.Value:
     """The value whose calibrated range `value` shares: reshaping and max-pooling change no range."""
     current = value
     while (node := current.producer()) is not None and node in topology.index:
-        if node.op_type not in RESHAPING_OPS | {"MaxPool"} or node.inputs[0] is None:
+        source = node.inputs[0]
+        if node.op_type not in RESHAPING_OPS | {"MaxPool"} or source is None or source in topology.constants:
             break
-        if node.inputs[0] in topology.constants:
-            break
-        current = node.inputs[0]
+        current = source
     return current
 
 
@@ -176,9 +176,7 @@ class _Placer:
         return None if self._carrier_of(unit) is self.carrier else "TensorRT has no BF16 ConvTranspose to carry 8 bits"
 
     def _carrier_of(self, unit: Unit) -> Precision:
-        transposed = any(self.nodes[name].op_type == "ConvTranspose" for name in unit.nodes if name in self.nodes)
-        lacking = transposed and self.carrier is Precision.BF16 and self.scheme.tensor_core_limits
-        return Precision.FP32 if lacking else self.carrier
+        return carrier_of([self.nodes[name] for name in unit.nodes if name in self.nodes], self.carrier, self.scheme)
 
     def _conv_outputs(self, unit: Unit, precision: Precision) -> None:
         """ONNX Runtime fuses Conv [-> Relu | Clip] -> Q; behind a residual Add the same once more."""
@@ -196,8 +194,7 @@ class _Placer:
                 end = self._clipped(node.outputs[0], members)
                 self._add(end, precision, None)
             if node.op_type == "MaxPool" and node.inputs[0] is end:
-                end = node.outputs[0]
-                self._add(end, precision, None)
+                self._add(node.outputs[0], precision, None)
 
     def _clipped(self, value: ir.Value, members: set[ir.Node]) -> ir.Value:
         consumers = self.topology.consumers(value)

@@ -42,7 +42,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write a JSON record atomically; numbers that are not finite become null."""
-    write_bytes(path, (json.dumps(_finite(record), indent=1, sort_keys=False) + "\n").encode())
+    write_bytes(path, (as_json(record, indent=1) + "\n").encode())
+
+
+def as_json(record: Mapping[str, Any], indent: int | None = None) -> str:
+    """A record as strict JSON: numbers that are not finite become null, paths and the like become text."""
+    return json.dumps(_finite(record), indent=indent, allow_nan=False, default=str)
 
 
 def read_json(path: Path, what: str, raising: type[AutoprecError], schema: int) -> dict[str, Any]:
@@ -56,14 +61,15 @@ def read_json(path: Path, what: str, raising: type[AutoprecError], schema: int) 
     Raises:
         raising: the file is missing, no JSON object, or of a newer schema.
     """
+    again = "delete it, it is made again" if raising is RunDirectoryError else "make it again"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise raising(f"cannot read the {what} {path}: {error.strerror or error}") from error
     except ValueError as error:
-        raise raising(f"the {what} {path} is no JSON ({error}); make it again") from error
+        raise raising(f"the {what} {path} is no JSON ({error}); {again}") from error
     if not isinstance(record, dict) or not isinstance(record.get("schema"), int):
-        raise raising(f"the {what} {path} must be a JSON object with an integer 'schema'; make it again")
+        raise raising(f"the {what} {path} must be a JSON object with an integer 'schema'; {again}")
     if record["schema"] > schema:
         raise raising(
             f"the {what} {path} has schema {record['schema']}, this autoprec reads up to {schema}; upgrade autoprec"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +78,41 @@ class RunDirectory:
         write_bytes(probe, b"")
         probe.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """Keep the folder to this run, and clear away what a killed one left.
+
+        The lock is the kernel's, on the folder itself: it leaves no file and ends with the process.
+
+        Raises:
+            RunDirectoryError: the folder cannot be written, or another run works in it.
+        """
+        self.prepare()
+        handle = _lock(self.root)
+        try:
+            self._tidy()
+            yield
+        finally:
+            if handle is not None:
+                os.close(handle)
+
+    def _tidy(self) -> None:
+        """Remove half-written files, locks without an owner and cut-off lines; nobody else writes here now."""
+        files = (self.ranges, self.profile, self.latency, self.plan, self.model, self.result)
+        leftovers = [path for file in files for path in self.root.glob(f".{file.name}.*")]
+        try:
+            for path in [*leftovers, *self.root.glob(f"{self.study.name}.lock*")]:  # Optuna's own lock is a link
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            for journal in (self.profile_journal, self.study):
+                _drop_unfinished_line(journal)
+        except OSError as error:
+            raise RunDirectoryError(
+                f"cannot tidy the run directory {self.root}: {error.strerror or error}; choose another by --out"
+            ) from error
+
     def stored(self, path: Path, what: str, mark: str) -> dict[str, Any] | None:
         """The record of a stage if it was made from the same inputs, else None.
 
@@ -88,3 +127,33 @@ class RunDirectory:
     def store(self, path: Path, mark: str, record: dict[str, Any]) -> None:
         """Write the record of a stage with the fingerprint of its inputs."""
         write_json(path, {"schema": SCHEMA, "fingerprint": mark, **record})
+
+
+def _lock(folder: Path) -> int | None:
+    """An open handle that locks `folder`, None where the platform or the file system has no such locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise RunDirectoryError(
+            f"another run is working in {folder}; wait until it has ended, or choose another folder by --out"
+        ) from None
+    except OSError:  # some network file systems
+        os.close(handle)
+        return None
+    return handle
+
+
+def _drop_unfinished_line(journal: Path) -> None:
+    """Cut off what a killed process had begun to append, so that the next line does not join it."""
+    if not journal.is_file():
+        return
+    data = journal.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.truncate(journal, whole)

@@ -246,6 +246,12 @@ def _why_not_light(topology: Topology, unit: Unit, node: ir.Node, scheme: Scheme
     return f"8-bit kernels exist for convolutions and matrix products, not for {unit.kind} work"
 
 
+def carrier_of(members: list[ir.Node], carrier: Precision, scheme: Scheme) -> Precision:
+    """The float type around the 8-bit arithmetic of a unit: `carrier`, or FP32 where an op has no such form."""
+    transposed = any(node.op_type == "ConvTranspose" for node in members)
+    return Precision.FP32 if transposed and carrier is Precision.BF16 and scheme.tensor_core_limits else carrier
+
+
 def axis_of_weight(node: ir.Node, index: int) -> int | None:
     """The output-channel axis of the constant at `index` of a linear op, or None for one scale in all.
 

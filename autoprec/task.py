@@ -169,12 +169,12 @@ def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) ->
 
 def _check_numbers(settings: Settings) -> None:
     if not settings.max_drop >= 0:
-        raise UsageError(f"the largest drop must be 0 or more, got {settings.max_drop}; FP32 itself has drop 0")
+        raise UsageError(f"--max-drop must be 0 or more, got {settings.max_drop:g}; FP32 itself has drop 0")
     for name, value in (("batch", settings.batch), ("trials", settings.trials)):
         if value < 1:
             raise UsageError(f"--{name} must be at least 1, got {value}")
     if settings.timeout_s is not None and not settings.timeout_s > 0:
-        raise UsageError(f"--timeout must be more than 0 seconds, got {settings.timeout_s}")
+        raise UsageError(f"--timeout must be more than 0 seconds, got {settings.timeout_s:g}; leave it out for no limit")
 
 
 def _scheme_of(space: SearchSpace, backend: Backend) -> str:

@@ -89,13 +89,13 @@ class OrtBackend:
         simulated = "simulated by rounding: ONNX Runtime has no kernels for it on a CPU, so it cannot be timed"
         return {p: None if p in (Precision.FP32, Precision.INT8) else simulated for p in Precision}
 
-    def build(self, model: bytes, *, exact: bool = False) -> OrtEngine:
+    def build(self, model: bytes, *, exact: bool = False, threads: int | None = None) -> OrtEngine:
         """Build a session.
 
         Raises:
             BackendError: ONNX Runtime refused the model.
         """
-        options = self._options()
+        options = self._options(threads)
         if exact:
             options.add_session_config_entry("session.disable_quant_qdq", "1")
         return OrtEngine(self._session(model, options))
@@ -143,10 +143,10 @@ class OrtBackend:
             total[name] = total.get(name, 0.0) + middle
         return total
 
-    def _options(self) -> ort.SessionOptions:
+    def _options(self, threads: int | None = None) -> ort.SessionOptions:
         options = ort.SessionOptions()
         options.log_severity_level = _LOG_ERRORS_ONLY
-        options.intra_op_num_threads = self.threads
+        options.intra_op_num_threads = threads or self.threads
         options.inter_op_num_threads = 1
         # Engines run in turns: threads of one that spin on after its run take the cores of the next. With
         # that, the same model measured against itself came out at 0.5 times its own latency.

@@ -46,6 +46,7 @@ class Backend(Protocol):
 
     name: str
     scheme: str
+    threads: int
 
     def describe(self) -> dict[str, str]:
         """Versions and hardware: what a measured number depends on."""
@@ -53,13 +54,14 @@ class Backend(Protocol):
     def support(self) -> dict[Precision, str | None]:
         """For each precision None where this machine runs it natively, else why not."""
 
-    def build(self, model: bytes, *, exact: bool = False) -> Engine:
+    def build(self, model: bytes, *, exact: bool = False, threads: int | None = None) -> Engine:
         """Build an engine from a serialised ONNX model.
 
         Args:
             model: the model.
             exact: run every node as written, without fusing Q/DQ into 8-bit kernels, so that
                 simulated arithmetic is what the graph says.
+            threads: of one run, where that can be chosen; by default the backend's own number.
 
         Raises:
             BackendError: the runtime refused, with its own words.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from importlib import import_module
 from typing import Any
@@ -29,7 +30,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The verb's command."""
         if cmd_name not in VERBS:
-            return None
+            close = difflib.get_close_matches(cmd_name, VERBS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(VERBS)}"
+            raise click.UsageError(f"there is no command {cmd_name!r}{hint}", ctx)
         command: click.Command = import_module(f"autoprec.cli.{cmd_name}").command
         return command
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from autoprec.cli.screen import print_json
+
 
 @click.command("build")
 @click.argument("plan")
@@ -14,8 +16,6 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(plan: str, model: str, out: str | None, as_json: bool) -> None:
     """Lower MODEL by PLAN, which must have been made for it."""
-    import json
-
     from autoprec.errors import UsageError
     from autoprec.graph import Topology
     from autoprec.lower import Lowerer
@@ -41,7 +41,7 @@ def command(plan: str, model: str, out: str | None, as_json: bool) -> None:
     size, before = target.stat().st_size, Path(model).stat().st_size
     record = {"written": str(target), "units": counts, "bytes": size, "model_bytes": before}
     if as_json:
-        click.echo(json.dumps(record))
+        print_json(record)
         return
     words = ", ".join(f"{count} {name}" for name, count in counts.items())
     click.echo(f"written: {target}: {words}; {size:,} bytes, {size / before:.2f} of the model's")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from autoprec.cli.options import data_options, model_options
-from autoprec.cli.screen import Screen, print_table
+from autoprec.cli.screen import Screen, print_json, print_table
 
 
 @click.command("profile")
@@ -30,11 +29,11 @@ def command(out: str | None, as_json: bool, quiet: bool, backend: str, threads: 
     settings = Settings(**options)
     task = prepare_task(settings, make_backend(backend, threads), timed=False)
     directory = RunDirectory(default_out(settings.model) if out is None else Path(out))
-    directory.prepare()
     screen = Screen(quiet)
     try:
-        pipeline = Pipeline(task, directory, screen)
-        profile = pipeline.profile(pipeline.ranges())
+        with directory.claim():
+            pipeline = Pipeline(task, directory, screen)
+            profile = pipeline.profile(pipeline.ranges())
     finally:
         screen.close()
     entries = sorted(profile.entries.items(), key=lambda item: -item[1].noise)
@@ -44,7 +43,7 @@ def command(out: str | None, as_json: bool, quiet: bool, backend: str, threads: 
             for (unit, p), e in entries
         ]
         record = {"entries": rows, "direction": "higher is worse", "passes_per_entry": profile.passes_per_entry}
-        click.echo(json.dumps({**record, "samples": profile.samples, "fingerprint": profile.fingerprint}))
+        print_json({**record, "samples": profile.samples, "fingerprint": profile.fingerprint})
         return
     metric = task.metric.name
     print_table(

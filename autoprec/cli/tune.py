@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from autoprec.cli.options import data_options, model_options
-from autoprec.cli.screen import Screen, print_table
+from autoprec.cli.screen import Screen, print_json, print_table
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def command(out: str | None, dry_run: bool, as_json: bool, quiet: bool, backend:
         screen.close()
     folder = result.save()
     if as_json:
-        click.echo(json.dumps({**result.summary, "directory": str(folder)}, default=str))
+        print_json({**result.summary, "directory": str(folder)})
     else:
         _say_result(result, folder)
     click.get_current_context().exit(EXIT_OK if result.feasible else EXIT_INFEASIBLE)
@@ -79,7 +78,7 @@ def _say_plan(task: Task, out: str | None, as_json: bool) -> None:
         "choices": {name: [p.value for p in options] for name, options in subject.choices.items()},
     }
     if as_json:
-        click.echo(json.dumps(record))
+        print_json(record)
         return
     _introduce(task, quiet=False)
     rows = [

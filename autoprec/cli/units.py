@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from autoprec.cli.options import model_options
-from autoprec.cli.screen import print_table
+from autoprec.cli.screen import print_json, print_table
 
 
 @click.command("units")
@@ -31,7 +29,7 @@ def command(model: str, as_json: bool, backend: str, threads: int | None, space:
             }
             for unit in partition.units
         ]  # fmt: skip
-        click.echo(json.dumps({"units": units, "reasons": dict(partition.reasons)}))
+        print_json({"units": units, "reasons": dict(partition.reasons)})
         return
     rows = []
     for unit in partition.units:

@@ -1,0 +1,303 @@
+"""Measuring sensitivities: one unit at a time on FP32 activations, then only what its outputs reach.
+
+Samples pass through in small chunks, so that activations stay in memory that is already there; the engines
+of all units are kept from chunk to chunk where their weights allow it. Units are independent, so each runs
+on one thread and several of them at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from autoprec.backends.protocol import Backend, Engine
+from autoprec.data.dataset import Batch, Dataset
+from autoprec.errors import MetricError
+from autoprec.evaluate import of_samples, run_dataset, run_whole
+from autoprec.graph import elements
+from autoprec.lower import Lowerer, uniform
+from autoprec.metrics import Metric, load_metric
+from autoprec.model import to_bytes
+from autoprec.precision import Array, Precision
+from autoprec.ranges.table import RangeTable
+from autoprec.scores import finite_samples
+from autoprec.sensitivity import Profile, Sensitivity, profile_fingerprint
+from autoprec.subgraph import extract_unit, suffix_cut, suffix_model
+
+Possible = Mapping[str, Mapping[Precision, str | None]]
+Outputs = dict[str, Array]
+
+_BATCH_BYTES = 1 << 25
+_CHUNK_BYTES = 1 << 28
+_ENGINE_BYTES = 1 << 30
+
+
+@dataclass
+class _Total:
+    noise: float = 0.0
+    kl: float | None = 0.0
+    drop: float = 0.0
+
+    def add(self, part: _Total) -> None:
+        self.noise += part.noise
+        self.kl = None if self.kl is None or part.kl is None else self.kl + part.kl
+        self.drop += part.drop
+
+    def mean(self, count: int) -> Sensitivity:
+        return Sensitivity(self.noise / count, None if self.kl is None else self.kl / count, self.drop / count)
+
+
+@dataclass
+class _Engines:
+    """What one unit needs: the suffix behind it, and the unit itself in each precision."""
+
+    inputs: list[str]
+    after: Engine | None
+    parts: dict[Precision, tuple[Engine, dict[str, str]]]
+    stack: ExitStack
+
+
+@dataclass
+class Profiler:
+    """Measures a profile; keeps what is done in a journal, so that a killed run goes on.
+
+    Attributes:
+        lowerer: of the model; its scheme is the one measured.
+        possible: unit name -> precision -> why not.
+        backend: runs the arithmetic.
+        dataset: the profiling set.
+        metric: the user's.
+        ranges: calibrated.
+        batch_size: the most samples for each run.
+        journal: a file that gets one line for each measured part; None keeps nothing.
+        progress: called with the share that is done.
+    """
+
+    lowerer: Lowerer
+    possible: Possible
+    backend: Backend
+    dataset: Dataset
+    metric: Metric
+    ranges: RangeTable
+    batch_size: int
+    journal: Path | None = None
+    progress: Callable[[float], None] = lambda share: None
+    _done: dict[tuple[int, str, Precision], _Total] = field(default_factory=dict)
+    _kept: dict[str, _Engines] = field(default_factory=dict)
+    _measures: dict[str, Metric] = field(default_factory=lambda: {n: load_metric(n) for n in ("sqnr", "kl")})
+
+    def run(self, precisions: tuple[Precision, ...]) -> Profile:
+        """Profile every unit in every given precision that it can run in and that is not FP32."""
+        mark = profile_fingerprint(self.lowerer, self.dataset, self.metric, self.ranges)
+        wanted = [p for p in precisions if p is not Precision.FP32]
+        units = [u.name for u in self.lowerer.partition.units if any(self._can(u.name, p) for p in wanted)]
+        # Timing a plain pass is the yardstick, not a part of what is measured with it.
+        pass_s = self._plain_pass_s()
+        earlier_s, start = self._read_journal(mark), time.process_time()
+        graphs = {p: self._uniform(p) for p in wanted}
+        chunks = list(self._chunks())
+        with ExitStack() as everything:
+            capture = everything.enter_context(self.backend.build(self._capturing(), exact=True))
+            keep = self._engine_bytes(units) <= _ENGINE_BYTES
+            for number, chunk in enumerate(chunks):
+                todo = {name: [p for p in wanted if self._missing(number, name, p)] for name in units}
+                if any(todo.values()):
+                    interface = self.lowerer.model.interface
+                    state = [
+                        (batch, {**feed, **outputs})
+                        for batch, feed, outputs in run_whole(capture, chunk, interface, self._step())
+                    ]
+                    spent = earlier_s - start
+                    self._measure_chunk(number, len(chunks), todo, graphs, state, keep, (mark, spent))
+            for engines in self._kept.values():
+                engines.stack.close()
+        return self._profile(units, wanted, pass_s, earlier_s + time.process_time() - start, mark)
+
+    def _profile(
+        self, units: list[str], wanted: list[Precision], pass_s: float, spent_s: float, mark: str
+    ) -> Profile:
+        totals: dict[tuple[str, Precision], _Total] = {}
+        for (_, name, precision), total in self._done.items():
+            totals.setdefault((name, precision), _Total()).add(total)
+        keys = [(name, p) for name in units for p in wanted if (name, p) in totals]
+        entries = {key: totals[key].mean(self.dataset.count) for key in keys}
+        return Profile(entries, self.dataset.count, pass_s, spent_s, mark)
+
+    def _can(self, unit: str, precision: Precision) -> bool:
+        return self.possible[unit].get(precision, "not offered") is None
+
+    def _missing(self, chunk: int, unit: str, precision: Precision) -> bool:
+        return self._can(unit, precision) and (chunk, unit, precision) not in self._done
+
+    def _uniform(self, precision: Precision) -> ir.Graph:
+        plan = uniform(self.lowerer.partition, precision, self.possible, Precision.FP32)
+        return self.lowerer.lower(plan, self.ranges, simulate=True).ir.graph
+
+    def _sample_bytes(self) -> int:
+        """Bytes of the activations that are kept of one sample."""
+        graph = self.lowerer.model.graph
+        names = set(self._cut_values())
+        return max(1, sum(4 * elements(v) for node in graph for v in node.outputs if v.name in names))
+
+    def _step(self) -> int:
+        return int(np.clip(_BATCH_BYTES // self._sample_bytes(), 1, self.batch_size))
+
+    def _chunks(self) -> Iterator[Dataset]:
+        """Parts of the data whose activations fit in memory together."""
+        step = int(np.clip(_CHUNK_BYTES // self._sample_bytes(), 1, self.dataset.count))
+        for first in range(0, self.dataset.count, step):
+            yield self.dataset.subset(range(first, min(first + step, self.dataset.count)))
+
+    def _cut_values(self) -> list[str]:
+        """Every value that some suffix or some unit begins with."""
+        graph = self.lowerer.model.graph
+        names: dict[str, None] = {}
+        for unit in self.lowerer.partition.units:
+            names.update(dict.fromkeys([*unit.inputs, *suffix_cut(graph, unit.outputs)[0]]))
+        return list(names)
+
+    def _capturing(self) -> bytes:
+        """The FP32 model with every cut value as an output."""
+        model = self.lowerer.model.ir.clone(deep_copy=False)
+        values = {str(v.name): v for node in model.graph for v in node.outputs}
+        finals = [str(value.name) for value in model.graph.outputs]
+        model.graph.outputs.extend(values[n] for n in self._cut_values() if n in values and n not in finals)
+        return to_bytes(model)
+
+    def _plain_pass_s(self) -> float:
+        interface = self.lowerer.model.interface
+        with self.backend.build(to_bytes(self.lowerer.model.ir), exact=True, threads=1) as engine:
+            warm = self.dataset.subset(range(min(self.dataset.count, self.batch_size)))
+            list(run_dataset(engine, warm, interface, self.batch_size))
+            start = time.process_time()
+            for _ in run_dataset(engine, self.dataset, interface, self.batch_size):
+                pass
+            return time.process_time() - start
+
+    def _engine_bytes(self, units: list[str]) -> int:
+        """About what the weights of all suffixes take: each unit's weights are behind all units before it."""
+        weights = [u.weights for u in self.lowerer.partition.units if u.name in set(units)]
+        return sum(4 * weight * (place + 1) for place, weight in enumerate(weights))
+
+    def _engines(self, unit: str, graphs: Mapping[Precision, ir.Graph], keep: bool) -> _Engines:
+        if unit in self._kept:
+            return self._kept[unit]
+        record, graph = self.lowerer.partition.unit(unit), self.lowerer.model.graph
+        inputs, outputs = suffix_cut(graph, record.outputs)
+        stack = ExitStack()
+        after = None
+        if outputs:
+            model = suffix_model(graph, inputs, outputs, self.lowerer.model.ir)
+            after = stack.enter_context(self.backend.build(model, exact=True, threads=1))
+        parts = {}
+        for precision in graphs:
+            if self._can(unit, precision):
+                part, renamed = extract_unit(graphs[precision], record.inputs, record.outputs)
+                parts[precision] = (stack.enter_context(self.backend.build(part, exact=True, threads=1)), renamed)
+        engines = _Engines(inputs, after, parts, stack)
+        if keep:
+            self._kept[unit] = engines
+        return engines
+
+    def _measure_chunk(
+        self,
+        number: int,
+        chunks: int,
+        todo: Mapping[str, list[Precision]],
+        graphs: Mapping[Precision, ir.Graph],
+        state: list[tuple[Batch, Outputs]],
+        keep: bool,
+        mark: tuple[str, float],
+    ) -> None:
+        """Run the units side by side; score as they come in, for a user's metric need not be thread-safe."""
+        fingerprint, before_s = mark
+        with ThreadPoolExecutor(self.backend.threads) as pool:
+            futures = {
+                pool.submit(self._unit_outputs, name, wanted, graphs, state, keep): name
+                for name, wanted in todo.items()
+                if wanted
+            }
+            for place, future in enumerate(as_completed(futures)):
+                name = futures[future]
+                for precision, results in future.result().items():
+                    total = _Total()
+                    for (batch, known), outputs in zip(state, results, strict=True):
+                        total.add(self._score(batch, outputs, known))
+                    self._done[(number, name, precision)] = total
+                self._write_journal(number, name, todo[name], fingerprint, before_s + time.process_time())
+                self.progress((number + (place + 1) / len(futures)) / chunks)
+
+    def _unit_outputs(
+        self,
+        unit: str,
+        precisions: list[Precision],
+        graphs: Mapping[Precision, ir.Graph],
+        state: list[tuple[Batch, Outputs]],
+        keep: bool,
+    ) -> dict[Precision, list[Outputs]]:
+        engines = self._engines(unit, graphs, keep)
+        finals = [str(value.name) for value in self.lowerer.model.graph.outputs]
+        results: dict[Precision, list[Outputs]] = {}
+        for precision in precisions:
+            part, renamed = engines.parts[precision]
+            results[precision] = []
+            for _, known in state:
+                current = known | part.run({new: known[name] for name, new in renamed.items()})
+                if engines.after is not None:
+                    current |= engines.after.run({name: current[name] for name in engines.inputs})
+                results[precision].append({name: current[name] for name in finals})
+        if not keep:
+            engines.stack.close()
+        return results
+
+    def _score(self, batch: Batch, outputs: Outputs, known: Outputs) -> _Total:
+        fed = len(known[next(iter(batch.inputs))])
+        expected = of_samples({name: known[name] for name in outputs}, fed, batch.count)
+        outputs = of_samples(outputs, fed, batch.count)
+        noise = float(self._measures["sqnr"].scores(outputs, None, expected, batch.count).sum())
+        kl: float | None = None
+        try:
+            if "kl" in self._measures:
+                kl = float(self._measures["kl"].scores(outputs, None, expected, batch.count).sum())
+        except MetricError:  # one value per sample is no distribution
+            del self._measures["kl"]
+        if not finite_samples(outputs).all():
+            return _Total(noise, kl, float("inf"))
+        before = self.metric.scores(expected, batch.labels, expected, batch.count)
+        scores = self.metric.scores(outputs, batch.labels, expected, batch.count)
+        return _Total(noise, kl, batch.count * self.metric.drop(before, scores))
+
+    def _read_journal(self, mark: str) -> float:
+        if self.journal is None or not self.journal.is_file():
+            return 0.0
+        spent = 0.0
+        for line in self.journal.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+                if row["mark"] != mark:
+                    continue
+                key = (int(row["chunk"]), str(row["unit"]), Precision(row["precision"]))
+                drop = float("inf") if row["drop"] is None else float(row["drop"])
+                self._done[key] = _Total(float(row["noise"]), row["kl"], drop)
+                spent = float(row["spent_s"])
+            except (ValueError, KeyError, TypeError):
+                continue  # the line that a kill cut off
+        return spent
+
+    def _write_journal(self, number: int, unit: str, precisions: list[Precision], mark: str, spent: float) -> None:
+        if self.journal is None:
+            return
+        with self.journal.open("a", encoding="utf-8") as file:
+            for precision in precisions:
+                t = self._done[(number, unit, precision)]
+                drop = t.drop if np.isfinite(t.drop) else None
+                row = {"mark": mark, "chunk": number, "unit": unit, "precision": precision.value}
+                file.write(json.dumps({**row, "noise": t.noise, "kl": t.kl, "drop": drop, "spent_s": spent}) + "\n")
