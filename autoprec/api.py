@@ -11,13 +11,14 @@ from autoprec.backends.protocol import Backend
 from autoprec.errors import UsageError
 from autoprec.metrics import Direction
 from autoprec.model import check_model, save_model
-from autoprec.pipeline import Pipeline, Progress, Tuned
+from autoprec.pipeline import Pipeline, Progress
 from autoprec.plan import Plan
 from autoprec.records import write_json
 from autoprec.report import plan_of, summary
 from autoprec.rundir import RunDirectory
 from autoprec.study.trials import Trial
 from autoprec.task import Settings, Source, Task, prepare_task
+from autoprec.tuned import Tuned
 
 BACKENDS = ("ort-cpu",)
 
@@ -68,7 +69,7 @@ def search(
     model: str | Path,
     *,
     calib: Source | None = None,
-    eval: Source | None = None,  # noqa: A002 - the name of the command's option
+    eval: Source | None = None,
     metric: str | Callable[..., Any] | None = None,
     direction: Direction | None = None,
     max_drop: float = 0.01,

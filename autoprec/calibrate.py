@@ -20,7 +20,7 @@ from autoprec.placement import calibration_tensors
 from autoprec.precision import Array, Precision
 from autoprec.ranges.calibrators import calibrate
 from autoprec.ranges.histogram import Histogram, Range
-from autoprec.ranges.table import RangeTable
+from autoprec.ranges.table import RangeTable, storable
 from autoprec.recipes import CalibrationRecipe
 from autoprec.records import fingerprint
 
@@ -140,7 +140,7 @@ def observe(
                     sums[name] = sums[name] + mean if name in sums else mean
             seen += batch.count
             progress("ranges", seen / dataset.count)
-    return Observed(histograms, {name: total / seen for name, total in sums.items()}, seen)
+    return Observed(histograms, {name: storable(total / seen) for name, total in sums.items()}, seen)
 
 
 def _update(histogram: Histogram, array: Array, name: str) -> None:
@@ -170,9 +170,7 @@ def _methods(recipe: CalibrationRecipe) -> list[tuple[str, str, float]]:
     return [(f"{m} {p:g}" if m == "percentile" else m, m, p) for m, p in chosen]
 
 
-def _table(
-    observed: Observed, label: str, method: str, percentile: float, symmetric: bool, mark: str
-) -> RangeTable:
+def _table(observed: Observed, label: str, method: str, percentile: float, symmetric: bool, mark: str) -> RangeTable:
     clipped: dict[str, Range] = {}
     for name, histogram in observed.histograms.items():
         clipped[name] = calibrate(histogram, method, symmetric=symmetric, percentile=percentile)

@@ -1,14 +1,14 @@
 """The errors that autoprec raises; every message says what must hold, what was found and what to do.
 
-    AutoprecError               exit 2
-    ├── UsageError              exit 2   an option, a name or a combination that cannot work
-    ├── ModelError              exit 2   the ONNX file is unreadable, incomplete or unsuitable
-    ├── DataError               exit 2   calibration or evaluation data does not fit the model
-    ├── MetricError             exit 2   the metric raised or returned something other than one score a sample
-    ├── PlanError               exit 2   a plan file is broken or belongs to another model
-    ├── RecipeError             exit 2   a search space or calibration recipe is broken
-    ├── RunDirectoryError       exit 2   the run directory cannot be read or written
-    └── BackendError            exit 2   a runtime could not build or run a model
+AutoprecError               exit 2
+├── UsageError              exit 2   an option, a name or a combination that cannot work
+├── ModelError              exit 2   the ONNX file is unreadable, incomplete or unsuitable
+├── DataError               exit 2   calibration or evaluation data does not fit the model
+├── MetricError             exit 2   the metric raised or returned something other than one score a sample
+├── PlanError               exit 2   a plan file is broken or belongs to another model
+├── RecipeError             exit 2   a search space or calibration recipe is broken
+├── RunDirectoryError       exit 2   the run directory cannot be read or written
+└── BackendError            exit 2   a runtime could not build or run a model
 """
 
 from __future__ import annotations

@@ -135,9 +135,7 @@ class Evaluator:
             return float("inf")
         return self.metric.drop(self.reference_scores, outcome.scores)
 
-    def _scores(
-        self, batch: Batch, outputs: Mapping[str, Array], expected: Mapping[str, Array], good: Array
-    ) -> Array:
+    def _scores(self, batch: Batch, outputs: Mapping[str, Array], expected: Mapping[str, Array], good: Array) -> Array:
         if not good.all():  # a plan that overflows is worthless, not an error of the user's
             return np.full(batch.count, np.nan)
         return self.metric.scores(outputs, batch.labels, expected, batch.count)

@@ -1,6 +1,6 @@
 """The stages of a tune, each of which leaves a file and is skipped where that file is still valid.
 
-    ranges -> sensitivity -> latency -> search -> confirmation -> report
+ranges -> sensitivity -> latency -> search -> confirmation -> report
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -20,10 +19,11 @@ from autoprec.errors import BackendError
 from autoprec.evaluate import Evaluator, Outcome
 from autoprec.model import to_bytes
 from autoprec.precision import Array, Precision
+from autoprec.profiler import Profiler
 from autoprec.ranges.table import RangeTable, load_ranges
 from autoprec.records import fingerprint
 from autoprec.rundir import RunDirectory
-from autoprec.profiler import Profiler
+from autoprec.seeds import seed_plans, uniform_plans
 from autoprec.sensitivity import Profile, load_profile, profile_fingerprint
 from autoprec.stats import shrunken_drop
 from autoprec.study.latency import Assignment
@@ -32,8 +32,10 @@ from autoprec.study.solve import Problem
 from autoprec.study.trials import Ledger, Measurement, Trial
 from autoprec.task import Task
 from autoprec.timing import Deadline, Timing, compare
+from autoprec.tuned import Candidate, Tuned
 
-PROFILE_SAMPLES = 128
+_PROFILE_MACS = 6e10
+_PROFILE_SAMPLES = (128, 512)
 _REPORT_SHARE = 0.8
 """The search may use this share of the time; confirming and reporting take the rest."""
 
@@ -62,53 +64,6 @@ class Silent:
 
     def trial(self, trial: Trial) -> None:
         """Nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A plan on the report samples and by the clock.
-
-    Attributes:
-        name: "fp32", "uniform int8", "plan".
-        plan: unit -> precision.
-        outcome: on samples that chose nothing.
-        timing: in rounds shared with the other candidates.
-    """
-
-    name: str
-    plan: Assignment
-    outcome: Outcome
-    timing: Timing
-
-
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    """What a run came to.
-
-    Attributes:
-        task: what was asked.
-        ranges: calibrated.
-        profile: sensitivities.
-        found: the search.
-        chosen: the plan's name among `candidates`.
-        candidates: FP32, the uniform plans and the plan, reported together.
-        reference_scores: FP32's metric on each report sample.
-        seconds: stage -> seconds it took in this run.
-    """
-
-    task: Task
-    ranges: RangeTable
-    profile: Profile
-    found: Found
-    chosen: str
-    candidates: Mapping[str, Candidate]
-    reference_scores: Array
-    seconds: Mapping[str, float]
-
-    @property
-    def plan(self) -> Assignment:
-        """The chosen assignment."""
-        return self.candidates[self.chosen].plan
 
 
 class Pipeline:
@@ -181,17 +136,16 @@ class Pipeline:
     def latency(self, ranges: RangeTable) -> dict[tuple[str, Precision], float]:
         """(unit, precision) -> share of FP32's profiled time, from one profile of each uniform plan."""
         task = self.task
-        mark = fingerprint([ranges.fingerprint, *sorted(map(str, task.backend.describe().items())), str(task.settings.batch)])
-        stored = self.directory.stored(self.directory.latency, "latency profile", mark)
-        if stored is None:
+        plans = uniform_plans(self.task.subject)
+        machine = map(str, sorted(task.backend.describe().items()))
+        mark = fingerprint([ranges.fingerprint, *machine, str(task.settings.batch), str(plans)])
+        rows = self.directory.stored_unit_ms(mark)
+        if rows is None:
             self._stage("latency", "profile of each uniform plan")
-            rows = {name: self._unit_ms(plan, ranges) for name, plan in self.uniform_plans().items()}
-            stored = {"unit_ms": rows}
-            self.directory.store(self.directory.latency, mark, stored)
+            rows = {name: self._unit_ms(plan, ranges) for name, plan in plans.items()}
+            self.directory.store_unit_ms(mark, rows)
         else:
             self._stage("latency", "from an earlier run")
-        rows = stored["unit_ms"]
-        plans = self.uniform_plans()
         total = sum(rows["uniform fp32"].values()) or 1.0
         prior: dict[tuple[str, Precision], float] = {}
         for unit in task.subject.partition.units:
@@ -225,10 +179,11 @@ class Pipeline:
         loss = {key: entry.noise for key, entry in profile.entries.items()}
         problem = Problem(task.subject.partition, task.subject.choices, loss, task.subject.space.carrier)
         choices = str(sorted((n, [p.value for p in o]) for n, o in task.subject.choices.items()))
-        mark = fingerprint([profile.fingerprint, select.fingerprint(), choices, str(sorted(task.backend.describe().items()))])
+        machine = map(str, sorted(task.backend.describe().items()))
+        mark = fingerprint([profile.fingerprint, select.fingerprint(), choices, *machine, str(settings.batch)])
         ledger = Ledger(self.directory.study, mark, task.subject.choices, settings.max_drop, settings.seed)
         search = Search(
-            problem, prior, self.seeds(), ledger, measure, limit=settings.trials,
+            problem, prior, seed_plans(task.subject), ledger, measure, limit=settings.trials,
             spent=lambda: self.deadline.spent(_REPORT_SHARE), progress=self.progress.trial,
         )  # fmt: skip
         return search.run()
@@ -236,7 +191,7 @@ class Pipeline:
     def report(self, reference: Engine, ranges: RangeTable, profile: Profile, found: Found) -> Tuned:
         """Measure the finalists again, side by side, choose, and judge on samples that chose nothing."""
         task = self.task
-        plans: dict[str, Assignment] = {**self.uniform_plans()}
+        plans: dict[str, Assignment] = {**uniform_plans(self.task.subject)}
         finalists = found.finalists or (found.best,)
         plans |= {self._name(t.plan, plans) or f"trial {t.number}": t.plan for t in finalists}
         self._stage("confirmation", f"{len(plans)} plans, interleaved; then {task.splits.report.count} fresh samples")
@@ -255,9 +210,7 @@ class Pipeline:
                 candidates[name] = Candidate(name, plans[name], evaluator.evaluate(engines[name]), timings[name])
                 self.progress.advance((number + 1) / len(kept))
         self._stage("", "")
-        return Tuned(
-            task, ranges, profile, found, chosen, candidates, evaluator.reference_scores, dict(self.seconds)
-        )
+        return Tuned(task, ranges, profile, found, chosen, candidates, evaluator.reference_scores, dict(self.seconds))
 
     def judged_drop(self, evaluator: Evaluator, outcome: Outcome) -> float:
         """The drop that the bound is compared with; measures of fidelity are certain and are not shrunk."""
@@ -266,40 +219,12 @@ class Pipeline:
             return evaluator.drop(outcome)
         return shrunken_drop(evaluator.reference_scores, outcome.scores, metric.higher_is_better)
 
-    def uniform_plans(self) -> dict[str, Assignment]:
-        """FP32, and one plan for each precision that the search may choose; pins hold in all but FP32."""
-        subject = self.task.subject
-        plans: dict[str, Assignment] = {
-            "uniform fp32": {unit.name: Precision.FP32 for unit in subject.partition.units}
-        }
-        for precision in sorted({p for options in subject.choices.values() for p in options}):
-            plan = {
-                name: precision if precision in options else options[0] for name, options in subject.choices.items()
-            }
-            if plan not in plans.values():
-                plans[f"uniform {precision}"] = plan
-        return plans
-
-    def seeds(self) -> dict[str, Assignment]:
-        """Every uniform plan that the search could answer, and the two halves, which show what boundaries cost."""
-        choices = self.task.subject.choices
-        seeds = {
-            name: plan for name, plan in self.uniform_plans().items()
-            if all(plan[unit] in options for unit, options in choices.items())
-        }  # fmt: skip
-        low = next((plan for name, plan in seeds.items() if name == "uniform int8"), None)
-        high = seeds.get("uniform fp32")
-        if low is not None and high is not None and len(choices) >= 4:
-            names = [unit.name for unit in self.task.subject.partition.units]
-            first = set(names[: len(names) // 2])
-            seeds["first half int8"] = {n: (low if n in first else high)[n] for n in names}
-            seeds["last half int8"] = {n: (high if n in first else low)[n] for n in names}
-        return seeds
-
     def profiling_set(self) -> Dataset:
-        """The first selection samples; they may decide between plans anyway."""
+        """The first selection samples, more of them for a cheap network; they may decide between plans anyway."""
         select = self.task.splits.select
-        return select.subset(range(min(select.count, PROFILE_SAMPLES)))
+        macs = sum(unit.macs for unit in self.task.subject.partition.units)
+        wanted = int(np.clip(_PROFILE_MACS / max(macs, 1), *_PROFILE_SAMPLES))
+        return select.subset(range(min(select.count, wanted)))
 
     def timing_feed(self, data: Dataset) -> dict[str, Array]:
         """One full batch, filled up by repetition where there are too few samples."""
@@ -352,5 +277,3 @@ class Pipeline:
         if name:
             self.seconds[name] = 0.0
             self.progress.stage(name, detail)
-
-

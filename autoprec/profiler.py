@@ -97,7 +97,7 @@ class Profiler:
     def run(self, precisions: tuple[Precision, ...]) -> Profile:
         """Profile every unit in every given precision that it can run in and that is not FP32."""
         mark = profile_fingerprint(self.lowerer, self.dataset, self.metric, self.ranges)
-        wanted = [p for p in precisions if p is not Precision.FP32]
+        wanted: list[Precision] = [p for p in precisions if p is not Precision.FP32]
         units = [u.name for u in self.lowerer.partition.units if any(self._can(u.name, p) for p in wanted)]
         # Timing a plain pass is the yardstick, not a part of what is measured with it.
         pass_s = self._plain_pass_s()
@@ -121,9 +121,7 @@ class Profiler:
                 engines.stack.close()
         return self._profile(units, wanted, pass_s, earlier_s + time.process_time() - start, mark)
 
-    def _profile(
-        self, units: list[str], wanted: list[Precision], pass_s: float, spent_s: float, mark: str
-    ) -> Profile:
+    def _profile(self, units: list[str], wanted: list[Precision], pass_s: float, spent_s: float, mark: str) -> Profile:
         totals: dict[tuple[str, Precision], _Total] = {}
         for (_, name, precision), total in self._done.items():
             totals.setdefault((name, precision), _Total()).add(total)

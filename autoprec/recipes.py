@@ -267,9 +267,7 @@ def _image(table: Table) -> ImageRecipe:
         std=std,
         layout=cast(Layout, table.choice("layout", get_args(Layout), plain.layout)),
         channels=channels,
-        interpolation=cast(
-            Interpolation, table.choice("interpolation", get_args(Interpolation), plain.interpolation)
-        ),
+        interpolation=cast(Interpolation, table.choice("interpolation", get_args(Interpolation), plain.interpolation)),
     )
 
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoprec.evaluate import Outcome
-from autoprec.pipeline import Candidate, Tuned
 from autoprec.plan import Choice, Plan
 from autoprec.precision import Precision
 from autoprec.records import fingerprint
 from autoprec.stats import Interval, paired_bootstrap, shrunken_drop
 from autoprec.study.latency import Assignment
+from autoprec.tuned import Candidate, Tuned
 from autoprec.units.records import Partition
 
 SCHEMA = 1
@@ -109,7 +109,9 @@ def reason(tuned: Tuned) -> str:
         )
     if tuned.chosen == "uniform fp32":
         ratios = [t.measured.latency_ratio for t in found.trials if t.plan != tuned.plan]
-        fastest = f"the fastest of {len(ratios)} others took {min(ratios):.2f} of its time" if ratios else "nothing else"
+        fastest = (
+            f"the fastest of {len(ratios)} others took {min(ratios):.2f} of its time" if ratios else "nothing else"
+        )
         return f"keep FP32: no plan within the bound was measured to be faster ({fastest}, within the bound or not)"
     ratio = tuned.candidates[tuned.chosen].timing.ratio_to(tuned.candidates["uniform fp32"].timing).estimate
     return f"the fastest of {len(found.trials)} measured plans within the bound: {ratio:.2f} of FP32's latency"
@@ -131,9 +133,7 @@ def plan_of(tuned: Tuned) -> Plan:
         "machine": fingerprint(sorted(f"{k}={v}" for k, v in task.backend.describe().items())),
     }
     units = {
-        unit.name: Choice(
-            tuned.plan[unit.name], _unit_reason(tuned, unit.name), unit.name in subject.pinned, unit.key
-        )
+        unit.name: Choice(tuned.plan[unit.name], _unit_reason(tuned, unit.name), unit.name in subject.pinned, unit.key)
         for unit in subject.partition.units
     }
     record = summary(tuned)

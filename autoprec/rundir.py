@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from autoprec.errors import RunDirectoryError
 from autoprec.records import read_json, write_bytes, write_json
@@ -113,20 +112,30 @@ class RunDirectory:
                 f"cannot tidy the run directory {self.root}: {error.strerror or error}; choose another by --out"
             ) from error
 
-    def stored(self, path: Path, what: str, mark: str) -> dict[str, Any] | None:
-        """The record of a stage if it was made from the same inputs, else None.
+    def stored_unit_ms(self, mark: str) -> dict[str, dict[str, float]] | None:
+        """Plan name -> unit name -> milliseconds, if they were profiled from the same inputs, else None.
 
         Raises:
             RunDirectoryError: the file is damaged.
         """
-        if not path.is_file():
+        if not self.latency.is_file():
             return None
-        record = read_json(path, what, RunDirectoryError, SCHEMA)
-        return record if record.get("fingerprint") == mark else None
+        record = read_json(self.latency, "latency profile", RunDirectoryError, SCHEMA)
+        if record.get("fingerprint") != mark:
+            return None
+        try:
+            return {
+                str(plan): {str(unit): float(ms) for unit, ms in row.items()}
+                for plan, row in record["unit_ms"].items()
+            }  # fmt: skip
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunDirectoryError(
+                f"the latency profile {self.latency} is damaged ({error!r}); delete it, it is made again"
+            ) from error
 
-    def store(self, path: Path, mark: str, record: dict[str, Any]) -> None:
-        """Write the record of a stage with the fingerprint of its inputs."""
-        write_json(path, {"schema": SCHEMA, "fingerprint": mark, **record})
+    def store_unit_ms(self, mark: str, rows: Mapping[str, Mapping[str, float]]) -> None:
+        """Write profiled milliseconds with the fingerprint of what they depend on."""
+        write_json(self.latency, {"schema": SCHEMA, "fingerprint": mark, "unit_ms": rows})
 
 
 def _lock(folder: Path) -> int | None:

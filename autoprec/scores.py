@@ -162,8 +162,7 @@ def _class_rows(metric: str, name: str, array: Array) -> Array:
 
 def _single_value(metric: str, name: str) -> str:
     return (
-        f"{metric} compares classes, but output {name!r} has one value per sample; "
-        f"use cosine, sqnr or module:function"
+        f"{metric} compares classes, but output {name!r} has one value per sample; use cosine, sqnr or module:function"
     )
 
 

@@ -187,9 +187,7 @@ def _values(values: npt.ArrayLike) -> Array:
 def _pair(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Array, Array]:
     left, right = _values(x), _values(y)
     if left.ndim != 1 or left.shape != right.shape:
-        raise ValueError(
-            f"both sides must be lists of the same length, got shapes {left.shape} and {right.shape}"
-        )
+        raise ValueError(f"both sides must be lists of the same length, got shapes {left.shape} and {right.shape}")
     return left, right
 
 

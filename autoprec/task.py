@@ -19,7 +19,12 @@ from autoprec.metrics import Direction, Metric, choose_metric
 from autoprec.model import Model, load_model
 from autoprec.precision import FLOATS, Precision
 from autoprec.recipes import (
-    CalibrationRecipe, Pin, SearchSpace, load_calibration_recipe, load_search_space, parse_pin,
+    CalibrationRecipe,
+    Pin,
+    SearchSpace,
+    load_calibration_recipe,
+    load_search_space,
+    parse_pin,
 )  # fmt: skip
 from autoprec.schemes import scheme_named, why_not
 from autoprec.units.find import find_units
@@ -118,7 +123,9 @@ def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True)
     model = load_model(settings.model)
     partition = find_units(model.graph)
     if not partition.units:
-        raise UsageError(f"{settings.model} has no unit whose precision could be chosen; run `autoprec units` to see why")
+        raise UsageError(
+            f"{settings.model} has no unit whose precision could be chosen; run `autoprec units` to see why"
+        )
     space = load_search_space(settings.space or DEFAULT_SPACES.get(backend.scheme, "tensorrt"))
     scheme = scheme_named(backend.scheme if timed else _scheme_of(space, backend))
     topology = Topology(model.graph)
@@ -174,7 +181,9 @@ def _check_numbers(settings: Settings) -> None:
         if value < 1:
             raise UsageError(f"--{name} must be at least 1, got {value}")
     if settings.timeout_s is not None and not settings.timeout_s > 0:
-        raise UsageError(f"--timeout must be more than 0 seconds, got {settings.timeout_s:g}; leave it out for no limit")
+        raise UsageError(
+            f"--timeout must be more than 0 seconds, got {settings.timeout_s:g}; leave it out for no limit"
+        )
 
 
 def _scheme_of(space: SearchSpace, backend: Backend) -> str:

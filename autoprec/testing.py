@@ -35,7 +35,7 @@ _COSTS: dict[str, tuple[float, float]] = {
     "Conv": (1.0, 0.4), "ConvTranspose": (1.0, 1.1), "Gemm": (0.5, 0.2), "MatMul": (0.5, 0.25),
     "QuantizeLinear": (0.05, 0.05), "DequantizeLinear": (0.05, 0.05), "": (0.1, 0.08),
 }  # fmt: skip
-_CHANNELS, _SIDE, _CLASSES = 16, 8, 8
+_CHANNELS, _SIDE, _CLASSES = 24, 8, 16
 
 
 class FakeEngine:
@@ -94,13 +94,13 @@ class FakeBackend:
         refusal = "the fake backend has no costs for it, so it cannot be timed"
         return {p: None if p in (Precision.FP32, Precision.INT8) else refusal for p in Precision}
 
-    def build(self, model: bytes, *, exact: bool = False) -> FakeEngine:
+    def build(self, model: bytes, *, exact: bool = False, threads: int | None = None) -> FakeEngine:
         """Build a session and reckon the latency of the model.
 
         Raises:
             BackendError: ONNX Runtime refused the model.
         """
-        engine = self._runtime.build(model, exact=exact)
+        engine = self._runtime.build(model, exact=exact, threads=threads)
         seed = int(fingerprint([model, str(self._seed)]), 16)
         return FakeEngine(engine, sum(ms for _, ms, _ in self._reckon(model)), self._jitter, seed)
 
@@ -144,8 +144,8 @@ def _reads_codes(node: ir.Node) -> bool:
 def tiny_model(folder: str | Path, *, seed: int = 0, name: str = "tiny.onnx") -> Path:
     """Write a residual network of three convolutions and a classifier; returns its path.
 
-    Input "x" is float32[N, 16, 8, 8], output "scores" is float32[N, 8]; the weights are random and the file
-    has about 30 kB.
+    Input "x" is float32[N, 24, 8, 8], output "scores" is float32[N, 16]; the weights are random and the file
+    has about 60 kB.
 
     Args:
         folder: made where it does not exist.
@@ -170,9 +170,7 @@ def tiny_model(folder: str | Path, *, seed: int = 0, name: str = "tiny.onnx") ->
         weight = constant(f"{label}.weight", _CHANNELS, _CHANNELS, 3, 3, fan_in=9 * _CHANNELS)
         return add("Conv", label, [value, weight], pads=[1] * 4)
 
-    x = ir.Value(
-        name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["N", _CHANNELS, _SIDE, _SIDE])
-    )
+    x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["N", _CHANNELS, _SIDE, _SIDE]))
     first = add("Relu", "relu1", [conv("conv1", x)])
     second = add("Relu", "relu2", [conv("conv2", first)])
     added = add("Add", "add", [conv("conv3", second), first])
@@ -195,7 +193,7 @@ def tiny_data(model: str | Path, samples: int = 64, *, seed: int = 0) -> dict[st
         seed: of the inputs.
 
     Returns:
-        x float32[samples, 16, 8, 8], labels int64[samples].
+        x float32[samples, 24, 8, 8], labels int64[samples].
     """
     x = np.random.default_rng(seed).normal(size=(samples, _CHANNELS, _SIDE, _SIDE)).astype(np.float32)
     with OrtBackend(threads=1).build(Path(model).read_bytes()) as engine:
@@ -206,9 +204,9 @@ def tiny_data(model: str | Path, samples: int = 64, *, seed: int = 0) -> dict[st
 class BackendContract:
     """What every backend must hold to; tests of one inherit this and give it in `backend`.
 
-        class TestMyBackend(BackendContract):
-            def backend(self) -> Backend:
-                return MyBackend()
+    class TestMyBackend(BackendContract):
+        def backend(self) -> Backend:
+            return MyBackend()
     """
 
     def backend(self) -> Backend:

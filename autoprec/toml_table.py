@@ -46,9 +46,7 @@ class Table:
             if key not in keys:
                 close = difflib.get_close_matches(key, keys, n=1)
                 hint = f"did you mean {close[0]!r}? " if close else ""
-                raise RecipeError(
-                    f"unknown key {key!r} in {self._where}; {hint}The allowed keys are {', '.join(keys)}"
-                )
+                raise RecipeError(f"unknown key {key!r} in {self._where}; {hint}The allowed keys are {', '.join(keys)}")
 
     def refuse(self, key: str, condition: str) -> RecipeError:
         """The error for a value that breaks `condition`, such as "a number above 0"."""

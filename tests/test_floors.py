@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("profiler",),
     ("study",),
     ("rundir", "task"),
+    ("seeds", "tuned"),
     ("pipeline",),
     ("report",),
     ("api",),

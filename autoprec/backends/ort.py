@@ -126,9 +126,12 @@ class OrtBackend:
             options.profile_file_prefix = str(Path(folder) / "profile")
             session = self._session(model, options)
             runs = 6
-            for _ in range(runs):
-                session.run(None, dict(feed))
-            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+            try:
+                for _ in range(runs):
+                    session.run(None, dict(feed))
+                events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+            except Exception as error:  # its C++ part, or a profile that a full disk cut short
+                raise BackendError(f"ONNX Runtime could not profile the model: {_first_line(error)}") from error
         owner = _Owner(nodes)
         times: dict[str, list[float]] = {}
         for event in events:

@@ -14,7 +14,9 @@ from autoprec.cli.screen import Screen, print_json, print_table
 @click.argument("model")
 @data_options
 @model_options
-@click.option("--out", metavar="FOLDER", help="Run directory; a stopped run goes on from it.  [default: autoprec-runs/MODEL]")
+@click.option(
+    "--out", metavar="FOLDER", help="Run directory; a stopped run goes on from it.  [default: autoprec-runs/MODEL]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(out: str | None, as_json: bool, quiet: bool, backend: str, threads: int | None, **options: Any) -> None:
@@ -48,7 +50,10 @@ def command(out: str | None, as_json: bool, quiet: bool, backend: str, threads: 
     metric = task.metric.name
     print_table(
         ["unit", "precision", "noise/signal", "KL", f"{metric} drop"],
-        [[u, p.value, f"{e.noise:.3g}", "-" if e.kl is None else f"{e.kl:.3g}", f"{e.drop:+.4f}"] for (u, p), e in entries],
+        [
+            [u, p.value, f"{e.noise:.3g}", "-" if e.kl is None else f"{e.kl:.3g}", f"{e.drop:+.4f}"]
+            for (u, p), e in entries
+        ],
     )
     click.echo(
         f"\n{len(entries)} entries on {profile.samples} samples, higher is worse; cost: "

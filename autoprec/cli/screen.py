@@ -37,7 +37,9 @@ class Screen:
             self._status.stop()
         if name:
             elapsed = time.monotonic() - self._began
-            self._console.print(f"[dim]{elapsed:6.1f} s[/dim]  [bold]{name:<12}[/bold] {detail}", highlight=False, soft_wrap=True)
+            self._console.print(
+                f"[dim]{elapsed:6.1f} s[/dim]  [bold]{name:<12}[/bold] {detail}", highlight=False, soft_wrap=True
+            )
             if self._status is not None:
                 self._status.update(f"{name} ...")
                 self._status.start()
@@ -61,7 +63,8 @@ class Screen:
         self._console.print(
             f"          {mark} plan {trial.number:<3} {measured.latency_ratio:6.3f} x FP32   "
             f"drop {measured.judged_drop:+.4f}  {verdict:<16}  {trial.origin}",
-            highlight=False, soft_wrap=True,
+            highlight=False,
+            soft_wrap=True,
         )
 
     def close(self) -> None:

@@ -19,15 +19,21 @@ if TYPE_CHECKING:
 @click.command("tune")
 @click.argument("model")
 @data_options
-@click.option("--max-drop", type=float, default=0.01, show_default=True, help="The most the metric may get worse than FP32's.")
+@click.option(
+    "--max-drop", type=float, default=0.01, show_default=True, help="The most the metric may get worse than FP32's."
+)
 @model_options
 @click.option("--trials", type=click.IntRange(1), default=40, show_default=True, help="The most plans to measure.")
 @click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Time for the whole run.  [default: none]")
-@click.option("--out", metavar="FOLDER", help="Run directory; a stopped run goes on from it.  [default: autoprec-runs/MODEL]")
+@click.option(
+    "--out", metavar="FOLDER", help="Run directory; a stopped run goes on from it.  [default: autoprec-runs/MODEL]"
+)
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress.")
-def command(out: str | None, dry_run: bool, as_json: bool, quiet: bool, backend: str, threads: int | None, **options: Any) -> None:
+def command(
+    out: str | None, dry_run: bool, as_json: bool, quiet: bool, backend: str, threads: int | None, **options: Any
+) -> None:
     """Find the fastest precision plan for MODEL whose metric drops by at most --max-drop."""
     from autoprec.api import make_backend, run
     from autoprec.task import Settings, prepare_task
@@ -118,7 +124,9 @@ def _say_numbers(summary: dict[str, Any]) -> None:
         click.echo("the interval reaches beyond the bound: these samples alone do not prove that it is met.")
     versus = summary["latency_vs_best_uniform"]
     if summary["chosen"] != summary["best_uniform"]:
-        click.echo(f"against {summary['best_uniform']}, the fastest uniform plan within the bound: {versus['estimate']:.3f}.")
+        click.echo(
+            f"against {summary['best_uniform']}, the fastest uniform plan within the bound: {versus['estimate']:.3f}."
+        )
     click.echo(
         f"sensitivity cost {summary['sensitivity_passes_per_entry']:.2f} full passes for each unit and precision."
     )

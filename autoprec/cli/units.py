@@ -12,7 +12,16 @@ from autoprec.cli.screen import print_json, print_table
 @click.argument("model")
 @model_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(model: str, as_json: bool, backend: str, threads: int | None, space: str | None, pins: tuple[str, ...], batch: int, seed: int) -> None:
+def command(
+    model: str,
+    as_json: bool,
+    backend: str,
+    threads: int | None,
+    space: str | None,
+    pins: tuple[str, ...],
+    batch: int,
+    seed: int,
+) -> None:
     """List the units of MODEL: nodes, precisions they can run in, and the reasons where they cannot."""
     from autoprec.api import make_backend
     from autoprec.task import Settings, prepare_subject

@@ -65,8 +65,7 @@ def _check_objects(headers: dict[str, Header], path: Path) -> None:
     for name, (_, dtype) in headers.items():
         if dtype.hasobject:
             raise DataError(
-                f"{name!r} of {path} holds pickled Python objects, which are never loaded; "
-                f"store a plain array"
+                f"{name!r} of {path} holds pickled Python objects, which are never loaded; store a plain array"
             )
 
 
@@ -128,9 +127,7 @@ def _count(headers: dict[str, Header], path: Path) -> int:
     counts = {name: shape[0] if shape else -1 for name, (shape, _) in headers.items()}
     if len(set(counts.values())) > 1 or -1 in counts.values():
         found = ", ".join(f"{name!r} has {n if n >= 0 else 'no axis'}" for name, n in counts.items())
-        raise DataError(
-            f"all arrays of {path} must have the same number of samples on the first axis, but {found}"
-        )
+        raise DataError(f"all arrays of {path} must have the same number of samples on the first axis, but {found}")
     return next(iter(counts.values()))
 
 

@@ -67,9 +67,7 @@ class Dataset:
         self._content: tuple[tuple[str, str], ...] | None = None
 
     @classmethod
-    def from_arrays(
-        cls, inputs: Mapping[str, Array], labels: Array | None = None, origin: str = "arrays"
-    ) -> Dataset:
+    def from_arrays(cls, inputs: Mapping[str, Array], labels: Array | None = None, origin: str = "arrays") -> Dataset:
         """A data set over arrays in memory, which must not be changed afterwards.
 
         Args:
@@ -146,9 +144,7 @@ class Dataset:
         """Per sample, the digest of its inputs and that of its label."""
         if self._content is None:
             self._content = tuple(
-                _digest_sample(batch, row)
-                for batch in self.batches(_DIGEST_BATCH)
-                for row in range(batch.count)
+                _digest_sample(batch, row) for batch in self.batches(_DIGEST_BATCH) for row in range(batch.count)
             )
         return self._content
 
@@ -187,7 +183,5 @@ class _Arrays:
 
 def _length(name: str, array: Array, origin: str) -> int:
     if array.ndim == 0:
-        raise DataError(
-            f"{name!r} of {origin} is a single number; the first axis of every array must be samples"
-        )
+        raise DataError(f"{name!r} of {origin} is a single number; the first axis of every array must be samples")
     return len(array)

@@ -78,9 +78,7 @@ def read_image(path: Path, recipe: ImageRecipe) -> Array:
     mean, std = (np.asarray(values, dtype=np.float32) for values in (recipe.mean, recipe.std))
     values = (pixels * np.float32(recipe.scale) - mean) / std
     if values.shape != pixels.shape:
-        raise DataError(
-            f"mean and std must have one number per channel of {recipe.channels!r}; correct the recipe"
-        )
+        raise DataError(f"mean and std must have one number per channel of {recipe.channels!r}; correct the recipe")
     return np.ascontiguousarray(values.transpose(2, 0, 1) if recipe.layout == "NCHW" else values)
 
 
@@ -138,8 +136,7 @@ def _list_images(folder: Path) -> tuple[list[Path], Array | None]:
         return _labelled_by_file(files[0], [*top, *(path for images in below.values() for path in images)])
     if top and below:
         raise DataError(
-            f"{folder} has images of its own and in sub-folders; keep them in one place, "
-            f"or name all in labels.tsv"
+            f"{folder} has images of its own and in sub-folders; keep them in one place, or name all in labels.tsv"
         )
     if top or not below:
         return top, None
@@ -156,8 +153,7 @@ def _labelled_by_folder(folder: Path, below: dict[str, list[Path]]) -> tuple[lis
     for name in below:
         if name not in classes:
             raise DataError(
-                f"the sub-folder {name!r} of {folder} is not in {_CLASS_FILE}; "
-                f"list every class on a line of its own"
+                f"the sub-folder {name!r} of {folder} is not in {_CLASS_FILE}; list every class on a line of its own"
             )
     numbers = [classes.index(name) for name, images in below.items() for _ in images]
     return paths, np.array(numbers, dtype=np.int64)
@@ -186,9 +182,7 @@ def _labelled_by_file(path: Path, images: list[Path]) -> tuple[list[Path], Array
         if number == 1 and label is None and not image.is_file():
             continue  # a line of headings
         if label is None:
-            raise DataError(
-                f"line {number} of {path} must hold a file and an integer label, got {row}; correct it"
-            )
+            raise DataError(f"line {number} of {path} must hold a file and an integer label, got {row}; correct it")
         if image not in known:
             raise DataError(f"line {number} of {path} names {fields[0]!r}, which is no image in the folder")
         if labels.setdefault(image, label) != label:
@@ -196,8 +190,7 @@ def _labelled_by_file(path: Path, images: list[Path]) -> tuple[list[Path], Array
     missing = [image for image in images if image not in labels]
     if missing:
         raise DataError(
-            f"{len(missing)} images have no label in {path}, the first is {missing[0].name}; "
-            f"label or remove them"
+            f"{len(missing)} images have no label in {path}, the first is {missing[0].name}; label or remove them"
         )
     return images, np.array([labels[image] for image in images], dtype=np.int64)
 

@@ -136,9 +136,7 @@ def _check_counts(batch: Batch, origin: str) -> None:
         counts["'labels'"] = len(batch.labels)
     if len(set(counts.values())) > 1:
         found = ", ".join(f"{name} has {count}" for name, count in counts.items())
-        raise DataError(
-            f"every input of {origin} must have the same number of samples on the first axis, but {found}"
-        )
+        raise DataError(f"every input of {origin} must have the same number of samples on the first axis, but {found}")
     if 0 in counts.values():
         raise DataError(f"{origin} has no samples; give at least one")
 
@@ -162,8 +160,7 @@ def _check_shape(array: Array, spec: TensorSpec, origin: str, lengths: dict[str,
             known, where = lengths.setdefault(dimension, (length, spec.name))
             if known != length:
                 raise DataError(
-                    f"{advice}; the dimension {dimension!r} is {known} in input {where!r}, "
-                    f"so it must be {known} here"
+                    f"{advice}; the dimension {dimension!r} is {known} in input {where!r}, so it must be {known} here"
                 )
 
 
@@ -195,9 +192,7 @@ def _dtype_advice(wanted: np.dtype[Any], found: np.dtype[Any]) -> str:
     return f"convert it first: x.astype('{wanted}')"
 
 
-def _check_finite(
-    array: Array, cast: Array, spec: TensorSpec, origin: str, samples: Sequence[int] | None
-) -> None:
+def _check_finite(array: Array, cast: Array, spec: TensorSpec, origin: str, samples: Sequence[int] | None) -> None:
     finite = np.isfinite(cast).reshape(len(cast), -1).all(axis=1)
     if finite.all():
         return

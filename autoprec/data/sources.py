@@ -50,9 +50,7 @@ def load_data(
     if isinstance(source, Mapping):
         return _from_mapping(source, interface, "the arrays given")
     if not isinstance(source, (str, os.PathLike)):
-        raise DataError(
-            f"data must be {_FORMS}, a mapping of arrays or a Dataset, got {type(source).__name__}"
-        )
+        raise DataError(f"data must be {_FORMS}, a mapping of arrays or a Dataset, got {type(source).__name__}")
     path = Path(source)
     if path.is_dir():
         return _from_folder(path, interface, recipe)
@@ -94,17 +92,13 @@ def _checked(source: Source, interface: Interface) -> Dataset:
 
 def _from_file(path: Path, interface: Interface) -> Dataset:
     if path.suffix.lower() != ".npz":
-        raise DataError(
-            f"{path} must be {_FORMS}; store arrays with np.savez(file, input_name=array, labels=labels)"
-        )
+        raise DataError(f"{path} must be {_FORMS}; store arrays with np.savez(file, input_name=array, labels=labels)")
     return _from_mapping(read_archive(path), interface, str(path))
 
 
 def _from_folder(folder: Path, interface: Interface, recipe: CalibrationRecipe | None) -> Dataset:
     try:
-        archives = sorted(
-            p for p in folder.iterdir() if p.suffix.lower() == ".npz" and not p.name.startswith(".")
-        )
+        archives = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".npz" and not p.name.startswith("."))
         has_images = any(is_image(path) for path in folder.rglob("*"))
     except OSError as error:
         raise DataError(f"cannot list {folder}: {error.strerror or error}") from error
@@ -126,15 +120,11 @@ def _from_images(folder: Path, interface: Interface, recipe: CalibrationRecipe |
         )
     if len(interface.inputs) != 1:
         names = ", ".join(repr(spec.name) for spec in interface.inputs)
-        raise DataError(
-            f"a folder of images can feed one input, but the model has {names}; store arrays in .npz files"
-        )
+        raise DataError(f"a folder of images can feed one input, but the model has {names}; store arrays in .npz files")
     try:
         return _checked(ImageFolder(folder, interface.inputs[0].name, recipe.image), interface)
     except DataError as error:
-        raise DataError(
-            f"{error} (images are prepared by the [image] table of recipe {recipe.name!r})"
-        ) from error
+        raise DataError(f"{error} (images are prepared by the [image] table of recipe {recipe.name!r})") from error
 
 
 def _from_function(name: str, interface: Interface) -> Dataset:
@@ -157,11 +147,7 @@ def _from_function(name: str, interface: Interface) -> Dataset:
         return _from_mapping(result, interface, name)
     if isinstance(result, list) and all(isinstance(batch, Mapping) for batch in result):
         return _from_mapping(_joined(result, name), interface, name)
-    found = (
-        f"a list with a {type(result[0]).__name__}"
-        if isinstance(result, list)
-        else f"a {type(result).__name__}"
-    )
+    found = f"a list with a {type(result[0]).__name__}" if isinstance(result, list) else f"a {type(result).__name__}"
     raise DataError(
         f"the data function {name!r} must return a mapping of arrays by input name, an iterable of such "
         f"mappings, or a Dataset, but returned {found}"
@@ -183,9 +169,7 @@ def _joined(batches: list[Mapping[str, Any]], origin: str) -> dict[str, Array]:
         try:
             joined[key] = np.concatenate([_array(batch[key], key, origin) for batch in batches])
         except ValueError as error:
-            raise DataError(
-                f"the batches of {key!r} of {origin} must have one sample shape: {error}"
-            ) from error
+            raise DataError(f"the batches of {key!r} of {origin} must have one sample shape: {error}") from error
     return joined
 
 

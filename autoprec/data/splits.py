@@ -50,9 +50,7 @@ def make_splits(calib: Dataset | None, evaluate: Dataset | None, seed: int) -> S
         return _split_two(calib, evaluate, seed)
     data = calib if calib is not None else evaluate
     if data is None:
-        raise DataError(
-            "there is no data to calibrate with or to judge plans by; give --calib, --eval or both"
-        )
+        raise DataError("there is no data to calibrate with or to judge plans by; give --calib, --eval or both")
     return _split_one(data, seed)
 
 
@@ -109,9 +107,7 @@ def _shuffled_groups(data: Dataset, seed: int) -> list[list[int]]:
     return [members[number] for number in np.random.default_rng(seed).permutation(len(members))]
 
 
-def _deal(
-    groups: Sequence[list[int]], wanted: int, leave: int = 1
-) -> tuple[list[list[int]], list[list[int]]]:
+def _deal(groups: Sequence[list[int]], wanted: int, leave: int = 1) -> tuple[list[list[int]], list[list[int]]]:
     """Groups with about `wanted` samples together, and the rest, which is at least `leave` groups."""
     first: list[list[int]] = []
     rest: list[list[int]] = []

@@ -28,9 +28,7 @@ _ATOM = 1e-8  # a bin narrower than this share of the largest magnitude is a poi
 _Loss = Callable[[Array, Array], Array]
 
 
-def calibrate(
-    histogram: Histogram, method: str, *, symmetric: bool, bits: int = 8, percentile: float = 99.99
-) -> Range:
+def calibrate(histogram: Histogram, method: str, *, symmetric: bool, bits: int = 8, percentile: float = 99.99) -> Range:
     """The range to quantise a tensor with, its values having been counted in `histogram`.
 
     Args:

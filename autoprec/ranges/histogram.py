@@ -190,8 +190,7 @@ class Histogram:
         """
         if other.bins_limit != self.bins_limit:
             raise UsageError(
-                "histograms to merge must have the same number of bins, "
-                f"got {self.bins_limit} and {other.bins_limit}"
+                f"histograms to merge must have the same number of bins, got {self.bins_limit} and {other.bins_limit}"
             )
         if not other.count:
             return

@@ -51,12 +51,17 @@ class RangeTable:
                 name: [span.low, span.high, self.extent[name].low, self.extent[name].high]
                 for name, span in self.clipped.items()
             },
-            "means": {name: [float(f"{x:.9g}") for x in mean] for name, mean in self.means.items()},
+            "means": {name: mean.tolist() for name, mean in self.means.items()},
         }
 
     def save(self, path: Path) -> None:
         """Write the table as JSON."""
         write_json(path, self.to_record())
+
+
+def storable(mean: Array) -> Array:
+    """`mean` to the nine digits worth keeping in a file, so that what is read back is what was used."""
+    return np.array([float(f"{x:.9g}") for x in mean])
 
 
 def load_ranges(path: Path) -> RangeTable:

@@ -91,9 +91,7 @@ def _aligned(weight: Array, scales: Array, axis: int | None) -> Array:
     scales = np.asarray(scales, np.float32)
     expected = () if axis is None else (weight.shape[axis],)
     if scales.shape != expected:
-        raise UsageError(
-            f"weight scales must have shape {expected}, got {scales.shape}; take them from weight_scales"
-        )
+        raise UsageError(f"weight scales must have shape {expected}, got {scales.shape}; take them from weight_scales")
     if axis is None:
         return scales
     shape = [1] * weight.ndim

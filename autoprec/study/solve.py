@@ -98,7 +98,7 @@ def fastest(
     if result.x is None:
         return None
     return {
-        name: max(options, key=lambda p: result.x[columns[(name, p)]])  # noqa: B023 - used at once
+        name: max(options, key=lambda p: result.x[columns[(name, p)]])
         for name, options in problem.choices.items()
     }
 

@@ -1,0 +1,62 @@
+"""What a run came to: the chosen plan beside its rivals, all measured together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autoprec.evaluate import Outcome
+from autoprec.precision import Array
+from autoprec.ranges.table import RangeTable
+from autoprec.sensitivity import Profile
+from autoprec.study.latency import Assignment
+from autoprec.study.search import Found
+from autoprec.task import Task
+from autoprec.timing import Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A plan on the report samples and by the clock.
+
+    Attributes:
+        name: "fp32", "uniform int8", "plan".
+        plan: unit -> precision.
+        outcome: on samples that chose nothing.
+        timing: in rounds shared with the other candidates.
+    """
+
+    name: str
+    plan: Assignment
+    outcome: Outcome
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What a run came to.
+
+    Attributes:
+        task: what was asked.
+        ranges: calibrated.
+        profile: sensitivities.
+        found: the search.
+        chosen: the plan's name among `candidates`.
+        candidates: FP32, the uniform plans and the plan, reported together.
+        reference_scores: FP32's metric on each report sample.
+        seconds: stage -> seconds it took in this run.
+    """
+
+    task: Task
+    ranges: RangeTable
+    profile: Profile
+    found: Found
+    chosen: str
+    candidates: Mapping[str, Candidate]
+    reference_scores: Array
+    seconds: Mapping[str, float]
+
+    @property
+    def plan(self) -> Assignment:
+        """The chosen assignment."""
+        return self.candidates[self.chosen].plan

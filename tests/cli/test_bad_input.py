@@ -1,0 +1,443 @@
+"""Whatever a user can get wrong is one line that says what to do, and exit code 2."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from click.testing import Result
+from onnx import helper, numpy_helper
+
+from autoprec import records
+from autoprec.errors import EXIT_USAGE
+
+Invoke = Callable[..., Result]
+Spoil = Callable[[Path], None]
+
+TUNE = ("tune", "tiny.onnx", "--calib", "data.npz", "--trials", "4", "--threads", "1", "--out", "run", "--quiet")
+UNLABELLED = np.zeros((8, 24, 8, 8), np.float32)
+
+
+def files(folder: Path) -> set[str]:
+    """Every file of `folder` outside the run directory, and what Python keeps of imported modules."""
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return {name for name in found if not name.startswith("run/") and "__pycache__" not in name}
+
+
+def refused(result: Result, words: str) -> None:
+    """The command ended with exit code 2 and one line on standard error, which holds `words`."""
+    assert result.exit_code == EXIT_USAGE, result.output
+    assert result.stdout == ""
+    line = result.stderr.rstrip("\n")
+    assert "\n" not in line, line
+    assert line.startswith("autoprec: ")
+    assert re.search(words, line), line
+
+
+def save(**arrays: Any) -> Spoil:
+    """Write data.npz with these arrays."""
+    return lambda folder: np.savez(folder / "data.npz", **arrays)
+
+
+def edit_model(change: Callable[[onnx.ModelProto], None]) -> Spoil:
+    def spoil(folder: Path) -> None:
+        model = onnx.load(folder / "tiny.onnx")
+        change(model)
+        onnx.save(model, folder / "tiny.onnx")
+
+    return spoil
+
+
+def set_weight(name: str, value: float) -> Spoil:
+    def change(model: onnx.ModelProto) -> None:
+        tensor = next(t for t in model.graph.initializer if t.name == name)
+        array = numpy_helper.to_array(tensor).copy()
+        array.flat[0] = value
+        tensor.CopyFrom(numpy_helper.from_array(array, name))
+
+    return edit_model(change)
+
+
+def external(folder: Path) -> None:
+    model = onnx.load(folder / "tiny.onnx")
+    onnx.save(model, folder / "tiny.onnx", save_as_external_data=True, location="tiny.data", size_threshold=0)
+    (folder / "tiny.data").unlink()
+
+
+def truncated(folder: Path) -> None:
+    data = (folder / "tiny.onnx").read_bytes()
+    (folder / "tiny.onnx").write_bytes(data[: len(data) // 2])
+
+
+def divides(model: onnx.ModelProto) -> None:
+    """scores / relu(scores - 1e9): a number over zero."""
+    model.graph.node[-1].output[0] = "before"
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.0), "zero"))
+    model.graph.node.append(helper.make_node("Mul", ["before", "zero"], ["nothing"], name="nothing"))
+    model.graph.node.append(helper.make_node("Div", ["before", "nothing"], ["scores"], name="divide"))
+
+
+def quantised(model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.1), "step"))
+    model.graph.initializer.append(numpy_helper.from_array(np.int8(0), "point"))
+    for node in model.graph.node:
+        node.input[:] = ["x_rounded" if name == "x" else name for name in node.input]
+    pair = [
+        helper.make_node("QuantizeLinear", ["x", "step", "point"], ["x_codes"], name="q"),
+        helper.make_node("DequantizeLinear", ["x_codes", "step", "point"], ["x_rounded"], name="dq"),
+    ]
+    nodes = [*pair, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def module(body: str) -> Spoil:
+    """Write measure.py, whose name differs from case to case so that Python does not keep an older one."""
+    return lambda folder: (folder / "measure.py").write_text(f"import numpy as np\n{body}\n", encoding="utf-8") and None
+
+
+@pytest.fixture(autouse=True)
+def _forget_modules() -> None:
+    sys.modules.pop("measure", None)
+
+
+MODELS: dict[str, tuple[Spoil, str]] = {
+    "no such file": (lambda f: (f / "tiny.onnx").unlink(), r"no such file: tiny\.onnx; give the path of an ONNX model"),
+    "a folder": (lambda f: ((f / "tiny.onnx").unlink(), (f / "tiny.onnx").mkdir()) and None, "is a folder; give the"),
+    "not ONNX": (lambda f: (f / "tiny.onnx").write_text("hello") and None, "not an ONNX model, .* export it again"),
+    "empty": (lambda f: (f / "tiny.onnx").write_bytes(b"") and None, "not an ONNX model, .* export it again"),
+    "truncated": (truncated, "not an ONNX model, or it is truncated .*; export it again"),
+    "external data missing": (external, r"in the file 'tiny\.data', which is missing; put it beside the model"),
+    "NaN in a weight": (set_weight("conv2.weight", np.nan), "'conv2.weight' .* holds NaN or infinity; train or export"),
+    "infinity in a weight": (set_weight("head.weight", np.inf), "'head.weight' .* holds NaN or infinity; train or"),
+    "a division by zero": (
+        edit_model(divides),
+        "'scores' of the FP32 model holds NaN or infinity on .*data.npz; mend the model or the data",
+    ),
+    "quantised already": (edit_model(quantised), "is QuantizeLinear: it is quantised already; give the model from bef"),
+}
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_a_bad_model(work: Path, invoke: Invoke, case: str) -> None:
+    spoil, words = MODELS[case]
+    spoil(work)
+    before = files(work)
+
+    refused(invoke(*TUNE), words)
+    assert files(work) == before
+
+
+DATA: dict[str, tuple[Spoil, str]] = {
+    "no such file": (lambda f: (f / "data.npz").unlink(), r"no such file or folder: 'data\.npz'; give a \.npz file"),
+    "not an archive": (lambda f: (f / "data.npz").write_text("x") and None, "must be a .npz archive .* write it again"),
+    "a wrong name": (save(image=UNLABELLED), "names its array 'image', but the model's only input is 'x'; store"),
+    "a wrong shape": (save(x=UNLABELLED[:, :, :4]), r"must have shape \(samples, 24, 8, 8\), got \(8, 24, 4, 8\)"),
+    "a wrong rank": (save(x=UNLABELLED[..., 0]), "give 4 axes, the first of them samples"),
+    "a wrong type": (save(x=UNLABELLED.astype(np.uint8)), "must be float32, got uint8 .* apply the preprocessing"),
+    "complex numbers": (save(x=UNLABELLED.astype(np.complex64)), "must be float32, got complex64 .* convert it first"),
+    "pickled objects": (save(x=np.array([{}], object)), "holds pickled Python objects, which are never loaded"),
+    "too few labels": (save(x=UNLABELLED, labels=np.zeros(3, int)), "same number of samples .* 'labels' has 3"),
+    "NaN": (save(x=np.where(np.arange(8).reshape(8, 1, 1, 1) == 5, np.nan, UNLABELLED)), "holds NaN in sample 5"),
+    "infinity": (save(x=np.full_like(UNLABELLED, -np.inf)), r"holds infinity in sample 0 \(8 samples .* remove or rep"),
+    "no samples": (save(x=UNLABELLED[:0]), "has no samples; give at least one"),
+    "the same sample again": (save(x=UNLABELLED), "at least 3 different samples, .* give more data"),
+    "labels that are no classes": (
+        save(x=np.random.default_rng(0).normal(size=(9, 24, 8, 8)).astype(np.float32), labels=np.full(9, 99)),
+        "label",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DATA)
+def test_bad_data(work: Path, invoke: Invoke, case: str) -> None:
+    spoil, words = DATA[case]
+    spoil(work)
+    before = files(work)
+
+    refused(invoke(*TUNE), words)
+    assert files(work) == before
+
+
+def test_no_data(work: Path, invoke: Invoke) -> None:
+    refused(invoke("tune", "tiny.onnx"), "tuning needs data .*; give --calib and --eval, or one of them to be split")
+    assert files(work) == {"tiny.onnx", "data.npz"}
+
+
+def test_a_metric_that_needs_labels_without_any(work: Path, invoke: Invoke) -> None:
+    x = np.random.default_rng(0).normal(size=(9, 24, 8, 8)).astype(np.float32)
+    save(x=x)(work)
+
+    refused(invoke(*TUNE, "--metric", "top1"), "top1 needs labels, but the data has none; add labels .* or choose agr")
+
+
+METRICS: dict[str, tuple[str, str]] = {
+    "raises": ("def m(outputs, labels): raise KeyError('logits')", "raised KeyError: 'logits'; it is called as functi"),
+    "one mean": ("def m(outputs, labels): return 0.5", "one score per sample: expected 16 scores, got a single number"),
+    "too few": ("def m(outputs, labels): return np.zeros(2)", "expected 16 scores, got 2 .* do not average over the ba"),
+    "NaN": ("def m(outputs, labels): return np.full(len(labels), np.nan)", "must return finite scores, got nan for sam"),
+    "words": ("def m(outputs, labels): return ['good'] * len(labels)", "must return numbers, got <U4"),
+    "no direction": ("def m(outputs, labels): return np.zeros(len(labels))", "must say which direction is better: set"),
+    "absent": ("", "module 'measure' has no 'm'; name a function that it defines"),
+    "broken": ("def m(:", "cannot import 'measure' .* SyntaxError: .* run from the folder that holds the module"),
+}
+
+
+@pytest.mark.parametrize("case", METRICS)
+def test_a_bad_metric(work: Path, invoke: Invoke, case: str) -> None:
+    body, words = METRICS[case]
+    direction = () if case == "no direction" else ("--direction", "higher")
+    module(body)(work)
+
+    refused(invoke(*TUNE, "--metric", "measure:m", *direction), words)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--metric", "top5"], "a metric must be one of top1, agreement, cosine, kl, sqnr, or module:function, got 'to"),
+        (["--metric", "kl", "--direction", "higher"], "for the metric kl, lower is better; leave the direction out"),
+        (["--space", "cpp"], r"no search space 'cpp'; did you mean 'cpu'\?"),
+        (["--recipe", "percentil"], r"no calibration recipe 'percentil'; did you mean 'percentile'\?"),
+        (["--backend", "ort"], "a backend must be one of ort-cpu, got 'ort'"),
+        (["--backend", "fake"], "a backend must be one of ort-cpu, got 'fake'"),
+        (["--pin", "conv1"], "a pin must have the form REGEX=PRECISION, such as '.*', got 'conv1'"),
+        (["--pin", "conv1=int4"], "a precision must be one of fp32, fp16, bf16, fp8, int8, got 'int4'"),
+        (["--pin", "conv(=int8"], r"valid regular expression, got 'conv\('"),
+        (["--pin", "^covn1$=int8"], r"'\^covn1\$' fits no unit; .*`autoprec units` lists them"),
+        (["--pin", "conv1=fp8"], "unit 'conv1' cannot be pinned to fp8: ONNX Runtime has no FP8 kernels on a CPU"),
+        (["--max-drop", "-0.1"], "--max-drop must be 0 or more, got -0.1; FP32 itself has drop 0"),
+        (["--max-drop", "nan"], "--max-drop must be 0 or more, got nan"),
+        (["--timeout", "0"], "--timeout must be more than 0 seconds, got 0; leave it out for no limit"),
+        (["--timeout", "nan"], "--timeout must be more than 0 seconds, got nan"),
+        (["--eval", "module:absent"], "cannot import 'module' .* install it"),
+    ],
+)
+def test_a_bad_option(work: Path, invoke: Invoke, options: list[str], words: str) -> None:
+    refused(invoke(*TUNE, *options), words)
+    assert not (work / "run").exists()
+
+
+@pytest.mark.parametrize("option", [["--trials", "0"], ["--batch", "x"], ["--direction", "up"], ["--calibrate", "x"]])
+def test_an_option_that_click_refuses(work: Path, invoke: Invoke, option: list[str]) -> None:
+    result = invoke(*TUNE, *option)
+
+    assert result.exit_code == EXIT_USAGE
+    assert "Error: " in result.stderr
+    assert "--help" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('precisions = ["fp32", "int8"]\ncarrier = "fp32"\ncarier = "fp16"\n', "'carier'.*carrier"),
+        ('precisions = ["fp32", "int4"]\ncarrier = "fp32"\n', "'?precisions'? .*fp32, fp16, bf16, fp8, int8"),
+        ('precisions = ["fp16", "int8"]\ncarrier = "fp32"\n', "carrier"),
+        ("precisions = [", "space.toml"),
+        ('precisions = ["fp16"]\ncarrier = "fp16"\n', "none of the precisions .* can be timed on ort-cpu; choose another"),
+    ],
+)
+def test_a_bad_space(work: Path, invoke: Invoke, text: str, words: str) -> None:
+    (work / "space.toml").write_text(text, encoding="utf-8")
+
+    refused(invoke(*TUNE, "--space", "space.toml"), words)
+
+
+def test_a_recipe_with_an_unknown_key(work: Path, invoke: Invoke) -> None:
+    (work / "recipe.toml").write_text('methd = "mse"\n', encoding="utf-8")
+
+    refused(invoke(*TUNE, "--recipe", "recipe.toml"), "'methd'.*method")
+
+
+def test_a_file_in_place_of_the_run_directory(work: Path, invoke: Invoke) -> None:
+    (work / "run").write_text("mine")
+
+    refused(invoke(*TUNE), "the run directory run cannot be made: File exists; choose another by --out")
+    assert (work / "run").read_text() == "mine"
+
+
+def test_a_run_directory_that_cannot_be_written(work: Path, invoke: Invoke) -> None:
+    refused(invoke(*TUNE, "--out", "/proc/autoprec"), "/proc/autoprec cannot be made: .*; choose another by --out")
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk(work: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(records.os, call, full)
+
+    refused(invoke(*TUNE), "cannot write .*: No space left on device; choose a writable folder with free space by --out")
+    assert os.listdir(work / "run") == []
+
+
+@pytest.mark.parametrize("limit", [3_000, 10_000])
+def test_a_disk_that_fills_up_while_files_are_written(work: Path, limit: int) -> None:
+    """The system itself refuses what is longer than `limit` bytes: the study's journal, or the lowered model."""
+    code = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        f"from autoprec.cli import main; main({list(TUNE)!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.returncode == EXIT_USAGE, done.stderr
+    assert re.fullmatch(r"autoprec: .*File too large.*--out\n", done.stderr), done.stderr
+    assert not list((work / "run").glob(".*"))
+
+
+@pytest.fixture(name="finished", scope="module")
+def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny.onnx, data.npz and the finished run directory "run"."""
+    from autoprec.api import search
+    from autoprec.testing import tiny_data, tiny_model
+
+    folder = tmp_path_factory.mktemp("finished")
+    model = tiny_model(folder)
+    np.savez(folder / "data.npz", **tiny_data(model, 48))
+    search(model, calib=folder / "data.npz", trials=4, threads=1, pins=["conv2=int8"], out=folder / "run").save()
+    return folder
+
+
+@pytest.fixture(name="copied")
+def _copied(work: Path, finished: Path) -> Path:
+    shutil.copytree(finished / "run", work / "run")
+    return work
+
+
+@pytest.mark.parametrize("name", ["ranges.json", "profile.json", "latency.json", "study.log"])
+@pytest.mark.parametrize(
+    "garbage", [b"", b"\x00\xff", b"{", b"[]", b"{}\n", b'{"schema": 99}\n', b'{"schema": 1}\n{"op_code": 77}\n']
+)
+def test_a_damaged_file_of_the_run_directory(copied: Path, invoke: Invoke, name: str, garbage: bytes) -> None:
+    """Either it is made again, or the error says which file to delete."""
+    (copied / "run" / name).write_bytes(garbage)
+    result = invoke(*TUNE)
+
+    if result.exit_code:
+        refused(result, rf"run/{name} .*(delete it|upgrade autoprec)")
+
+
+def test_a_damaged_field_of_the_run_directory(copied: Path, invoke: Invoke) -> None:
+    for name in ("ranges", "profile", "latency"):
+        path = copied / "run" / f"{name}.json"
+        whole = path.read_text(encoding="utf-8")
+        record = json.loads(whole)
+        for key in record:
+            if key in ("schema", "fingerprint"):
+                continue
+            path.write_text(json.dumps({**record, key: "?"}), encoding="utf-8")
+            result = invoke(*TUNE)
+            if result.exit_code:
+                refused(result, rf"run/{name}.json .*delete")
+        path.write_text(whole, encoding="utf-8")
+
+
+def changed(copied: Path, **changes: Any) -> None:
+    path = copied / "run" / "plan.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
+
+
+def test_a_plan_for_another_model(copied: Path, invoke: Invoke) -> None:
+    ir.save(_renamed_axis(ir.load(copied / "tiny.onnx")), copied / "other.onnx")
+
+    refused(invoke("build", "run/plan.json", "other.onnx"), "the plan was made for another model: .*; tune this model,")
+
+
+def _renamed_axis(model: ir.Model) -> ir.Model:
+    """The same network without its first activation function."""
+    relu = next(node for node in model.graph if node.name == "relu1")
+    assert relu.inputs[0] is not None
+    relu.outputs[0].replace_all_uses_with(relu.inputs[0])
+    model.graph.remove(relu, safe=True)
+    return model
+
+
+def test_a_plan_for_other_weights(copied: Path, invoke: Invoke) -> None:
+    set_weight("conv1.weight", 0.5)(copied)
+
+    refused(invoke("build", "run/plan.json", "tiny.onnx"), "other weights than those of tiny.onnx: .*; tune again")
+
+
+PLANS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "a newer schema": (lambda p: {**p, "schema": 7}, "has schema 7, this autoprec reads up to 1; upgrade autoprec"),
+    "no plan": (lambda p: {"schema": 1}, "is no plan of autoprec; give the plan.json of a run directory"),
+    "a list": (lambda p: [p], "must be a JSON object with an integer 'schema'"),
+    "no units": (lambda p: {k: v for k, v in p.items() if k != "units"}, "is damaged: .*; tune the model again"),
+    "units as a list": (lambda p: {**p, "units": []}, "is damaged: .*; tune the model again"),
+    "an unknown precision": (
+        lambda p: {**p, "units": {**p["units"], "conv1": {**p["units"]["conv1"], "precision": "int4"}}},
+        "is damaged: .*int4.*; tune the model again",
+    ),
+    "an impossible precision": (
+        lambda p: {**p, "units": {**p["units"], "conv1": {**p["units"]["conv1"], "precision": "fp8"}}},
+        "unit 'conv1' cannot run in fp8: ONNX Runtime has no FP8 kernels on a CPU; change the plan",
+    ),
+    "an unknown unit": (
+        lambda p: {**p, "units": {**p["units"], "conv9": p["units"]["conv1"]}},
+        "has unit 'conv9', which the model does not; `autoprec units` lists them",
+    ),
+    "a missing unit": (
+        lambda p: {**p, "units": {k: v for k, v in p["units"].items() if k != "conv1"}},
+        "no precision for unit 'conv1'; add it, or tune the model again",
+    ),
+    "an INT8 carrier": (lambda p: {**p, "carrier": "int8"}, "must be a float type, got int8; tune the model again"),
+    "an unknown scheme": (lambda p: {**p, "scheme": "tvm"}, "a scheme must be one of tensorrt, ort-cpu, got 'tvm'"),
+    "no ranges": (lambda p: {**p, "ranges": None}, "INT8 or FP8 units needs calibrated ranges"),
+    "half the ranges": (
+        lambda p: {**p, "ranges": {**p["ranges"], "ranges": {}}},
+        "must be quantised but was not calibrated; run the calibration again",
+    ),
+    "broken ranges": (lambda p: {**p, "ranges": {"method": "mse"}}, "the ranges in the plan are damaged"),
+    "a range upside down": (
+        lambda p: {**p, "ranges": {**p["ranges"], "ranges": {k: [2, -2, 2, -2] for k in p["ranges"]["ranges"]}}},
+        "the ranges in the plan are damaged",
+    ),
+    "ranges that are no numbers": (
+        lambda p: {**p, "ranges": {**p["ranges"], "ranges": {k: [None] * 4 for k in p["ranges"]["ranges"]}}},
+        "the ranges in the plan are damaged",
+    ),
+    "fingerprints as text": (lambda p: {**p, "fingerprints": "abc"}, "is damaged"),
+}
+
+
+@pytest.mark.parametrize("case", PLANS)
+def test_a_bad_plan(copied: Path, invoke: Invoke, case: str) -> None:
+    change, words = PLANS[case]
+    path = copied / "run" / "plan.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8")
+
+    refused(invoke("build", "run/plan.json", "tiny.onnx", "--out", "built.onnx"), words)
+    assert not (copied / "built.onnx").exists()
+
+
+@pytest.mark.parametrize(("text", "words"), [("", "is no JSON"), ("{", "is no JSON"), ("\x00", "is no JSON")])
+def test_a_plan_that_is_no_json(copied: Path, invoke: Invoke, text: str, words: str) -> None:
+    (copied / "run" / "plan.json").write_text(text, encoding="utf-8")
+
+    refused(invoke("build", "run/plan.json", "tiny.onnx"), words)
+
+
+def test_a_plan_that_is_missing(work: Path, invoke: Invoke) -> None:
+    refused(invoke("build", "plan.json", "tiny.onnx"), "cannot read the plan plan.json: No such file or directory")
+
+
+def test_build_does_not_overwrite_the_model(copied: Path, invoke: Invoke) -> None:
+    before = (copied / "tiny.onnx").read_bytes()
+
+    refused(
+        invoke("build", "run/plan.json", "tiny.onnx", "--out", "./run/../tiny.onnx"),
+        "is the model itself; choose another file by --out",
+    )
+    assert (copied / "tiny.onnx").read_bytes() == before

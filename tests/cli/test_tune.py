@@ -1,0 +1,215 @@
+"""`autoprec tune`: what it prints where, what it writes, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import Result
+
+from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK
+from autoprec.plan import load_plan
+from autoprec.precision import Precision
+from autoprec.testing import tiny_data
+
+Invoke = Callable[..., Result]
+
+TUNE = ("tune", "tiny.onnx", "--trials", "4", "--threads", "1", "--out", "run")
+WRITTEN = ["latency.json", "model.onnx", "plan.json", "profile.json", "ranges.json", "result.json", "study.log"]
+
+ALWAYS_WRONG = """
+import numpy as np
+def m(outputs, labels):
+    '''1 for FP32's very outputs, 0 for all others.'''
+    return (np.abs(outputs["scores"] - np.load("fp32.npy")[labels]).max(axis=1) < 1e-6).astype(float)
+m.higher_is_better = True
+"""
+
+
+def refuse(constant: str) -> Any:
+    raise AssertionError(f"{constant} is not strict JSON")
+
+
+def strict(text: str) -> Any:
+    """The one JSON document that `text` is; NaN and Infinity are none."""
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.fixture(name="strict_metric")
+def _strict_metric(work: Path) -> None:
+    """only_fp32:m, which any other precision fails, on strict.npz."""
+    from autoprec.backends.ort import OrtBackend
+
+    data = tiny_data(work / "tiny.onnx", 24)
+    with OrtBackend(threads=1).build((work / "tiny.onnx").read_bytes()) as engine:
+        np.save(work / "fp32.npy", engine.run({"x": data["x"]})["scores"])
+    np.savez(work / "strict.npz", x=data["x"], labels=np.arange(24))
+    (work / "only_fp32.py").write_text(ALWAYS_WRONG, encoding="utf-8")
+
+
+def test_a_run_ends_with_a_table_and_a_reason_on_standard_output(work: Path, invoke: Invoke) -> None:
+    result = invoke(*TUNE, "--calib", "data.npz")
+
+    assert result.exit_code == EXIT_OK
+    assert "uniform fp32" in result.stdout
+    assert "uniform int8" in result.stdout
+    assert "drop (95 %)" in result.stdout
+    assert "written: run/plan.json" in result.stdout
+    assert sorted(path.name for path in (work / "run").iterdir()) == WRITTEN
+    assert sorted(path.name for path in work.iterdir()) == ["data.npz", "run", "tiny.onnx"]
+
+
+def test_progress_goes_to_standard_error(invoke: Invoke) -> None:
+    result = invoke(*TUNE, "--calib", "data.npz")
+
+    for stage in ("ranges", "sensitivity", "latency", "search", "confirmation"):
+        begins = rf"^ *\d+\.\d s +{stage} "
+        assert re.search(begins, result.stderr, re.MULTILINE)
+        assert not re.search(begins, result.stdout, re.MULTILINE)
+
+
+def test_quiet_leaves_standard_error_empty(invoke: Invoke) -> None:
+    assert invoke(*TUNE, "--calib", "data.npz", "--quiet").stderr == ""
+
+
+def test_json_is_one_strict_document(work: Path, invoke: Invoke) -> None:
+    result = invoke(*TUNE, "--calib", "data.npz", "--json")
+    record = strict(result.stdout)
+
+    assert result.exit_code == EXIT_OK
+    assert record["feasible"] is True
+    assert record["directory"] == "run"
+    assert record["candidates"]["uniform fp32"]["latency_vs_fp32"]["estimate"] == 1.0
+    assert record["candidates"]["uniform fp32"]["sqnr_db"] is None  # no noise at all
+    assert strict((work / "run" / "result.json").read_text(encoding="utf-8"))["chosen"] == record["chosen"]
+    strict((work / "run" / "plan.json").read_text(encoding="utf-8"))
+
+
+def test_a_single_data_set_is_split_and_the_split_is_said(invoke: Invoke) -> None:
+    said = invoke(*TUNE, "--calib", "data.npz").stderr
+
+    assert "data.npz (48 samples) split by seed 0 into calibrate: 9, select: 20 and report: 19 samples, none" in said
+
+
+def test_evaluation_data_alone_is_split_as_well(invoke: Invoke) -> None:
+    assert invoke(*TUNE, "--eval", "data.npz", "--json").exit_code == EXIT_OK
+
+
+def test_samples_of_both_sets_are_warned_of(invoke: Invoke) -> None:
+    said = invoke(*TUNE, "--calib", "data.npz", "--eval", "data.npz").stderr
+
+    assert said.count("warning: 48 of the 48 calibration samples also occur in data.npz") == 1
+
+
+def test_data_without_labels_is_judged_by_agreement(work: Path, invoke: Invoke) -> None:
+    np.savez(work / "plain.npz", x=tiny_data(work / "tiny.onnx", 24)["x"])
+
+    assert strict(invoke(*TUNE, "--calib", "plain.npz", "--json").stdout)["metric"] == "agreement"
+
+
+@pytest.mark.parametrize("metric", ["agreement", "kl", "cosine", "sqnr"])
+def test_every_metric_without_labels(invoke: Invoke, metric: str) -> None:
+    result = invoke(*TUNE, "--calib", "data.npz", "--metric", metric, "--max-drop", "0.5", "--json")
+    record = strict(result.stdout)
+
+    assert record["metric"] == metric
+    assert record["direction"] == ("lower is better" if metric in ("kl", "sqnr") else "higher is better")
+    assert all(c["drop"]["estimate"] >= -1e-9 for c in record["candidates"].values())
+
+
+def test_a_folder_of_archives(work: Path, invoke: Invoke) -> None:
+    data = tiny_data(work / "tiny.onnx", 24)
+    (work / "batches").mkdir()
+    for number in range(3):
+        np.savez(work / "batches" / f"{number}.npz", **{k: v[8 * number :][:8] for k, v in data.items()})
+    record = strict(invoke(*TUNE, "--calib", "batches", "--json").stdout)
+
+    assert record["metric"] == "top1"
+    assert sum(record["samples"].values()) == 24
+
+
+def test_data_and_metric_by_functions(work: Path, invoke: Invoke) -> None:
+    (work / "mine_data_metric.py").write_text(
+        "import numpy as np\n"
+        "def data(): return dict(np.load('data.npz'))\n"
+        "def loss(outputs, labels): return -np.take_along_axis(outputs['scores'], labels[:, None], 1)[:, 0]\n"
+        "loss.higher_is_better = False\n",
+        encoding="utf-8",
+    )
+    options = ("--calib", "mine_data_metric:data", "--metric", "mine_data_metric:loss", "--max-drop", "9", "--json")
+    record = strict(invoke(*TUNE, *options).stdout)
+
+    assert record["metric"] == "mine_data_metric:loss"
+    assert record["direction"] == "lower is better"
+
+
+def test_a_pin_is_kept_and_marked(work: Path, invoke: Invoke) -> None:
+    options = ("--pin", "^conv2$=int8", "--pin", "head=fp32", "--max-drop", "1")
+    assert invoke(*TUNE, "--calib", "data.npz", *options).exit_code == EXIT_OK
+    plan = load_plan(work / "run" / "plan.json")
+
+    assert plan.units["conv2"].precision is Precision.INT8
+    assert plan.units["head"].precision is Precision.FP32
+    assert [name for name, choice in plan.units.items() if choice.pinned] == ["conv2", "head"]
+    assert plan.units["conv2"].reason == "pinned by the user"
+
+
+@pytest.mark.usefixtures("strict_metric")
+def test_no_plan_within_the_bound_has_its_own_exit_code(work: Path, invoke: Invoke) -> None:
+    options = ("--eval", "strict.npz", "--metric", "only_fp32:m", "--max-drop", "0", "--pin", ".*=int8", "--batch", "4")
+    result = invoke(*TUNE, *options)
+
+    assert result.exit_code == EXIT_INFEASIBLE
+    assert "no plan meets the bound: the best found drops only_fp32:m by" in result.stdout
+    assert "0 is allowed; allow more, free pinned units or add fp32 to the space" in result.stdout
+    plan = load_plan(work / "run" / "plan.json")
+    assert {choice.precision for choice in plan.units.values()} == {Precision.INT8}
+    assert plan.evidence["feasible"] is False
+    assert (work / "run" / "model.onnx").is_file()
+
+
+@pytest.mark.usefixtures("strict_metric")
+def test_a_bound_of_zero_that_only_fp32_meets_keeps_fp32(invoke: Invoke) -> None:
+    result = invoke(*TUNE, "--eval", "strict.npz", "--metric", "only_fp32:m", "--max-drop", "0", "--json")
+    record = strict(result.stdout)
+
+    assert result.exit_code == EXIT_OK
+    assert record["chosen"] == "uniform fp32"
+    assert record["reason"].startswith("keep FP32: ")
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(work: Path, invoke: Invoke, form: list[str]) -> None:
+    result = invoke(*TUNE, "--calib", "data.npz", "--pin", "head=fp32", "--dry-run", *form)
+
+    assert result.exit_code == EXIT_OK
+    assert sorted(path.name for path in work.iterdir()) == ["data.npz", "tiny.onnx"]
+    if form:
+        record = strict(result.stdout)
+        assert record["choices"]["conv1"] == ["fp32", "int8"]
+        assert record["choices"]["head"] == ["fp32"]
+        assert (record["directory"], record["metric"], record["max_drop"]) == ("run", "top1", 0.01)
+    else:
+        assert "would measure at most 4 plans with top1 on ort-cpu, allow a drop of 0.01, and write to run" in (
+            result.stdout
+        )
+
+
+def test_a_dry_run_finds_bad_input(invoke: Invoke) -> None:
+    assert invoke(*TUNE, "--calib", "absent.npz", "--dry-run").exit_code == 2
+
+
+def test_precisions_that_cannot_be_timed_are_left_out_and_said(invoke: Invoke) -> None:
+    result = invoke(*TUNE, "--calib", "data.npz", "--space", "tensorrt", "--dry-run")
+
+    assert "note: fp16 is left out: simulated by rounding" in result.stderr
+
+
+def test_the_run_directory_by_default_is_named_after_the_model(work: Path, invoke: Invoke) -> None:
+    assert invoke(*TUNE[:-2], "--calib", "data.npz", "--quiet").exit_code == EXIT_OK
+    assert (work / "autoprec-runs" / "tiny" / "plan.json").is_file()
