@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from autoprec.backends.protocol import Engine
+from autoprec.backends.protocol import Engine, RanAs
 from autoprec.calibrate import calibrate_model, needed_tensors, range_fingerprint
 from autoprec.data.dataset import Dataset
 from autoprec.errors import BackendError
@@ -210,14 +210,36 @@ class Pipeline:
                 candidates[name] = Candidate(name, plans[name], evaluator.evaluate(engines[name]), timings[name])
                 self.progress.advance((number + 1) / len(kept))
         self._stage("", "")
-        return Tuned(task, ranges, profile, found, chosen, candidates, evaluator.reference_scores, dict(self.seconds))
+        return Tuned(
+            task,
+            ranges,
+            profile,
+            found,
+            chosen,
+            candidates,
+            evaluator.reference_scores,
+            self.inspect(plans[chosen], ranges),
+            dict(self.seconds),
+        )
+
+    def inspect(self, plan: Assignment, ranges: RangeTable) -> dict[str, RanAs]:
+        """Unit -> what the runtime made of it, for units with 8-bit convolutions or products."""
+        units = [
+            u for u in self.task.subject.partition.units if u.kind in ("conv", "matmul") and plan[u.name].is_quantized
+        ]
+        if not units:
+            return {}
+        found = self.task.backend.inspect(self.lowered(plan, ranges), [name for unit in units for name in unit.anchors])
+        ran = {unit.name: [found[name] for name in unit.anchors if name in found] for unit in units}
+        return {name: min(kinds, key=lambda kind: kind.quantized) for name, kinds in ran.items() if kinds}
 
     def judged_drop(self, evaluator: Evaluator, outcome: Outcome) -> float:
         """The drop that the bound is compared with; measures of fidelity are certain and are not shrunk."""
         metric = evaluator.metric
         if not outcome.finite or metric.needs_reference:
             return evaluator.drop(outcome)
-        return shrunken_drop(evaluator.reference_scores, outcome.scores, metric.higher_is_better)
+        changed = None if outcome.agreement is None else 1.0 - outcome.agreement
+        return shrunken_drop(evaluator.reference_scores, outcome.scores, metric.higher_is_better, changed)
 
     def profiling_set(self) -> Dataset:
         """The first selection samples, more of them for a cheap network; they may decide between plans anyway."""

@@ -78,7 +78,8 @@ def float_dtype(precision: Precision) -> np.dtype[Any]:
     }
     if precision not in table:
         raise UsageError(f"{precision} is not a float type")
-    return np.dtype(table[precision])
+    result: np.dtype[Any] = np.dtype(table[precision])
+    return result
 
 
 def cast_clamped(values: Array, precision: Precision) -> Array:

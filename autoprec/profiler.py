@@ -55,6 +55,23 @@ class _Total:
         return Sensitivity(self.noise / count, None if self.kl is None else self.kl / count, self.drop / count)
 
 
+class _Whole:
+    """A chunk put together again: FP32's outputs, labels and scores for all its samples."""
+
+    def __init__(self, state: list[tuple[Batch, Outputs]], finals: list[str], metric: Metric) -> None:
+        self._counts = [(len(known[next(iter(batch.inputs))]), batch.count) for batch, known in state]
+        self.expected = self.joined([{name: known[name] for name in finals} for _, known in state])
+        self.count = sum(count for _, count in self._counts)
+        labels = [batch.labels for batch, _ in state if batch.labels is not None]
+        self.labels: Array | None = np.concatenate(labels) if labels else None
+        self.scores = metric.scores(self.expected, self.labels, self.expected, self.count)
+
+    def joined(self, results: list[Outputs]) -> Outputs:
+        """The outputs of all batches, those of filled-up samples left out."""
+        parts = [of_samples(r, fed, count) for r, (fed, count) in zip(results, self._counts, strict=True)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 @dataclass
 class _Engines:
     """What one unit needs: the suffix behind it, and the unit itself in each precision."""
@@ -171,13 +188,21 @@ class Profiler:
         return to_bytes(model)
 
     def _plain_pass_s(self) -> float:
-        interface = self.lowerer.model.interface
-        with self.backend.build(to_bytes(self.lowerer.model.ir), exact=True, threads=1) as engine:
-            warm = self.dataset.subset(range(min(self.dataset.count, self.batch_size)))
-            list(run_dataset(engine, warm, interface, self.batch_size))
+        """CPU seconds of a plain pass under the load of the profile: as many engines side by side."""
+        workers = min(self.backend.threads, self.dataset.count)
+        parts = [self.dataset.subset(range(first, self.dataset.count, workers)) for first in range(workers)]
+        model, interface = to_bytes(self.lowerer.model.ir), self.lowerer.model.interface
+        with ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
+            engines = [stack.enter_context(self.backend.build(model, exact=True, threads=1)) for _ in parts]
+
+            def run(place: int, data: Dataset) -> None:
+                for _ in run_dataset(engines[place], data, interface, self._step()):
+                    pass
+
+            warm = parts[0].subset(range(min(parts[0].count, self._step())))
+            list(pool.map(run, range(workers), [warm] * workers))
             start = time.process_time()
-            for _ in run_dataset(engine, self.dataset, interface, self.batch_size):
-                pass
+            list(pool.map(run, range(workers), parts))
             return time.process_time() - start
 
     def _engine_bytes(self, units: list[str]) -> int:
@@ -217,6 +242,7 @@ class Profiler:
     ) -> None:
         """Run the units side by side; score as they come in, for a user's metric need not be thread-safe."""
         fingerprint, before_s = mark
+        whole = _Whole(state, [str(value.name) for value in self.lowerer.model.graph.outputs], self.metric)
         with ThreadPoolExecutor(self.backend.threads) as pool:
             futures = {
                 pool.submit(self._unit_outputs, name, wanted, graphs, state, keep): name
@@ -226,10 +252,7 @@ class Profiler:
             for place, future in enumerate(as_completed(futures)):
                 name = futures[future]
                 for precision, results in future.result().items():
-                    total = _Total()
-                    for (batch, known), outputs in zip(state, results, strict=True):
-                        total.add(self._score(batch, outputs, known))
-                    self._done[(number, name, precision)] = total
+                    self._done[(number, name, precision)] = self._score(whole, results)
                 self._write_journal(number, name, todo[name], fingerprint, before_s + time.process_time())
                 self.progress((number + (place + 1) / len(futures)) / chunks)
 
@@ -256,22 +279,19 @@ class Profiler:
             engines.stack.close()
         return results
 
-    def _score(self, batch: Batch, outputs: Outputs, known: Outputs) -> _Total:
-        fed = len(known[next(iter(batch.inputs))])
-        expected = of_samples({name: known[name] for name in outputs}, fed, batch.count)
-        outputs = of_samples(outputs, fed, batch.count)
-        noise = float(self._measures["sqnr"].scores(outputs, None, expected, batch.count).sum())
+    def _score(self, whole: _Whole, results: list[Outputs]) -> _Total:
+        outputs = whole.joined(results)
+        noise = float(self._measures["sqnr"].scores(outputs, None, whole.expected, whole.count).sum())
         kl: float | None = None
         try:
             if "kl" in self._measures:
-                kl = float(self._measures["kl"].scores(outputs, None, expected, batch.count).sum())
+                kl = float(self._measures["kl"].scores(outputs, None, whole.expected, whole.count).sum())
         except MetricError:  # one value per sample is no distribution
             del self._measures["kl"]
         if not finite_samples(outputs).all():
             return _Total(noise, kl, float("inf"))
-        before = self.metric.scores(expected, batch.labels, expected, batch.count)
-        scores = self.metric.scores(outputs, batch.labels, expected, batch.count)
-        return _Total(noise, kl, batch.count * self.metric.drop(before, scores))
+        scores = self.metric.scores(outputs, whole.labels, whole.expected, whole.count)
+        return _Total(noise, kl, whole.count * self.metric.drop(whole.scores, scores))
 
     def _read_journal(self, mark: str) -> float:
         if self.journal is None or not self.journal.is_file():

@@ -37,6 +37,8 @@ def summary(tuned: Tuned) -> dict[str, Any]:
         "best_uniform": best_uniform,
         "candidates": {name: candidate_record(tuned, candidate) for name, candidate in tuned.candidates.items()},
         "latency_vs_best_uniform": _interval(chosen.timing.ratio_to(tuned.candidates[best_uniform].timing)),
+        "ran_in_8_bits": sum(ran.quantized for ran in tuned.ran.values()),
+        "not_honoured": {name: tuned.ran[name].operator for name in tuned.not_honoured},
         "calibrator": tuned.ranges.method,
         "trials": len(tuned.found.trials),
         "stopped": tuned.found.stopped,

@@ -78,6 +78,7 @@ class FakeBackend:
 
     name = "fake"
     scheme = "ort-cpu"
+    threads = 1
 
     def __init__(self, costs: Costs | None = None, *, jitter: float = 0.0, seed: int = 0) -> None:
         self._costs = {**_COSTS, **(costs or {})}

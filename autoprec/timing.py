@@ -56,7 +56,7 @@ def compare(
     once = {name: _estimate(engine, feed) for name, engine in engines.items()}
     fewest, most = rounds
     for number in range(most):
-        order = list(engines) if number % 2 == 0 else list(reversed(engines))
+        order = list(engines) if number % 2 == 0 else list(engines)[::-1]
         for name in order:
             runs = int(np.clip(turn_ms / max(once[name], 1e-3), 1, 100))
             samples = engines[name].time_ms(feed, _FIRST_RUNS + runs)[_FIRST_RUNS:]

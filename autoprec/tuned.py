@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from autoprec.backends.protocol import RanAs
 from autoprec.evaluate import Outcome
 from autoprec.precision import Array
 from autoprec.ranges.table import RangeTable
@@ -44,6 +45,7 @@ class Tuned:
         chosen: the plan's name among `candidates`.
         candidates: FP32, the uniform plans and the plan, reported together.
         reference_scores: FP32's metric on each report sample.
+        ran: unit -> what the runtime made of its arithmetic, for the units of the chosen plan that are 8-bit.
         seconds: stage -> seconds it took in this run.
     """
 
@@ -54,7 +56,13 @@ class Tuned:
     chosen: str
     candidates: Mapping[str, Candidate]
     reference_scores: Array
+    ran: Mapping[str, RanAs]
     seconds: Mapping[str, float]
+
+    @property
+    def not_honoured(self) -> list[str]:
+        """Units whose 8-bit arithmetic the runtime did not run in 8 bits."""
+        return [name for name, ran in self.ran.items() if not ran.quantized]
 
     @property
     def plan(self) -> Assignment:

@@ -19,6 +19,8 @@ from autoprec.errors import BackendError
 from autoprec.precision import Array, Precision
 
 _LOG_ERRORS_ONLY = 3
+# They drop a Relu or Clip before QuantizeLinear as if FP8 had no negative numbers (ONNX Runtime 1.31).
+_WRONG_FOR_FP8 = ("ReluQuantRewrite", "ClipQuantRewrite")
 _QUANTIZED_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize")
 
 
@@ -98,7 +100,7 @@ class OrtBackend:
         options = self._options(threads)
         if exact:
             options.add_session_config_entry("session.disable_quant_qdq", "1")
-        return OrtEngine(self._session(model, options))
+        return OrtEngine(self._session(model, options, _WRONG_FOR_FP8 if exact else ()))
 
     def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
         """Read the graph as ONNX Runtime optimised it."""
@@ -156,9 +158,11 @@ class OrtBackend:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         return options
 
-    def _session(self, model: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
+    def _session(self, model: bytes, options: ort.SessionOptions, disabled: Sequence[str] = ()) -> ort.InferenceSession:
         try:
-            return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            return ort.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(disabled)
+            )
         except Exception as error:  # ONNX Runtime raises plain RuntimeErrors of its C++ part
             raise BackendError(f"ONNX Runtime {ort.__version__} refused the model: {_first_line(error)}") from error
 

@@ -127,6 +127,15 @@ def _say_numbers(summary: dict[str, Any]) -> None:
         click.echo(
             f"against {summary['best_uniform']}, the fastest uniform plan within the bound: {versus['estimate']:.3f}."
         )
+    _say_ran(summary)
     click.echo(
         f"sensitivity cost {summary['sensitivity_passes_per_entry']:.2f} full passes for each unit and precision."
     )
+
+
+def _say_ran(summary: dict[str, Any]) -> None:
+    refused = summary["not_honoured"]
+    if summary["ran_in_8_bits"] or refused:
+        click.echo(f"in 8-bit kernels: {summary['ran_in_8_bits']} units, not honoured: {len(refused)}.")
+    for name, operator in refused.items():
+        click.echo(f"  {name} was asked for in INT8 but runs as a float {operator}")

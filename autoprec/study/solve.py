@@ -97,10 +97,7 @@ def fastest(
     )  # fmt: skip
     if result.x is None:
         return None
-    return {
-        name: max(options, key=lambda p: result.x[columns[(name, p)]])
-        for name, options in problem.choices.items()
-    }
+    return {name: max(options, key=lambda p: result.x[columns[(name, p)]]) for name, options in problem.choices.items()}
 
 
 def _price_edges(

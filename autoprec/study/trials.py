@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -87,7 +88,7 @@ class Ledger:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.max_drop = max_drop
         self._fixed = {unit: options[0] for unit, options in choices.items() if len(options) == 1}
-        self._space = {
+        self._space: dict[str, BaseDistribution] = {
             unit: CategoricalDistribution([p.value for p in options])
             for unit, options in choices.items()
             if len(options) > 1
@@ -98,13 +99,16 @@ class Ledger:
             self._study = _create(path, name, sampler)
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self._study.tell(trial.number, state=TrialState.FAIL)  # what a killed run had begun
+        for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self._study.tell(self._study.ask(), state=TrialState.FAIL)  # asking gives these first
 
     def trials(self) -> list[Trial]:
         """Measured plans in order."""
         found = []
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             plan = {**self._fixed, **{unit: Precision(value) for unit, value in trial.params.items()}}
-            measured = Measurement(**{k: _number(k, v) for k, v in trial.user_attrs[MEASUREMENT].items()})
+            stored: dict[str, Any] = trial.user_attrs[MEASUREMENT]
+            measured = Measurement(**{key: _number(key, value) for key, value in stored.items()})
             feasible = measured.judged_drop <= self.max_drop
             found.append(Trial(trial.number, trial.user_attrs[ORIGIN], plan, measured, feasible))
         return found
@@ -148,7 +152,7 @@ def _create(path: Path | None, name: str, sampler: optuna.samplers.BaseSampler) 
         raise RunDirectoryError(f"the study {path} is damaged ({error}); delete it to search again") from error
 
 
-def _number(key: str, value: float | None) -> float | None:
+def _number(key: str, value: Any) -> Any:
     if value is None and key not in ("kl", "agreement"):
         return float("inf")
     return value
