@@ -15,6 +15,7 @@ from autoprec.model import Model, prepare
 from autoprec.passes.assign_types import OPSET_BF16, AssignTypesPass
 from autoprec.passes.correct_bias import CorrectBiasPass
 from autoprec.passes.fold_batch_norm import FoldBatchNormPass
+from autoprec.passes.gemm_to_matmul import GemmToMatMulPass
 from autoprec.passes.insert_qdq import InsertQDQPass
 from autoprec.passes.isolate_floats import IsolateFloatsPass
 from autoprec.passes.norm_to_conv import NormToConvPass
@@ -156,6 +157,9 @@ class Lowerer:
         work = self.base(self._opset(precisions, simulate)).clone(deep_copy=False)
         lowered = [u for u in self.partition.units if precisions.get(u.name, Precision.FP32) is not Precision.FP32]
         FoldBatchNormPass([name for unit in lowered for name in unit.anchors])(work)
+        if self.scheme.gemms_as_products:
+            products = [u for u in lowered if u.kind == "matmul" and precisions[u.name].is_quantized]
+            GemmToMatMulPass([name for unit in products for name in unit.anchors])(work)
         if self.scheme.norms_as_convs:
             quantized = [u for u in lowered if u.kind == "conv" and precisions[u.name].is_quantized]
             NormToConvPass([name for unit in quantized for name in unit.nodes])(work)

@@ -283,11 +283,16 @@ class Pipeline:
         return next((name for name, other in plans.items() if dict(other) == dict(plan)), None)
 
     def _choose(self, plans: Mapping[str, Assignment], timings: Mapping[str, Timing], found: Found) -> str:
-        """The fastest accepted plan by the shared rounds; of equals a uniform one."""
+        """The fastest accepted plan by the shared rounds, if it is faster than the fastest uniform one for certain."""
         if not found.feasible:
             return self._name(found.best.plan, plans) or f"trial {found.best.number}"
         accepted = [name for t in found.finalists if (name := self._name(t.plan, plans)) is not None]
-        return min(accepted, key=lambda name: (timings[name].median_ms, not name.startswith("uniform")))
+        fastest = min(accepted, key=lambda name: timings[name].median_ms)
+        uniform = min((n for n in accepted if n in uniform_plans(self.task.subject)),
+                      key=lambda name: timings[name].median_ms, default=fastest)  # fmt: skip
+        if fastest == uniform or timings[fastest].ratio_to(timings[uniform]).high < 1.0:
+            return fastest
+        return uniform
 
     def _stage(self, name: str, detail: str) -> None:
         now = time.monotonic()

@@ -110,11 +110,10 @@ def reason(tuned: Tuned) -> str:
             f"{settings.max_drop:g} is allowed; allow more, free pinned units or add fp32 to the space"
         )
     if tuned.chosen == "uniform fp32":
-        ratios = [t.measured.latency_ratio for t in found.trials if t.plan != tuned.plan]
-        fastest = (
-            f"the fastest of {len(ratios)} others took {min(ratios):.2f} of its time" if ratios else "nothing else"
+        return (
+            f"keep FP32: of {len(found.trials)} measured plans none within the bound was faster for certain when "
+            f"measured side by side"
         )
-        return f"keep FP32: no plan within the bound was measured to be faster ({fastest}, within the bound or not)"
     ratio = tuned.candidates[tuned.chosen].timing.ratio_to(tuned.candidates["uniform fp32"].timing).estimate
     return f"the fastest of {len(found.trials)} measured plans within the bound: {ratio:.2f} of FP32's latency"
 

@@ -36,6 +36,7 @@ class Scheme:
         dequantize_after_gather: an INT8 embedding is looked up first and converted afterwards.
         float_islands: a float op between quantised ones must be kept from being quantised by the
             runtime's own optimiser.
+        gemms_as_products: a Gemm is written as MatMul and Sub, which have a kernel from 8 bits to float.
         norms_as_convs: a normalisation behind an activation is written as a convolution, to stay in 8 bits.
     """
 
@@ -45,11 +46,12 @@ class Scheme:
     tensor_core_limits: bool
     dequantize_after_gather: bool
     float_islands: bool
+    gemms_as_products: bool
     norms_as_convs: bool
 
 
-TENSORRT = Scheme("tensorrt", True, False, True, False, False, False)
-ORT_CPU = Scheme("ort-cpu", False, True, False, True, True, True)
+TENSORRT = Scheme("tensorrt", True, False, True, False, False, False, False)
+ORT_CPU = Scheme("ort-cpu", False, True, False, True, True, True, True)
 SCHEMES = {scheme.name: scheme for scheme in (TENSORRT, ORT_CPU)}
 
 

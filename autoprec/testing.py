@@ -106,7 +106,7 @@ class FakeBackend:
         return FakeEngine(engine, sum(ms for _, ms, _ in self._reckon(model)), self._jitter, seed)
 
     def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
-        """Each named node as it is written; it counts as quantised where its first input is dequantised."""
+        """Each named node as it is written; it counts as quantised where it computes on codes."""
         wanted = set(nodes)
         rows = self._reckon(model)
         return {str(n.name): RanAs(n.op_type, quantized) for n, _, quantized in rows if n.name in wanted}
@@ -128,18 +128,21 @@ class FakeBackend:
             raise BackendError(f"the fake backend cannot read the model: {error}") from error
         rows = []
         for node in graph:
-            if node.op_type.endswith("quantizeLinear") or node.op_type == "QuantizeLinear":
-                if node.inputs[0] is None or node.inputs[0].is_initializer():
-                    continue
-            quantized = _reads_codes(node)
+            pair = node.op_type in ("QuantizeLinear", "DequantizeLinear")
+            if pair and (node.inputs[0] is None or node.inputs[0].is_initializer()):
+                continue
+            quantized = _computes_on_codes(node)
             cost = self._costs.get(str(node.name)) or self._costs.get(node.op_type) or self._costs[""]
             rows.append((node, cost[int(quantized)], quantized))
         return rows
 
 
-def _reads_codes(node: ir.Node) -> bool:
-    source = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
-    return source is not None and source.op_type == "DequantizeLinear"
+def _computes_on_codes(node: ir.Node) -> bool:
+    """Whether its operands are dequantised, weights too; with a single operand, the result must go back to codes."""
+    operands = [value.producer() for value in node.inputs[:2] if value is not None]
+    if not operands or any(maker is None or maker.op_type != "DequantizeLinear" for maker in operands):
+        return False
+    return len(operands) == 2 or any(reader.op_type == "QuantizeLinear" for reader in node.outputs[0].consumers())
 
 
 def tiny_model(folder: str | Path, *, seed: int = 0, name: str = "tiny.onnx") -> Path:

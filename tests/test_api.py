@@ -66,9 +66,7 @@ def _data(model: Path) -> dict[str, Array]:
 
 
 @pytest.fixture(name="result", scope="module")
-def _result(
-    model: Path, data: Mapping[str, Array], tmp_path_factory: pytest.TempPathFactory
-) -> autoprec.SearchResult:
+def _result(model: Path, data: Mapping[str, Array], tmp_path_factory: pytest.TempPathFactory) -> autoprec.SearchResult:
     out = tmp_path_factory.mktemp("run")
     return autoprec.search(model, calib=data, max_drop=0.1, trials=8, backend=FakeBackend(), out=out)
 

@@ -21,9 +21,7 @@ def declaring() -> list[str]:
     found = []
     for path in sorted((ROOT / "autoprec").rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        assigned = {
-            t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)
-        }
+        assigned = {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
         if "__all__" in assigned:
             found.append(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
     return found
@@ -48,9 +46,7 @@ def test_every_exported_name_resolves_and_is_documented(module: str) -> None:
         value = getattr(loaded, name)
         if inspect.isclass(value) or inspect.isroutine(value):
             assert (value.__doc__ or "").strip(), f"{module}.{name} has no docstring"
-            assert not (value.__doc__ or "").startswith(f"{name}("), (
-                f"{module}.{name} has only the generated one"
-            )
+            assert not (value.__doc__ or "").startswith(f"{name}("), f"{module}.{name} has only the generated one"
 
 
 def test_the_lazy_table_serves_exactly_the_public_names() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,12 @@ def alone(bench: Bench, unit: str, precision: Precision) -> float:
             return evaluator.evaluate(engine).noise
 
 
+def points(bench: Bench, unit: str, plan: Mapping[str, Precision]) -> set[str]:
+    """The values that `unit` reads in 8 bits under a plan."""
+    nodes = set(bench.partition.unit(unit).nodes)
+    return {p.tensor for p in bench.place(plan).activations if any(node in nodes for node, _ in p.consumers)}
+
+
 @pytest.mark.parametrize("scheme", [ORT_CPU, TENSORRT], ids=lambda scheme: scheme.name)
 @pytest.mark.parametrize("name", ["mlp", "pool_block", "resnet_block", "mha_block", "depthwise_block", "concat_block"])
 def test_the_noise_of_a_unit_is_that_of_the_model_with_only_this_unit_lowered(name: str, scheme: Scheme) -> None:
@@ -63,6 +70,9 @@ def test_the_noise_of_a_unit_is_that_of_the_model_with_only_this_unit_lowered(na
             assert bench.partition.unit(unit).kind in ("pool", "add", "resize")  # is in 8 bits beside others only
             continue
         expected = alone(bench, unit, precision)
+        if points(bench, unit, bench.uniform(precision)) != points(bench, unit, {unit: precision}):
+            assert entry.noise > expected  # beside quantised neighbours one more operand is in 8 bits
+            continue
         assert entry.noise == pytest.approx(expected, rel=0.02, abs=1e-10), f"{unit} in {precision}"
         assert entry.noise > 0 or precision is not Precision.INT8
 
@@ -142,7 +152,9 @@ def test_whatever_a_profile_depends_on_makes_it_void() -> None:
     ]
 
     assert len(set(marks)) == len(marks)
-    assert profile_fingerprint(Bench(conv_relu(), ORT_CPU, Precision.FP32).lowerer, data, metric, bench.ranges) == marks[0]
+    assert (
+        profile_fingerprint(Bench(conv_relu(), ORT_CPU, Precision.FP32).lowerer, data, metric, bench.ranges) == marks[0]
+    )
 
 
 def test_a_journal_of_other_inputs_is_not_used(tmp_path: Path) -> None:

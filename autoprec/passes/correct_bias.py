@@ -118,7 +118,7 @@ def _subtract(graph: ir.Graph, node: ir.Node, error: Array) -> bool:
 
 def _subtract_after(graph: ir.Graph, node: ir.Node, error: Array) -> bool:
     consumers = list(node.outputs[0].consumers())
-    if len(consumers) != 1 or consumers[0].op_type != "Add" or node.outputs[0].is_graph_output():
+    if len(consumers) != 1 or consumers[0].op_type not in ("Add", "Sub") or node.outputs[0].is_graph_output():
         return False
     add = consumers[0]
     index = 1 if add.inputs[0] is node.outputs[0] else 0
@@ -127,6 +127,10 @@ def _subtract_after(graph: ir.Graph, node: ir.Node, error: Array) -> bool:
         return False
     if array.shape and array.shape[-1] != error.size:
         return False  # it runs along another axis than the products
+    if add.op_type == "Sub":
+        if index == 0:
+            return False  # the product is what is taken away
+        error = -error
     fixed = (array.astype(np.float64) - error.reshape(array.shape)).astype(np.float32)
     add.replace_input_with(index, add_initializer(graph, f"{node.name}/corrected.bias", fixed))
     return True

@@ -6,6 +6,7 @@ price the boundaries. Solved by HiGHS.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -82,9 +83,10 @@ def fastest(
     for name, options in problem.choices.items():
         rows.add({columns[(name, p)]: 1.0 for p in options}, 1.0, 1.0)
     # Losses span many powers of ten: in units of the budget they are safe from the solver's tolerances.
-    unit = budget if budget > 0 else 1.0
-    losses = {columns[key]: min(problem.loss.get(key, 0.0) / unit, 1e6) for key in columns}
-    rows.add({c: v for c, v in losses.items() if v > 0} or {0: 0.0}, -np.inf, budget / unit)
+    if math.isfinite(budget):
+        unit = budget if budget > 0 else 1.0
+        losses = {columns[key]: min(problem.loss.get(key, 0.0) / unit, 1e6) for key in columns}
+        rows.add({c: v for c, v in losses.items() if v > 0} or {0: 0.0}, -np.inf, budget / unit)
     _price_edges(problem, model, columns, cost, rows)
     for plan in excluded:
         chosen = [columns[(name, p)] for name, p in plan.items() if (name, p) in columns]

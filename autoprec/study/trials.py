@@ -148,8 +148,8 @@ def _create(path: Path | None, name: str, sampler: optuna.samplers.BaseSampler) 
         raise RunDirectoryError(
             f"cannot keep the study in {path}: {error.strerror or error}; choose a writable folder by --out"
         ) from error
-    except (ValueError, KeyError) as error:
-        raise RunDirectoryError(f"the study {path} is damaged ({error}); delete it to search again") from error
+    except Exception as error:  # garbage trips Optuna in as many ways as there is garbage
+        raise RunDirectoryError(f"the study {path} is damaged ({error!r}); delete it to search again") from error
 
 
 def _number(key: str, value: Any) -> Any:

@@ -82,7 +82,7 @@ def truncated(folder: Path) -> None:
 
 
 def divides(model: onnx.ModelProto) -> None:
-    """scores / relu(scores - 1e9): a number over zero."""
+    """Scores / relu(scores - 1e9): a number over zero."""
     model.graph.node[-1].output[0] = "before"
     model.graph.initializer.append(numpy_helper.from_array(np.float32(0.0), "zero"))
     model.graph.node.append(helper.make_node("Mul", ["before", "zero"], ["nothing"], name="nothing"))
@@ -186,8 +186,14 @@ def test_a_metric_that_needs_labels_without_any(work: Path, invoke: Invoke) -> N
 METRICS: dict[str, tuple[str, str]] = {
     "raises": ("def m(outputs, labels): raise KeyError('logits')", "raised KeyError: 'logits'; it is called as functi"),
     "one mean": ("def m(outputs, labels): return 0.5", "one score per sample: expected 16 scores, got a single number"),
-    "too few": ("def m(outputs, labels): return np.zeros(2)", "expected 16 scores, got 2 .* do not average over the ba"),
-    "NaN": ("def m(outputs, labels): return np.full(len(labels), np.nan)", "must return finite scores, got nan for sam"),
+    "too few": (
+        "def m(outputs, labels): return np.zeros(2)",
+        "expected 16 scores, got 2 .* do not average over the ba",
+    ),
+    "NaN": (
+        "def m(outputs, labels): return np.full(len(labels), np.nan)",
+        "must return finite scores, got nan for sam",
+    ),
     "words": ("def m(outputs, labels): return ['good'] * len(labels)", "must return numbers, got <U4"),
     "no direction": ("def m(outputs, labels): return np.zeros(len(labels))", "must say which direction is better: set"),
     "absent": ("", "module 'measure' has no 'm'; name a function that it defines"),
@@ -207,7 +213,10 @@ def test_a_bad_metric(work: Path, invoke: Invoke, case: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--metric", "top5"], "a metric must be one of top1, agreement, cosine, kl, sqnr, or module:function, got 'to"),
+        (
+            ["--metric", "top5"],
+            "a metric must be one of top1, agreement, cosine, kl, sqnr, or module:function, got 'to",
+        ),
         (["--metric", "kl", "--direction", "higher"], "for the metric kl, lower is better; leave the direction out"),
         (["--space", "cpp"], r"no search space 'cpp'; did you mean 'cpu'\?"),
         (["--recipe", "percentil"], r"no calibration recipe 'percentil'; did you mean 'percentile'\?"),
@@ -246,7 +255,10 @@ def test_an_option_that_click_refuses(work: Path, invoke: Invoke, option: list[s
         ('precisions = ["fp32", "int4"]\ncarrier = "fp32"\n', "'?precisions'? .*fp32, fp16, bf16, fp8, int8"),
         ('precisions = ["fp16", "int8"]\ncarrier = "fp32"\n', "carrier"),
         ("precisions = [", "space.toml"),
-        ('precisions = ["fp16"]\ncarrier = "fp16"\n', "none of the precisions .* can be timed on ort-cpu; choose another"),
+        (
+            'precisions = ["fp16"]\ncarrier = "fp16"\n',
+            "none of the precisions .* can be timed on ort-cpu; choose another",
+        ),
     ],
 )
 def test_a_bad_space(work: Path, invoke: Invoke, text: str, words: str) -> None:
@@ -279,7 +291,9 @@ def test_a_full_disk(work: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(records.os, call, full)
 
-    refused(invoke(*TUNE), "cannot write .*: No space left on device; choose a writable folder with free space by --out")
+    refused(
+        invoke(*TUNE), "cannot write .*: No space left on device; choose a writable folder with free space by --out"
+    )
     assert os.listdir(work / "run") == []
 
 

@@ -1,0 +1,80 @@
+"""Comparing engines, on engines whose times are made up."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autoprec import timing
+from autoprec.testing import FakeEngine
+from autoprec.timing import Deadline, Timing, compare
+
+
+class Scripted(FakeEngine):
+    """Takes `milliseconds(turn)` in its turn-th call, and notes each call under its name."""
+
+    def __init__(self, name: str, calls: list[str], milliseconds: Callable[[int], float]) -> None:
+        self.name, self.calls, self.milliseconds, self.turn = name, calls, milliseconds, 0
+
+    def time_ms(self, feed: Mapping[str, Any], runs: int) -> list[float]:
+        self.calls.append(self.name)
+        self.turn += 1
+        return [self.milliseconds(self.turn)] * runs
+
+
+def scripted(**times: Callable[[int], float]) -> tuple[dict[str, Scripted], list[str]]:
+    calls: list[str] = []
+    return {name: Scripted(name, calls, function) for name, function in times.items()}, calls
+
+
+def test_the_ratio_of_steady_engines_is_exact_after_the_fewest_rounds() -> None:
+    engines, _ = scripted(base=lambda turn: 10.0, other=lambda turn: 4.0)
+    found = compare(engines, {}, rounds=(5, 25))
+
+    assert found["other"].ratio_to(found["base"]).estimate == pytest.approx(0.4)
+    assert len(found["base"].rounds_ms) == 5
+
+
+def test_rounds_interleave_and_turn_about() -> None:
+    engines, calls = scripted(a=lambda turn: 1.0, b=lambda turn: 1.0)
+    compare(engines, {}, rounds=(4, 4))
+
+    assert calls[4:] == ["a", "b", "b", "a", "a", "b", "b", "a"]
+
+
+def test_a_drift_of_the_machine_hits_all_alike() -> None:
+    engines, _ = scripted(base=lambda turn: 10.0 + 3 * turn, other=lambda turn: 5.0 + 1.5 * turn)
+    found = compare(engines, {}, rounds=(5, 25))
+
+    assert found["other"].ratio_to(found["base"]).estimate == pytest.approx(0.5, rel=0.05)
+
+
+def test_noise_is_met_with_more_rounds_up_to_the_most() -> None:
+    random = np.random.default_rng(0)
+    engines, _ = scripted(base=lambda turn: 10.0, other=lambda turn: float(random.uniform(2, 18)))
+
+    assert len(compare(engines, {}, rounds=(5, 12))["other"].rounds_ms) == 12
+
+
+def test_an_outlier_round_does_not_move_the_median() -> None:
+    assert Timing((1.0, 1.1, 50.0, 0.9, 1.0)).median_ms == 1.0
+
+
+def test_a_deadline_counts_from_its_making(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(100.0, 4.0)
+    monkeypatch.setattr(timing.time, "monotonic", lambda: next(clock))
+    deadline = Deadline(10.0)
+
+    assert not deadline.spent(0.5)  # 4 s
+    assert deadline.spent(0.5)  # 8 s
+    assert deadline.spent()  # 12 s
+    assert deadline.left_s == -6.0
+
+
+def test_without_a_limit_the_time_is_never_spent() -> None:
+    assert not Deadline(None).spent()
+    assert Deadline(None).left_s == float("inf")
