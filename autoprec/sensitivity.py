@@ -29,7 +29,7 @@ class Sensitivity:
 
     Attributes:
         noise: mean noise-to-signal power ratio of the outputs: the ranking number.
-        kl: mean KL divergence from FP32, nats; None where the output is no distribution.
+        kl: mean KL divergence from FP32, nats; None where the output is no distribution, or very many of them.
         drop: mean loss of the user's metric, positive = worse.
     """
 
@@ -45,7 +45,7 @@ class Profile:
     Attributes:
         entries: (unit, precision) -> sensitivity; higher is worse in every field.
         samples: of the profiling set.
-        pass_s: CPU seconds of one full pass over it.
+        pass_s: CPU seconds of one full pass over it and of scoring that.
         spent_s: CPU seconds of the whole profile, building sessions and the reference pass included.
         fingerprint: of graph, weights, data, metric and ranges; another one makes the profile void.
     """
@@ -100,10 +100,8 @@ def load_profile(path: Path) -> Profile:
 def profile_fingerprint(lowerer: Lowerer, dataset: Dataset, metric: Metric, ranges: RangeTable) -> str:
     """What a profile depends on."""
     model = lowerer.model
-    return fingerprint(
-        [model.graph_fingerprint, model.weights_fingerprint, dataset.fingerprint(), metric.fingerprint]
-        + [ranges.fingerprint, lowerer.scheme.name, str(lowerer.carrier)]
-    )
+    inputs = [model.graph_fingerprint, model.weights_fingerprint, dataset.fingerprint(), metric.fingerprint]
+    return fingerprint([*inputs, ranges.fingerprint, lowerer.scheme.name, str(lowerer.carrier)])
 
 
 def _number(value: float | None) -> float:

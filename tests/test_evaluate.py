@@ -104,12 +104,11 @@ def test_a_float_model_that_is_not_finite_is_refused() -> None:
     b = Builder()
     b.node("Log", "log", [b.gemm("fc", b.input("x", ["N", WIDTH]), WIDTH, 8)])
     b.output("log_out", ["N", 8])
-    model = loaded(b.model())
+    model, data = loaded(b.model()), Dataset.from_arrays(random_feed(b.model(), 4))
     with (
         BACKEND.build(to_bytes(model.ir)) as engine,
         pytest.raises(ModelError, match="'log_out' of the FP32 model holds NaN or infinity on arrays; mend the model"),
     ):
-        data = Dataset.from_arrays(random_feed(b.model(), 4))
         Evaluator(engine, data, model.interface, load_metric("sqnr"), 4)
 
 

@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # The modules that read or write graphs.
 GRAPH = (
-    *("backends", "branches", "constants", "evaluate", "graph", "lower", "model", "passes", "placement", "schemes"),
-    *("testing", "units"),
+    *("backends", "branches", "calibrate", "constants", "evaluate", "graph", "lower", "model", "passes", "placement"),
+    *("profiler", "schemes", "sensitivity", "subgraph", "testing", "units"),
 )
 
 # Each library that the package imports, and the modules (with all below them) that may do so; None: all.
@@ -29,10 +29,10 @@ OWNERS: dict[str, tuple[str, ...] | None] = {
     "onnx": GRAPH,
     "onnx_ir": GRAPH,
     "onnxruntime": ("backends.ort",),
-    "optuna": ("search",),
+    "optuna": ("study",),
     "pytest": ("pytest_plugin", "testing"),
     "rich": ("cli",),
-    "scipy": ("search", "stats"),
+    "scipy": ("stats", "study"),
     "tensorrt": ("backends",),
     "tensorrt_rtx": ("backends",),
     "tomli": ("toml_table",),

@@ -33,9 +33,7 @@ def returning(result: Any) -> Metric:
 
 def score(metric: str, candidate: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
     """Fidelity of one output."""
-    return load_metric(metric).scores(
-        {"y": candidate}, None, {"y": LOGITS if reference is None else reference}
-    )
+    return load_metric(metric).scores({"y": candidate}, None, {"y": LOGITS if reference is None else reference})
 
 
 def test_top1_is_one_where_the_largest_output_is_the_label() -> None:
@@ -129,9 +127,7 @@ def test_kl_averages_over_positions() -> None:
 
 
 def test_kl_of_hopeless_logits_is_bounded() -> None:
-    assert score("kl", np.array([[-3e38, 3e38]], np.float32), np.array([[3e38, -3e38]], np.float32)) == [
-        WORST_KL
-    ]
+    assert score("kl", np.array([[-3e38, 3e38]], np.float32), np.array([[3e38, -3e38]], np.float32)) == [WORST_KL]
 
 
 def test_cosine_by_hand() -> None:
@@ -288,9 +284,7 @@ def test_a_metric_is_found_in_the_current_folder_with_its_direction(
 
 
 def test_the_direction_must_be_said_somewhere() -> None:
-    with pytest.raises(
-        UsageError, match=r"higher_is_better to True or False .*or give the direction, 'higher'"
-    ):
+    with pytest.raises(UsageError, match=r"higher_is_better to True or False .*or give the direction, 'higher'"):
         load_metric(first_logit)
 
 
@@ -334,9 +328,7 @@ def test_a_metric_that_raises_is_named_with_its_error() -> None:
     def broken(outputs: dict[str, np.ndarray], labels: None) -> np.ndarray:
         return outputs["logits"]
 
-    with pytest.raises(
-        MetricError, match=r"test_metrics:.*broken raised KeyError: 'logits'; it is called as"
-    ):
+    with pytest.raises(MetricError, match=r"test_metrics:.*broken raised KeyError: 'logits'; it is called as"):
         load_metric(broken, "higher").scores({"y": LOGITS}, None, None)
 
 
@@ -350,9 +342,7 @@ def test_a_metric_that_raises_is_named_with_its_error() -> None:
         ("my_metric_c:f", "cannot import 'my_metric_c' .*SystemExit"),
     ],
 )
-def test_a_metric_that_cannot_be_imported_says_why(
-    module: Callable[[str, str], None], name: str, words: str
-) -> None:
+def test_a_metric_that_cannot_be_imported_says_why(module: Callable[[str, str], None], name: str, words: str) -> None:
     module("my_metric_b", "1 / 0\n")
     module("my_metric_c", "raise SystemExit(1)\n")
     with pytest.raises(MetricError, match=words):
@@ -360,9 +350,7 @@ def test_a_metric_that_cannot_be_imported_says_why(
 
 
 def test_an_unknown_name_lists_the_metrics() -> None:
-    with pytest.raises(
-        UsageError, match="one of top1, agreement, cosine, kl, sqnr, or module:function, got 'acc'"
-    ):
+    with pytest.raises(UsageError, match="one of top1, agreement, cosine, kl, sqnr, or module:function, got 'acc'"):
         load_metric("acc")
     with pytest.raises(UsageError, match="a name or a function, got int"):
         load_metric(3)  # type: ignore[arg-type]

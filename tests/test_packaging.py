@@ -49,9 +49,7 @@ def _wheel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 def test_every_package_is_listed() -> None:
     """A package missing from the list works in an editable install and is absent from the wheel."""
-    found = {
-        ".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "autoprec").rglob("__init__.py")
-    }
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "autoprec").rglob("__init__.py")}
 
     assert sorted(found | set(SETUPTOOLS["package-dir"])) == SETUPTOOLS["packages"]
 
@@ -69,9 +67,7 @@ def test_no_code_bears_the_name_of_a_data_package() -> None:
 
 @pytest.mark.parametrize("name", DATA_FOLDERS)
 def test_recipes_are_found_by_the_name_of_their_package(name: str) -> None:
-    installed = {
-        path.name for path in resources.files(f"autoprec.{name}").iterdir() if path.name.endswith(".toml")
-    }
+    installed = {path.name for path in resources.files(f"autoprec.{name}").iterdir() if path.name.endswith(".toml")}
 
     assert {path.name for path in (ROOT / name).glob("*.toml")} == installed != set()
 

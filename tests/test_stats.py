@@ -101,9 +101,7 @@ def test_mad_estimates_the_standard_deviation_despite_outliers() -> None:
 @given(arrays(np.float64, st.integers(1, 30), elements=finite))
 def test_median_and_mad_agree_with_scipy(values: np.ndarray) -> None:
     assert median(values) == np.median(values)
-    assert mad(values) == pytest.approx(
-        scipy.stats.median_abs_deviation(values, scale="normal"), rel=1e-12, abs=1e-9
-    )
+    assert mad(values) == pytest.approx(scipy.stats.median_abs_deviation(values, scale="normal"), rel=1e-12, abs=1e-9)
 
 
 @given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=3, max_size=40))

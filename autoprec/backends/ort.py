@@ -110,7 +110,14 @@ class OrtBackend:
             path = Path(folder) / "optimized.onnx"
             options = self._options()
             options.optimized_model_filepath = str(path)
-            self._session(model, options)
+            try:
+                self._session(model, options)
+            except BackendError as error:
+                if "serialization" not in str(error):
+                    raise
+                raise BackendError(
+                    f"ONNX Runtime could not write the optimised model to {folder}; free space there, or set TMPDIR"
+                ) from error
             optimized = onnx.load(str(path))
         owner = _Owner(nodes)
         found: dict[str, RanAs] = {}

@@ -10,20 +10,39 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DATA = (
-    click.option("--calib", metavar="DATA", help="Calibration data: .npz, folder, or module:function. Labels are not used."),
-    click.option("--eval", "evaluate", metavar="DATA", help="Data to judge plans by, labelled or not; without it --calib is split."),
-    click.option("--metric", metavar="NAME", help="top1, agreement, kl, cosine, sqnr, or module:function.  [default: top1 with labels, else agreement]"),
-    click.option("--direction", type=click.Choice(["higher", "lower"]), help="Which is better, for a module:function that does not say it."),
+    click.option(
+        "--calib", metavar="DATA", help="Calibration data: .npz, folder, or module:function. Labels are not used."
+    ),
+    click.option(
+        "--eval",
+        "evaluate",
+        metavar="DATA",
+        help="Data to judge plans by, labelled or not; without it --calib is split.",
+    ),
+    click.option(
+        "--metric",
+        metavar="NAME",
+        help="top1, agreement, kl, cosine, sqnr, or module:function.  [default: top1 with labels, else agreement]",
+    ),
+    click.option(
+        "--direction",
+        type=click.Choice(["higher", "lower"]),
+        help="Which is better, for a module:function that does not say it.",
+    ),
     click.option("--recipe", default="default", show_default=True, metavar="NAME|FILE", help="Calibration recipe."),
-)  # fmt: skip
+)
 _MODEL = (
     click.option("--space", metavar="NAME|FILE", help="Search space: which precisions may be chosen.  [default: cpu]"),
-    click.option("--backend", default="ort-cpu", show_default=True, metavar="NAME", help="The runtime that is measured."),
-    click.option("--pin", "pins", multiple=True, metavar="REGEX=PRECISION", help="Fix the precision of units; may be repeated."),
+    click.option(
+        "--backend", default="ort-cpu", show_default=True, metavar="NAME", help="The runtime that is measured."
+    ),
+    click.option(
+        "--pin", "pins", multiple=True, metavar="REGEX=PRECISION", help="Fix the precision of units; may be repeated."
+    ),
     click.option("--threads", type=click.IntRange(1), help="Threads of the CPU backend.  [default: all]"),
     click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Samples in each timed run."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of data splits and samplers."),
-)  # fmt: skip
+)
 
 
 def data_options(command: Command) -> Command:

@@ -58,7 +58,8 @@ def main() -> None:
 
 def load_zoo(folder: Path) -> Any:
     spec = importlib.util.spec_from_file_location("zoo", folder / "zoo.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["zoo"] = module
     spec.loader.exec_module(module)

@@ -16,9 +16,7 @@ from autoprec.errors import DataError
 def numbered(count: int, labels: bool = True) -> Dataset:
     """Sample i holds i; its label is -i."""
     values = np.arange(count)
-    return Dataset.from_arrays(
-        {"x": values.astype(np.float32)[:, None]}, -values if labels else None, "numbers"
-    )
+    return Dataset.from_arrays({"x": values.astype(np.float32)[:, None]}, -values if labels else None, "numbers")
 
 
 def content(data: Dataset, size: int = 4) -> list[int]:

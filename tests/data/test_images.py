@@ -264,9 +264,7 @@ def test_images_feed_one_input_only(tmp_path: Path) -> None:
 
 def test_a_shape_that_does_not_fit_points_to_the_recipe(tmp_path: Path) -> None:
     save(tmp_path / "a.png", (1, 0, 0), size=(8, 8))
-    with pytest.raises(
-        DataError, match=r"must have shape \(samples, 3, 4, 4\).*\[image\] table of recipe 'mine'"
-    ):
+    with pytest.raises(DataError, match=r"must have shape \(samples, 3, 4, 4\).*\[image\] table of recipe 'mine'"):
         load(tmp_path)
 
 
@@ -279,9 +277,7 @@ def test_images_must_end_in_one_size(tmp_path: Path) -> None:
 
 def test_an_image_smaller_than_the_crop_is_named(tmp_path: Path) -> None:
     save(tmp_path / "a.png", (1, 0, 0), size=(4, 6))
-    with pytest.raises(
-        DataError, match=r"a.png is 6 x 4 pixels before the crop of 5 x 5; set a larger resize"
-    ):
+    with pytest.raises(DataError, match=r"a.png is 6 x 4 pixels before the crop of 5 x 5; set a larger resize"):
         read_image(tmp_path / "a.png", replace(PLAIN, crop=(5, 5)))
 
 

@@ -64,9 +64,7 @@ def test_a_batch_that_fits_comes_back_in_the_models_order() -> None:
         ),
     ],
 )
-def test_names_must_be_those_of_the_inputs(
-    batch: dict[str, np.ndarray], model: Interface, words: str
-) -> None:
+def test_names_must_be_those_of_the_inputs(batch: dict[str, np.ndarray], model: Interface, words: str) -> None:
     with pytest.raises(DataError, match=words):
         check(batch, model)
 
@@ -88,9 +86,7 @@ def test_names_must_be_those_of_the_inputs(
         (np.full((2, 3), "a"), ONE, "must be float32, got <U1"),
     ],
 )
-def test_another_kind_of_number_is_refused_with_advice(
-    array: np.ndarray, model: Interface, words: str
-) -> None:
+def test_another_kind_of_number_is_refused_with_advice(array: np.ndarray, model: Interface, words: str) -> None:
     with pytest.raises(DataError, match=words):
         check({"x": array}, model)
 

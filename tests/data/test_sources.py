@@ -49,9 +49,7 @@ def _module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
     monkeypatch.chdir(tmp_path)
 
     def write(name: str, text: str) -> str:
-        (tmp_path / f"{name}.py").write_text(
-            f"import numpy as np\nx = np.arange(8.0).reshape(4, 2)\n{text}\n"
-        )
+        (tmp_path / f"{name}.py").write_text(f"import numpy as np\nx = np.arange(8.0).reshape(4, 2)\n{text}\n")
         return f"{name}:data"
 
     return write
@@ -80,9 +78,7 @@ def test_labels_that_are_an_input_are_an_input(tmp_path: Path) -> None:
 
 def test_the_wrong_name_of_a_single_array_is_no_guess(tmp_path: Path) -> None:
     np.savez(tmp_path / "calib.npz", images=rows(0, 3), labels=np.arange(3))
-    with pytest.raises(
-        DataError, match=r"calib.npz names its array 'images', but the model's only input is 'x'"
-    ):
+    with pytest.raises(DataError, match=r"calib.npz names its array 'images', but the model's only input is 'x'"):
         load_data(tmp_path / "calib.npz", MODEL)
     with pytest.raises(DataError, match=r"names its array 'images', but the model's only input is 'x'"):
         load_data(tmp_path, MODEL)
@@ -202,9 +198,7 @@ def test_no_samples_are_an_error(tmp_path: Path, folder: bool) -> None:
 def test_sources_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "calib.npy").write_bytes(b"")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(
-        DataError, match=r"no such file or folder: 'clib\.npz'; give a \.npz file, .*module:function"
-    ):
+    with pytest.raises(DataError, match=r"no such file or folder: 'clib\.npz'; give a \.npz file, .*module:function"):
         load_data("clib.npz", MODEL)
     with pytest.raises(DataError, match=r"calib\.npy must be a \.npz file"):
         load_data(tmp_path / "calib.npy", MODEL)
@@ -235,9 +229,7 @@ def test_a_function_returns_arrays_batches_or_a_data_set(
 
 def test_a_function_may_import_its_neighbours_when_called(module: Callable[[str, str], str]) -> None:
     module("data_neighbour", "")
-    name = module(
-        "data_importing", "def data():\n    import data_neighbour\n    return {'x': data_neighbour.x}"
-    )
+    name = module("data_importing", "def data():\n    import data_neighbour\n    return {'x': data_neighbour.x}")
 
     assert load_data(name, MODEL).count == 4
 

@@ -108,9 +108,7 @@ class TestFp8:
         assert (quantize_fp8(values, 1.0).view(np.uint8) & 127).tolist() == expected.tolist()
 
     @given(hnp.arrays(np.float32, 40, elements=finite), st.floats(2**-10, 2**10, width=32))
-    def test_it_is_the_cast_of_ml_dtypes_where_that_does_not_overflow_and_saturates_where_it_does(
-        self, values, scale
-    ):
+    def test_it_is_the_cast_of_ml_dtypes_where_that_does_not_overflow_and_saturates_where_it_does(self, values, scale):
         with np.errstate(over="ignore"):
             scaled = values / np.float32(scale)
         inside = np.abs(scaled) <= 448
@@ -127,9 +125,7 @@ class TestFp8:
 
 class TestParams:
     @given(ranges, st.booleans(), st.booleans(), st.sampled_from([4, 8, 16]))
-    def test_scales_are_positive_normal_and_finite_and_the_codes_stay_within_float32(
-        self, span, symmetric, half, bits
-    ):
+    def test_scales_are_positive_normal_and_finite_and_the_codes_stay_within_float32(self, span, symmetric, half, bits):
         make = symmetric_params if symmetric else asymmetric_params
         params = make(span, bits=bits, for_half=half)
         assert params.scale == float(np.float32(params.scale))

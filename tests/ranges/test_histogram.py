@@ -227,9 +227,7 @@ class TestInput:
         with pytest.raises(DataError, match="must be real numbers"):
             Histogram().update(bad)
 
-    @pytest.mark.parametrize(
-        "dtype", [np.float16, ml_dtypes.bfloat16, np.float64, np.int8, np.uint8, np.int64, bool]
-    )
+    @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64, np.int8, np.uint8, np.int64, bool])
     def test_every_real_type_counts_as_its_float32_values(self, dtype):
         values = np.arange(-3, 120).astype(dtype)
         assert histogram_of(values).to_record() == histogram_of(values.astype(np.float32)).to_record()

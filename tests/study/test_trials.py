@@ -123,5 +123,5 @@ def test_a_damaged_study_is_an_error_that_names_the_file(tmp_path: Path, garbage
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(RunDirectoryError, match="cannot keep the study in .*; choose a writable folder by --out"):
+    with pytest.raises(RunDirectoryError, match=r"cannot keep the study in .*; choose a writable folder by --out"):
         ledger(tmp_path / "file" / "log")
