@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +144,7 @@ class Profiler:
         """Each batch of the chunk with everything that is known about it from FP32."""
         interface, workers = self.lowerer.model.interface, self.backend.threads
         bounds = np.linspace(0, chunk.count, min(workers, chunk.count) + 1).astype(int)
-        parts = [chunk.subset(range(low, high)) for low, high in zip(bounds[:-1], bounds[1:], strict=True)]
+        parts = [chunk.subset(range(low, high)) for low, high in pairwise(bounds)]
 
         def run(part: Dataset) -> list[tuple[Batch, Outputs]]:
             batches = run_whole(capture, part, interface, self._step())
