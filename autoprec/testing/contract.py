@@ -1,0 +1,139 @@
+"""What every backend must hold to, as tests to inherit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from autoprec.backends.protocol import Backend
+from autoprec.errors import BackendError
+from autoprec.model import to_bytes
+from autoprec.precision import Precision
+from autoprec.testing.tiny import tiny_data, tiny_model, tiny_scores, tiny_weights
+
+
+class BackendContract:
+    """What every backend must hold to; tests of one inherit this and give it in `backend`.
+
+    class TestMyBackend(BackendContract):
+        def backend(self) -> Backend:
+            return MyBackend()
+    """
+
+    def backend(self) -> Backend:
+        """The backend to test.
+
+        Raises:
+            NotImplementedError: the subclass gives none.
+        """
+        raise NotImplementedError("return the backend to test from backend()")
+
+    def test_it_has_a_name_and_a_known_scheme(self) -> None:
+        """The scheme decides how plans are lowered."""
+        from autoprec.schemes import SCHEMES
+
+        backend = self.backend()
+        assert backend.name
+        assert backend.scheme in SCHEMES
+
+    def test_describe_is_flat_words_and_stable(self) -> None:
+        """What is described becomes part of fingerprints."""
+        described = self.backend().describe()
+        assert described
+        assert all(isinstance(text, str) and text for pair in described.items() for text in pair)
+        assert self.backend().describe() == described
+
+    def test_support_answers_for_every_precision(self) -> None:
+        """None, or a reason that people can read."""
+        support = self.backend().support()
+        assert set(support) == set(Precision)
+        assert all(why is None or why.strip() for why in support.values())
+        assert support[Precision.FP32] is None
+
+    def test_garbage_is_a_backend_error(self) -> None:
+        """Never the runtime's own kind of error."""
+        import pytest
+
+        for garbage in (b"", b"no model at all", bytes(range(256))):
+            with pytest.raises(BackendError):
+                self.backend().build(garbage)
+
+    def test_a_batch_that_does_not_fit_is_a_backend_error(self, tmp_path: Path) -> None:
+        """Likewise."""
+        import pytest
+
+        with self.backend().build(tiny_model(tmp_path).read_bytes()) as engine, pytest.raises(BackendError):
+            engine.run({"x": np.zeros((1, 2, 3, 4), np.float32)})
+
+    def test_run_returns_every_output(self, tmp_path: Path) -> None:
+        """Under its name, with one row for each sample, and equal to the network's arithmetic."""
+        model = tiny_model(tmp_path)
+        x = tiny_data(model, 3)["x"]
+        with self.backend().build(model.read_bytes()) as engine:
+            outputs = engine.run({"x": x})
+        assert set(outputs) == {"scores"}
+        np.testing.assert_allclose(outputs["scores"], tiny_scores(tiny_weights(0), x), rtol=1e-3, atol=1e-4)
+
+    def test_exact_runs_pairs_as_written(self, tmp_path: Path) -> None:
+        """With `exact` a Q/DQ pair rounds, and what reads it computes in FP32."""
+        model, scale = tiny_model(tmp_path), 0.25
+        x = tiny_data(model, 3)["x"]
+        with self.backend().build(_with_pair(model, scale), exact=True) as engine:
+            found = engine.run({"x": x})["scores"]
+        rounded = np.clip(np.rint(x / scale), -128, 127).astype(np.float32) * scale
+        np.testing.assert_allclose(found, tiny_scores(tiny_weights(0), rounded), rtol=1e-3, atol=1e-4)
+
+    def test_times_are_positive_and_as_many_as_asked(self, tmp_path: Path) -> None:
+        """In milliseconds."""
+        model = tiny_model(tmp_path)
+        with self.backend().build(model.read_bytes()) as engine:
+            times = engine.time_ms({"x": tiny_data(model, 2)["x"]}, 4)
+        assert len(times) == 4
+        assert all(milliseconds > 0 for milliseconds in times)
+
+    def test_inspect_names_only_given_nodes(self, tmp_path: Path) -> None:
+        """Kernels that belong to none of them are left out."""
+        model = tiny_model(tmp_path).read_bytes()
+        found = self.backend().inspect(model, ["conv2", "head", "absent"])
+        assert set(found) <= {"conv2", "head"}
+        assert all(ran.operator and not ran.quantized for ran in found.values())
+        assert self.backend().inspect(model, []) == {}
+
+    def test_profiled_times_are_of_given_nodes_and_not_negative(self, tmp_path: Path) -> None:
+        """The rest is summed up under ""."""
+        model = tiny_model(tmp_path)
+        feed = {"x": tiny_data(model, 4)["x"]}
+        times = self.backend().profile_ms(model.read_bytes(), feed, ["conv1", "conv2"])
+        assert set(times) <= {"conv1", "conv2", ""}
+        assert all(milliseconds >= 0 for milliseconds in times.values())
+        assert sum(times.values()) > 0
+
+    def test_an_engine_is_a_context_manager(self, tmp_path: Path) -> None:
+        """It gives itself, and lets errors through."""
+        import pytest
+
+        engine = self.backend().build(tiny_model(tmp_path).read_bytes())
+        with engine as entered:
+            assert entered is engine
+        with pytest.raises(ZeroDivisionError), self.backend().build(tiny_model(tmp_path).read_bytes()):
+            raise ZeroDivisionError
+
+
+def _with_pair(path: Path, scale: float) -> bytes:
+    """`tiny_model` with a Q/DQ pair on its input."""
+    model = ir.load(path)
+    graph = model.graph
+    x = graph.inputs[0]
+    readers = list(x.uses())
+    step = ir.Value(name="scale", const_value=ir.tensor(np.array(scale, np.float32), name="scale"))
+    zero = ir.Value(name="zero", const_value=ir.tensor(np.array(0, np.int8), name="zero"))
+    for value in (step, zero):
+        graph.register_initializer(value)
+    quantize = ir.node("QuantizeLinear", [x, step, zero], name="x/quantize")
+    dequantize = ir.node("DequantizeLinear", [quantize.outputs[0], step, zero], name="x/dequantize")
+    graph.insert_before(graph[0], [quantize, dequantize])
+    for node, index in readers:
+        node.replace_input_with(index, dequantize.outputs[0])
+    return to_bytes(model)

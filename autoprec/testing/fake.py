@@ -1,0 +1,131 @@
+"""A backend whose clock adds up costs, so that a search depends on nothing but its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from autoprec.backends.ort import OrtBackend
+from autoprec.backends.protocol import Engine, RanAs
+from autoprec.errors import BackendError
+from autoprec.precision import Array, Precision
+from autoprec.records import fingerprint
+
+Costs = Mapping[str, tuple[float, float]]
+"""Node name or op type -> milliseconds in float and on 8-bit codes."""
+
+_COSTS: dict[str, tuple[float, float]] = {
+    "Conv": (1.0, 0.4), "ConvTranspose": (1.0, 1.1), "Gemm": (0.5, 0.2), "MatMul": (0.5, 0.25),
+    "QuantizeLinear": (0.05, 0.05), "DequantizeLinear": (0.05, 0.05), "": (0.1, 0.08),
+}  # fmt: skip
+
+
+class FakeEngine:
+    """Outputs by ONNX Runtime, milliseconds by arithmetic."""
+
+    def __init__(self, engine: Engine, latency_ms: float, jitter: float, seed: int) -> None:
+        self._engine, self._latency_ms, self._jitter = engine, latency_ms, jitter
+        self._random = np.random.default_rng(seed)
+
+    def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        """Output name -> array, for one batch."""
+        return self._engine.run(feed)
+
+    def time_ms(self, feed: Mapping[str, Array], runs: int) -> list[float]:
+        """The reckoned milliseconds, `runs` times, each with its share of jitter; nothing runs."""
+        factors = 1 + self._jitter * self._random.random(runs)
+        return [float(self._latency_ms * factor) for factor in factors]
+
+    def __enter__(self) -> FakeEngine:
+        """The engine itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free the session."""
+        self._engine.__exit__(kind, error, trace)
+
+
+class FakeBackend:
+    """Computes with ONNX Runtime, but its clock only adds up costs of nodes: no noise, no waiting.
+
+    Args:
+        costs: node name or op type -> (milliseconds in float, milliseconds on 8-bit codes); names come before
+            types, "" stands for all other types, and what is not given has a default. A QuantizeLinear or
+            DequantizeLinear of an activation costs as its op type, one of a weight costs nothing.
+        jitter: each timed run takes up to this share longer, by a generator seeded with model and `seed`.
+        seed: of the jitter.
+    """
+
+    name = "fake"
+    scheme = "ort-cpu"
+    threads = 1
+
+    def __init__(self, costs: Costs | None = None, *, jitter: float = 0.0, seed: int = 0) -> None:
+        self._costs = {**_COSTS, **(costs or {})}
+        self._jitter, self._seed = jitter, seed
+        self._runtime = OrtBackend(threads=1)
+
+    def describe(self) -> dict[str, str]:
+        """The settings that decide what the clock shows."""
+        costs = fingerprint(f"{key}={value}" for key, value in sorted(self._costs.items()))
+        return {"backend": self.name, "costs": costs, "jitter": str(self._jitter), "seed": str(self._seed)}
+
+    def support(self) -> dict[Precision, str | None]:
+        """FP32 and INT8 have costs, the other precisions have none."""
+        refusal = "the fake backend has no costs for it, so it cannot be timed"
+        return {p: None if p in (Precision.FP32, Precision.INT8) else refusal for p in Precision}
+
+    def build(self, model: bytes, *, exact: bool = False, threads: int | None = None) -> FakeEngine:
+        """Build a session and reckon the latency of the model.
+
+        Raises:
+            BackendError: ONNX Runtime refused the model.
+        """
+        engine = self._runtime.build(model, exact=exact, threads=threads)
+        seed = int(fingerprint([model, str(self._seed)]), 16)
+        return FakeEngine(engine, sum(ms for _, ms, _ in self._reckon(model)), self._jitter, seed)
+
+    def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
+        """Each named node as it is written; it counts as quantised where it computes on codes."""
+        wanted = set(nodes)
+        rows = self._reckon(model)
+        return {str(n.name): RanAs(n.op_type, quantized) for n, _, quantized in rows if n.name in wanted}
+
+    def profile_ms(self, model: bytes, feed: Mapping[str, Array], nodes: Sequence[str]) -> dict[str, float]:
+        """The cost of each named node; all others under ""."""
+        wanted = set(nodes)
+        times: dict[str, float] = {"": 0.0}
+        for node, milliseconds, _ in self._reckon(model):
+            name = str(node.name) if node.name in wanted else ""
+            times[name] = times.get(name, 0.0) + milliseconds
+        return times
+
+    def _reckon(self, model: bytes) -> list[tuple[ir.Node, float, bool]]:
+        """(node, milliseconds, whether it computes on codes) for every node that costs anything."""
+        try:
+            graph = ir.from_proto(onnx.load_from_string(model)).graph
+        except Exception as error:  # protobuf and onnx_ir have no error in common
+            raise BackendError(f"the fake backend cannot read the model: {error}") from error
+        rows = []
+        for node in graph:
+            pair = node.op_type in ("QuantizeLinear", "DequantizeLinear")
+            if pair and (node.inputs[0] is None or node.inputs[0].is_initializer()):
+                continue
+            quantized = _computes_on_codes(node)
+            cost = self._costs.get(str(node.name)) or self._costs.get(node.op_type) or self._costs[""]
+            rows.append((node, cost[int(quantized)], quantized))
+        return rows
+
+
+def _computes_on_codes(node: ir.Node) -> bool:
+    """Whether its operands are dequantised, weights too; with a single operand, the result must go back to codes."""
+    operands = [value.producer() for value in node.inputs[:2] if value is not None]
+    if not operands or any(maker is None or maker.op_type != "DequantizeLinear" for maker in operands):
+        return False
+    return len(operands) == 2 or any(reader.op_type == "QuantizeLinear" for reader in node.outputs[0].consumers())
