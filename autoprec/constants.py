@@ -68,7 +68,9 @@ def drop_unused(graph: ir.Graph) -> None:
 
 
 def _transpose(node: ir.Node, arrays: list[Array]) -> Array | None:
-    return arrays[0].transpose(attribute_ints(node, "perm") or tuple(reversed(range(arrays[0].ndim))))
+    order = attribute_ints(node, "perm") or tuple(reversed(range(arrays[0].ndim)))
+    result: Array = arrays[0].transpose(order)
+    return result
 
 
 def _reshape(node: ir.Node, arrays: list[Array]) -> Array | None:
