@@ -108,7 +108,7 @@ class Evaluator:
         self._measures = _fidelity_measures()
         scores, held = [], 0
         for batch, outputs in run_dataset(reference, dataset, interface, batch_size):
-            self._check_finite(outputs)
+            check_finite(outputs, dataset)
             scores.append(metric.scores(outputs, batch.labels, outputs, batch.count))
             held += sum(array.nbytes for array in outputs.values())
             if self._cache is not None:
@@ -155,13 +155,45 @@ class Evaluator:
         stream = run_dataset(self._engine, self.dataset, self.interface, self.batch_size)
         return (outputs for _, outputs in stream)
 
-    def _check_finite(self, outputs: Mapping[str, Array]) -> None:
-        for name, array in outputs.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise ModelError(
-                    f"output {name!r} of the FP32 model holds NaN or infinity on {self.dataset.origin}; "
-                    f"mend the model or the data before tuning"
-                )
+
+def check_finite(outputs: Mapping[str, Array], dataset: Dataset) -> None:
+    """Refuse FP32 outputs that no plan can be compared with.
+
+    Raises:
+        ModelError: an output holds NaN or infinity.
+    """
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ModelError(
+                f"output {name!r} of the FP32 model holds NaN or infinity on {dataset.origin}; "
+                f"mend the model or the data before tuning"
+            )
+
+
+def difficulty(engine: Engine, dataset: Dataset, interface: Interface, metric: Metric, batch_size: int) -> Array:
+    """How hard each sample is for FP32: its score, and the margin between its two largest outputs.
+
+    Returns:
+        float64[samples, 2]; the margin is 0 where the first output is no list of classes.
+
+    Raises:
+        ModelError: FP32 gives NaN or infinity.
+    """
+    rows = []
+    for batch, outputs in run_dataset(engine, dataset, interface, batch_size):
+        check_finite(outputs, dataset)
+        scores = metric.scores(outputs, batch.labels, outputs, batch.count)
+        rows.append(np.stack([scores, _margins(next(iter(outputs.values())), batch.count)], axis=1))
+    return np.concatenate(rows)
+
+
+def _margins(array: Array, count: int) -> Array:
+    classes = array.shape[-1] if array.ndim > 1 else 1
+    if array.size != count * classes or classes < 2 or array.dtype.kind != "f":
+        return np.zeros(count)
+    largest = np.partition(array.reshape(count, classes).astype(np.float64), -2, axis=1)[:, -2:]
+    result: Array = largest[:, 1] - largest[:, 0]
+    return result
 
 
 def _fidelity_measures() -> dict[str, Metric]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -15,8 +16,9 @@ import numpy as np
 from autoprec.backends.protocol import Engine, RanAs
 from autoprec.calibrate import calibrate_model, needed_tensors, range_fingerprint
 from autoprec.data.dataset import Dataset
+from autoprec.data.splits import balanced
 from autoprec.errors import BackendError
-from autoprec.evaluate import Evaluator, Outcome
+from autoprec.evaluate import Evaluator, Outcome, difficulty
 from autoprec.model import to_bytes
 from autoprec.precision import Array, Precision
 from autoprec.profiler import Profiler
@@ -76,11 +78,12 @@ class Pipeline:
     """
 
     def __init__(self, task: Task, directory: RunDirectory, progress: Progress | None = None) -> None:
-        self.task, self.directory = task, directory
+        self.directory = directory
         self.progress: Progress = progress or Silent()
         self.deadline = Deadline(task.settings.timeout_s)
         self.seconds: dict[str, float] = {}
         self._began = time.monotonic()
+        self.task = self._balanced(task)
 
     def run(self) -> Tuned:
         """All stages."""
@@ -91,6 +94,15 @@ class Pipeline:
             reference = stack.enter_context(self._build(self._fp32()))
             found = self.search(reference, ranges, profile, prior)
             return self.report(reference, ranges, profile, found)
+
+    def _balanced(self, task: Task) -> Task:
+        """Select and report made equally hard for FP32."""
+        union = task.splits.select.merged(task.splits.report)
+        self._stage("splits", f"FP32 on {union.count} samples, to make both halves equally hard")
+        interface, settings = task.subject.model.interface, task.settings
+        with task.backend.build(to_bytes(task.subject.model.ir)) as engine:
+            keys = difficulty(engine, union, interface, task.metric, settings.batch)
+        return replace(task, splits=balanced(task.splits, keys, settings.seed))
 
     def ranges(self) -> RangeTable:
         """Calibrate, unless the stored ranges are of the same model, data and recipe."""
@@ -234,7 +246,7 @@ class Pipeline:
         return {name: min(kinds, key=lambda kind: kind.quantized) for name, kinds in ran.items() if kinds}
 
     def judged_drop(self, evaluator: Evaluator, outcome: Outcome) -> float:
-        """The drop that the bound is compared with; measures of fidelity are certain and are not shrunk."""
+        """The drop that the bound is compared with; measures of fidelity are taken as they are."""
         metric = evaluator.metric
         if not outcome.finite or metric.needs_reference:
             return evaluator.drop(outcome)

@@ -36,10 +36,10 @@ from autoprec.subgraph import extract_unit, suffix_cut, suffix_model
 Possible = Mapping[str, Mapping[Precision, str | None]]
 Outputs = dict[str, Array]
 
-_BATCH_BYTES = 1 << 25
-_CHUNK_BYTES = 1 << 28
+_BATCH_BYTES = 1 << 24
+_CHUNK_BYTES = {True: 1 << 28, False: 1 << 30}  # by whether engines are kept; small ones stay in the heap
 _ENGINE_BYTES = 1 << 30
-_KL_ELEMENTS = 1 << 15
+_KL_ELEMENTS = 1 << 8
 
 
 @dataclass
@@ -125,10 +125,10 @@ class Profiler:
         pass_s = self._plain_pass_s()
         earlier_s, start = self._read_journal(mark), time.process_time()
         graphs = {p: self._uniform(p) for p in wanted}
-        chunks = list(self._chunks())
+        keep = self._engine_bytes(units) <= _ENGINE_BYTES
+        chunks = list(self._chunks(keep))
         with ExitStack() as everything:
             capture = everything.enter_context(self.backend.build(self._capturing(), exact=True, threads=1))
-            keep = self._engine_bytes(units) <= _ENGINE_BYTES
             for number, chunk in enumerate(chunks):
                 todo = {name: [p for p in wanted if self._missing(number, name, p)] for name in units}
                 if any(todo.values()):
@@ -185,9 +185,9 @@ class Profiler:
     def _step(self) -> int:
         return int(np.clip(_BATCH_BYTES // self._sample_bytes(), 1, self.batch_size))
 
-    def _chunks(self) -> Iterator[Dataset]:
+    def _chunks(self, keep: bool) -> Iterator[Dataset]:
         """Parts of the data whose activations fit in memory together."""
-        step = int(np.clip(_CHUNK_BYTES // self._sample_bytes(), 1, self.dataset.count))
+        step = int(np.clip(_CHUNK_BYTES[keep] // self._sample_bytes(), 1, self.dataset.count))
         for first in range(0, self.dataset.count, step):
             yield self.dataset.subset(range(first, min(first + step, self.dataset.count)))
 

@@ -10,7 +10,7 @@ from autoprec.evaluate import Outcome
 from autoprec.plan import Choice, Plan
 from autoprec.precision import Precision
 from autoprec.records import fingerprint
-from autoprec.stats import Interval, paired_bootstrap, shrunken_drop
+from autoprec.stats import Interval, paired_bootstrap
 from autoprec.study.latency import Assignment
 from autoprec.tuned import Candidate, Tuned
 from autoprec.units.records import Partition
@@ -53,7 +53,7 @@ def summary(tuned: Tuned) -> dict[str, Any]:
 
 def candidate_record(tuned: Tuned, candidate: Candidate) -> dict[str, Any]:
     """One plan on the report samples."""
-    metric, outcome = tuned.task.metric, candidate.outcome
+    outcome = candidate.outcome
     drop = report_drop(tuned, outcome)
     return {
         "score": float(outcome.scores.mean()),
@@ -64,9 +64,6 @@ def candidate_record(tuned: Tuned, candidate: Candidate) -> dict[str, Any]:
         "latency_ms": candidate.timing.median_ms,
         "latency_vs_fp32": _interval(candidate.timing.ratio_to(tuned.candidates["uniform fp32"].timing)),
         "mac_share": mac_share(tuned.task.subject.partition, candidate.plan),
-        "judged_drop": None
-        if not outcome.finite
-        else shrunken_drop(tuned.reference_scores, outcome.scores, metric.higher_is_better),
     }
 
 

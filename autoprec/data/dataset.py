@@ -80,6 +80,16 @@ class Dataset:
         """
         return cls(_Arrays(inputs, labels, origin))
 
+    def merged(self, other: Dataset) -> Dataset:
+        """The samples of this view and then those of another view of the same source.
+
+        Raises:
+            ValueError: the other one views another source.
+        """
+        if other._source is not self._source:
+            raise ValueError(f"{other.origin} is not a view of the same source as {self.origin}")
+        return Dataset(self._source, np.concatenate([self._positions, other._positions]).tolist())
+
     @property
     def count(self) -> int:
         """Samples in the data set."""
