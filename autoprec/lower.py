@@ -87,7 +87,7 @@ class Lowerer:
             ModelError: the model cannot be raised to the opset that the plan needs.
         """
         if all(p is Precision.FP32 for p in precisions.values()):
-            return Lowered(self.model.ir.clone(deep_copy=False), Placement((), (), {}))
+            return Lowered(self.model.original.clone(), Placement((), (), {}))
         work = self._folded(precisions, simulate)
         topology = Topology(work.graph)
         placement = place(

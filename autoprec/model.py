@@ -52,12 +52,14 @@ class Model:
 
     Attributes:
         ir: the prepared graph: constants are initializers, every node has a unique name, types are inferred.
+        original: the graph as it was read, which an all-FP32 plan gives back.
         path: the user's file.
         interface: names, types and shapes of inputs and outputs.
         graph_fingerprint: over operators, attributes, connections and shapes, not over names.
         weights_fingerprint: over every initializer's bytes.
     """
 
+    original: ir.Model
     ir: ir.Model
     path: Path
     interface: Interface
@@ -82,6 +84,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     try:
         _load_external(proto, file)
         _check_proto(proto)
+        original = ir.from_proto(proto)  # shares the weights of the prepared one
         model = prepare(ir.from_proto(proto))
         _refuse_quantized(model, file)
         _check_weights(model, file)
@@ -93,7 +96,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         raise ModelError(f"{file} is not valid ONNX: {_first_line(error)}; export it again") from error
     if not interface.inputs:
         raise ModelError(f"{file} must have at least one input that is no initializer; export it with its inputs")
-    return Model(model, file, interface, *marks)
+    return Model(original, model, file, interface, *marks)
 
 
 def prepare(model: ir.Model) -> ir.Model:

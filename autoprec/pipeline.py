@@ -100,7 +100,7 @@ class Pipeline:
         union = task.splits.select.merged(task.splits.report)
         self._stage("splits", f"FP32 on {union.count} samples, to make both halves equally hard")
         interface, settings = task.subject.model.interface, task.settings
-        with task.backend.build(to_bytes(task.subject.model.ir)) as engine:
+        with task.backend.build(to_bytes(task.subject.model.original)) as engine:
             keys = difficulty(engine, union, interface, task.metric, settings.batch)
         return replace(task, splits=balanced(task.splits, keys, settings.seed))
 
@@ -272,7 +272,7 @@ class Pipeline:
         return to_bytes(self.task.subject.lowerer.lower(plan, ranges).ir)
 
     def _fp32(self) -> bytes:
-        return to_bytes(self.task.subject.model.ir)
+        return to_bytes(self.task.subject.model.original)
 
     def _build(self, model: bytes) -> Engine:
         return self.task.backend.build(model)

@@ -182,7 +182,14 @@ def test_progress_is_told_of_stages_shares_and_trials(model: Path, data: Mapping
     told = Listener()
     result = autoprec.search(model, calib=data, trials=4, backend=FakeBackend(), out=tmp_path, progress=told)
 
-    assert [name for name in told.stages if name] == ["splits", "ranges", "sensitivity", "latency", "search", "confirmation"]
+    assert [name for name in told.stages if name] == [
+        "splits",
+        "ranges",
+        "sensitivity",
+        "latency",
+        "search",
+        "confirmation",
+    ]
     assert all(0 <= share <= 1 for share in told.shares)
     assert tuple(told.trials) == result.trials
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoprec.data.dataset import Dataset
-from autoprec.data.splits import Splits, make_splits
+from autoprec.data.splits import Splits, balanced, make_splits
 from autoprec.errors import DataError
 
 
@@ -107,3 +107,31 @@ def test_too_few_samples_say_how_many_are_needed(
 ) -> None:
     with pytest.raises(DataError, match=words):
         make_splits(calib and holding(calib), evaluate and holding(evaluate), seed=0)  # type: ignore[arg-type]
+
+
+def test_balanced_halves_are_equally_hard_where_a_shuffle_is_not() -> None:
+    splits = make_splits(holding([9999]), holding(range(400)), seed=1)
+    samples = np.array([*content(splits.select), *content(splits.report)])
+    keys = np.stack([samples % 4 == 0, samples / 400], axis=1).astype(np.float64)
+
+    fair = balanced(splits, keys, seed=1)
+
+    halves = [np.array(content(half)) for half in (fair.select, fair.report)]
+    assert [int((half % 4 == 0).sum()) for half in halves] == [50, 50]
+    assert abs(halves[0].mean() - halves[1].mean()) < 1.5, "neighbours by margin go to different halves"
+    assert sorted(np.concatenate(halves).tolist()) == list(range(400))
+    assert "equally hard" in fair.words
+
+
+@given(values=st.lists(st.integers(0, 9), min_size=4, max_size=40), seed=st.integers(0, 5))
+def test_balancing_keeps_equal_samples_together_and_loses_none(values: list[int], seed: int) -> None:
+    if len(set(values)) < 2:
+        values = [*values, 99]
+    splits = make_splits(holding([777]), holding(values), seed)
+    samples = np.array([*content(splits.select), *content(splits.report)], np.float64)
+
+    fair = balanced(splits, samples[:, None], seed)
+
+    select, report = content(fair.select), content(fair.report)
+    assert not set(select) & set(report)
+    assert sorted([*select, *report]) == sorted(values)
