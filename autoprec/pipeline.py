@@ -212,7 +212,7 @@ class Pipeline:
             for name, plan in plans.items():
                 same = name == "uniform fp32"
                 engines[name] = reference if same else stack.enter_context(self._build(self.lowered(plan, ranges)))
-            timings = compare(engines, self.timing_feed(task.splits.report), rounds=(9, 41))
+            timings = compare(engines, self.timing_feed(task.splits.report), rounds=(9, 25), turn_ms=60.0)
             chosen = self._choose(plans, timings, found)
             data = task.splits.report
             evaluator = Evaluator(reference, data, task.subject.model.interface, task.metric, task.settings.batch)

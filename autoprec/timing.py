@@ -12,7 +12,7 @@ from autoprec.backends.protocol import Engine
 from autoprec.precision import Array
 from autoprec.stats import Interval, median, ratio_of_medians
 
-_FIRST_RUNS = 1  # sleeping threads and cold caches spoil the first run of a turn
+_FIRST_RUNS = 2  # sleeping threads and caches full of another engine's data spoil the first runs of a turn
 
 
 @dataclass(frozen=True, slots=True)

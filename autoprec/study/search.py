@@ -16,6 +16,9 @@ Measure = Callable[[Assignment], Measurement]
 EXPLORE_EVERY = 6
 """Each so many trials the study's own sampler proposes one, against blind spots of the models."""
 FINALISTS = 4
+PATIENCE = 5
+"""Among plans of about equal speed more trials only find the luckiest, so the search ends after so many in vain."""
+_GAIN = 0.98  # what counts as an improvement
 _WORTH = 0.995  # a proposal must promise at least this share of the incumbent's latency
 
 
@@ -82,6 +85,9 @@ class Search:
             if self.spent():
                 stopped = "the time was used up"
                 break
+            if self._stale():
+                stopped = f"the last {PATIENCE} plans were not faster within the bound"
+                break
             proposal = self._propose()
             if proposal is None:
                 stopped = "no plan promises to be faster within the bound"
@@ -97,6 +103,13 @@ class Search:
         if foretold is not None:
             self._foretold.append((foretold, trial.measured.latency_ratio))
         self.progress(trial)
+
+    def _stale(self) -> bool:
+        """Whether the last plans, each proposed after one was accepted, all failed to be surely faster than it."""
+        done, recent = self.trials[: -PATIENCE or None], self.trials[-PATIENCE:]
+        before = min((t.measured.latency_ratio for t in done if t.feasible), default=math.inf)
+        after = min((t.measured.latency_ratio for t in recent if t.feasible), default=math.inf)
+        return len(done) > len(self.seeds) and math.isfinite(before) and after > _GAIN * before
 
     def model(self) -> LatencyModel:
         """The latency model fitted to everything measured so far."""
