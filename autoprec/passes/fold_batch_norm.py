@@ -6,36 +6,27 @@ them before they are quantised.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 import onnx_ir as ir
 
-from autoprec.constants import add_initializer, drop_unused
+from autoprec.constants import add_initializer
 from autoprec.graph import attribute_int, const_array
+from autoprec.passes.named_rewrite import NamedRewritePass
 from autoprec.precision import Array
 
 
-class FoldBatchNormPass(ir.passes.InPlacePass):
+class FoldBatchNormPass(NamedRewritePass):
     """Fold each BatchNormalization that directly follows one of the named convolutions into it.
 
     Ensures: the folded node's output keeps its name; equality up to FP32 rounding of the new weights,
     which are computed in FP64.
     """
 
-    def __init__(self, convolutions: Collection[str]) -> None:
-        super().__init__()
-        self.convolutions = frozenset(convolutions)
+    op_types = frozenset({"Conv", "ConvTranspose"})
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Fold; modified where at least one was."""
-        modified = False
-        for node in list(model.graph):
-            if node.name in self.convolutions and node.op_type in ("Conv", "ConvTranspose"):
-                modified |= _fold(model.graph, node)
-        if modified:
-            drop_unused(model.graph)
-        return ir.passes.PassResult(model, modified)
+    def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
+        """Fold one node; False where it cannot be."""
+        return _fold(graph, node)
 
 
 def foldable_norm(node: ir.Node) -> ir.Node | None:

@@ -7,34 +7,25 @@ Gemm of MatMul and Add again before the 8-bit kernels are chosen.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 import onnx_ir as ir
 
-from autoprec.constants import add_initializer, drop_unused
+from autoprec.constants import add_initializer
 from autoprec.graph import attribute_int, const_array
+from autoprec.passes.named_rewrite import NamedRewritePass
 
 
-class GemmToMatMulPass(ir.passes.InPlacePass):
+class GemmToMatMulPass(NamedRewritePass):
     """Rewrite the named Gemms with constant weights.
 
     Ensures: the product keeps the node's name, the result its own; alpha and beta are in the constants.
     """
 
-    def __init__(self, gemms: Collection[str]) -> None:
-        super().__init__()
-        self.gemms = frozenset(gemms)
+    op_types = frozenset({"Gemm"})
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrite; modified where at least one was."""
-        modified = False
-        for node in list(model.graph):
-            if node.name in self.gemms and node.op_type == "Gemm":
-                modified |= _rewrite(model.graph, node)
-        if modified:
-            drop_unused(model.graph)
-        return ir.passes.PassResult(model, modified)
+    def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
+        """Rewrite one node; False where it cannot be."""
+        return _rewrite(graph, node)
 
 
 def _rewrite(graph: ir.Graph, gemm: ir.Node) -> bool:

@@ -6,32 +6,23 @@ channel it runs on 8-bit codes, and with one scale for each channel its INT8 wei
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 import onnx_ir as ir
 
-from autoprec.constants import add_initializer, drop_unused
+from autoprec.constants import add_initializer
 from autoprec.graph import attribute_int, const_array
+from autoprec.passes.named_rewrite import NamedRewritePass
 from autoprec.precision import Array
 
 
-class NormToConvPass(ir.passes.InPlacePass):
+class NormToConvPass(NamedRewritePass):
     """Rewrite the named normalisations of images (rank 3 to 5). Ensures: node and output keep their names."""
 
-    def __init__(self, norms: Collection[str]) -> None:
-        super().__init__()
-        self.norms = frozenset(norms)
+    op_types = frozenset({"BatchNormalization"})
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrite; modified where at least one was."""
-        modified = False
-        for node in list(model.graph):
-            if node.name in self.norms and node.op_type == "BatchNormalization":
-                modified |= _rewrite(model.graph, node)
-        if modified:
-            drop_unused(model.graph)
-        return ir.passes.PassResult(model, modified)
+    def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
+        """Rewrite one node; False where it cannot be."""
+        return _rewrite(graph, node)
 
 
 def _rewrite(graph: ir.Graph, norm: ir.Node) -> bool:
