@@ -31,7 +31,7 @@ from autoprec.precision import Array, Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.scores import finite_samples
 from autoprec.sensitivity import Profile, Sensitivity, profile_fingerprint
-from autoprec.subgraph import extract_unit, suffix_cut, suffix_model
+from autoprec.subgraph import Spliced, splice, suffix_cut
 
 Possible = Mapping[str, Mapping[Precision, str | None]]
 Outputs = dict[str, Array]
@@ -77,11 +77,9 @@ class _Whole:
 
 @dataclass
 class _Engines:
-    """What one unit needs: the suffix behind it, and the unit itself in each precision."""
+    """A unit in each precision, with all behind it that it reaches."""
 
-    inputs: list[str]
-    after: Engine | None
-    parts: dict[Precision, tuple[Engine, dict[str, str]]]
+    parts: dict[Precision, tuple[Engine, Spliced]]
     stack: ExitStack
 
 
@@ -125,7 +123,7 @@ class Profiler:
         pass_s = self._plain_pass_s()
         earlier_s, start = self._read_journal(mark), time.process_time()
         graphs = {p: self._uniform(p) for p in wanted}
-        keep = self._engine_bytes(units) <= _ENGINE_BYTES
+        keep = self._engine_bytes(units, len(wanted)) <= _ENGINE_BYTES
         chunks = list(self._chunks(keep))
         with ExitStack() as everything:
             capture = everything.enter_context(self.backend.build(self._capturing(), exact=True, threads=1))
@@ -192,11 +190,12 @@ class Profiler:
             yield self.dataset.subset(range(first, min(first + step, self.dataset.count)))
 
     def _cut_values(self) -> list[str]:
-        """Every value that some suffix or some unit begins with."""
+        """Every value that some unit, or what lies behind it, begins with."""
         graph = self.lowerer.model.graph
         names: dict[str, None] = {}
         for unit in self.lowerer.partition.units:
-            names.update(dict.fromkeys([*unit.inputs, *suffix_cut(graph, unit.outputs)[0]]))
+            around = [name for name in suffix_cut(graph, unit.outputs)[0] if name not in unit.outputs]
+            names.update(dict.fromkeys([*unit.inputs, *around]))
         return list(names)
 
     def _capturing(self) -> bytes:
@@ -225,27 +224,21 @@ class Profiler:
             list(pool.map(run, range(workers), parts))
             return time.process_time() - start
 
-    def _engine_bytes(self, units: list[str]) -> int:
+    def _engine_bytes(self, units: list[str], precisions: int) -> int:
         """About what the weights of all suffixes take: each unit's weights are behind all units before it."""
         weights = [u.weights for u in self.lowerer.partition.units if u.name in set(units)]
-        return sum(4 * weight * (place + 1) for place, weight in enumerate(weights))
+        return precisions * sum(4 * weight * (place + 1) for place, weight in enumerate(weights))
 
     def _engines(self, unit: str, graphs: Mapping[Precision, ir.Graph], keep: bool) -> _Engines:
         if unit in self._kept:
             return self._kept[unit]
-        record, graph = self.lowerer.partition.unit(unit), self.lowerer.model.graph
-        inputs, outputs = suffix_cut(graph, record.outputs)
-        stack = ExitStack()
-        after = None
-        if outputs:
-            model = suffix_model(graph, inputs, outputs, self.lowerer.model.ir)
-            after = stack.enter_context(self.backend.build(model, exact=True, threads=1))
-        parts = {}
-        for precision in graphs:
+        record, stack, parts = self.lowerer.partition.unit(unit), ExitStack(), {}
+        for precision, lowered in graphs.items():
             if self._can(unit, precision):
-                part, renamed = extract_unit(graphs[precision], record.inputs, record.outputs)
-                parts[precision] = (stack.enter_context(self.backend.build(part, exact=True, threads=1)), renamed)
-        engines = _Engines(inputs, after, parts, stack)
+                exact = self.lowerer.base(lowered.opset_imports[""]).graph
+                part = splice(lowered, exact, record.inputs, record.outputs)
+                parts[precision] = (stack.enter_context(self.backend.build(part.model, exact=True, threads=1)), part)
+        engines = _Engines(parts, stack)
         if keep:
             self._kept[unit] = engines
         return engines
@@ -292,13 +285,11 @@ class Profiler:
         finals = [str(value.name) for value in self.lowerer.model.graph.outputs]
         results: dict[Precision, list[Outputs]] = {}
         for precision in precisions:
-            part, renamed = engines.parts[precision]
+            engine, part = engines.parts[precision]
             results[precision] = []
             for _, known in state:
-                current = known | part.run({new: known[name] for name, new in renamed.items()})
-                if engines.after is not None:
-                    current |= engines.after.run({name: current[name] for name in engines.inputs})
-                results[precision].append({name: current[name] for name in finals})
+                made = engine.run({new: known[name] for new, name in part.feeds.items()})
+                results[precision].append({name: made[name] if name in made else known[name] for name in finals})
         if not keep:
             engines.stack.close()
         return results

@@ -1,10 +1,28 @@
-"""Parts of a graph as models: what a change reaches, and one unit alone."""
+"""Parts of a graph as models: one lowered unit and what a change of it reaches."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from autoprec.model import to_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Spliced:
+    """A lowered unit with all that its outputs reach, in FP32.
+
+    Attributes:
+        model: serialised.
+        feeds: the name of each input -> the FP32 value that it takes.
+        finals: the outputs of the whole model that it computes; the unit does not reach the others.
+    """
+
+    model: bytes
+    feeds: Mapping[str, str]
+    finals: tuple[str, ...]
 
 
 def suffix_cut(graph: ir.Graph, changed: tuple[str, ...]) -> tuple[list[str], list[str]]:
@@ -31,24 +49,65 @@ def _reads(node: ir.Node, graph: ir.Graph) -> list[ir.Value]:
     return [value for value in values if not value.is_initializer()]
 
 
-def extract_unit(graph: ir.Graph, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> tuple[bytes, dict[str, str]]:
-    """One unit of a lowered graph as a model, and the names under which it takes the unit's inputs.
+def splice(lowered: ir.Graph, graph: ir.Graph, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Spliced:
+    """One unit of a lowered graph in front of what it reaches in the FP32 graph.
 
-    A value that its producer quantises or rounds is taken before that, so that the unit alone shows the
-    whole error of its operands.
+    One model and not two, so that what lies between stays in the runtime's own memory and layout. A value that
+    its producer quantises or rounds is taken before that, so that the unit shows the whole error of its operands.
+
+    Args:
+        lowered: the graph in which the unit is lowered.
+        graph: the FP32 graph, in the same opset.
+        inputs: of the unit.
+        outputs: of the unit.
     """
+    head, feeds = _unit_alone(lowered, inputs, outputs)
+    around, reached = suffix_cut(graph, outputs)
+    finals = [str(v.name) for v in graph.outputs if v.name in outputs or v.name in reached]
+    if reached:
+        tail = ir.convenience.extract(graph, around, reached)
+        feeds |= _append(head, tail)
+        made = {str(v.name): v for node in head for v in node.outputs}
+        head.outputs.clear()
+        head.outputs.extend(made[name] for name in finals)
+    return Spliced(to_bytes(ir.Model(head, ir_version=10)), feeds, tuple(finals))
+
+
+def _unit_alone(
+    graph: ir.Graph, inputs: tuple[str, ...], outputs: tuple[str, ...]
+) -> tuple[ir.Graph, dict[str, str]]:
+    """The unit, and the name of each input that it uses -> the FP32 value that it takes."""
     names = {str(v.name): v for node in graph for v in node.outputs}
     names |= {str(v.name): v for v in graph.inputs}
-    renamed = {name: next(n for n in (f"{name}/raw", f"{name}/exact", name) if n in names) for name in inputs}
-    part = ir.convenience.extract(graph, [names[n] for n in renamed.values()], [names[n] for n in outputs])
-    used = {str(v.name) for v in part.inputs if v.uses() or v.is_graph_output()}
-    model = ir.Model(part, ir_version=10)
+    taken = {next(n for n in (f"{name}/raw", f"{name}/exact", name) if n in names): name for name in inputs}
+    part = ir.convenience.extract(graph, [names[n] for n in taken], [names[n] for n in outputs])
     part.opset_imports.update(graph.opset_imports)
-    return to_bytes(model), {name: new for name, new in renamed.items() if new in used}
+    used = {str(v.name) for v in part.inputs if v.uses() or v.is_graph_output()}
+    return part, {new: name for new, name in taken.items() if new in used}
 
 
-def suffix_model(graph: ir.Graph, inputs: list[str], outputs: list[str], like: ir.Model) -> bytes:
-    """The part of the graph between values, as a model."""
-    part = ir.convenience.extract(graph, inputs, outputs)
-    part.opset_imports.update(like.opset_imports)
-    return to_bytes(ir.Model(part, ir_version=like.ir_version))
+def _append(head: ir.Graph, tail: ir.Graph) -> dict[str, str]:
+    """Move the nodes of `tail` behind those of `head`; the name of each new input -> the FP32 value that it takes."""
+    known = {str(v.name): v for v in (*head.inputs, *head.outputs)}
+    inner = {str(v.name) for node in head for v in node.outputs}
+    added = {}
+    for value in list(tail.inputs):
+        name = str(value.name)
+        tail.inputs.remove(value)
+        if name in known:
+            ir.convenience.replace_all_uses_with(value, known[name])
+            continue
+        if name in inner:  # the unit rounds what it takes under this name; behind it the exact value is wanted
+            value.name = f"{name}/behind"
+        head.inputs.append(value)
+        added[str(value.name)] = name
+    tail.outputs.clear()
+    for name, value in list(tail.initializers.items()):
+        del tail.initializers[name]
+        if name in head.initializers:  # the unit may have changed its copy
+            value.name = f"{name}/behind"
+        head.register_initializer(value)
+    nodes = list(tail)
+    tail.remove(nodes)
+    head.extend(nodes)
+    return added
