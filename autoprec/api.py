@@ -73,6 +73,7 @@ def search(
     metric: str | Callable[..., Any] | None = None,
     direction: Direction | None = None,
     max_drop: float = 0.01,
+    confidence: float | None = None,
     space: str | Path | None = None,
     recipe: str | Path = "default",
     backend: str | Backend = "ort-cpu",
@@ -95,6 +96,8 @@ def search(
             (outputs, labels) -> one score per sample; by default top1 with labels, else agreement.
         direction: "higher" or "lower" is better, for a function without the attribute `higher_is_better`.
         max_drop: the most that the metric may get worse than FP32's, in the metric's own unit.
+        confidence: accept only plans whose interval of the drop lies within the bound, such as 0.95; by default
+            plans are accepted by the estimate.
         space: a search space's name or TOML file.
         recipe: a calibration recipe's name or TOML file.
         backend: a runtime's name or an object of the Backend protocol.
@@ -114,8 +117,9 @@ def search(
         AutoprecError: one of `autoprec.errors`, with what to do.
     """
     settings = Settings(
-        model, calib, eval, metric, direction, max_drop, space, recipe, tuple(pins), batch, trials, timeout_s, seed
-    )
+        model, calib, eval, metric, direction, max_drop, space, recipe, tuple(pins), batch, trials, timeout_s, seed,
+        confidence,
+    )  # fmt: skip
     return run(prepare_task(settings, make_backend(backend, threads)), out, progress)
 
 

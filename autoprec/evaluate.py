@@ -10,6 +10,7 @@ import numpy as np
 from autoprec.backends.protocol import Engine
 from autoprec.data.dataset import Batch, Dataset
 from autoprec.data.interface import Interface
+from autoprec.drops import Drop, counted_drop, estimate_drop
 from autoprec.errors import DataError, MetricError, ModelError
 from autoprec.metrics import Metric, load_metric
 from autoprec.precision import Array
@@ -29,6 +30,7 @@ class Outcome:
         noise: mean over samples of the noise-to-signal power ratio of the outputs against FP32.
         kl: mean KL divergence from FP32 in nats, None for outputs that are no distributions.
         agreement: share of equal top-1 decisions with FP32, None likewise.
+        margins: how clearly each sample was decided, None for metrics that make no decisions.
     """
 
     scores: Array
@@ -36,6 +38,7 @@ class Outcome:
     noise: float
     kl: float | None
     agreement: float | None
+    margins: Array | None = None
 
     @property
     def sqnr_db(self) -> float:
@@ -106,34 +109,58 @@ class Evaluator:
         self._engine = reference
         self._cache: list[dict[str, Array]] | None = []
         self._measures = _fidelity_measures()
-        scores, held = [], 0
+        scores, margins, held = [], [], 0
         for batch, outputs in run_dataset(reference, dataset, interface, batch_size):
             check_finite(outputs, dataset)
             scores.append(metric.scores(outputs, batch.labels, outputs, batch.count))
+            margins += self._margins(batch, outputs)
             held += sum(array.nbytes for array in outputs.values())
             if self._cache is not None:
                 self._cache = None if held > CACHE_LIMIT_BYTES else [*self._cache, outputs]
         self.reference_scores: Array = np.concatenate(scores)
+        self.reference_margins: Array | None = np.concatenate(margins) if margins else None
 
     def evaluate(self, engine: Engine) -> Outcome:
         """Scores and fidelity of a model on every sample."""
         scores, totals, count, finite = [], dict.fromkeys(self._measures, 0.0), 0, True
+        margins: list[Array] = []
         stream = run_dataset(engine, self.dataset, self.interface, self.batch_size)
         for (batch, outputs), expected in zip(stream, self._expected(), strict=True):
             good = finite_samples(outputs)
             finite = finite and bool(good.all())
             scores.append(self._scores(batch, outputs, expected, good))
+            margins += self._margins(batch, outputs)
             for name, total in self._fidelity(outputs, expected, batch.count).items():
                 totals[name] += total
             count += batch.count
         mean = {name: total / count for name, total in totals.items() if name in self._measures}
-        return Outcome(np.concatenate(scores), finite, mean["sqnr"], mean.get("kl"), mean.get("agreement"))
+        clear = np.concatenate(margins) if margins else None
+        return Outcome(np.concatenate(scores), finite, mean["sqnr"], mean.get("kl"), mean.get("agreement"), clear)
 
     def drop(self, outcome: Outcome) -> float:
         """The mean loss of the metric against FP32, positive = worse; infinite where outputs were not finite."""
         if not outcome.finite:
             return float("inf")
         return self.metric.drop(self.reference_scores, outcome.scores)
+
+    def estimated_drop(self, outcome: Outcome, confidence: float = 0.95) -> Drop:
+        """The drop with its interval, as well as these samples let it be known."""
+        if not outcome.finite:
+            return Drop(float("inf"), float("inf"), float("inf"), len(outcome.scores), "counted")
+        margins, changed = None, outcome.agreement
+        if self.metric.needs_reference:  # what it scores are the changes themselves
+            return counted_drop(self.reference_scores, outcome.scores, self.metric.higher_is_better, confidence)
+        if self.reference_margins is not None and outcome.margins is not None:
+            margins = (self.reference_margins, outcome.margins)
+        return estimate_drop(
+            self.reference_scores, outcome.scores, self.metric.higher_is_better, margins=margins,
+            changed=None if changed is None else 1.0 - changed, confidence=confidence,
+        )  # fmt: skip
+
+    def _margins(self, batch: Batch, outputs: Mapping[str, Array]) -> list[Array]:
+        if self.metric.margin is None or batch.labels is None:
+            return []
+        return [self.metric.margin(outputs, batch.labels)]
 
     def _scores(self, batch: Batch, outputs: Mapping[str, Array], expected: Mapping[str, Array], good: Array) -> Array:
         if not good.all():  # a plan that overflows is worthless, not an error of the user's

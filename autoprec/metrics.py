@@ -25,7 +25,7 @@ from autoprec.errors import MetricError, UsageError
 from autoprec.functions import import_function, importable_folder, is_function_name
 from autoprec.precision import Array
 from autoprec.records import fingerprint
-from autoprec.scores import Outputs, Score, agreement, cosine, kl, noise_to_signal, top1
+from autoprec.scores import Outputs, Score, agreement, cosine, kl, label_margins, noise_to_signal, top1
 
 Direction = Literal["higher", "lower"]
 
@@ -40,6 +40,7 @@ class Metric:
         needs_labels: whether there are no scores without labels.
         needs_reference: whether it compares with FP32's outputs of the same samples.
         fingerprint: of what it computes; for a user's function, of the source code where there is any.
+        margin: for decisions, (outputs, labels) -> how clearly each sample was decided, above 0 where rightly.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Metric:
     needs_reference: bool
     fingerprint: str
     score: Score = field(repr=False, compare=False)
+    margin: Callable[[Outputs, Array], Array] | None = field(default=None, repr=False, compare=False)
 
     def scores(
         self,
@@ -208,7 +210,8 @@ def _checked(scores: Array, count: int, name: str) -> Array:
 
 
 def _built_in(name: str, score: Score, *, higher: bool, labels: bool) -> Metric:
-    return Metric(name, higher, labels, not labels, fingerprint([name, "1"]), score)
+    margin = label_margins if name == "top1" else None
+    return Metric(name, higher, labels, not labels, fingerprint([name, "1"]), score, margin)
 
 
 _BUILT_IN = {

@@ -17,8 +17,9 @@ from autoprec.backends.protocol import Engine, RanAs
 from autoprec.calibrate import calibrate_model, needed_tensors, range_fingerprint
 from autoprec.data.dataset import Dataset
 from autoprec.data.splits import balanced
+from autoprec.drops import Drop
 from autoprec.errors import BackendError
-from autoprec.evaluate import Evaluator, Outcome, difficulty
+from autoprec.evaluate import Evaluator, difficulty
 from autoprec.model import to_bytes
 from autoprec.precision import Array, Precision
 from autoprec.profiler import Profiler
@@ -27,7 +28,6 @@ from autoprec.records import fingerprint
 from autoprec.rundir import RunDirectory
 from autoprec.seeds import seed_plans, uniform_plans
 from autoprec.sensitivity import Profile, load_profile, profile_fingerprint
-from autoprec.stats import shrunken_drop
 from autoprec.study.latency import Assignment
 from autoprec.study.search import Found, Search
 from autoprec.study.solve import Problem
@@ -183,10 +183,10 @@ class Pipeline:
                 outcome = evaluator.evaluate(engine)
                 timing = compare({"fp32": reference, "plan": engine}, feed, rounds=(5, 15))
             ratio = timing["plan"].ratio_to(timing["fp32"]).estimate
+            drop = evaluator.estimated_drop(outcome, settings.confidence or 0.95)
             return Measurement(
-                evaluator.drop(outcome), self.judged_drop(evaluator, outcome), outcome.noise, outcome.kl,
-                outcome.agreement, ratio,
-            )  # fmt: skip
+                evaluator.drop(outcome), self.judged_drop(drop), outcome.noise, outcome.kl, outcome.agreement, ratio
+            )
 
         loss = {key: entry.noise for key, entry in profile.entries.items()}
         problem = Problem(task.subject.partition, task.subject.choices, loss, task.subject.space.carrier)
@@ -219,7 +219,9 @@ class Pipeline:
             kept = [name for name in plans if name.startswith("uniform") or name == chosen]
             candidates = {}
             for number, name in enumerate(kept):
-                candidates[name] = Candidate(name, plans[name], evaluator.evaluate(engines[name]), timings[name])
+                outcome = evaluator.evaluate(engines[name])
+                drop = evaluator.estimated_drop(outcome, task.settings.confidence or 0.95)
+                candidates[name] = Candidate(name, plans[name], outcome, drop, timings[name])
                 self.progress.advance((number + 1) / len(kept))
         self._stage("", "")
         return Tuned(
@@ -245,13 +247,9 @@ class Pipeline:
         ran = {unit.name: [found[name] for name in unit.anchors if name in found] for unit in units}
         return {name: min(kinds, key=lambda kind: kind.quantized) for name, kinds in ran.items() if kinds}
 
-    def judged_drop(self, evaluator: Evaluator, outcome: Outcome) -> float:
-        """The drop that the bound is compared with; measures of fidelity are taken as they are."""
-        metric = evaluator.metric
-        if not outcome.finite or metric.needs_reference:
-            return evaluator.drop(outcome)
-        changed = None if outcome.agreement is None else 1.0 - outcome.agreement
-        return shrunken_drop(evaluator.reference_scores, outcome.scores, metric.higher_is_better, changed)
+    def judged_drop(self, drop: Drop) -> float:
+        """What the bound is compared with: the estimate, or the upper end where a confidence was asked for."""
+        return drop.estimate if self.task.settings.confidence is None else drop.high
 
     def profiling_set(self) -> Dataset:
         """The first selection samples, more of them for a cheap network; they may decide between plans anyway."""

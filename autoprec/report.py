@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from autoprec.drops import Drop
 from autoprec.evaluate import Outcome
 from autoprec.plan import Choice, Plan
 from autoprec.precision import Precision
@@ -31,6 +32,8 @@ def summary(tuned: Tuned) -> dict[str, Any]:
         "metric": task.metric.name,
         "direction": "higher is better" if task.metric.higher_is_better else "lower is better",
         "max_drop": task.settings.max_drop,
+        "confidence": task.settings.confidence,
+        "verdict": verdict(chosen.drop, task.settings.max_drop),
         "splits": task.splits.words,
         "samples": {part: getattr(task.splits, part).count for part in ("calibrate", "select", "report")},
         "chosen": tuned.chosen,
@@ -58,6 +61,7 @@ def candidate_record(tuned: Tuned, candidate: Candidate) -> dict[str, Any]:
     return {
         "score": float(outcome.scores.mean()),
         "drop": _interval(drop),
+        "estimated_drop": drop_record(candidate.drop, tuned.task.settings.max_drop),
         "agreement": outcome.agreement,
         "kl": outcome.kl,
         "sqnr_db": outcome.sqnr_db,
@@ -74,6 +78,24 @@ def report_drop(tuned: Tuned, outcome: Outcome) -> Interval:
     return paired_bootstrap(
         tuned.reference_scores, outcome.scores, tuned.task.metric.higher_is_better, seed=tuned.task.settings.seed
     )
+
+
+def drop_record(drop: Drop, bound: float) -> dict[str, Any]:
+    """The estimate, its interval, and whether it certifies the bound or how many samples would."""
+    return {
+        "estimate": drop.estimate, "low": drop.low, "high": drop.high, "method": drop.method, "samples": drop.samples,
+        "certified": drop.certifies(bound), "samples_to_certify": drop.samples_to_certify(bound),
+    }  # fmt: skip
+
+
+def verdict(drop: Drop, bound: float) -> str:
+    """Whether fresh samples prove that the bound is met, in words."""
+    if drop.certifies(bound):
+        return f"certified: the whole interval is within {bound:g}"
+    needed = drop.samples_to_certify(bound)
+    if needed is None:
+        return f"not certified: the estimate itself is not below {bound:g}"
+    return f"not certified: about {needed:,} samples would do if the estimate stays, there are {drop.samples:,}"
 
 
 def fastest_uniform(tuned: Tuned) -> str:

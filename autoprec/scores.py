@@ -58,6 +58,21 @@ def top1(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> A
     return correct
 
 
+def label_margins(outputs: Outputs, labels: Array) -> Array:
+    """By how much the log-probability of the label exceeds that of the best other class: float64[samples].
+
+    Infinite downwards where the outputs are not finite. The first output holds logits or probabilities.
+    """
+    array = next(iter(outputs.values()))
+    rows = np.asarray(array).reshape(len(array), -1).astype(np.float64)
+    logs = _log_normalised(rows) if _are_probabilities(rows) else np.nan_to_num(np.clip(rows, -1e30, 1e30))
+    places = (np.arange(len(rows)), np.asarray(labels).reshape(-1))
+    own = logs[places]
+    logs[places] = -np.inf
+    margins: Array = np.where(_finite_rows(array), own - logs.max(axis=1), -np.inf)
+    return margins
+
+
 def agreement(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
     """Share of positions of the first output whose largest class is FP32's; one position for a classifier."""
     name, before, after = _first_pair("agreement", outputs, reference)

@@ -73,9 +73,7 @@ def splice(lowered: ir.Graph, graph: ir.Graph, inputs: tuple[str, ...], outputs:
     return Spliced(to_bytes(ir.Model(head, ir_version=10)), feeds, tuple(finals))
 
 
-def _unit_alone(
-    graph: ir.Graph, inputs: tuple[str, ...], outputs: tuple[str, ...]
-) -> tuple[ir.Graph, dict[str, str]]:
+def _unit_alone(graph: ir.Graph, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> tuple[ir.Graph, dict[str, str]]:
     """The unit, and the name of each input that it uses -> the FP32 value that it takes."""
     names = {str(v.name): v for node in graph for v in node.outputs}
     names |= {str(v.name): v for v in graph.inputs}

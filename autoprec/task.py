@@ -49,6 +49,8 @@ class Settings:
         space: a search space's name or file.
         recipe: a calibration recipe's name or file.
         pins: "REGEX=PRECISION".
+        confidence: accept a plan only where the upper end of this interval of its drop meets the bound; None
+            accepts by the estimate itself.
         batch: samples for each timed run.
         trials: the most plans measured.
         timeout_s: seconds for the whole run.
@@ -68,6 +70,7 @@ class Settings:
     trials: int = 40
     timeout_s: float | None = None
     seed: int = 0
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +183,8 @@ def _check_numbers(settings: Settings) -> None:
     for name, value in (("batch", settings.batch), ("trials", settings.trials)):
         if value < 1:
             raise UsageError(f"--{name} must be at least 1, got {value}")
+    if settings.confidence is not None and not 0 < settings.confidence < 1:
+        raise UsageError(f"--confidence must lie between 0 and 1, such as 0.95, got {settings.confidence:g}")
     if settings.timeout_s is not None and not settings.timeout_s > 0:
         raise UsageError(
             f"--timeout must be more than 0 seconds, got {settings.timeout_s:g}; leave it out for no limit"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoprec.backends.protocol import RanAs
+from autoprec.drops import Drop
 from autoprec.evaluate import Outcome
 from autoprec.precision import Array
 from autoprec.ranges.table import RangeTable
@@ -24,12 +25,14 @@ class Candidate:
         name: "fp32", "uniform int8", "plan".
         plan: unit -> precision.
         outcome: on samples that chose nothing.
+        drop: of the metric there, as well as it can be known.
         timing: in rounds shared with the other candidates.
     """
 
     name: str
     plan: Assignment
     outcome: Outcome
+    drop: Drop
     timing: Timing
 
 

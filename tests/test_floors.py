@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("functions", "precision", "records", "stats", "toml_table"),
-    ("data.interface", "graph", "recipes"),
+    ("benchmark", "data.interface", "drops", "graph", "recipes"),
     ("constants", "data", "model", "scores"),
     ("metrics",),
     ("backends.protocol",),
@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("placement", "plan"),
     ("passes",),
     ("lower",),
-    ("evaluate", "timing"),
+    ("evaluate", "timing", "verify"),
     ("calibrate", "sensitivity", "subgraph"),
     ("profiler",),
     ("study",),

@@ -24,6 +24,7 @@ GRAPH = (
 OWNERS: dict[str, tuple[str, ...] | None] = {
     "PIL": ("data",),
     "click": ("cli",),
+    "cuda": ("backends.tensorrt.cuda",),
     "ml_dtypes": None,
     "numpy": None,
     "onnx": GRAPH,
@@ -40,6 +41,7 @@ OWNERS: dict[str, tuple[str, ...] | None] = {
 
 LOADED_BY_NO_HELP = {
     "PIL",
+    "cuda",
     "onnx",
     "onnx_ir",
     "onnxruntime",
@@ -129,5 +131,6 @@ def test_libraries_are_imported_by_their_owners_only(module: str, library: str) 
 def test_every_library_is_declared() -> None:
     """A library that is imported and not declared works here and fails at the user's."""
     declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8").replace("-", "_").replace('"pillow', '"PIL')
+    declared = declared.replace('"cuda_bindings', '"cuda')
 
     assert [name for _, name in imports() if not re.search(rf'^ *(\w+ = \[)?"{name}[>"]', declared, re.M)] == []

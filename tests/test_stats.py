@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from autoprec.stats import mad, median, paired_bootstrap, r2, ratio_of_medians, shrunken_drop, spearman
+from autoprec.stats import mad, median, paired_bootstrap, r2, ratio_of_medians, spearman
 
 finite = st.floats(-1e6, 1e6, allow_nan=False).map(lambda v: round(v, 3))
 
@@ -161,32 +161,3 @@ def test_r2_of_known_predictions() -> None:
     assert r2(measured, [2.5] * 4) == 0
     assert r2(measured, [4.0, 3.0, 2.0, 1.0]) == pytest.approx(-3)
     assert math.isnan(r2([2.0, 2.0], [1.0, 3.0]))
-
-
-def test_a_lucky_balance_of_many_changed_decisions_is_not_taken_at_its_word() -> None:
-    reference = np.array([1.0] * 160 + [0.0] * 40)
-    swapped = reference.copy()
-    swapped[:10], swapped[160:170] = 0.0, 1.0  # ten lost, ten won: the mean drop is 0
-
-    drop = shrunken_drop(reference, swapped, True, changed=0.1)
-
-    assert 0.015 < drop < 0.036, "between the observed 0 and the 0.036 that so many changes usually cost"
-
-
-def test_more_samples_weigh_more_than_the_prior() -> None:
-    reference = np.tile([1.0, 0.0], 50_000)
-    swapped = reference.copy()
-    swapped[:5000] = 1.0 - swapped[:5000]
-
-    assert abs(shrunken_drop(reference, swapped, True, changed=0.05)) < 0.001
-
-
-@pytest.mark.parametrize("higher", [True, False])
-def test_scores_that_are_no_decisions_are_taken_as_they_are(higher: bool) -> None:
-    reference, scores = np.array([0.5, 0.7, 0.9]), np.array([0.4, 0.7, 0.8])
-
-    assert shrunken_drop(reference, scores, higher, changed=0.5) == pytest.approx((1 if higher else -1) * 0.2 / 3)
-
-
-def test_nothing_changed_is_no_drop() -> None:
-    assert shrunken_drop([1.0, 0.0, 1.0], [1.0, 0.0, 1.0], True, changed=0.0) == 0.0

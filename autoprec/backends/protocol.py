@@ -17,10 +17,18 @@ class RanAs:
     Attributes:
         operator: the kernel or fused operator that computes it.
         quantized: whether it computes on 8-bit codes.
+        precision: of its arithmetic; None where the runtime does not tell.
+        layer: the runtime's name for what computes it, "" where it has none.
+        tactic: the kernel chosen for that layer, "" where it is not said.
+        beside: other nodes that the same layer computes.
     """
 
     operator: str
     quantized: bool
+    precision: Precision | None = None
+    layer: str = ""
+    tactic: str = ""
+    beside: tuple[str, ...] = ()
 
 
 class Engine(Protocol):
@@ -68,7 +76,7 @@ class Backend(Protocol):
         """
 
     def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
-        """What each named node of a lowered model became; nodes that were fused into another are left out."""
+        """What each named node of a lowered model became; nodes that the runtime no longer speaks of are left out."""
 
     def profile_ms(self, model: bytes, feed: Mapping[str, Array], nodes: Sequence[str]) -> dict[str, float]:
         """Milliseconds in each named node, those of kernels that belong to none under ""."""

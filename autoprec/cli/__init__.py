@@ -16,6 +16,7 @@ VERBS = {
     "units": "List the units of a model and why other nodes are not tunable.",
     "profile": "Measure how much each unit loses in each precision.",
     "build": "Lower a model by a plan.",
+    "bench": "Time TensorRT engines as trtexec does, several of them interleaved.",
     "doctor": "Say what is installed, what it can do, and what is missing.",
 }
 

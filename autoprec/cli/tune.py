@@ -16,11 +16,24 @@ if TYPE_CHECKING:
     from autoprec.task import Task
 
 
+_METHODS = {
+    "smoothed": "from margins and the share of changed decisions",
+    "shrunken": "from the count and the share of changed decisions",
+    "counted": "paired bootstrap",
+}
+
+
 @click.command("tune")
 @click.argument("model")
 @data_options
 @click.option(
     "--max-drop", type=float, default=0.01, show_default=True, help="The most the metric may get worse than FP32's."
+)
+@click.option(
+    "--confidence",
+    type=float,
+    metavar="SHARE",
+    help="Accept only plans whose interval of the drop lies within the bound, such as 0.95.  [default: by estimate]",
 )
 @model_options
 @click.option("--trials", type=click.IntRange(1), default=40, show_default=True, help="The most plans to measure.")
@@ -115,13 +128,14 @@ def _say_result(result: SearchResult, folder: Path) -> None:
 
 def _say_numbers(summary: dict[str, Any]) -> None:
     chosen = summary["candidates"][summary["chosen"]]
-    drop, samples = chosen["drop"], summary["samples"]["report"]
+    drop, counted, samples = chosen["estimated_drop"], chosen["drop"], summary["samples"]["report"]
     click.echo(
-        f"on {samples} samples that chose nothing, {summary['metric']} dropped by {drop['estimate']:+.4f} "
-        f"(95 % interval {drop['low']:+.4f} to {drop['high']:+.4f}); allowed is {summary['max_drop']:g}."
+        f"on {samples} samples that chose nothing, {summary['metric']} dropped by about {drop['estimate']:+.4f} "
+        f"({drop['low']:+.4f} to {drop['high']:+.4f}, {_METHODS[drop['method']]}; by count {counted['estimate']:+.4f}, "
+        f"{counted['low']:+.4f} to {counted['high']:+.4f}); allowed is {summary['max_drop']:g}."
     )
-    if not drop["high"] <= summary["max_drop"]:
-        click.echo("the interval reaches beyond the bound: these samples alone do not prove that it is met.")
+    basis = "the estimate" if summary["confidence"] is None else f"the {summary['confidence']:.0%} interval"
+    click.echo(f"{summary['verdict']}; plans were accepted by {basis} on the {summary['samples']['select']} others.")
     versus = summary["latency_vs_best_uniform"]
     if summary["chosen"] != summary["best_uniform"]:
         click.echo(

@@ -29,7 +29,7 @@ class Measurement:
 
     Attributes:
         drop: FP32's metric minus the plan's, by direction: positive = worse.
-        judged_drop: the drop that the bound is compared with, see `autoprec.stats.shrunken_drop`.
+        judged_drop: the drop that the bound is compared with, see `autoprec.drops`.
         noise: noise-to-signal power ratio of the outputs.
         kl: mean KL divergence from FP32 in nats, None for outputs that are no distributions.
         agreement: share of equal top-1 decisions with FP32, None likewise.

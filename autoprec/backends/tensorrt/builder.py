@@ -1,0 +1,197 @@
+"""Building engines: each in a process of its own, under a time limit, kept on disk."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autoprec.backends.tensorrt import failures
+from autoprec.backends.tensorrt.bindings import Bindings, find_bindings
+from autoprec.backends.tensorrt.cuda import load_cuda
+from autoprec.backends.tensorrt.network import requested_precisions
+from autoprec.backends.tensorrt.records import BuildOptions, EngineFile
+from autoprec.backends.tensorrt.request import ENGINE, MODEL, BuildRequest, BuildResult, LogLine, read_log
+from autoprec.backends.tensorrt.store import DEFAULT_LIMIT_BYTES, WORK_PREFIX, EngineKey, EngineStore
+from autoprec.errors import BackendError, RunDirectoryError
+from autoprec.records import write_bytes
+
+CHILD = (sys.executable, "-m", "autoprec.backends.tensorrt.child")
+"""The command that builds; the request's file is its argument."""
+
+_STDERR = "stderr.txt"
+_STDERR_TAIL = 4_000
+_MOST_WARNINGS = 100
+_HIGHEST_LEVEL = 5
+
+
+class EngineBuilder:
+    """Builds engines with one runtime and keeps them.
+
+    Args:
+        bindings_name: "tensorrt" or "tensorrt_rtx".
+        folder: where engines and kernel timings are kept; made where it does not exist.
+        options: how to build.
+        hardware: what engines are for; by default the targets, or the GPU of this machine.
+        limit_bytes: of all engines kept there together.
+        command: what is started with the request's file as its argument.
+
+    Raises:
+        BackendError: the runtime is missing, cannot build for the targets, or there is neither target nor GPU.
+    """
+
+    def __init__(
+        self,
+        bindings_name: str,
+        folder: Path,
+        options: BuildOptions,
+        *,
+        hardware: str | None = None,
+        limit_bytes: int = DEFAULT_LIMIT_BYTES,
+        command: Sequence[str] = CHILD,
+    ) -> None:
+        self.bindings = find_bindings(bindings_name)
+        _check(self.bindings, options)
+        self.options = options
+        self.folder = folder
+        self.hardware = hardware or _hardware(self.bindings, options)
+        self._store = EngineStore(folder, limit_bytes)
+        self._command = tuple(command)
+
+    def build(self, model: bytes, *, anew: bool = False) -> EngineFile:
+        """The engine of a serialised ONNX model, built if it is not kept already.
+
+        Args:
+            model: lowered for this runtime.
+            anew: build it even if one is kept, which it replaces.
+
+        Raises:
+            BackendError: TensorRT refused, crashed or took too long; the message says which and what to do.
+            RunDirectoryError: the folder cannot be written.
+        """
+        bindings = self.bindings
+        key = EngineKey(model, self.options, bindings.name, bindings.version_text, self.hardware)
+        if not anew and (kept := self._store.find(key)) is not None:
+            return kept
+        precisions = requested_precisions(model) if bindings.flavour == "weak" else {}
+        with self._work_folder() as name:
+            work = Path(name)
+            write_bytes(work / MODEL, model)
+            request = BuildRequest(bindings.name, self.options, precisions, self._timing_cache())
+            exit_code = self._run(request.write(work))
+            result, log = BuildResult.read(work), read_log(work)
+            self._raise_failure(work, result, log, exit_code)
+            record = {
+                "build_s": result.build_s if result else None,
+                "warm_timing_cache": result.warm_timing_cache if result else False,
+                "activation_bytes": result.activation_bytes if result else None,
+                "warnings": warnings_of(log),
+            }
+            return self._store.keep(key, work, record)
+
+    def _work_folder(self) -> tempfile.TemporaryDirectory[str]:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return tempfile.TemporaryDirectory(prefix=WORK_PREFIX, dir=self.folder, ignore_cleanup_errors=True)
+        except OSError as error:
+            raise RunDirectoryError(
+                f"cannot write {self.folder}: {error.strerror or error}; choose a writable folder with free space"
+            ) from error
+
+    def _timing_cache(self) -> Path | None:
+        """One file for each GPU and version; TensorRT-RTX times no kernels while it builds."""
+        if not self.options.timing_cache or self.bindings.flavour == "rtx":
+            return None
+        place = re.sub(r"[^A-Za-z0-9.]+", "-", f"{self.bindings.version_text} {self.hardware}").strip("-")
+        return self.folder.resolve() / f"{place}.timings"
+
+    def _run(self, request: Path) -> int:
+        """Run the child to its end; returns its exit code.
+
+        Raises:
+            BackendError: it took too long.
+        """
+        with (request.parent / _STDERR).open("wb") as stderr:
+            process = subprocess.Popen(
+                [*self._command, str(request.resolve())],
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                cwd=request.parent,  # `python -m` looks for modules there first, and the user's folder may hold any
+                env=_environment(),
+                start_new_session=True,
+            )
+        try:
+            return process.wait(self.options.time_limit_s)
+        except subprocess.TimeoutExpired as error:
+            raise BackendError(
+                f"{self.bindings.label} did not build the engine within {self.options.time_limit_s:g} s and was "
+                "stopped; allow it more time, or build smaller shapes"
+            ) from error
+        finally:
+            _kill(process)
+
+    def _raise_failure(self, work: Path, result: BuildResult | None, log: Sequence[LogLine], exit_code: int) -> None:
+        label, flavour = self.bindings.label, self.bindings.flavour
+        if result is None:
+            stderr = (work / _STDERR).read_text(encoding="utf-8", errors="replace")[-_STDERR_TAIL:]
+            raise BackendError(failures.explain_death(label, flavour, log, stderr, exit_code))
+        if result.refusal:
+            raise BackendError(result.refusal)
+        if result.parser_errors:
+            raise BackendError(failures.explain_parser(label, result.parser_errors, log))
+        if result.build_s is None or not (work / ENGINE).is_file():
+            raise BackendError(failures.explain(label, flavour, log, result.exception))
+
+
+def warnings_of(log: Sequence[LogLine]) -> list[str]:
+    """The warnings of a build, each once, in order; beyond a hundred only their number."""
+    found = list(dict.fromkeys(" ".join(line.text.split()) for line in log if line.severity == "warning"))
+    more = len(found) - _MOST_WARNINGS
+    return found[:_MOST_WARNINGS] + [f"and {more} more warnings"] * (more > 0)
+
+
+def _check(bindings: Bindings, options: BuildOptions) -> None:
+    """Refuse options that no build can meet."""
+    for target in options.targets:
+        bindings.target(target)
+    if options.optimization_level is not None and not 0 <= options.optimization_level <= _HIGHEST_LEVEL:
+        raise BackendError(f"the optimization level must be 0 to {_HIGHEST_LEVEL}, found {options.optimization_level}")
+    if options.workspace_mib is not None and options.workspace_mib < 1:
+        raise BackendError(f"the workspace must be 1 MiB or more, found {options.workspace_mib}")
+    if not options.time_limit_s > 0:
+        raise BackendError(f"the time limit of a build must be more than 0 s, found {options.time_limit_s:g}")
+
+
+def _hardware(bindings: Bindings, options: BuildOptions) -> str:
+    """The targets, or the name and the compute capability of this machine's GPU."""
+    if options.targets:
+        return ",".join(options.targets)
+    try:
+        device = load_cuda().device()
+    except BackendError as error:
+        if not bindings.targets():
+            raise
+        raise BackendError(
+            f"{bindings.label} must know what to build for: name targets such as {bindings.targets()[-1]}, or build "
+            f"where there is a GPU ({error})"
+        ) from error
+    return f"{device.name} (compute capability {device.capability})"
+
+
+def _environment() -> Mapping[str, str]:
+    """The child finds modules where this process does, whatever folder it was started from."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path)}
+
+
+def _kill(process: subprocess.Popen[Any]) -> None:
+    """End the child and what it started, if it still runs; also when the user interrupts this process."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

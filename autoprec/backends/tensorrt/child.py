@@ -1,0 +1,236 @@
+"""Builds one engine in a process of its own: `python -m autoprec.backends.tensorrt.child REQUEST.json`.
+
+TensorRT ends the whole process where a library is missing or an assertion fails, so it never builds inside the
+process that searches. Everything made lies in the request's folder; the result is written last, and no result means
+that the process died.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from autoprec.backends.tensorrt.bindings import Bindings, find_bindings
+from autoprec.backends.tensorrt.network import (
+    ModelRefused,
+    has_quantization,
+    parse_model,
+    set_precisions,
+    set_shapes,
+)
+from autoprec.backends.tensorrt.records import BuildOptions
+from autoprec.backends.tensorrt.request import ENGINE, LAYERS, LOG, MODEL, BuildRequest, BuildResult
+from autoprec.errors import AutoprecError
+from autoprec.records import write_bytes
+
+_LAYERS_START = "Layers:"
+_ACTIVATION = re.compile(r"Total Activation Memory: (\d+) bytes")
+_DIGEST_BYTES = hashlib.sha256().digest_size
+_PR_SET_PDEATHSIG = 1
+
+
+class Messages:
+    """TensorRT's messages on their way into a file, and what is read from them.
+
+    Each line is on disk before TensorRT goes on, so that a crash leaves its last words.
+
+    Attributes:
+        layers: the list of the engine's layers, "" until it comes.
+        activation_bytes: the most that any part of the engine needs, None until it is said.
+    """
+
+    def __init__(self, file: TextIO, verbose: bool) -> None:
+        self._file = file
+        self._verbose = verbose
+        self.layers = ""
+        self.activation_bytes: int | None = None
+
+    def add(self, severity: str, text: str) -> None:
+        """Take one message; must not raise, since TensorRT calls it."""
+        if severity == "verbose" and not self._verbose:
+            return
+        if not self.layers and text.startswith(_LAYERS_START):
+            self.layers = text
+        if match := _ACTIVATION.search(text):
+            self.activation_bytes = max(int(match[1]), self.activation_bytes or 0)
+        try:
+            self._file.write(json.dumps([severity, text]) + "\n")
+            self._file.flush()
+        except OSError:  # the disk is full: the engine will not be written either, and that is reported
+            self._verbose = False
+
+
+def make_logger(bindings: Bindings, messages: Messages) -> Any:
+    """A logger of the bindings that hands everything to `messages`."""
+
+    class Logger(bindings.module.ILogger):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            bindings.module.ILogger.__init__(self)  # pybind11 forbids super() here
+
+        def log(self, severity: Any, text: str) -> None:
+            messages.add(severity.name.lower(), text)
+
+    return Logger()
+
+
+def build(request: BuildRequest, folder: Path, bindings: Bindings, messages: Messages) -> BuildResult:
+    """Build the engine and write it, with what is known of its layers, into the folder.
+
+    Raises:
+        ModelRefused: the parser refused the model.
+        AutoprecError: the request cannot be met, or a file cannot be written.
+    """
+    module, logger = bindings.module, make_logger(bindings, messages)
+    register_plugins = getattr(module, "init_libnvinfer_plugins", None)
+    if register_plugins is not None:  # TensorRT 8.6 runs some operators, such as InstanceNormalization, as plugins
+        register_plugins(logger, "")
+    builder = module.Builder(logger)
+    network = builder.create_network(bindings.network_flags())
+    parse_model(bindings, network, logger, (folder / MODEL).read_bytes())
+    config = builder.create_builder_config()
+    configure(bindings, config, request.options)
+    profile = builder.create_optimization_profile()
+    if set_shapes(network, profile, request.options.shapes):
+        config.add_optimization_profile(profile)
+    if bindings.flavour == "weak":
+        set_weak_precisions(bindings, config, network, request.precisions)
+    timings, warm = use_timing_cache(config, request.timing_cache)
+    start = time.perf_counter()
+    engine = builder.build_serialized_network(network, config)
+    build_s = time.perf_counter() - start
+    if engine is None or engine.nbytes == 0:
+        return BuildResult(warm_timing_cache=warm)
+    data = bytes(engine)
+    write_bytes(folder / ENGINE, data)
+    save_timing_cache(config, timings, request.timing_cache)
+    if bindings.flavour == "rtx":  # its engines cannot be deserialised without a GPU; its builder says as much
+        layers, activation = messages.layers, messages.activation_bytes
+    else:
+        layers, activation = inspect(bindings, logger, data)
+    write_bytes(folder / LAYERS, layers.encode())
+    return BuildResult(build_s=build_s, warm_timing_cache=warm, activation_bytes=activation)
+
+
+def configure(bindings: Bindings, config: Any, options: BuildOptions) -> None:
+    """Set what the options ask for; TF32 stays on, as it is by default.
+
+    Raises:
+        AutoprecError: a target is none of this runtime's.
+    """
+    config.profiling_verbosity = bindings.require("ProfilingVerbosity", "DETAILED")
+    if options.workspace_mib is not None:
+        config.set_memory_pool_limit(bindings.require("MemoryPoolType", "WORKSPACE"), options.workspace_mib << 20)
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
+    targets = [bindings.target(name) for name in options.targets]
+    if not targets and bindings.flavour == "rtx":
+        targets = [bindings.require("ComputeCapability", "CURRENT")]
+    if targets:
+        config.num_compute_capabilities = len(targets)
+        for number, target in enumerate(targets):
+            config.set_compute_capability(target, number)
+
+
+def set_weak_precisions(bindings: Bindings, config: Any, network: Any, precisions: Mapping[str, str]) -> None:
+    """Allow TensorRT 8.6 the types that the model asks for, layer by layer where it is a float type."""
+    layers = [network.get_layer(number) for number in range(network.num_layers)]
+    wanted = set(precisions.values()) - {""}
+    if wanted - {"fp32"}:  # where all is FP32, layers of no node must not go below either
+        config.set_flag(bindings.require("BuilderFlag", "FP16"))
+    if has_quantization(layers):
+        config.set_flag(bindings.require("BuilderFlag", "INT8"))
+    if wanted:
+        config.set_flag(bindings.require("BuilderFlag", "OBEY_PRECISION_CONSTRAINTS"))
+        set_precisions(bindings, layers, precisions)
+
+
+def use_timing_cache(config: Any, path: Path | None) -> tuple[Any, bool]:
+    """Let the builder begin with the kernel timings in a file.
+
+    Returns:
+        The cache that the builder fills, which must live as long as it builds, and whether it held timings; None
+        where none is wanted.
+    """
+    if path is None:
+        return None, False
+    stored = read_timing_cache(path)
+    for timings in (stored, b"") if stored else (b"",):  # those of another GPU or version are refused
+        cache = config.create_timing_cache(timings)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return cache, bool(timings)
+    return None, False
+
+
+def save_timing_cache(config: Any, cache: Any, path: Path | None) -> None:
+    """Write the kernel timings that the builder now has, with those that other builds wrote in the meantime."""
+    if path is None or cache is None:
+        return
+    if (stored := read_timing_cache(path)) and (other := config.create_timing_cache(stored)) is not None:
+        cache.combine(other, False)
+    data = bytes(cache.serialize())
+    write_bytes(path, hashlib.sha256(data).digest() + data)
+
+
+def read_timing_cache(path: Path) -> bytes:
+    """The timings in a file, none where it is missing or damaged: TensorRT may crash on a damaged one."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return b""
+    digest, timings = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+    return timings if hashlib.sha256(timings).digest() == digest else b""
+
+
+def inspect(bindings: Bindings, logger: Any, engine: bytes) -> tuple[str, int | None]:
+    """The inspector's JSON of an engine, "" where it cannot be had, and the bytes of activations and scratch."""
+    loaded = bindings.module.Runtime(logger).deserialize_cuda_engine(engine)
+    if loaded is None:
+        return "", None
+    json_format = bindings.require("LayerInformationFormat", "JSON")
+    text = loaded.create_engine_inspector().get_engine_information(json_format)
+    size = getattr(loaded, "device_memory_size_v2", None)  # TensorRT 11 lacks the older name, 8.6 the newer
+    return text, int(getattr(loaded, "device_memory_size", 0) if size is None else size)
+
+
+def main(arguments: list[str]) -> int:
+    """Build what the request asks for and write how it ended."""
+    path = Path(arguments[0])
+    folder = path.parent
+    try:
+        request = BuildRequest.read(path)
+        bindings = find_bindings(request.bindings)
+        with (folder / LOG).open("w", encoding="utf-8") as file:
+            # Only TensorRT-RTX lists the layers there; elsewhere these are a line for every kernel that is timed.
+            messages = Messages(file, verbose=bindings.flavour == "rtx")
+            result = build(request, folder, bindings, messages)
+    except ModelRefused as refused:
+        result = BuildResult(parser_errors=refused.errors)
+    except AutoprecError as error:
+        result = BuildResult(refusal=str(error))
+    except Exception as error:  # whatever TensorRT's bindings raise; the log says more
+        result = BuildResult(exception=f"{type(error).__name__}: {error}")
+    result.write(folder)
+    return 0
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process if the one that asked is killed, which cannot do it then."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    _die_with_parent()
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    # TensorRT's clean-up at exit may crash; the result is written, and nothing is left to clean up.
+    os._exit(code)
