@@ -20,7 +20,7 @@ from autoprec.study.trials import Trial
 from autoprec.task import Settings, Source, Task, prepare_task
 from autoprec.tuned import Tuned
 
-BACKENDS = ("ort-cpu",)
+BACKENDS = ("ort-cpu", "tensorrt", "tensorrt-rtx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ def search(
     timeout_s: float | None = None,
     batch: int = 16,
     threads: int | None = None,
+    targets: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> SearchResult:
     """Find the fastest precision plan whose metric drops by at most `max_drop`.
@@ -107,7 +108,9 @@ def search(
         trials: the most plans to measure.
         timeout_s: seconds for the whole run.
         batch: samples for each timed run.
-        threads: of the CPU backend.
+        threads: of the CPU.
+        targets: compute capabilities such as "sm89" that engines are built ahead of time for (tensorrt-rtx); their
+            latency is modelled.
         progress: told how far the run is.
 
     Returns:
@@ -120,7 +123,7 @@ def search(
         model, calib, eval, metric, direction, max_drop, space, recipe, tuple(pins), batch, trials, timeout_s, seed,
         confidence,
     )  # fmt: skip
-    return run(prepare_task(settings, make_backend(backend, threads)), out, progress)
+    return run(prepare_task(settings, make_backend(backend, threads, targets)), out, progress)
 
 
 def run(task: Task, out: str | Path | None, progress: Progress | None = None) -> SearchResult:
@@ -139,14 +142,22 @@ def default_out(model: str | Path) -> Path:
     return Path("autoprec-runs") / Path(model).stem
 
 
-def make_backend(backend: str | Backend, threads: int | None = None) -> Backend:
+def make_backend(backend: str | Backend, threads: int | None = None, targets: Sequence[str] = ()) -> Backend:
     """The backend of that name.
 
     Raises:
-        UsageError: no such backend.
+        UsageError: no such backend, or one that has no targets.
+        BackendError: its runtime is missing, or finds no GPU.
     """
     if not isinstance(backend, str):
         return backend
+    if backend in ("tensorrt", "tensorrt-rtx"):
+        from autoprec.backends.tensorrt.backend import TensorRtBackend
+        from autoprec.backends.tensorrt.records import BuildOptions
+
+        return TensorRtBackend(backend, BuildOptions(targets=tuple(targets)), threads)
+    if targets:
+        raise UsageError(f"--target is for the backend tensorrt-rtx, got it with {backend!r}; leave it out")
     if backend == "ort-cpu":
         from autoprec.backends.ort import OrtBackend
 

@@ -23,6 +23,7 @@ from autoprec.ranges.histogram import Histogram, Range
 from autoprec.ranges.table import RangeTable, storable
 from autoprec.recipes import CalibrationRecipe
 from autoprec.records import fingerprint
+from autoprec.schemes import ORT_CPU
 
 Possible = Mapping[str, Mapping[Precision, str | None]]
 Progress = Callable[[str, float], None]
@@ -129,7 +130,7 @@ def observe(
     histograms = {name: Histogram() for name in tensors}
     sums: dict[str, Array] = {}
     seen = 0
-    with backend.build(to_bytes(model)) as engine:
+    with backend.build(to_bytes(model), exact=True) as engine:
         interface = lowerer.model.interface
         for batch, feed, outputs in run_whole(engine, dataset, interface, batch_size):
             known = {**feed, **outputs}
@@ -190,10 +191,11 @@ def _judge(
     """Calibrator -> noise-to-signal ratio of uniform INT8's outputs; needs no labels."""
     data = dataset.subset(range(min(dataset.count, _JUDGED_SAMPLES)))
     plan = uniform(lowerer.partition, Precision.INT8, possible, lowerer.carrier)
-    simulate = backend.scheme != lowerer.scheme.name
+    # Only ONNX Runtime's own kernels are as quick as simulating them; engines are built for plans, not for ranges.
+    simulate = not backend.scheme == lowerer.scheme.name == ORT_CPU.name
     errors: dict[str, float] = {}
     metric = load_metric("sqnr")
-    with backend.build(to_bytes(lowerer.model.ir)) as reference:
+    with backend.build(to_bytes(lowerer.model.ir), exact=True) as reference:
         evaluator = Evaluator(reference, data, lowerer.model.interface, metric, batch_size)
         for number, (label, table) in enumerate(tables.items()):
             lowered = lowerer.lower(plan, table, simulate=simulate)

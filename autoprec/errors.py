@@ -23,6 +23,8 @@ EXIT_CANNOT_JUDGE = 3
 """There is too little evidence to decide."""
 EXIT_INFEASIBLE = 4
 """No plan met the bound; the best plan found was written."""
+EXIT_NOT_HONOURED = 5
+"""A requested precision did not run in a unit where it matters; the files were written."""
 EXIT_INTERRUPTED = 130
 """Stopped by the user; the same command continues the run."""
 

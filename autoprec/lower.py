@@ -12,8 +12,10 @@ from autoprec.constants import fold_rearranged
 from autoprec.errors import ModelError, PlanError
 from autoprec.graph import Topology, const_array
 from autoprec.model import Model, prepare
+from autoprec.passes.annotate_precisions import AnnotatePrecisionsPass
 from autoprec.passes.assign_types import OPSET_BF16, AssignTypesPass
 from autoprec.passes.correct_bias import CorrectBiasPass
+from autoprec.passes.float_weights import FloatWeightsPass
 from autoprec.passes.fold_batch_norm import FoldBatchNormPass
 from autoprec.passes.gemm_to_matmul import GemmToMatMulPass
 from autoprec.passes.insert_qdq import InsertQDQPass
@@ -34,6 +36,7 @@ from autoprec.units.records import Partition
 
 OPSET_QDQ = 13
 """Per-channel DequantizeLinear."""
+_WEAK_IR_VERSION = 8  # of opset 17, the newest that TensorRT 8.6 documents
 OPSET_HALF_SCALES = 19
 """Scales in half precision, and FP8."""
 
@@ -93,14 +96,20 @@ class Lowerer:
         placement = place(
             topology, self.partition, precisions, self.carrier, self.scheme, unify_concat=self.unify_concat
         )
-        for step in self._steps(work, topology, placement, ranges, simulate):
+        for step in self._steps(work, topology, placement, ranges, simulate, precisions):
             step(work)  # not ir.passes.Sequential, which would bury an AutoprecError in a PassError
         return Lowered(work, placement)
 
     def _steps(
-        self, work: ir.Model, topology: Topology, placement: Placement, ranges: RangeTable | None, simulate: bool
+        self,
+        work: ir.Model,
+        topology: Topology,
+        placement: Placement,
+        ranges: RangeTable | None,
+        simulate: bool,
+        precisions: Mapping[str, Precision],
     ) -> list[ir.passes.InPlacePass]:
-        scale_type = coarsest(placement.node_types.values())
+        scale_type = self._scale_type(placement)
         steps: list[ir.passes.InPlacePass] = [QuantizeWeightsPass(placement.weights, scale_type)]
         if ranges is not None:
             originals = _weights_of(work.graph, placement)
@@ -110,8 +119,25 @@ class Lowerer:
             steps.append(IsolateFloatsPass())
         if simulate:
             return [*steps, SimulateTypesPass(placement.node_types)]
+        if not self.scheme.strongly_typed:
+            work.ir_version = min(work.ir_version, _WEAK_IR_VERSION)
+            steps.append(FloatWeightsPass())
+            return [*steps, AnnotatePrecisionsPass(self._annotations(precisions, placement))]
         steps.append(AssignTypesPass(placement.node_types, self.carrier))
         return [*steps, PackConstantsPass()] if placement.weights else steps
+
+    def _scale_type(self, placement: Placement) -> Precision:
+        """Half types beside Q/DQ need scales that they can hold, where scales are stored in them."""
+        return coarsest(placement.node_types.values()) if self.scheme.strongly_typed else Precision.FP32
+
+    def _annotations(self, precisions: Mapping[str, Precision], placement: Placement) -> dict[str, Precision]:
+        """Node name -> what the runtime must be told: a unit's 8-bit nodes follow from their Q/DQ."""
+        told = dict(placement.node_types)
+        for unit in self.partition.units:
+            wanted = precisions.get(unit.name, Precision.FP32)
+            if wanted is Precision.FP32 or (wanted.is_quantized and unit.name not in placement.skipped):
+                told |= dict.fromkeys(unit.nodes, wanted)
+        return told
 
     def placement(self, precisions: Mapping[str, Precision]) -> tuple[Topology, Placement]:
         """Where pairs would go, without ranges; the topology is of the folded graph."""
@@ -145,11 +171,23 @@ class Lowerer:
     def _opset(self, precisions: Mapping[str, Precision], simulate: bool) -> int:
         used = set(precisions.values())
         quantized = any(p.is_quantized for p in used)
+        if not self.scheme.strongly_typed and not simulate:
+            return self._readable_opset()
         half = any(p in used for p in (Precision.FP16, Precision.BF16)) or self.carrier is not Precision.FP32
         if not simulate and (Precision.BF16 in used or (quantized and self.carrier is Precision.BF16)):
             return OPSET_BF16
         if Precision.FP8 in used or (quantized and half):
             return OPSET_HALF_SCALES
+        return OPSET_QDQ
+
+    def _readable_opset(self) -> int:
+        """Of per-channel Q/DQ; refused where the model itself is too new for the runtime."""
+        newest, found = self.scheme.newest_opset, self.model.ir.opset_imports.get("", OPSET_QDQ)
+        if newest is not None and found > newest:
+            raise ModelError(
+                f"{self.scheme.name} reads models up to opset {newest}, but this one has opset {found}; export it at "
+                f"opset {newest}"
+            )
         return OPSET_QDQ
 
     def _folded(self, precisions: Mapping[str, Precision], simulate: bool) -> ir.Model:

@@ -13,11 +13,11 @@ from typing import Protocol
 
 import numpy as np
 
-from autoprec.backends.protocol import Engine, RanAs
 from autoprec.calibrate import calibrate_model, needed_tensors, range_fingerprint
 from autoprec.data.dataset import Dataset
 from autoprec.data.splits import balanced
 from autoprec.drops import Drop
+from autoprec.engines import Engines, PlanEngine, timing_feed
 from autoprec.errors import BackendError
 from autoprec.evaluate import Evaluator, difficulty
 from autoprec.model import to_bytes
@@ -26,7 +26,7 @@ from autoprec.profiler import Profiler
 from autoprec.ranges.table import RangeTable, load_ranges
 from autoprec.records import fingerprint
 from autoprec.rundir import RunDirectory
-from autoprec.seeds import seed_plans, uniform_plans
+from autoprec.seeds import FP32_PLAN, seed_plans, uniform_plans
 from autoprec.sensitivity import Profile, load_profile, profile_fingerprint
 from autoprec.study.latency import Assignment
 from autoprec.study.search import Found, Search
@@ -83,6 +83,9 @@ class Pipeline:
         self.deadline = Deadline(task.settings.timeout_s)
         self.seconds: dict[str, float] = {}
         self._began = time.monotonic()
+        shapes = {name: array.shape for name, array in timing_feed(task, task.splits.select).items()}
+        self.backend = task.backend.for_run(shapes, directory.root)
+        self.engines = Engines(task, self.backend)
         self.task = self._balanced(task)
 
     def run(self) -> Tuned:
@@ -91,7 +94,7 @@ class Pipeline:
         profile = self.profile(ranges)
         prior = self.latency(ranges)
         with ExitStack() as stack:
-            reference = stack.enter_context(self._build(self._fp32()))
+            reference = self.engines.open(uniform_plans(self.task.subject)[FP32_PLAN], ranges, stack)
             found = self.search(reference, ranges, profile, prior)
             return self.report(reference, ranges, profile, found)
 
@@ -100,7 +103,7 @@ class Pipeline:
         union = task.splits.select.merged(task.splits.report)
         self._stage("splits", f"FP32 on {union.count} samples, to make both halves equally hard")
         interface, settings = task.subject.model.interface, task.settings
-        with task.backend.build(to_bytes(task.subject.model.original)) as engine:
+        with self.backend.build(to_bytes(task.subject.model.original), exact=True) as engine:
             keys = difficulty(engine, union, interface, task.metric, settings.batch)
         return replace(task, splits=balanced(task.splits, keys, settings.seed))
 
@@ -118,7 +121,7 @@ class Pipeline:
         count = len(needed_tensors(lowerer, possible))
         self._stage("ranges", f"{count} values over {cut.count} samples, calibrator {task.recipe.method}")
         table = calibrate_model(
-            lowerer, possible, task.backend, data, task.recipe, lambda what, share: self.progress.advance(share)
+            lowerer, possible, self.backend, data, task.recipe, lambda what, share: self.progress.advance(share)
         )
         table.save(path)
         return table
@@ -137,7 +140,7 @@ class Pipeline:
         units = sum(len(options) > 1 for options in task.subject.choices.values())
         self._stage("sensitivity", f"{units} units on {data.count} samples")
         profiler = Profiler(
-            task.subject.lowerer, task.subject.possible, task.backend, data, task.metric, ranges, task.settings.batch,
+            task.subject.lowerer, task.subject.possible, self.backend, data, task.metric, ranges, task.settings.batch,
             self.directory.profile_journal, self.progress.advance,
         )  # fmt: skip
         profile = profiler.run(precisions)
@@ -149,12 +152,13 @@ class Pipeline:
         """(unit, precision) -> share of FP32's profiled time, from one profile of each uniform plan."""
         task = self.task
         plans = uniform_plans(self.task.subject)
-        machine = map(str, sorted(task.backend.describe().items()))
+        machine = map(str, sorted(self.backend.describe().items()))
         mark = fingerprint([ranges.fingerprint, *machine, str(task.settings.batch), str(plans)])
         rows = self.directory.stored_unit_ms(mark)
         if rows is None:
             self._stage("latency", "profile of each uniform plan")
-            rows = {name: self._unit_ms(plan, ranges) for name, plan in plans.items()}
+            feed = timing_feed(task, task.splits.select)
+            rows = {name: self._unit_ms(plan, ranges, feed) for name, plan in plans.items()}
             self.directory.store_unit_ms(mark, rows)
         else:
             self._stage("latency", "from an earlier run")
@@ -167,21 +171,22 @@ class Pipeline:
         return prior
 
     def search(
-        self, reference: Engine, ranges: RangeTable, profile: Profile, prior: Mapping[tuple[str, Precision], float]
+        self, reference: PlanEngine, ranges: RangeTable, profile: Profile, prior: Mapping[tuple[str, Precision], float]
     ) -> Found:
         """Find the fastest plan whose drop on the selection samples meets the bound."""
         task, settings = self.task, self.task.settings
         select = task.splits.select
         self._stage("search", f"at most {settings.trials} plans on {select.count} samples")
-        evaluator = Evaluator(reference, select, task.subject.model.interface, task.metric, settings.batch)
-        feed = self.timing_feed(select)
+        evaluator = Evaluator(reference.computing, select, task.subject.model.interface, task.metric, settings.batch)
+        feed = timing_feed(task, select)
 
         def measure(plan: Assignment) -> Measurement:
             if all(precision is Precision.FP32 for precision in plan.values()):
                 return Measurement(0.0, 0.0, 0.0, 0.0, 1.0, 1.0)
-            with self._build(self.lowered(plan, ranges)) as engine:
-                outcome = evaluator.evaluate(engine)
-                timing = compare({"fp32": reference, "plan": engine}, feed, rounds=(5, 15))
+            with ExitStack() as stack:
+                engine = self.engines.open(plan, ranges, stack)
+                outcome = evaluator.evaluate(engine.computing)
+                timing = compare({"fp32": reference.timed, "plan": engine.timed}, feed, rounds=(5, 15))
             ratio = timing["plan"].ratio_to(timing["fp32"]).estimate
             drop = evaluator.estimated_drop(outcome, settings.confidence or 0.95)
             return Measurement(
@@ -191,7 +196,7 @@ class Pipeline:
         loss = {key: entry.noise for key, entry in profile.entries.items()}
         problem = Problem(task.subject.partition, task.subject.choices, loss, task.subject.space.carrier)
         choices = str(sorted((n, [p.value for p in o]) for n, o in task.subject.choices.items()))
-        machine = map(str, sorted(task.backend.describe().items()))
+        machine = map(str, sorted(self.backend.describe().items()))
         mark = fingerprint([profile.fingerprint, select.fingerprint(), choices, *machine, str(settings.batch)])
         ledger = Ledger(self.directory.study, mark, task.subject.choices, settings.max_drop, settings.seed)
         search = Search(
@@ -200,7 +205,7 @@ class Pipeline:
         )  # fmt: skip
         return search.run()
 
-    def report(self, reference: Engine, ranges: RangeTable, profile: Profile, found: Found) -> Tuned:
+    def report(self, reference: PlanEngine, ranges: RangeTable, profile: Profile, found: Found) -> Tuned:
         """Measure the finalists again, side by side, choose, and judge on samples that chose nothing."""
         task = self.task
         plans: dict[str, Assignment] = {**uniform_plans(self.task.subject)}
@@ -208,44 +213,43 @@ class Pipeline:
         plans |= {self._name(t.plan, plans) or f"trial {t.number}": t.plan for t in finalists}
         self._stage("confirmation", f"{len(plans)} plans, interleaved; then {task.splits.report.count} fresh samples")
         with ExitStack() as stack:
-            engines: dict[str, Engine] = {}
-            for name, plan in plans.items():
-                same = name == "uniform fp32"
-                engines[name] = reference if same else stack.enter_context(self._build(self.lowered(plan, ranges)))
-            timings = compare(engines, self.timing_feed(task.splits.report), rounds=(9, 25), turn_ms=60.0)
-            chosen = self._choose(plans, timings, found)
+            engines = self._reopened(plans, reference, ranges, stack)
+            timed = {name: engine.timed for name, engine in engines.items()}
+            timings = compare(timed, timing_feed(task, task.splits.report), rounds=(9, 25), turn_ms=60.0)
+            chosen = self._choose({name: plans[name] for name in engines}, timings, found)
             data = task.splits.report
-            evaluator = Evaluator(reference, data, task.subject.model.interface, task.metric, task.settings.batch)
-            kept = [name for name in plans if name.startswith("uniform") or name == chosen]
+            evaluator = Evaluator(
+                reference.computing, data, task.subject.model.interface, task.metric, task.settings.batch
+            )
+            kept = [name for name in engines if name.startswith("uniform") or name == chosen]
             candidates = {}
             for number, name in enumerate(kept):
-                outcome = evaluator.evaluate(engines[name])
+                outcome = evaluator.evaluate(engines[name].computing)
                 drop = evaluator.estimated_drop(outcome, task.settings.confidence or 0.95)
                 candidates[name] = Candidate(name, plans[name], outcome, drop, timings[name])
                 self.progress.advance((number + 1) / len(kept))
+            simulated = None
+            if chosen != FP32_PLAN and self.backend.runs_here:
+                simulated = evaluator.evaluate(self.engines.simulated(plans[chosen], ranges, stack))
+        verification = self.engines.verified(plans[chosen], ranges)
         self._stage("", "")
         return Tuned(
-            task,
-            ranges,
-            profile,
-            found,
-            chosen,
-            candidates,
-            evaluator.reference_scores,
-            self.inspect(plans[chosen], ranges),
-            dict(self.seconds),
-        )
+            replace(task, backend=self.backend), ranges, profile, found, chosen, candidates,
+            evaluator.reference_scores, verification, simulated, dict(self.seconds),
+        )  # fmt: skip
 
-    def inspect(self, plan: Assignment, ranges: RangeTable) -> dict[str, RanAs]:
-        """Unit -> what the runtime made of it, for units with 8-bit convolutions or products."""
-        units = [
-            u for u in self.task.subject.partition.units if u.kind in ("conv", "matmul") and plan[u.name].is_quantized
-        ]
-        if not units:
-            return {}
-        found = self.task.backend.inspect(self.lowered(plan, ranges), [name for unit in units for name in unit.anchors])
-        ran = {unit.name: [found[name] for name in unit.anchors if name in found] for unit in units}
-        return {name: min(kinds, key=lambda kind: kind.quantized) for name, kinds in ran.items() if kinds}
+    def _reopened(
+        self, plans: Mapping[str, Assignment], reference: PlanEngine, ranges: RangeTable, stack: ExitStack
+    ) -> dict[str, PlanEngine]:
+        """The engines of these plans; one that the runtime refuses is left out, as it was in the search."""
+        engines = {}
+        for name, plan in plans.items():
+            try:
+                engines[name] = reference if name == FP32_PLAN else self.engines.open(plan, ranges, stack)
+            except BackendError:
+                if not name.startswith("uniform"):
+                    raise
+        return engines
 
     def judged_drop(self, drop: Drop) -> float:
         """What the bound is compared with: the estimate, or the upper end where a confidence was asked for."""
@@ -258,36 +262,11 @@ class Pipeline:
         wanted = int(np.clip(_PROFILE_MACS / max(macs, 1), *_PROFILE_SAMPLES))
         return select.subset(range(min(select.count, wanted)))
 
-    def timing_feed(self, data: Dataset) -> dict[str, Array]:
-        """One full batch, filled up by repetition where there are too few samples."""
-        wanted = self.task.subject.model.interface.batch_size or self.task.settings.batch
-        batch = next(iter(data.batches(wanted)))
-        places = np.arange(wanted) % batch.count
-        return {name: np.ascontiguousarray(array[places]) for name, array in batch.inputs.items()}
-
-    def lowered(self, plan: Assignment, ranges: RangeTable) -> bytes:
-        """The serialised model under a plan."""
-        return to_bytes(self.task.subject.lowerer.lower(plan, ranges).ir)
-
-    def _fp32(self) -> bytes:
-        return to_bytes(self.task.subject.model.original)
-
-    def _build(self, model: bytes) -> Engine:
-        return self.task.backend.build(model)
-
-    def _unit_ms(self, plan: Assignment, ranges: RangeTable) -> dict[str, float]:
-        partition = self.task.subject.partition
-        home = {node: unit.name for unit in partition.units for node in unit.nodes}
-        feed = self.timing_feed(self.task.splits.select)
+    def _unit_ms(self, plan: Assignment, ranges: RangeTable, feed: dict[str, Array]) -> dict[str, float]:
         try:
-            nodes = self.task.backend.profile_ms(self.lowered(plan, ranges), feed, list(home))
-        except BackendError:
-            nodes = {}
-        times = dict.fromkeys((unit.name for unit in partition.units), 0.0)
-        for node, milliseconds in nodes.items():
-            if node:
-                times[home[node]] += milliseconds
-        return times
+            return self.engines.unit_ms(plan, ranges, feed)
+        except BackendError:  # only a prior: the search measures whole plans
+            return {unit.name: 0.0 for unit in self.task.subject.partition.units}
 
     def _name(self, plan: Assignment, plans: Mapping[str, Assignment]) -> str | None:
         return next((name for name, other in plans.items() if dict(other) == dict(plan)), None)

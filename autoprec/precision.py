@@ -48,6 +48,9 @@ class Precision(str, Enum):
         }[self.value]
 
 
+PRECISION_KEY = "autoprec.precision"
+"""The key of an ONNX node's metadata that says in which precision a weakly typed runtime must run it."""
+
 FLOATS = (Precision.FP32, Precision.FP16, Precision.BF16)
 
 

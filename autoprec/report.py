@@ -40,8 +40,11 @@ def summary(tuned: Tuned) -> dict[str, Any]:
         "best_uniform": best_uniform,
         "candidates": {name: candidate_record(tuned, candidate) for name, candidate in tuned.candidates.items()},
         "latency_vs_best_uniform": _interval(chosen.timing.ratio_to(tuned.candidates[best_uniform].timing)),
-        "ran_in_8_bits": sum(ran.quantized for ran in tuned.ran.values()),
-        "not_honoured": {name: tuned.ran[name].operator for name in tuned.not_honoured},
+        "clock": task.backend.clock.words,
+        "verification": tuned.verification.to_record(),
+        "complaint": tuned.verification.complaint(),
+        "simulation": simulation_record(tuned),
+        "refused_plans": list(tuned.found.refused),
         "calibrator": tuned.ranges.method,
         "trials": len(tuned.found.trials),
         "stopped": tuned.found.stopped,
@@ -69,6 +72,20 @@ def candidate_record(tuned: Tuned, candidate: Candidate) -> dict[str, Any]:
         "latency_vs_fp32": _interval(candidate.timing.ratio_to(tuned.candidates["uniform fp32"].timing)),
         "mac_share": mac_share(tuned.task.subject.partition, candidate.plan),
     }
+
+
+def simulation_record(tuned: Tuned) -> dict[str, Any] | None:
+    """The engine's score against that of exact arithmetic, and whether they differ for certain."""
+    if tuned.simulated is None:
+        return None
+    engine, exact = tuned.candidates[tuned.chosen].outcome, tuned.simulated
+    if not (engine.finite and exact.finite):
+        return {"score": None, "differs": engine.finite != exact.finite}
+    apart = paired_bootstrap(
+        exact.scores, engine.scores, tuned.task.metric.higher_is_better, seed=tuned.task.settings.seed
+    )
+    differs = not apart.low <= 0 <= apart.high
+    return {"score": float(exact.scores.mean()), "engine_minus": _interval(apart), "differs": differs}
 
 
 def report_drop(tuned: Tuned, outcome: Outcome) -> Interval:

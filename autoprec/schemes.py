@@ -7,7 +7,7 @@ take unsigned asymmetric activations and fuse a convolution only when its output
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 import onnx_ir as ir
@@ -28,7 +28,7 @@ class Scheme:
     """One runtime's way of writing a quantised network.
 
     Attributes:
-        name: "tensorrt" or "ort-cpu".
+        name: "tensorrt", "tensorrt-8" or "ort-cpu".
         symmetric: activations are INT8 around zero; else UINT8 with a zero point.
         quantize_outputs: a quantised convolution, pool or Add also has a pair on its result.
         tensor_core_limits: small convolutions and products stay float, because their 8-bit
@@ -38,6 +38,9 @@ class Scheme:
             runtime's own optimiser.
         gemms_as_products: a Gemm is written as MatMul and Sub, which have a kernel from 8 bits to float.
         norms_as_convs: a normalisation behind an activation is written as a convolution, to stay in 8 bits.
+        strongly_typed: the types of tensors say what runs in which float type; else the model stays FP32 with Q/DQ,
+            and each node's metadata says it.
+        newest_opset: that the runtime reads, None for any.
     """
 
     name: str
@@ -48,11 +51,14 @@ class Scheme:
     float_islands: bool
     gemms_as_products: bool
     norms_as_convs: bool
+    strongly_typed: bool = True
+    newest_opset: int | None = None
 
 
 TENSORRT = Scheme("tensorrt", True, False, True, False, False, False, False)
+TENSORRT_8 = replace(TENSORRT, name="tensorrt-8", strongly_typed=False, newest_opset=17)
 ORT_CPU = Scheme("ort-cpu", False, True, False, True, True, True, True)
-SCHEMES = {scheme.name: scheme for scheme in (TENSORRT, ORT_CPU)}
+SCHEMES = {scheme.name: scheme for scheme in (TENSORRT, TENSORRT_8, ORT_CPU)}
 
 
 def scheme_named(name: str) -> Scheme:
@@ -72,6 +78,8 @@ def why_not(topology: Topology, unit: Unit, precision: Precision, scheme: Scheme
     members = [nodes[name] for name in unit.nodes if name in nodes]
     if precision in FLOATS:
         return _why_not_float(members, precision, scheme)
+    if not scheme.strongly_typed and precision is Precision.FP8:
+        return "TensorRT 8.6 has no FP8"
     if scheme.name == ORT_CPU.name and precision is Precision.FP8:
         return "ONNX Runtime has no FP8 kernels on a CPU"
     anchors = [nodes[name] for name in unit.anchors if name in nodes]
@@ -88,6 +96,8 @@ def why_not(topology: Topology, unit: Unit, precision: Precision, scheme: Scheme
 def _why_not_float(members: list[ir.Node], precision: Precision, scheme: Scheme) -> str | None:
     if precision is Precision.FP32:
         return None
+    if not scheme.strongly_typed and precision is Precision.BF16:
+        return "TensorRT 8.6 has no BF16"
     for node in members:
         if node.op_type in ("Upsample", "NonMaxSuppression", "Celu"):
             return f"{node.op_type} has no half-precision form"

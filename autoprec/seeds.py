@@ -26,7 +26,8 @@ def seed_plans(subject: Subject) -> dict[str, Assignment]:
         for name, plan in uniform_plans(subject).items()
         if all(plan[unit] in options for unit, options in subject.choices.items())
     }
-    low, high = seeds.get("uniform int8"), seeds.get(FP32_PLAN)
+    # Beside the carrier INT8 costs least: its neighbours are in that type already.
+    low, high = seeds.get("uniform int8"), seeds.get(f"uniform {subject.space.carrier}", seeds.get(FP32_PLAN))
     if low is not None and high is not None and len(subject.choices) >= 4:
         names = [unit.name for unit in subject.partition.units]
         first = set(names[: len(names) // 2])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from autoprec.backends.protocol import RanAs
 from autoprec.drops import Drop
 from autoprec.evaluate import Outcome
 from autoprec.precision import Array
@@ -15,6 +14,7 @@ from autoprec.study.latency import Assignment
 from autoprec.study.search import Found
 from autoprec.task import Task
 from autoprec.timing import Timing
+from autoprec.verify import Verification
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,9 @@ class Tuned:
         chosen: the plan's name among `candidates`.
         candidates: FP32, the uniform plans and the plan, reported together.
         reference_scores: FP32's metric on each report sample.
-        ran: unit -> what the runtime made of its arithmetic, for the units of the chosen plan that are 8-bit.
+        verification: what the runtime made of each unit of the chosen plan.
+        simulated: the chosen plan in exact arithmetic on the report samples; None for FP32, and where outcomes are
+            simulated anyway.
         seconds: stage -> seconds it took in this run.
     """
 
@@ -59,13 +61,9 @@ class Tuned:
     chosen: str
     candidates: Mapping[str, Candidate]
     reference_scores: Array
-    ran: Mapping[str, RanAs]
+    verification: Verification
+    simulated: Outcome | None
     seconds: Mapping[str, float]
-
-    @property
-    def not_honoured(self) -> list[str]:
-        """Units whose 8-bit arithmetic the runtime did not run in 8 bits."""
-        return [name for name, ran in self.ran.items() if not ran.quantized]
 
     @property
     def plan(self) -> Assignment:

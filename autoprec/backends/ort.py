@@ -14,7 +14,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from autoprec.backends.protocol import RanAs
+from autoprec.backends.protocol import Clock, RanAs
 from autoprec.errors import BackendError
 from autoprec.precision import Array, Precision
 
@@ -72,9 +72,15 @@ class OrtBackend:
 
     name = "ort-cpu"
     scheme = "ort-cpu"
+    runs_here = True
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or available_cpus()
+        self.clock = Clock("measured", cpu_name())
+
+    def for_run(self, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> OrtBackend:
+        """This backend: sessions take any shape and keep no files."""
+        return self
 
     def describe(self) -> dict[str, str]:
         """Versions and hardware that a measured latency depends on."""

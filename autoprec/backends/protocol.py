@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Literal, Protocol
 
 from autoprec.precision import Array, Precision
 
@@ -29,6 +30,24 @@ class RanAs:
     layer: str = ""
     tactic: str = ""
     beside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where latencies come from.
+
+    Attributes:
+        kind: whether a GPU was timed or a model asked.
+        hardware: the GPU.
+    """
+
+    kind: Literal["measured", "modelled"]
+    hardware: str
+
+    @property
+    def words(self) -> str:
+        """What to write beside a figure: "measured on NVIDIA H200", "modelled for L4"."""
+        return f"measured on {self.hardware}" if self.kind == "measured" else f"modelled for {self.hardware}"
 
 
 class Engine(Protocol):
@@ -55,6 +74,17 @@ class Backend(Protocol):
     name: str
     scheme: str
     threads: int
+    clock: Clock
+    runs_here: bool
+    """Whether its engines compute on this machine; engines for another only have a clock."""
+
+    def for_run(self, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> Backend:
+        """This backend for one run.
+
+        Args:
+            shapes: of the batch that is timed, by input name.
+            folder: where it may keep files of its own.
+        """
 
     def describe(self) -> dict[str, str]:
         """Versions and hardware: what a measured number depends on."""

@@ -1,47 +1,71 @@
-"""autoprec build: plan + model -> lowered model."""
+"""autoprec build: plan + model -> lowered model, and an engine of it where a runtime is named."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from autoprec.cli.options import target_list
 from autoprec.cli.screen import print_json
+from autoprec.errors import EXIT_NOT_HONOURED, EXIT_OK
+
+if TYPE_CHECKING:
+    from autoprec.delivery import Delivered
 
 
 @click.command("build")
 @click.argument("plan")
 @click.argument("model")
 @click.option("--out", metavar="FILE", help="The lowered model.  [default: model.onnx beside the plan]")
+@click.option("--backend", metavar="NAME", help="Build an engine too: tensorrt or tensorrt-rtx.")
+@click.option("--target", "targets", default="", metavar="SM[,SM]", help="GPUs to build for ahead of time (RTX).")
+@click.option(
+    "--shapes", multiple=True, metavar="INPUT:SHAPE[:BEST:LARGEST]",
+    help="Shapes of an input of variable size, as x:1x3x224x224, or least, best and largest; may be repeated.",
+)  # fmt: skip
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="For inputs without --shapes.")
+@click.option("--time-limit", type=float, default=900.0, show_default=True, metavar="SECONDS", help="Of a build.")
+@click.option("--no-timing-cache", is_flag=True, help="Do not use kernel timings of earlier builds.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(plan: str, model: str, out: str | None, as_json: bool) -> None:
+def command(plan: str, model: str, out: str | None, as_json: bool, **engine: Any) -> None:
     """Lower MODEL by PLAN, which must have been made for it."""
-    from autoprec.errors import UsageError
-    from autoprec.graph import Topology
-    from autoprec.lower import Lowerer
-    from autoprec.model import check_model, load_model, save_model
-    from autoprec.plan import check_plan_fits, load_plan, usable_precisions
-    from autoprec.ranges.table import ranges_from_plan
-    from autoprec.schemes import scheme_named
-    from autoprec.units.find import find_units
+    from autoprec.delivery import EngineWish, deliver
 
-    chosen = load_plan(plan)
-    loaded = load_model(model)
-    check_plan_fits(chosen, loaded.graph_fingerprint, loaded.weights_fingerprint, model)
-    target = Path(out) if out is not None else Path(plan).parent / "model.onnx"
-    if target.exists() and target.resolve() == Path(model).resolve():
-        raise UsageError(f"{target} is the model itself; choose another file by --out")
-    partition = find_units(loaded.graph)
-    scheme = scheme_named(chosen.scheme)
-    precisions = usable_precisions(chosen, partition, Topology(loaded.graph), scheme)
-    lowered = Lowerer(loaded, partition, scheme, chosen.carrier).lower(precisions, ranges_from_plan(chosen.ranges))
-    check_model(lowered.ir)
-    save_model(lowered.ir, target)
-    counts = {p.value: sum(q is p for q in precisions.values()) for p in sorted(set(precisions.values()))}
-    size, before = target.stat().st_size, Path(model).stat().st_size
-    record = {"written": str(target), "units": counts, "bytes": size, "model_bytes": before}
+    name = engine.pop("backend")
+    wish = None
+    if name is not None:
+        wish = EngineWish(
+            name, target_list(engine["targets"]), engine["shapes"], engine["batch"], engine["time_limit"],
+            not engine["no_timing_cache"],
+        )  # fmt: skip
+    delivered = deliver(Path(plan), Path(model), None if out is None else Path(out), wish)
     if as_json:
-        print_json(record)
+        print_json(delivered.to_record())
+    else:
+        _say(delivered)
+    complaint = delivered.verification.complaint() if delivered.verification else None
+    if complaint:
+        click.echo(complaint, err=True)
+    click.get_current_context().exit(EXIT_NOT_HONOURED if complaint else EXIT_OK)
+
+
+def _say(delivered: Delivered) -> None:
+    words = ", ".join(f"{count} {name}" for name, count in delivered.counts.items())
+    share = delivered.model_bytes / delivered.original_bytes
+    click.echo(f"written: {delivered.model}: {words}; {delivered.model_bytes:,} bytes, {share:.2f} of the model's")
+    file, verification = delivered.engine, delivered.verification
+    if file is None or verification is None:
         return
-    words = ", ".join(f"{count} {name}" for name, count in counts.items())
-    click.echo(f"written: {target}: {words}; {size:,} bytes, {size / before:.2f} of the model's")
+    how = "kept from an earlier build" if file.reused else f"built in {file.build_s:.1f} s"
+    cache = ", with kernel timings of earlier builds" if file.warm_timing_cache else ""
+    click.echo(f"written: {delivered.engine_path}: {file.engine_bytes:,} bytes, {how}{cache}")
+    click.echo(f"for {file.hardware}, by {file.runtime} {file.version}")
+    counts = ", ".join(f"{count} {status}" for status, count in verification.counts.items() if count)
+    click.echo(f"units as they will run: {counts}")
+    for name, share in verification.mac_share.items():
+        click.echo(f"  {share:.0%} of the arithmetic in {name}")
+    for unit in verification.units:
+        if unit.status == "not honoured" and not unit.refused:
+            click.echo(f"  {unit.describe()}")

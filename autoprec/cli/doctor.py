@@ -66,7 +66,7 @@ def _backends() -> tuple[dict[str, Any], list[str]]:
     from autoprec.api import BACKENDS, make_backend
 
     found, problems = {}, []
-    for name in BACKENDS:
+    for name in (name for name in BACKENDS if not name.startswith("tensorrt")):  # `runtimes` speaks of those
         try:
             backend = make_backend(name)
             precisions = {p.value: why for p, why in sorted(backend.support().items())}

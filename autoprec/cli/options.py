@@ -32,14 +32,27 @@ _DATA = (
     click.option("--recipe", default="default", show_default=True, metavar="NAME|FILE", help="Calibration recipe."),
 )
 _MODEL = (
-    click.option("--space", metavar="NAME|FILE", help="Search space: which precisions may be chosen.  [default: cpu]"),
     click.option(
-        "--backend", default="ort-cpu", show_default=True, metavar="NAME", help="The runtime that is measured."
+        "--space", metavar="NAME|FILE", help="Search space: which precisions may be chosen.  [default: by backend]"
+    ),
+    click.option(
+        "--backend",
+        default="ort-cpu",
+        show_default=True,
+        metavar="NAME",
+        help="The runtime that is measured: ort-cpu, tensorrt or tensorrt-rtx.",
     ),
     click.option(
         "--pin", "pins", multiple=True, metavar="REGEX=PRECISION", help="Fix the precision of units; may be repeated."
     ),
-    click.option("--threads", type=click.IntRange(1), help="Threads of the CPU backend.  [default: all]"),
+    click.option(
+        "--target",
+        "targets",
+        default="",
+        metavar="SM[,SM]",
+        help="Build for these GPUs ahead of time, such as sm89,sm120 (tensorrt-rtx); latency is modelled.",
+    ),
+    click.option("--threads", type=click.IntRange(1), help="Threads of the CPU.  [default: all]"),
     click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Samples in each timed run."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of data splits and samplers."),
 )
@@ -53,6 +66,11 @@ def data_options(command: Command) -> Command:
 def model_options(command: Command) -> Command:
     """--space, --backend, --pin, --threads, --batch, --seed."""
     return _apply(command, _MODEL)
+
+
+def target_list(text: str) -> tuple[str, ...]:
+    """The compute capabilities of "sm89,sm120"."""
+    return tuple(part.strip().lower() for part in text.split(",") if part.strip())
 
 
 def _apply(command: Command, options: tuple[Any, ...]) -> Command:

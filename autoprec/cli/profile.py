@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from autoprec.cli.options import data_options, model_options
+from autoprec.cli.options import data_options, model_options, target_list
 from autoprec.cli.screen import Screen, print_json, print_table
 
 
@@ -19,7 +19,9 @@ from autoprec.cli.screen import Screen, print_json, print_table
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
-def command(out: str | None, as_json: bool, quiet: bool, backend: str, threads: int | None, **options: Any) -> None:
+def command(
+    out: str | None, as_json: bool, quiet: bool, backend: str, threads: int | None, targets: str, **options: Any
+) -> None:
     """Measure how much the outputs of MODEL change when one unit at a time runs in a lower precision."""
     from pathlib import Path
 
@@ -29,7 +31,7 @@ def command(out: str | None, as_json: bool, quiet: bool, backend: str, threads: 
     from autoprec.task import Settings, prepare_task
 
     settings = Settings(**options)
-    task = prepare_task(settings, make_backend(backend, threads), timed=False)
+    task = prepare_task(settings, make_backend(backend, threads, target_list(targets)), timed=False)
     directory = RunDirectory(default_out(settings.model) if out is None else Path(out))
     screen = Screen(quiet)
     try:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoprec.cli.options import data_options, model_options
+from autoprec.cli.options import data_options, model_options, target_list
 from autoprec.cli.screen import Screen, print_json, print_table
-from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK
+from autoprec.errors import EXIT_INFEASIBLE, EXIT_NOT_HONOURED, EXIT_OK
 
 if TYPE_CHECKING:
     from autoprec.api import SearchResult
@@ -45,13 +45,20 @@ _METHODS = {
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(
-    out: str | None, dry_run: bool, as_json: bool, quiet: bool, backend: str, threads: int | None, **options: Any
+    out: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    backend: str,
+    threads: int | None,
+    targets: str,
+    **options: Any,
 ) -> None:
     """Find the fastest precision plan for MODEL whose metric drops by at most --max-drop."""
     from autoprec.api import make_backend, run
     from autoprec.task import Settings, prepare_task
 
-    task = prepare_task(Settings(**options), make_backend(backend, threads))
+    task = prepare_task(Settings(**options), make_backend(backend, threads, target_list(targets)))
     if dry_run:
         _say_plan(task, out, as_json)
         return
@@ -66,7 +73,8 @@ def command(
         print_json({**result.summary, "directory": str(folder)})
     else:
         _say_result(result, folder)
-    click.get_current_context().exit(EXIT_OK if result.feasible else EXIT_INFEASIBLE)
+    code = EXIT_OK if result.feasible else EXIT_INFEASIBLE
+    click.get_current_context().exit(EXIT_NOT_HONOURED if result.summary["complaint"] else code)
 
 
 def _introduce(task: Task, quiet: bool) -> None:
@@ -122,7 +130,7 @@ def _say_result(result: SearchResult, folder: Path) -> None:
     click.echo(f"\n{result.reason}.")
     _say_numbers(summary)
     seconds = ", ".join(f"{name} {value:.1f}" for name, value in summary["seconds"].items())
-    click.echo(f"seconds: {seconds}")
+    click.echo(f"seconds: {seconds}; latency {summary['clock']}.")
     click.echo(f"written: {folder / 'plan.json'}, {folder / 'model.onnx'}, {folder / 'result.json'}")
 
 
@@ -148,8 +156,17 @@ def _say_numbers(summary: dict[str, Any]) -> None:
 
 
 def _say_ran(summary: dict[str, Any]) -> None:
-    refused = summary["not_honoured"]
-    if summary["ran_in_8_bits"] or refused:
-        click.echo(f"in 8-bit kernels: {summary['ran_in_8_bits']} units, not honoured: {len(refused)}.")
-    for name, operator in refused.items():
-        click.echo(f"  {name} was asked for in INT8 but runs as a float {operator}")
+    counts = summary["verification"]["counts"]
+    click.echo(
+        "units as they ran: " + ", ".join(f"{count} {status}" for status, count in counts.items() if count) + "."
+    )
+    if summary["simulation"] is not None and summary["simulation"]["differs"]:
+        click.echo(
+            f"warning: the engine scores differently from exact arithmetic "
+            f"({summary['candidates'][summary['chosen']]['score']:.4f} against {summary['simulation']['score']:.4f}), "
+            f"by more than their 95 % interval; the runtime computes something else than the model says."
+        )
+    for words in summary["refused_plans"]:
+        click.echo(f"not built: {words}")
+    if summary["complaint"]:
+        click.echo(summary["complaint"], err=True)

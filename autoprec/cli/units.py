@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from autoprec.cli.options import model_options
+from autoprec.cli.options import model_options, target_list
 from autoprec.cli.screen import print_json, print_table
 
 
@@ -17,6 +17,7 @@ def command(
     as_json: bool,
     backend: str,
     threads: int | None,
+    targets: str,
     space: str | None,
     pins: tuple[str, ...],
     batch: int,
@@ -27,7 +28,7 @@ def command(
     from autoprec.task import Settings, prepare_subject
 
     settings = Settings(model, space=space, pins=pins, batch=batch, seed=seed)
-    subject = prepare_subject(settings, make_backend(backend, threads), timed=False)
+    subject = prepare_subject(settings, make_backend(backend, threads, target_list(targets)), timed=False)
     partition = subject.partition
     if as_json:
         units = [

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from autoprec.errors import BackendError
 from autoprec.precision import Precision
 from autoprec.stats import spearman
 from autoprec.study.latency import Assignment, LatencyModel, fit
@@ -16,6 +17,8 @@ Measure = Callable[[Assignment], Measurement]
 EXPLORE_EVERY = 6
 """Each so many trials the study's own sampler proposes one, against blind spots of the models."""
 FINALISTS = 4
+MOST_REFUSED = 8
+"""A runtime that refuses more plans than this has a trouble of its own, which the user must hear of."""
 PATIENCE = 5
 """Among plans of about equal speed more trials only find the luckiest, so the search ends after so many in vain."""
 _GAIN = 0.98  # what counts as an improvement
@@ -34,6 +37,7 @@ class Found:
         finalists: the plans worth measuring again, best first.
         latency_rank: Spearman of predicted against measured latency over plans the model had not seen.
         loss_rank: Spearman of predicted loss against measured noise, None with fewer than four plans.
+        refused: what the runtime said of plans that it could not build or run.
     """
 
     trials: tuple[Trial, ...]
@@ -43,6 +47,7 @@ class Found:
     finalists: tuple[Trial, ...]
     latency_rank: float | None
     loss_rank: float | None
+    refused: tuple[str, ...] = ()
 
 
 class Search:
@@ -74,6 +79,7 @@ class Search:
         self.problem, self.prior, self.seeds, self.ledger = problem, prior, seeds, ledger
         self.measure, self.limit, self.spent, self.progress = measure, limit, spent, progress
         self.trials: list[Trial] = ledger.trials()
+        self.refused: list[tuple[Assignment, str]] = []
         self._foretold: list[tuple[float, float]] = []
 
     def run(self) -> Found:
@@ -96,9 +102,16 @@ class Search:
         return self._result(stopped)
 
     def _try(self, plan: Assignment, origin: str, foretold: float | None = None) -> None:
-        if any(dict(plan) == dict(trial.plan) for trial in self.trials):
+        if self._seen(plan):
             return
-        trial = self.ledger.record(plan, origin, self.measure(plan))
+        try:
+            measured = self.measure(plan)
+        except BackendError as error:  # costs this plan and not the run
+            self.refused.append((dict(plan), f"{origin}: {error}"))
+            if len(self.refused) > MOST_REFUSED or not self.trials:
+                raise
+            return
+        trial = self.ledger.record(plan, origin, measured)
         self.trials.append(trial)
         if foretold is not None:
             self._foretold.append((foretold, trial.measured.latency_ratio))
@@ -123,7 +136,7 @@ class Search:
             if not self._seen(plan):
                 return plan, "sampler", self._predict(model, plan)
         for budget, origin in self._budgets():
-            found = fastest(self.problem, model, budget, [trial.plan for trial in self.trials])
+            found = fastest(self.problem, model, budget, self._known())
             if found is None:
                 continue
             predicted = self._predict(model, found)
@@ -153,7 +166,10 @@ class Search:
         return min((t.measured.latency_ratio for t in self.trials if t.feasible), default=math.inf)
 
     def _seen(self, plan: Assignment) -> bool:
-        return any(dict(plan) == dict(trial.plan) for trial in self.trials)
+        return any(dict(plan) == dict(known) for known in self._known())
+
+    def _known(self) -> list[Assignment]:
+        return [*(trial.plan for trial in self.trials), *(plan for plan, _ in self.refused)]
 
     def _result(self, stopped: str) -> Found:
         accepted = sorted((t for t in self.trials if t.feasible), key=lambda t: t.measured.latency_ratio)
@@ -164,6 +180,7 @@ class Search:
             tuple(self.trials), best, bool(accepted), stopped, tuple(finalists),
             _rank([f for f, _ in self._foretold], [m for _, m in self._foretold]),
             _rank([self.problem.total_loss(t.plan) for t in self.trials], [t.measured.noise for t in self.trials]),
+            tuple(words for _, words in self.refused),
         )  # fmt: skip
 
 

@@ -1,11 +1,15 @@
 """Tune the models of a zoo and print one row for each.
 
     python tests/benchmarks/zoo.py PATH_OF_THE_ZOO [MODEL ...] [--out FOLDER] [--seed N] [--threads N]
+        [--confidence C] [--fresh]
 
 PATH holds a module `zoo.py` with NAMES and `load(name)`, which gives a task: `model` (path), `calib` and `eval`
-(input name -> array), `score(outputs) -> one score per sample, higher is better`, `fp32` (the known score).
-Every figure of a row comes from one run of the tool: drops from samples that chose nothing, with a 95 %
-paired bootstrap interval, latencies from interleaved rounds.
+(input name -> array), `metric` (its name), `score(outputs) -> one score per sample, higher is better`, `fp32` (the
+known score). Every figure of a row comes from one run of the tool: drops from samples that chose nothing, as
+counted with a 95 % paired bootstrap interval and as autoprec estimates them, latencies from interleaved rounds.
+
+Classifiers are tuned with their labels and the built-in top-1, so that the estimate sees by how much each decision
+was won or lost; the other tasks with their own scores.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import argparse
 import importlib.util
 import json
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -38,21 +43,28 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("autoprec-runs/zoo"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int)
+    parser.add_argument(
+        "--confidence", type=float, help="accept only plans whose interval of the drop meets the bound, e.g. 0.95"
+    )
     parser.add_argument("--fresh", action="store_true", help="do not go on from earlier runs")
     options = parser.parse_args()
     zoo = load_zoo(options.zoo)
-    rows = []
+    rows, verdicts = [], []
     for name in options.models or zoo.NAMES:
         out = options.out / f"{name}-{options.seed}"
         if options.fresh:
             for path in sorted(out.glob("*")):
                 path.unlink()
-        rows += tune(zoo.load(name), out, options.seed, options.threads)
+        summary = tune(zoo.load(name), out, options)
+        rows += [row(name, plan, summary) for plan in summary["candidates"]]
+        verdicts.append(f"{name}, {summary['chosen']}, bound {summary['max_drop']:g}: {summary['verdict']}")
+    level = 100 * (options.confidence or 0.95)
     print_table(
-        ["model", "plan", "score", "drop on fresh samples (95 %)", "agree", "KL", "vs FP32", "vs best uniform", "MACs",
-         "seconds"],
+        ["model", "plan", "score", "drop on fresh samples (95 %)", f"estimated drop ({level:g} %)", "agree", "KL",
+         "vs FP32", "vs best uniform", "MACs", "seconds"],
         rows,
     )  # fmt: skip
+    print("", *verdicts, sep="\n")
     print(f"\n{platform.platform()}, {autoprec.__version__}, batch 16, seed {options.seed}")
 
 
@@ -66,50 +78,88 @@ def load_zoo(folder: Path) -> Any:
     return module
 
 
-def tune(task: Any, out: Path, seed: int, threads: int | None) -> list[list[str]]:
+def tune(task: Any, out: Path, options: argparse.Namespace) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     model, calib, evaluate = task.model, dict(task.calib), dict(task.eval)
-    samples = len(task.score(fp32_outputs(task)))
+    outputs = fp32_outputs(task)
+    samples = len(task.score(outputs))
     group = len(next(iter(evaluate.values()))) // samples
     if group > 1:  # several rows of the model make one sample, as in ranking
         model = grouped(task.model, group, out / "grouped.onnx")
         calib, evaluate = ({k: v.reshape(-1, group) for k, v in feed.items()} for feed in (calib, evaluate))
     calib = {name: array[:CALIBRATION_SAMPLES] for name, array in calib.items()}
+    classifier = is_classifier(task)
+    labels = labels_of(task, outputs[0]) if classifier else np.arange(samples)
     start = time.monotonic()
     screen = Screen(quiet=False)
     try:
         result = autoprec.search(
-            model, calib=calib, eval={**evaluate, "labels": np.arange(samples)}, metric=metric(task, group),
-            direction="higher", max_drop=MAX_DROP.get(task.name, 0.01), out=out, seed=seed, threads=threads,
-            progress=screen,
+            model, calib=calib, eval={**evaluate, "labels": labels},
+            metric="top1" if classifier else metric(task, group), direction="higher",
+            max_drop=MAX_DROP.get(task.name, 0.01), confidence=options.confidence, out=out, seed=options.seed,
+            threads=options.threads, progress=screen,
         )  # fmt: skip
     finally:
         screen.close()
-    seconds = time.monotonic() - start
+    summary = {**result.summary, "seconds_total": time.monotonic() - start}
     result.save()
-    summary = {**result.summary, "seconds_total": seconds}
     (out / "row.json").write_text(json.dumps(summary, default=str))
     print(f"{task.name}: {result.reason}", file=sys.stderr, flush=True)
-    return [row(task.name, name, summary, seconds) for name in summary["candidates"]]
+    return summary
 
 
-def row(model: str, plan: str, summary: dict[str, Any], seconds: float) -> list[str]:
+def row(model: str, plan: str, summary: dict[str, Any]) -> list[str]:
     record = summary["candidates"][plan]
     chosen = plan == summary["chosen"]
-    drop, ratio = record["drop"], record["latency_vs_fp32"]["estimate"]
+    ratio = record["latency_vs_fp32"]["estimate"]
     versus = f"{summary['latency_vs_best_uniform']['estimate']:.3f}" if chosen else ""
     return [
         model,
         f"{plan} *" if chosen else plan,
         f"{record['score']:.4f}",
-        f"{drop['estimate']:+.4f} ({drop['low']:+.4f} .. {drop['high']:+.4f})",
+        interval(record["drop"]),
+        interval(record["estimated_drop"]),
         "-" if record["agreement"] is None else f"{record['agreement']:.4f}",
         "-" if record["kl"] is None else f"{record['kl']:.5f}",
         f"{ratio:.3f}",
         versus,
         " ".join(f"{share:.0%} {p}" for p, share in record["mac_share"].items()),
-        f"{seconds:.0f}" if chosen else "",
+        f"{summary['seconds_total']:.0f}" if chosen else "",
     ]
+
+
+def interval(drop: dict[str, Any]) -> str:
+    return f"{drop['estimate']:+.4f} ({drop['low']:+.4f} .. {drop['high']:+.4f})"
+
+
+def is_classifier(task: Any) -> bool:
+    return re.sub(r"[^a-z0-9]", "", task.metric.lower()) == "top1"
+
+
+def labels_of(task: Any, output: Any) -> Any:
+    """The class of each sample, int64[samples]: the one whose one-hot output the task scores as right.
+
+    Args:
+        task: a classifier of the zoo.
+        output: the model's first output for all samples, [samples, classes], to check the labels against.
+
+    Raises:
+        ValueError: a sample is right for no class or for several, or the labels do not explain the score of `output`.
+    """
+    onehot = np.zeros((len(output), output[0].size), np.float32)
+    labels, found = np.zeros(len(output), np.int64), np.zeros(len(output), np.int64)
+    for place in range(onehot.shape[1]):
+        onehot[:, place] = 1
+        right = np.asarray(task.score([onehot.reshape(output.shape)])) == 1
+        onehot[:, place] = 0
+        labels[right] = place
+        found += right
+    if (found != 1).any():
+        raise ValueError(f"{task.name}: {(found != 1).sum()} samples do not have exactly one right class")
+    right = output.reshape(onehot.shape).argmax(axis=1) == labels
+    if not np.array_equal(right, np.asarray(task.score([output])) == 1):
+        raise ValueError(f"{task.name}: its score is not whether the largest output is at the label")
+    return labels
 
 
 def metric(task: Any, group: int) -> Callable[[dict[str, Any], Any], Any]:

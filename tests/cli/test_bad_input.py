@@ -232,7 +232,7 @@ def test_a_bad_metric(work: Path, invoke: Invoke, case: str) -> None:
         (["--metric", "kl", "--direction", "higher"], "for the metric kl, lower is better; leave the direction out"),
         (["--space", "cpp"], r"no search space 'cpp'; did you mean 'cpu'\?"),
         (["--recipe", "percentil"], r"no calibration recipe 'percentil'; did you mean 'percentile'\?"),
-        (["--backend", "ort"], "a backend must be one of ort-cpu, got 'ort'"),
+        (["--backend", "ort"], "a backend must be one of ort-cpu, tensorrt, tensorrt-rtx, got 'ort'"),
         (["--backend", "fake"], "a backend must be one of ort-cpu, got 'fake'"),
         (["--pin", "conv1"], "a pin must have the form REGEX=PRECISION, such as '.*', got 'conv1'"),
         (["--pin", "conv1=int4"], "a precision must be one of fp32, fp16, bf16, fp8, int8, got 'int4'"),

@@ -3,57 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from types import TracebackType
-from typing import Literal
 
+from autoprec.backends.protocol import Clock
 from autoprec.backends.tensorrt.gpus import Gpu
 from autoprec.backends.tensorrt.records import EngineLayer, LayerTensor
 from autoprec.backends.tensorrt.roofline import Modelled, engine_ms
 from autoprec.errors import BackendError
 from autoprec.precision import Array
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Where latencies come from.
-
-    Attributes:
-        kind: whether a GPU was timed or a model asked.
-        hardware: the GPU.
-    """
-
-    kind: Literal["measured", "modelled"]
-    hardware: str
-
-    @property
-    def words(self) -> str:
-        """What to write beside a figure: "measured on NVIDIA H200", "modelled for L4 (roofline)"."""
-        if self.kind == "measured":
-            return f"measured on {self.hardware}"
-        return f"modelled for {self.hardware} (roofline)"
-
-
-def require_one_clock(clocks: Mapping[str, Clock]) -> Clock:
-    """The clock that all figures of a comparison share.
-
-    Args:
-        clocks: name of the engine -> where its latency comes from.
-
-    Raises:
-        BackendError: they differ, or there are none.
-    """
-    if not clocks:
-        raise BackendError("a comparison needs at least one latency, got none")
-    (first, clock), *others = clocks.items()
-    for name, other in others:
-        if other != clock:
-            raise BackendError(
-                f"latencies can be compared only by one clock, but that of {first!r} is {clock.words} and that of "
-                f"{name!r} is {other.words}; measure both on one GPU, or model both for one"
-            )
-    return clock
 
 
 class ModelledEngine:

@@ -11,9 +11,7 @@ from autoprec.backends.tensorrt.inspector import sources_of
 from autoprec.backends.tensorrt.records import ShapeProfile
 from autoprec.backends.tensorrt.request import ParserError
 from autoprec.errors import BackendError
-
-PRECISION_KEY = "autoprec.precision"
-"""The key of an ONNX node's metadata that says in which precision TensorRT 8.6 must run it."""
+from autoprec.precision import PRECISION_KEY
 
 _FLOAT_TYPES = ("FLOAT", "HALF")
 _TYPE_OF = {"fp32": "FLOAT", "fp16": "HALF"}
@@ -184,20 +182,38 @@ def has_quantization(layers: Sequence[Layer]) -> bool:
     return any(layer.type.name in ("QUANTIZE", "DEQUANTIZE") for layer in layers)
 
 
+def input_shapes(model: bytes) -> dict[str, tuple[int | None, ...]]:
+    """Input -> its dimensions, None where any length may be fed.
+
+    Raises:
+        BackendError: the bytes are no ONNX model.
+    """
+    graph = _graph(model)
+    constants = {tensor.name for tensor in graph.initializer}
+    return {
+        value.name: tuple(d.dim_value if d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim)
+        for value in graph.input
+        if value.name not in constants
+    }
+
+
+def _graph(model: bytes) -> Any:
+    import onnx
+
+    try:
+        return onnx.load_from_string(model).graph
+    except Exception as error:  # google.protobuf's DecodeError, whose module depends on the version
+        raise BackendError(f"the model cannot be read ({error}); export it again") from error
+
+
 def requested_precisions(model: bytes) -> dict[str, str]:
     """ONNX node -> the precision in its metadata, "" where there is none; bodies of control flow included.
 
     Raises:
         BackendError: the bytes are no ONNX model.
     """
-    import onnx
-
-    try:
-        graph = onnx.load_from_string(model).graph
-    except Exception as error:  # google.protobuf's DecodeError, whose module depends on the version
-        raise BackendError(f"the model cannot be read ({error}); export it again") from error
     found: dict[str, str] = {}
-    graphs = [graph]
+    graphs = [_graph(model)]
     while graphs:
         for node in graphs.pop().node:
             props = {entry.key: entry.value for entry in node.metadata_props}

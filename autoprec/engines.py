@@ -1,0 +1,89 @@
+"""The engines of one run's plans: what is timed, what computes the outputs, what the runtime made of it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoprec.backends.protocol import Backend, Engine
+from autoprec.data.dataset import Dataset
+from autoprec.model import to_bytes
+from autoprec.precision import Array
+from autoprec.proof import verified
+from autoprec.ranges.table import RangeTable
+from autoprec.study.latency import Assignment
+from autoprec.task import Task
+from autoprec.verify import Verification
+
+
+@dataclass(frozen=True, slots=True)
+class PlanEngine:
+    """A plan as engines.
+
+    Attributes:
+        timed: built by the runtime, with its clock.
+        computing: gives the outputs: the same engine, or the simulation where that one cannot run on this machine.
+    """
+
+    timed: Engine
+    computing: Engine
+
+
+class Engines:
+    """Builds plans of one task.
+
+    Args:
+        task: what was asked.
+        backend: for this run.
+    """
+
+    def __init__(self, task: Task, backend: Backend) -> None:
+        self._task, self._backend = task, backend
+
+    def open(self, plan: Assignment, ranges: RangeTable, stack: ExitStack) -> PlanEngine:
+        """Build a plan; its engines are freed with the stack.
+
+        Raises:
+            BackendError: the runtime refused the plan.
+        """
+        timed = stack.enter_context(self._backend.build(self.lowered(plan, ranges)))
+        if self._backend.runs_here:
+            return PlanEngine(timed, timed)
+        return PlanEngine(timed, self.simulated(plan, ranges, stack))
+
+    def simulated(self, plan: Assignment, ranges: RangeTable, stack: ExitStack) -> Engine:
+        """The plan in exact arithmetic, types by rounding: what the plan costs whatever the runtime does."""
+        model = to_bytes(self._task.subject.lowerer.lower(plan, ranges, simulate=True).ir)
+        return stack.enter_context(self._backend.build(model, exact=True))
+
+    def lowered(self, plan: Assignment, ranges: RangeTable) -> bytes:
+        """The serialised model under a plan."""
+        return to_bytes(self._task.subject.lowerer.lower(plan, ranges).ir)
+
+    def verified(self, plan: Assignment, ranges: RangeTable) -> Verification:
+        """What the runtime made of each unit, beside what it was asked for."""
+        return verified(self._task.subject.lowerer, plan, self._backend, self.lowered(plan, ranges))
+
+    def unit_ms(self, plan: Assignment, ranges: RangeTable, feed: dict[str, Array]) -> dict[str, float]:
+        """Unit -> milliseconds in the runtime's own profile.
+
+        Raises:
+            BackendError: the runtime refused the plan, or gives no profile.
+        """
+        units = self._task.subject.partition.units
+        home = {node: unit.name for unit in units for node in unit.nodes}
+        times = dict.fromkeys((unit.name for unit in units), 0.0)
+        for node, milliseconds in self._backend.profile_ms(self.lowered(plan, ranges), feed, list(home)).items():
+            if node:
+                times[home[node]] += milliseconds
+        return times
+
+
+def timing_feed(task: Task, data: Dataset) -> dict[str, Array]:
+    """One full batch, filled up by repetition where there are too few samples."""
+    wanted = task.subject.model.interface.batch_size or task.settings.batch
+    batch = next(iter(data.batches(wanted)))
+    places = np.arange(wanted) % batch.count
+    return {name: np.ascontiguousarray(array[places]) for name, array in batch.inputs.items()}

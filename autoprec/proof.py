@@ -1,0 +1,26 @@
+"""The runtime's own account of a lowered model, beside what the plan asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from autoprec.backends.protocol import Backend
+from autoprec.lower import Lowerer
+from autoprec.placement import quantized_macs
+from autoprec.precision import Precision
+from autoprec.verify import Verification, verify
+
+
+def verified(lowerer: Lowerer, plan: Mapping[str, Precision], backend: Backend, model: bytes) -> Verification:
+    """What the runtime made of each unit of `model`, which is `plan` lowered.
+
+    Raises:
+        BackendError: the runtime refused the model.
+    """
+    partition = lowerer.partition
+    ran = backend.inspect(model, [node for unit in partition.units for node in unit.nodes])
+    if all(precision is Precision.FP32 for precision in plan.values()):
+        return verify(partition, plan, ran)
+    topology, placement = lowerer.placement(plan)
+    written = quantized_macs(topology, partition, placement)
+    return verify(partition, plan, ran, written=written, skipped=placement.skipped)

@@ -1,0 +1,177 @@
+"""Tune zoo models with TensorRT on this machine's GPU and print one row for each engine.
+
+    python tests/benchmarks/tensorrt.py ZOO [MODEL ...] [--batch 1,128] [--trials N] [--out FOLDER] [--resnet50]
+
+For each model and batch: FP32 (with TF32, TensorRT's default), uniform FP16, uniform INT8 and the tuned plan, each
+with its score on samples that chose nothing (computed by the engine itself), the drop, the median of interleaved
+rounds (CUDA graph, CUDA events, inputs on the GPU), the inspector's verdict and the seconds of the builder.
+`--cold` builds uniform INT8 once more without kernel timings. `--resnet50` times a ResNet-50 with random weights at
+batch 32 in FP16 and uniform INT8. Inspector texts are kept in FOLDER.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import autoprec
+from autoprec.backends.tensorrt.backend import TensorRtBackend
+from autoprec.backends.tensorrt.opening import open_engine
+from autoprec.calibrate import calibrate_model
+from autoprec.cli.screen import Screen, print_table
+from autoprec.data.dataset import Dataset
+from autoprec.engines import Engines, timing_feed
+from autoprec.lower import Lowerer, uniform
+from autoprec.model import load_model, to_bytes
+from autoprec.precision import Precision
+from autoprec.proof import verified
+from autoprec.recipes import load_calibration_recipe
+from autoprec.report import verdict
+from autoprec.schemes import scheme_named
+from autoprec.task import Settings, prepare_subject
+from autoprec.timing import compare
+
+HERE = Path(__file__).parent
+HEADER = ["model", "batch", "plan", "score", "drop by count (95 %)", "estimated drop", "ms", "vs FP16", "MACs as ran",
+          "units", "MB", "build s"]  # fmt: skip
+
+
+def neighbour(name: str) -> Any:
+    """A module beside this file; the folder is no package."""
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("zoo", type=Path)
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--batch", default="1,128")
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--timeout", type=float, help="seconds for each tune")
+    parser.add_argument("--out", type=Path, default=Path("autoprec-runs/tensorrt"))
+    parser.add_argument("--backend", default="tensorrt")
+    parser.add_argument("--target", default="", help="for tensorrt-rtx without a GPU")
+    parser.add_argument("--cold", action="store_true")
+    parser.add_argument("--resnet50", action="store_true")
+    options = parser.parse_args()
+    rows: list[list[str]] = []
+    if options.resnet50:
+        rows += resnet50(options)
+    cpu = neighbour("zoo")
+    zoo = cpu.load_zoo(options.zoo)
+    for name in options.models:
+        for batch in map(int, options.batch.split(",")):
+            try:
+                rows += tune(cpu, zoo.load(name), batch, options)
+            except autoprec.AutoprecError as error:
+                print(f"{name} at batch {batch}: {error}", file=sys.stderr, flush=True)
+            print_table(HEADER, rows)
+            sys.stdout.flush()
+
+
+def tune(cpu: Any, task: Any, batch: int, options: Any) -> list[list[str]]:
+    out = options.out / f"{task.name}-{batch}"
+    labels = cpu.labels_of(task, cpu.fp32_outputs(task)[0])
+    calib = {name: array[: cpu.CALIBRATION_SAMPLES] for name, array in task.calib.items()}
+    start, screen = time.monotonic(), Screen(quiet=False)
+    try:
+        result = autoprec.search(
+            task.model, calib=calib, eval={**task.eval, "labels": labels}, metric="top1",
+            max_drop=cpu.MAX_DROP.get(task.name, 0.01), out=out, backend=options.backend, batch=batch,
+            trials=options.trials, timeout_s=options.timeout, progress=screen,
+            targets=tuple(filter(None, options.target.split(","))),
+        )  # fmt: skip
+    finally:
+        screen.close()
+    result.save()
+    seconds = time.monotonic() - start
+    print(f"{task.name} batch {batch}: {result.reason}; {len(labels)} samples, {seconds:.0f} s", file=sys.stderr, flush=True)
+    rows = [row(result, name, batch) for name in result.tuned.candidates]
+    (out / "row.json").write_text(
+        json.dumps({**result.summary, "seconds_total": seconds, "rows": rows}, default=str), encoding="utf-8"
+    )
+    if options.cold:
+        rows[-1][-1] += f" (INT8 anew without timings {cold_build_s(result):.0f})"
+    return rows
+
+
+def row(result: Any, name: str, batch: int) -> list[str]:
+    tuned, record = result.tuned, result.summary["candidates"][name]
+    candidate, backend, lowerer = tuned.candidates[name], tuned.task.backend, tuned.task.subject.lowerer
+    model = Engines(tuned.task, backend).lowered(candidate.plan, tuned.ranges)
+    file, found = backend.build_file(model), verified(lowerer, candidate.plan, backend, model)
+    if backend.runs_here:
+        with open_engine(file.path) as engine:
+            words = name.replace(" ", "-")
+            (result.directory / f"inspector-{words}.json").write_text(engine.inspector_text(), encoding="utf-8")
+    fp16 = tuned.candidates.get("uniform fp16", candidate).timing
+    ratio, drop = candidate.timing.ratio_to(fp16), record["drop"]
+    if name == tuned.chosen:
+        print(verdict(candidate.drop, tuned.task.settings.max_drop), file=sys.stderr)
+        print(found.complaint() or "all as asked", file=sys.stderr, flush=True)
+    return [
+        Path(tuned.task.settings.model).parent.name, str(batch), f"{name} *" if name == tuned.chosen else name,
+        f"{record['score']:.4f}", f"{drop['estimate']:+.4f} ({drop['low']:+.4f} .. {drop['high']:+.4f})",
+        f"{candidate.drop.estimate:+.4f} ({candidate.drop.low:+.4f} .. {candidate.drop.high:+.4f})",
+        f"{record['latency_ms']:.4f}", f"{ratio.estimate:.3f}",
+        " ".join(f"{share:.0%} {p}" for p, share in found.mac_share.items()),
+        " ".join(f"{count} {status}" for status, count in found.counts.items() if count),
+        f"{file.engine_bytes / 2**20:.1f}", f"{file.build_s:.0f}{'' if file.warm_timing_cache else ' cold'}",
+    ]  # fmt: skip
+
+
+def cold_build_s(result: Any) -> float:
+    tuned = result.tuned
+    backend = tuned.task.backend
+    options = replace(backend._options, timing_cache=False)
+    bare = TensorRtBackend(backend.name, options, backend.threads)
+    plan = tuned.candidates["uniform int8"].plan
+    return bare.build_file(Engines(tuned.task, backend).lowered(plan, tuned.ranges), anew=True).build_s
+
+
+def resnet50(options: Any, batch: int = 32) -> list[list[str]]:
+    out = options.out / "resnet50"
+    out.mkdir(parents=True, exist_ok=True)
+    neighbour("resnet50").save(out / "model.onnx")
+    backend = TensorRtBackend(options.backend).for_run({"x": (batch, 3, 224, 224)}, out)
+    model = load_model(out / "model.onnx")
+    subject = prepare_subject(Settings(out / "model.onnx", batch=batch), backend)
+    data = np.random.default_rng(0).normal(size=(batch, 3, 224, 224)).astype(np.float32)
+    lowerer = Lowerer(model, subject.partition, scheme_named(backend.scheme), Precision.FP16)
+    recipe = load_calibration_recipe("default")
+    ranges = calibrate_model(lowerer, subject.possible, backend, Dataset.from_arrays({"x": data[:8]}), recipe)
+    plans = {p: uniform(subject.partition, p, subject.possible, Precision.FP16) for p in (Precision.FP16, Precision.INT8)}
+    models = {p: to_bytes(lowerer.lower(plan, ranges).ir) for p, plan in plans.items()}
+    engines = {str(p): backend.build(m) for p, m in models.items()}
+    timings = compare(engines, {"x": data}, rounds=(9, 25), turn_ms=100.0)
+    rows = []
+    for p, plan in plans.items():
+        file, found = backend.build_file(models[p]), verified(lowerer, plan, backend, models[p])
+        (out / f"inspector-{p}.json").write_text(open_engine(file.path).inspector_text(), encoding="utf-8")
+        ratio = timings[str(p)].ratio_to(timings["fp16"])
+        print(found.complaint() or "all as asked", file=sys.stderr, flush=True)
+        rows.append([
+            "resnet50 (random weights)", str(batch), f"uniform {p}", "", "", "", f"{timings[str(p)].median_ms:.4f}",
+            f"{ratio.estimate:.3f}", " ".join(f"{share:.0%} {q}" for q, share in found.mac_share.items()),
+            " ".join(f"{count} {status}" for status, count in found.counts.items() if count),
+            f"{file.engine_bytes / 2**20:.1f}", f"{file.build_s:.0f}",
+        ])  # fmt: skip
+    print_table(HEADER, rows)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
