@@ -147,11 +147,12 @@ class Evaluator:
         """The drop with its interval, as well as these samples let it be known."""
         if not outcome.finite:
             return Drop(float("inf"), float("inf"), float("inf"), len(outcome.scores), "counted")
-        margins, changed = None, outcome.agreement
+        margins, changed = None, None
         if self.metric.needs_reference:  # what it scores are the changes themselves
             return counted_drop(self.reference_scores, outcome.scores, self.metric.higher_is_better, confidence)
         if self.reference_margins is not None and outcome.margins is not None:
             margins = (self.reference_margins, outcome.margins)
+            changed = outcome.agreement  # of top-1 decisions, which other metrics do not make
         return estimate_drop(
             self.reference_scores, outcome.scores, self.metric.higher_is_better, margins=margins,
             changed=None if changed is None else 1.0 - changed, confidence=confidence,

@@ -11,6 +11,7 @@ import difflib
 import re
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -202,13 +203,24 @@ def load_calibration_recipe(source: str | Path) -> CalibrationRecipe:
 def _packaged(package: str) -> dict[str, str]:
     """The TOML texts of a data package by name; from a folder or from within a zipped wheel."""
     try:
-        entries = list(resources.files(package).iterdir())
+        entries = list(_data_folder(package).iterdir())
     except (ModuleNotFoundError, FileNotFoundError, NotADirectoryError) as error:
         raise RecipeError(
             f"the recipes of {package} are not installed; "
             f"install autoprec with pip, or a checkout of it with pip install -e ."
         ) from error
     return {e.name.removesuffix(".toml"): e.read_text("utf-8") for e in entries if e.name.endswith(".toml")}
+
+
+def _data_folder(package: str) -> Traversable:
+    """The installed package; or its folder in a checkout that is only on the path, installed by nobody."""
+    try:
+        return resources.files(package)
+    except ModuleNotFoundError:
+        checkout = Path(__file__).resolve().parents[1]
+        if not (checkout / "pyproject.toml").is_file():  # beside an installed package lies somebody else's folder
+            raise
+        return checkout / package.rpartition(".")[2]
 
 
 def _read(source: str | Path, package: str, what: str) -> tuple[str, Table]:

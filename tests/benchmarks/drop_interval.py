@@ -13,6 +13,7 @@ all the others says how good they were. One row for each model and n, over all p
     blind       share of draws where counting saw none, so that its interval has no width
     rest        share of draws with |estimate - rest| <= 1.96 sqrt(error^2 + error of the rest^2): ours, counting
     pool        share of draws whose interval, as it is, holds the counted drop of the whole pool: ours, counting
+    bias        mean of (estimate - rest) of ours: below 0, it thinks plans better than they are; counting has none
     RMSE        root mean square of (estimate - rest): ours, counting, and what of it is the rest's own noise
     per change  counted drop of the pool / share of its changed decisions: mean and deviation over plans
 
@@ -70,7 +71,7 @@ NORMAL_95 = 1.959964
 BATCH = 25
 HEADER = [
     "model", "n of pool", "plans", "width", "90 %", "blind", "rest: ours", "counting", "pool: ours", "counting",
-    "RMSE: ours", "counting", "rest's noise", "per change",
+    "bias: ours", "RMSE: ours", "counting", "rest's noise", "per change",
 ]  # fmt: skip
 
 
@@ -242,9 +243,10 @@ def row(draws: list[Draw]) -> list[str]:
     rests = [np.mean([meets(drop, d) for drop, d in zip(side, draws, strict=True)]) for side in sides]
     pools = [np.mean([drop.low <= d.pool <= drop.high for drop, d in zip(side, draws, strict=True)]) for side in sides]
     errors = [rms([drop.estimate - d.rest for drop, d in zip(side, draws, strict=True)]) for side in sides]
+    bias = float(np.mean([d.ours.estimate - d.rest for d in draws]))
     noise = rms([d.rest_error for d in draws])
     shares = [f"{share:.2f}" for share in (1 - seen.mean(), *rests, *pools)]
-    return [*ratio, *shares, *(f"{error:.4f}" for error in (*errors, noise))]
+    return [*ratio, *shares, f"{bias:+.4f}", *(f"{error:.4f}" for error in (*errors, noise))]
 
 
 def width(drop: Drop) -> float:

@@ -162,6 +162,7 @@ class TensorRtEngine:
         loaded = self._open().loaded
         fitted = fit(self.inputs, feed)
         profiler = _profiler(self._module)
+        self._open().close()  # TensorRT 8.6 gives an optimization profile to one context at a time
         execution = Execution(loaded, self._cuda, self._stream, self._messages)
         reports: list[list[tuple[str, float]]] = []
         try:
@@ -175,6 +176,7 @@ class TensorRtEngine:
                 reports.append(list(profiler.rows))
         finally:
             execution.close()
+            self._execution = Execution(loaded, self._cuda, self._stream, self._messages)
         if not any(reports):
             raise BackendError(f"TensorRT reported no layer times for {self.path}; build the engine again")
         return _medians(reports[_FIRST_RUNS:])

@@ -1,6 +1,6 @@
 """Tune zoo models with TensorRT on this machine's GPU and print one row for each engine.
 
-    python tests/benchmarks/tensorrt.py ZOO [MODEL ...] [--batch 1,128] [--trials N] [--out FOLDER] [--resnet50]
+    python tests/benchmarks/gpu.py ZOO [MODEL ...] [--batch 1,128] [--trials N] [--out FOLDER] [--resnet50]
 
 For each model and batch: FP32 (with TF32, TensorRT's default), uniform FP16, uniform INT8 and the tuned plan, each
 with its score on samples that chose nothing (computed by the engine itself), the drop, the median of interleaved
@@ -25,10 +25,11 @@ import numpy as np
 import autoprec
 from autoprec.backends.tensorrt.backend import TensorRtBackend
 from autoprec.backends.tensorrt.opening import open_engine
+from autoprec.backends.tensorrt.records import BuildOptions
 from autoprec.calibrate import calibrate_model
 from autoprec.cli.screen import Screen, print_table
 from autoprec.data.dataset import Dataset
-from autoprec.engines import Engines, timing_feed
+from autoprec.engines import Engines
 from autoprec.lower import Lowerer, uniform
 from autoprec.model import load_model, to_bytes
 from autoprec.precision import Precision
@@ -98,7 +99,11 @@ def tune(cpu: Any, task: Any, batch: int, options: Any) -> list[list[str]]:
         screen.close()
     result.save()
     seconds = time.monotonic() - start
-    print(f"{task.name} batch {batch}: {result.reason}; {len(labels)} samples, {seconds:.0f} s", file=sys.stderr, flush=True)
+    print(
+        f"{task.name} batch {batch}: {result.reason}; {len(labels)} samples, {seconds:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
     rows = [row(result, name, batch) for name in result.tuned.candidates]
     (out / "row.json").write_text(
         json.dumps({**result.summary, "seconds_total": seconds, "rows": rows}, default=str), encoding="utf-8"
@@ -146,21 +151,26 @@ def resnet50(options: Any, batch: int = 32) -> list[list[str]]:
     out = options.out / "resnet50"
     out.mkdir(parents=True, exist_ok=True)
     neighbour("resnet50").save(out / "model.onnx")
-    backend = TensorRtBackend(options.backend).for_run({"x": (batch, 3, 224, 224)}, out)
+    targets = tuple(filter(None, options.target.split(",")))
+    backend = TensorRtBackend(options.backend, BuildOptions(targets=targets)).for_run({"x": (batch, 3, 224, 224)}, out)
     model = load_model(out / "model.onnx")
     subject = prepare_subject(Settings(out / "model.onnx", batch=batch), backend)
     data = np.random.default_rng(0).normal(size=(batch, 3, 224, 224)).astype(np.float32)
     lowerer = Lowerer(model, subject.partition, scheme_named(backend.scheme), Precision.FP16)
     recipe = load_calibration_recipe("default")
     ranges = calibrate_model(lowerer, subject.possible, backend, Dataset.from_arrays({"x": data[:8]}), recipe)
-    plans = {p: uniform(subject.partition, p, subject.possible, Precision.FP16) for p in (Precision.FP16, Precision.INT8)}
+    plans = {
+        p: uniform(subject.partition, p, subject.possible, Precision.FP16) for p in (Precision.FP16, Precision.INT8)
+    }
     models = {p: to_bytes(lowerer.lower(plan, ranges).ir) for p, plan in plans.items()}
     engines = {str(p): backend.build(m) for p, m in models.items()}
     timings = compare(engines, {"x": data}, rounds=(9, 25), turn_ms=100.0)
     rows = []
     for p, plan in plans.items():
         file, found = backend.build_file(models[p]), verified(lowerer, plan, backend, models[p])
-        (out / f"inspector-{p}.json").write_text(open_engine(file.path).inspector_text(), encoding="utf-8")
+        if backend.runs_here:
+            with open_engine(file.path) as engine:
+                (out / f"inspector-{p}.json").write_text(engine.inspector_text(), encoding="utf-8")
         ratio = timings[str(p)].ratio_to(timings["fp16"])
         print(found.complaint() or "all as asked", file=sys.stderr, flush=True)
         rows.append([
