@@ -11,7 +11,6 @@ import difflib
 import re
 from dataclasses import dataclass
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -212,7 +211,7 @@ def _packaged(package: str) -> dict[str, str]:
     return {e.name.removesuffix(".toml"): e.read_text("utf-8") for e in entries if e.name.endswith(".toml")}
 
 
-def _data_folder(package: str) -> Traversable:
+def _data_folder(package: str) -> Any:
     """The installed package; or its folder in a checkout that is only on the path, installed by nobody."""
     try:
         return resources.files(package)
