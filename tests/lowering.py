@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 
+from autoprec.backends.ort import OrtBackend
 from autoprec.calibrate import needed_tensors
 from autoprec.graph import Topology, const_array
 from autoprec.lower import Lowered, Lowerer, uniform
@@ -113,13 +113,8 @@ def loaded(proto: onnx.ModelProto) -> Model:
 
 def run(model: ir.Model, feed: Mapping[str, Array], *, exact: bool = True) -> dict[str, Array]:
     """Outputs on ONNX Runtime's CPU; `exact` keeps it from replacing pairs by integer kernels."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    if exact:
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-    session = ort.InferenceSession(to_bytes(model), options, providers=["CPUExecutionProvider"])
-    return dict(zip([o.name for o in session.get_outputs()], session.run(None, dict(feed)), strict=True))
+    with OrtBackend(threads=1).build(to_bytes(model), exact=exact) as engine:
+        return engine.run(feed)
 
 
 def sqnr_db(reference: Mapping[str, Array], outputs: Mapping[str, Array]) -> float:

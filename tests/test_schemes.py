@@ -314,6 +314,6 @@ def test_token_ids_are_never_weights() -> None:
 
 def test_an_unknown_scheme_is_refused_by_name() -> None:
     assert scheme_named("tensorrt") is TENSORRT
-    assert set(SCHEMES) == {"tensorrt", "ort-cpu"}
-    with pytest.raises(UsageError, match="a scheme must be one of tensorrt, ort-cpu, got 'cuda'"):
+    assert set(SCHEMES) == {"tensorrt", "tensorrt-8", "ort-cpu"}
+    with pytest.raises(UsageError, match="a scheme must be one of tensorrt, tensorrt-8, ort-cpu, got 'cuda'"):
         scheme_named("cuda")

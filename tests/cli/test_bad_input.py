@@ -233,7 +233,7 @@ def test_a_bad_metric(work: Path, invoke: Invoke, case: str) -> None:
         (["--space", "cpp"], r"no search space 'cpp'; did you mean 'cpu'\?"),
         (["--recipe", "percentil"], r"no calibration recipe 'percentil'; did you mean 'percentile'\?"),
         (["--backend", "ort"], "a backend must be one of ort-cpu, tensorrt, tensorrt-rtx, got 'ort'"),
-        (["--backend", "fake"], "a backend must be one of ort-cpu, got 'fake'"),
+        (["--backend", "fake"], "a backend must be one of ort-cpu, tensorrt, tensorrt-rtx, got 'fake'"),
         (["--pin", "conv1"], "a pin must have the form REGEX=PRECISION, such as '.*', got 'conv1'"),
         (["--pin", "conv1=int4"], "a precision must be one of fp32, fp16, bf16, fp8, int8, got 'int4'"),
         (["--pin", "conv(=int8"], r"valid regular expression, got 'conv\('"),
@@ -419,7 +419,10 @@ PLANS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "no precision for unit 'conv1'; add it, or tune the model again",
     ),
     "an INT8 carrier": (lambda p: {**p, "carrier": "int8"}, "must be a float type, got int8; tune the model again"),
-    "an unknown scheme": (lambda p: {**p, "scheme": "tvm"}, "a scheme must be one of tensorrt, ort-cpu, got 'tvm'"),
+    "an unknown scheme": (
+        lambda p: {**p, "scheme": "tvm"},
+        "a scheme must be one of tensorrt, tensorrt-8, ort-cpu, got 'tvm'",
+    ),
     "no ranges": (lambda p: {**p, "ranges": None}, "INT8 or FP8 units needs calibrated ranges"),
     "half the ranges": (
         lambda p: {**p, "ranges": {**p["ranges"], "ranges": {}}},

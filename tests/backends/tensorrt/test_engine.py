@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from autoprec.backends.tensorrt.engine import TensorRtEngine
 from autoprec.backends.tensorrt.stopwatch import IN_FLIGHT
 from autoprec.errors import BackendError, DataError
 
+from . import fake_gpu
 from .fake_gpu import (
     DataType,
     FakeCuda,
@@ -151,8 +154,10 @@ def test_everything_is_freed(tmp_path: Path) -> None:
         engine.run({"x": rows(1)})
         engine.time_ms({"x": rows(8)}, 20)
         engine.measure({"x": rows(2)}, warmup_ms=0, duration_s=0, include_transfers=True)
-        engine.profile_ms({"x": rows(4)})
         assert bench.cuda.leaks == {"memory": 2, "streams": 1, "graphs": 1}
+        engine.profile_ms({"x": rows(4)})
+        assert bench.cuda.leaks == {"streams": 1}
+        engine.time_ms({"x": rows(8)}, 20)
 
     assert bench.cuda.leaks == {}
     engine.close()
@@ -317,14 +322,57 @@ def test_a_profile_with_changing_layers_adds_up_by_name(tmp_path: Path) -> None:
     assert bench.engine.profile_ms({"x": rows(4)}, 3) == [("loop", 3.0), ("end", 0.7)]
 
 
-def test_profiling_leaves_timing_alone(tmp_path: Path) -> None:
+def test_a_profile_has_the_only_execution_context_of_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT 8.6 gives an optimization profile to one context at a time: each is gone before the next is made."""
     bench = Bench(tmp_path, doubling())
-    bench.engine.time_ms({"x": rows(4)}, 1)
-    bench.engine.profile_ms({"x": rows(2)})
+    made, alive = [], []
+    plain = fake_gpu.FakeEngine.create_execution_context
 
+    def create(self: Any) -> Any:
+        alive.append(sum(one() is not None for one in made))
+        context = plain(self)
+        self.contexts.clear()  # the made-up engine would keep it alive
+        made.append(weakref.ref(context))
+        return context
+
+    bench.engine.close()
+    monkeypatch.setattr(fake_gpu.FakeEngine, "create_execution_context", create)
+    engine = TensorRtEngine(engine_file(tmp_path), bench.module, bench.cuda)
+    engine.run({"x": rows(2)})
+    engine.profile_ms({"x": rows(4)})
+    engine.profile_ms({"x": rows(4)})
+    gc.collect()
+
+    assert alive == [0] * 5
+    assert [one() is not None for one in made] == [False] * 4 + [True]
+
+
+def test_after_a_profile_runs_and_times_are_what_they_were(tmp_path: Path) -> None:
+    """In a new context without profiler; the CUDA graph, which went with the old one, is captured again."""
+    bench = Bench(tmp_path, doubling(times_ms=(2.0,)))
+    before = bench.engine.time_ms({"x": rows(4)}, 3)
+    bench.engine.profile_ms({"x": rows(2)})
+    contexts = bench.module.engines[0].contexts
+
+    assert bench.cuda.graphs == []
+    assert contexts[0] is not contexts[-1]
+    assert contexts[-1].profiler is None
+    assert bench.engine.time_ms({"x": rows(4)}, 3) == before
     assert len(bench.cuda.graphs) == 1
-    assert bench.context.profiler is None
+    np.testing.assert_array_equal(bench.engine.run({"x": rows(3)})["y"], 2 * rows(3))
     assert len(bench.cuda.memory) == 2
+
+
+def test_a_profile_that_fails_leaves_the_engine_usable(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, doubling())
+    bench.cuda.refuse = {"copy_in": CudaError("CUDA could not copy: cudaErrorUnknown", "cudaErrorUnknown")}
+    with pytest.raises(CudaError, match="could not copy"):
+        bench.engine.profile_ms({"x": rows(4)})
+    bench.cuda.refuse = {}
+
+    np.testing.assert_array_equal(bench.engine.run({"x": rows(4)})["y"], 2 * rows(4))
+    bench.engine.close()
+    assert bench.cuda.leaks == {}
 
 
 def test_a_profile_of_nothing_is_an_error(tmp_path: Path) -> None:

@@ -1,0 +1,226 @@
+"""What `autoprec build` ships: the lowered model, the engine, and the proof beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from autoprec.backends.tensorrt.records import ShapeProfile
+from autoprec.delivery import Delivered, EngineWish, deliver, parse_shapes
+from autoprec.errors import BackendError, RunDirectoryError, UsageError
+from autoprec.precision import Precision
+
+from .plans import tiny_plan
+
+FP16, FP8, INT8 = Precision.FP16, Precision.FP8, Precision.INT8
+WISH = EngineWish("tensorrt-rtx", ("sm89",))
+
+rtx = pytest.mark.skipif(
+    "not __import__('importlib.util').util.find_spec('tensorrt_rtx')",
+    reason="the real builder needs tensorrt-rtx: pip install tensorrt-rtx",
+)
+
+
+@pytest.fixture(name="folder", scope="module")
+def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tiny.onnx and plan.json: INT8 but for conv2 in FP16."""
+    return tiny_plan(tmp_path_factory.mktemp("delivery"), INT8, conv2=FP16).parent
+
+
+@pytest.fixture(name="delivered", scope="module")
+def _delivered(folder: Path) -> Delivered:
+    pytest.importorskip("tensorrt_rtx", reason="the real builder needs tensorrt-rtx: pip install tensorrt-rtx")
+    return deliver(folder / "plan.json", folder / "tiny.onnx", folder / "out" / "small.onnx", WISH)
+
+
+def record_of(delivered: Delivered) -> dict[str, Any]:
+    assert delivered.engine_path is not None
+    found: dict[str, Any] = json.loads(delivered.engine_path.with_suffix(".json").read_text(encoding="utf-8"))
+    return found
+
+
+# --- the engine ------------------------------------------------------------------------------------------
+
+
+def test_model_engine_and_proof_lie_side_by_side(folder: Path, delivered: Delivered) -> None:
+    assert delivered.model == folder / "out" / "small.onnx"
+    assert delivered.engine_path == folder / "out" / "small.engine"
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [
+        "engines", "small.engine", "small.json", "small.onnx"
+    ]  # fmt: skip
+
+
+def test_the_engine_is_a_copy_of_the_kept_one(delivered: Delivered) -> None:
+    assert delivered.engine is not None
+    assert delivered.engine_path is not None
+
+    digests = {hashlib.sha256(p.read_bytes()).hexdigest() for p in (delivered.engine.path, delivered.engine_path)}
+    assert len(digests) == 1
+    assert delivered.engine.engine_bytes == delivered.engine_path.stat().st_size > 10_000
+
+
+def test_the_record_says_how_the_engine_was_made(delivered: Delivered, folder: Path) -> None:
+    record = record_of(delivered)
+
+    assert (record["schema"], record["kind"]) == (1, "autoprec engine")
+    assert (record["runtime"], record["hardware"]) == ("tensorrt_rtx", "sm89")
+    assert record["version"].split(".")[0] == "1"
+    assert record["build_s"] > 0
+    assert record["reused"] is False
+    assert record["activation_bytes"] > 0
+    assert record["plan"] == str(folder / "plan.json")
+    assert "path" not in record  # of the folder where engines are kept, which may be emptied
+
+
+def test_the_record_has_the_layers_with_their_nodes_and_types(delivered: Delivered) -> None:
+    layers = record_of(delivered)["layers"]
+    weights: dict[str, set[str]] = {}
+    for layer in layers:
+        for node in layer["nodes"]:
+            weights.setdefault(node, set()).update(tensor["dtype"] for tensor in layer["constants"])
+
+    assert "int8" in weights["conv1"] & weights["conv3"]
+    assert "int8" not in weights["conv2"]
+    assert "fp16" in weights["conv2"]
+    assert all(layer["name"] and layer["kind"] for layer in layers)
+
+
+def test_the_record_proves_every_unit(delivered: Delivered) -> None:
+    verification = record_of(delivered)["verification"]
+    ran = {name: (unit["requested"], unit["ran"]) for name, unit in verification["units"].items()}
+
+    assert ran["conv1"] == ran["conv3"] == ("int8", "int8")
+    assert ran["conv2"] == ("fp16", "fp16")
+    assert set(ran) == {"conv1", "conv2", "conv3", "pool", "head"}
+    assert sum(verification["counts"].values()) == 5
+    assert verification["refused"] == []
+    assert sum(verification["mac_share"].values()) == pytest.approx(1)
+    assert delivered.verification is not None
+    assert delivered.verification.complaint() is None
+
+
+def test_the_model_is_the_one_that_the_engine_was_built_from(delivered: Delivered) -> None:
+    model = onnx.load(delivered.model)
+    onnx.checker.check_model(model, full_check=True)
+    read = {output for node in model.graph.node if node.op_type == "DequantizeLinear" for output in node.output}
+
+    assert {node.name for node in model.graph.node if node.op_type == "Conv" and node.input[1] in read} == {
+        "conv1", "conv3"
+    }  # fmt: skip
+    assert delivered.counts[INT8.value] + delivered.counts[FP16.value] == 5
+
+
+def test_the_second_time_the_engine_is_kept(delivered: Delivered, folder: Path) -> None:
+    assert delivered.engine is not None
+    again = deliver(folder / "plan.json", folder / "tiny.onnx", folder / "out" / "small.onnx", WISH)
+
+    assert again.engine is not None
+    assert again.engine.reused
+    assert again.engine.path == delivered.engine.path
+    assert again.to_record()["engine"]["reused"] is True
+
+
+@rtx
+def test_one_engine_for_several_targets_and_given_shapes(folder: Path, tmp_path: Path) -> None:
+    wish = EngineWish("tensorrt-rtx", ("sm89", "sm120"), ["x:1x24x8x8:8x24x8x8:64x24x8x8"])
+    found = deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx", wish)
+
+    assert found.engine is not None
+    assert found.engine.hardware == "sm89,sm120"
+    assert record_of(found)["hardware"] == "sm89,sm120"
+
+
+@rtx
+def test_the_batch_is_for_inputs_without_shapes(folder: Path, tmp_path: Path) -> None:
+    wish = EngineWish("tensorrt-rtx", ("sm89",), batch=6)
+    found = deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx", wish)
+
+    assert found.engine is not None
+    assert {tensor.shape[0] for layer in found.engine.layers for tensor in layer.inputs if tensor.name == "x"} == {6}
+
+
+@rtx
+def test_a_build_without_enough_time_is_ended_in_words(folder: Path, tmp_path: Path) -> None:
+    wish = EngineWish("tensorrt-rtx", ("sm89",), time_limit_s=0.01)
+    with pytest.raises(BackendError, match=r"did not build the engine within 0.01 s and was stopped; allow it more"):
+        deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx", wish)
+
+    assert not (tmp_path / "model.engine").exists()
+    assert not (tmp_path / "model.json").exists()
+
+
+@rtx
+def test_fp8_for_ampere_is_refused_in_words(tmp_path: Path) -> None:
+    plan = tiny_plan(tmp_path, FP8)
+    with pytest.raises(BackendError, match="sm80 lacks the precision fp8; leave it out of the plan, or build for newe"):
+        deliver(plan, tmp_path / "tiny.onnx", tmp_path / "out.onnx", EngineWish("tensorrt-rtx", ("sm80",)))
+
+    assert not (tmp_path / "out.engine").exists()
+
+
+@rtx
+def test_an_engine_that_cannot_be_written_is_said(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.engine").mkdir()
+    with pytest.raises(RunDirectoryError, match=r"cannot write .*model.engine: .*; choose a writable folder"):
+        deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx", WISH)
+
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+
+
+# --- without an engine -----------------------------------------------------------------------------------
+
+
+def test_without_a_wish_there_is_a_model_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    found = deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    assert (found.engine_path, found.engine, found.verification) == (None, None, None)
+    assert set(found.to_record()) == {"written", "units", "bytes", "model_bytes"}
+
+
+@pytest.mark.parametrize("name", ["ort-cpu", "cuda", ""])
+def test_engines_are_built_by_tensorrt_only(folder: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"engines are built by tensorrt or tensorrt-rtx, got --backend {name}$"):
+        deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx", EngineWish(name))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- shapes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "shapes"),
+    [
+        ("x:1x3x224x224", "x", [(1, 3, 224, 224)] * 3),
+        ("x:7", "x", [(7,)] * 3),
+        ("x:1x8:4x8:16x8", "x", [(1, 8), (4, 8), (16, 8)]),
+        ("input:0:1x3", "input:0", [(1, 3)] * 3),  # TensorFlow's names
+        ("a:0:1x3:2x3:4x3", "a:0", [(1, 3), (2, 3), (4, 3)]),
+        ("x y/z:2x2", "x y/z", [(2, 2)] * 3),
+    ],
+)
+def test_shapes_are_one_or_three(text: str, name: str, shapes: list[tuple[int, ...]]) -> None:
+    assert parse_shapes([text]) == {name: ShapeProfile(*shapes)}
+
+
+def test_several_inputs_have_shapes_each() -> None:
+    assert set(parse_shapes(["ids:1x4", "mask:1x1x1x4"])) == {"ids", "mask"}
+    assert parse_shapes([]) == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "", ":1x3", "x:", "x:1x", "x:1x-3", "x:axb", "x:1x3:2x3:", "1x3x224x224", "x:1,3"]
+)
+def test_other_words_are_refused_with_the_form(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_shapes(["y:1x2", text])
+
+    assert str(caught.value) == (
+        f"--shapes must be INPUT:1x3x224x224, or INPUT:LEAST:BEST:LARGEST in that form, got {text!r}"
+    )
