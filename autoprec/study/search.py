@@ -18,7 +18,7 @@ EXPLORE_EVERY = 6
 """Each so many trials the study's own sampler proposes one, against blind spots of the models."""
 FINALISTS = 4
 MOST_REFUSED = 8
-"""A runtime that refuses more plans than this has a trouble of its own, which the user must hear of."""
+"""A runtime that refuses more plans than this will refuse the next one too, and each refusal costs a build."""
 PATIENCE = 5
 """Among plans of about equal speed more trials only find the luckiest, so the search ends after so many in vain."""
 _GAIN = 0.98  # what counts as an improvement
@@ -91,6 +91,9 @@ class Search:
             if self.spent():
                 stopped = "the time was used up"
                 break
+            if len(self.refused) > MOST_REFUSED:
+                stopped = f"the runtime refused {len(self.refused)} plans"
+                break
             if self._stale():
                 stopped = f"the last {PATIENCE} plans were not faster within the bound"
                 break
@@ -108,7 +111,7 @@ class Search:
             measured = self.measure(plan)
         except BackendError as error:  # costs this plan and not the run
             self.refused.append((dict(plan), f"{origin}: {error}"))
-            if len(self.refused) > MOST_REFUSED or not self.trials:
+            if not self.trials:  # not even FP32: there is nothing to compare with
                 raise
             return
         trial = self.ledger.record(plan, origin, measured)
