@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from autoprec.backends.protocol import Backend
 from autoprec.data.dataset import Dataset
-from autoprec.errors import DataError
+from autoprec.errors import BackendError, DataError
 from autoprec.evaluate import Evaluator, run_whole
 from autoprec.graph import LINEAR_OPS, elements
 from autoprec.lower import Lowerer, uniform
@@ -193,13 +193,21 @@ def _judge(
     plan = uniform(lowerer.partition, Precision.INT8, possible, lowerer.carrier)
     # Only ONNX Runtime's own kernels are as quick as simulating them; engines are built for plans, not for ranges.
     simulate = not backend.scheme == lowerer.scheme.name == ORT_CPU.name
-    errors: dict[str, float] = {}
-    metric = load_metric("sqnr")
-    with backend.build(to_bytes(lowerer.model.ir), exact=True) as reference:
-        evaluator = Evaluator(reference, data, lowerer.model.interface, metric, batch_size)
-        for number, (label, table) in enumerate(tables.items()):
+
+    def noises(evaluator: Evaluator, simulate: bool) -> dict[str, float]:
+        errors: dict[str, float] = {}
+        for label, table in tables.items():
             lowered = lowerer.lower(plan, table, simulate=simulate)
             with backend.build(to_bytes(lowered.ir), exact=simulate) as engine:
                 errors[label] = evaluator.evaluate(engine).noise
-            progress("calibrator", (number + 1) / len(tables))
-    return errors
+            progress("calibrator", len(errors) / len(tables))
+        return errors
+
+    with backend.build(to_bytes(lowerer.model.ir), exact=True) as reference:
+        evaluator = Evaluator(reference, data, lowerer.model.interface, load_metric("sqnr"), batch_size)
+        if simulate:
+            return noises(evaluator, True)
+        try:
+            return noises(evaluator, False)
+        except BackendError:  # of a plan that need not be the answer; all tables anew, since noises must compare
+            return noises(evaluator, True)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from autoprec.backends.tensorrt.records import EngineFile, ShapeProfile
 
 _SHAPE = re.compile(r"\d+(x\d+)*")
+_SHAPE_AT_END = re.compile(r"(.*:)?\d+(x\d+)+")  # TensorFlow's names end in :0, which is no shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +140,23 @@ def parse_shapes(words: Sequence[str]) -> dict[str, ShapeProfile]:
 
     found = {}
     for text in words:
-        fields = text.rsplit(":", 3) if text.count(":") >= 3 else text.rsplit(":", 1)
-        name, shapes = fields[0], fields[1:]
-        if not name or len(shapes) not in (1, 3) or not all(map(_SHAPE.fullmatch, shapes)):
+        name, shapes = _name_and_shapes(text)
+        if not name or not shapes or _SHAPE_AT_END.fullmatch(name):
             raise UsageError(
                 f"--shapes must be INPUT:1x3x224x224, or INPUT:LEAST:BEST:LARGEST in that form, got {text!r}"
             )
-        sizes = [tuple(map(int, shape.split("x"))) for shape in shapes]
-        found[name] = ShapeProfile(*(sizes if len(sizes) == 3 else sizes * 3))
+        found[name] = ShapeProfile(*(shapes if len(shapes) == 3 else shapes * 3))
     return found
+
+
+def _name_and_shapes(text: str) -> tuple[str, list[tuple[int, ...]]]:
+    """What stands before the last three shapes, if they have one rank, else before the last; and these."""
+    fields = text.split(":")
+    for count in (3, 1):
+        last = fields[-count:]
+        if len(fields) > count and all(map(_SHAPE.fullmatch, last)) and len({s.count("x") for s in last}) == 1:
+            return ":".join(fields[:-count]), [tuple(map(int, shape.split("x"))) for shape in last]
+    return text, []
 
 
 def _backend(wish: EngineWish, folder: Path) -> TensorRtBackend:

@@ -11,6 +11,7 @@ from autoprec.evaluate import Outcome
 from autoprec.plan import Choice, Plan
 from autoprec.precision import Precision
 from autoprec.records import fingerprint
+from autoprec.seeds import FP32_PLAN, PINNED_FP32_PLAN
 from autoprec.stats import Interval, paired_bootstrap
 from autoprec.study.latency import Assignment
 from autoprec.tuned import Candidate, Tuned
@@ -69,7 +70,7 @@ def candidate_record(tuned: Tuned, candidate: Candidate) -> dict[str, Any]:
         "kl": outcome.kl,
         "sqnr_db": outcome.sqnr_db,
         "latency_ms": candidate.timing.median_ms,
-        "latency_vs_fp32": _interval(candidate.timing.ratio_to(tuned.candidates["uniform fp32"].timing)),
+        "latency_vs_fp32": _interval(candidate.timing.ratio_to(tuned.candidates[FP32_PLAN].timing)),
         "mac_share": mac_share(tuned.task.subject.partition, candidate.plan),
     }
 
@@ -116,13 +117,13 @@ def verdict(drop: Drop, bound: float) -> str:
 
 
 def fastest_uniform(tuned: Tuned) -> str:
-    """The fastest uniform plan that meets the bound on the selection samples; FP32 where none does."""
+    """The fastest uniform plan that was free to be chosen and meets the bound on the selection samples, else FP32."""
     accepted = {tuple(sorted(t.plan.items())) for t in tuned.found.trials if t.feasible}
     uniform = [
         name for name, c in tuned.candidates.items()
-        if name.startswith("uniform") and (name == "uniform fp32" or tuple(sorted(c.plan.items())) in accepted)
+        if name.startswith("uniform") and tuple(sorted(c.plan.items())) in accepted
     ]  # fmt: skip
-    return min(uniform, key=lambda name: tuned.candidates[name].timing.median_ms)
+    return min(uniform, key=lambda name: tuned.candidates[name].timing.median_ms, default=FP32_PLAN)
 
 
 def mac_share(partition: Partition, plan: Assignment) -> dict[str, float]:
@@ -145,12 +146,13 @@ def reason(tuned: Tuned) -> str:
             f"no plan meets the bound: the best found drops {metric.name} by {drop:.4g} on the selection samples, "
             f"{settings.max_drop:g} is allowed; allow more, free pinned units or add fp32 to the space"
         )
-    if tuned.chosen == "uniform fp32":
+    if tuned.chosen in (FP32_PLAN, PINNED_FP32_PLAN):
+        pins = tuned.chosen.removeprefix(FP32_PLAN)
         return (
-            f"keep FP32: of {len(found.trials)} measured plans none within the bound was faster for certain when "
+            f"keep FP32{pins}: of {len(found.trials)} measured plans none within the bound was faster for certain when "
             f"measured side by side"
         )
-    ratio = tuned.candidates[tuned.chosen].timing.ratio_to(tuned.candidates["uniform fp32"].timing).estimate
+    ratio = tuned.candidates[tuned.chosen].timing.ratio_to(tuned.candidates[FP32_PLAN].timing).estimate
     return f"the fastest of {len(found.trials)} measured plans within the bound: {ratio:.2f} of FP32's latency"
 
 
@@ -175,7 +177,7 @@ def plan_of(tuned: Tuned) -> Plan:
     }
     record = summary(tuned)
     evidence = {key: record[key] for key in ("metric", "max_drop", "feasible", "reason", "machine", "splits")}
-    evidence |= {"chosen": record["candidates"][tuned.chosen], "fp32": record["candidates"]["uniform fp32"]}
+    evidence |= {"chosen": record["candidates"][tuned.chosen], "fp32": record["candidates"][FP32_PLAN]}
     return Plan(
         units, subject.space.carrier, subject.lowerer.scheme.name, task.backend.name, fingerprints, evidence,
         tuned.ranges.to_record() if quantized else None,

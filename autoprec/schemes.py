@@ -28,7 +28,7 @@ class Scheme:
     """One runtime's way of writing a quantised network.
 
     Attributes:
-        name: "tensorrt", "tensorrt-8" or "ort-cpu".
+        name: "tensorrt", "tensorrt-8", "tensorrt-rtx" or "ort-cpu".
         symmetric: activations are INT8 around zero; else UINT8 with a zero point.
         quantize_outputs: a quantised convolution, pool or Add also has a pair on its result.
         tensor_core_limits: small convolutions and products stay float, because their 8-bit
@@ -41,6 +41,7 @@ class Scheme:
         strongly_typed: the types of tensors say what runs in which float type; else the model stays FP32 with Q/DQ,
             and each node's metadata says it.
         newest_opset: that the runtime reads, None for any.
+        transposed_int8: whether a ConvTranspose with Q/DQ is computed on codes.
     """
 
     name: str
@@ -53,12 +54,14 @@ class Scheme:
     norms_as_convs: bool
     strongly_typed: bool = True
     newest_opset: int | None = None
+    transposed_int8: bool = True
 
 
 TENSORRT = Scheme("tensorrt", True, False, True, False, False, False, False)
 TENSORRT_8 = replace(TENSORRT, name="tensorrt-8", strongly_typed=False, newest_opset=17)
+TENSORRT_RTX = replace(TENSORRT, name="tensorrt-rtx", transposed_int8=False)
 ORT_CPU = Scheme("ort-cpu", False, True, False, True, True, True, True)
-SCHEMES = {scheme.name: scheme for scheme in (TENSORRT, TENSORRT_8, ORT_CPU)}
+SCHEMES = {scheme.name: scheme for scheme in (TENSORRT, TENSORRT_8, TENSORRT_RTX, ORT_CPU)}
 
 
 def scheme_named(name: str) -> Scheme:
@@ -133,6 +136,8 @@ def _why_not_linear(topology: Topology, node: ir.Node, precision: Precision, sch
             return "ONNX Runtime has no 8-bit ConvTranspose on a CPU"
         return "both operands change at run time" if not weights else None
     if node.op_type in ("Conv", "ConvTranspose"):
+        if node.op_type == "ConvTranspose" and precision is Precision.INT8 and not scheme.transposed_int8:
+            return "TensorRT-RTX computes ConvTranspose in float whatever its operands are stored in"
         return _why_not_conv(topology, node, weights[0], precision)
     if not weights and precision is Precision.INT8 and _meets_softmax(topology, node):
         return "a product before or behind a softmax loses too much in INT8"

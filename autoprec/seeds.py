@@ -7,15 +7,24 @@ from autoprec.study.latency import Assignment
 from autoprec.task import Subject
 
 FP32_PLAN = "uniform fp32"
+"""Every unit in FP32: what drops and latencies are compared with, whether or not it may be the answer."""
+PINNED_FP32_PLAN = "uniform fp32 but for pins"
+"""FP32 where units are not pinned to another precision: the answer that is nearest to FP32."""
 
 
 def uniform_plans(subject: Subject) -> dict[str, Assignment]:
-    """FP32, and one plan for each precision that the search may choose; pins hold in all but FP32."""
+    """FP32 itself, and one plan for each precision that the search may choose; pins hold in all but the first.
+
+    A precision that only pinned units have makes no plan, unless nothing at all is left to choose.
+    """
     plans: dict[str, Assignment] = {FP32_PLAN: {unit.name: Precision.FP32 for unit in subject.partition.units}}
-    for precision in sorted({p for options in subject.choices.values() for p in options}):
+    offered = subject.choices.values()
+    free = {p for options in offered if len(options) > 1 for p in options}
+    wanted = free or {p for options in offered for p in options}
+    for precision in sorted(wanted, key=lambda p: (p is not Precision.FP32, p)):  # what is refused least goes first
         plan = {name: precision if precision in options else options[0] for name, options in subject.choices.items()}
         if plan not in plans.values():
-            plans[f"uniform {precision}"] = plan
+            plans[PINNED_FP32_PLAN if precision is Precision.FP32 else f"uniform {precision}"] = plan
     return plans
 
 
@@ -27,7 +36,8 @@ def seed_plans(subject: Subject) -> dict[str, Assignment]:
         if all(plan[unit] in options for unit, options in subject.choices.items())
     }
     # Beside the carrier INT8 costs least: its neighbours are in that type already.
-    low, high = seeds.get("uniform int8"), seeds.get(f"uniform {subject.space.carrier}", seeds.get(FP32_PLAN))
+    floats = (f"uniform {subject.space.carrier}", FP32_PLAN, PINNED_FP32_PLAN)
+    low, high = seeds.get("uniform int8"), next((seeds[name] for name in floats if name in seeds), None)
     if low is not None and high is not None and len(subject.choices) >= 4:
         names = [unit.name for unit in subject.partition.units]
         first = set(names[: len(names) // 2])

@@ -32,7 +32,7 @@ from autoprec.units.records import Partition
 
 Source = str | Path | Mapping[str, Any] | Dataset
 
-DEFAULT_SPACES = {"ort-cpu": "cpu", "tensorrt": "tensorrt", "tensorrt-8": "tensorrt"}
+DEFAULT_SPACES = {"ort-cpu": "cpu", "tensorrt": "tensorrt", "tensorrt-8": "tensorrt", "tensorrt-rtx": "tensorrt"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autoprec.backends.ort import OrtBackend
-from autoprec.calibrate import calibrate_model, needed_tensors, observe, range_fingerprint
+from autoprec.backends.ort import OrtBackend, OrtEngine
+from autoprec.calibrate import CANDIDATES, calibrate_model, needed_tensors, observe, range_fingerprint
 from autoprec.data.dataset import Dataset
-from autoprec.errors import DataError
+from autoprec.errors import BackendError, DataError
 from autoprec.precision import Precision
 from autoprec.ranges.table import load_ranges
 from autoprec.recipes import CalibrationRecipe
@@ -71,6 +71,35 @@ def test_auto_takes_the_method_of_least_noise_and_keeps_the_evidence(bench: Benc
 
     assert len(table.evidence) >= 5
     assert table.evidence[table.method] == min(table.evidence.values())
+
+
+class Choosy(OrtBackend):
+    """Builds no engine of a model with Q/DQ pairs, from the given one on; exact arithmetic is fine."""
+
+    def __init__(self, built: int) -> None:
+        super().__init__(1)
+        self._left = built
+
+    def build(self, model: bytes, *, exact: bool = False, threads: int | None = None) -> OrtEngine:
+        if not exact:
+            self._left -= 1
+            if self._left < 0:
+                raise BackendError("no kernel computes this in int8")
+        return super().build(model, exact=exact, threads=threads)
+
+
+@pytest.mark.parametrize("built", [0, 2])
+def test_where_the_runtime_refuses_uniform_int8_all_methods_are_judged_by_simulation(bench: Bench, built: int) -> None:
+    data, shares = Dataset.from_arrays(bench.feed), []
+    table = calibrate_model(
+        bench.lowerer, bench.possible, Choosy(built), data, CalibrationRecipe("r"),
+        lambda what, share: shares.append(share) if what == "calibrator" else None,
+    )  # fmt: skip
+
+    assert len(table.evidence) == len(CANDIDATES)
+    assert table.evidence[table.method] == min(table.evidence.values())
+    assert shares[-1] == 1
+    assert len(shares) == built + len(CANDIDATES), "noises of engines and of simulation are never compared"
 
 
 def test_no_more_samples_are_used_than_the_recipe_says(bench: Bench) -> None:

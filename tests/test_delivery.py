@@ -203,6 +203,8 @@ def test_engines_are_built_by_tensorrt_only(folder: Path, tmp_path: Path, name: 
         ("input:0:1x3", "input:0", [(1, 3)] * 3),  # TensorFlow's names
         ("a:0:1x3:2x3:4x3", "a:0", [(1, 3), (2, 3), (4, 3)]),
         ("x y/z:2x2", "x y/z", [(2, 2)] * 3),
+        ("scope:a:0:1x3", "scope:a:0", [(1, 3)] * 3),
+        ("x:1:2:4", "x", [(1,), (2,), (4,)]),
     ],
 )
 def test_shapes_are_one_or_three(text: str, name: str, shapes: list[tuple[int, ...]]) -> None:
@@ -215,8 +217,9 @@ def test_several_inputs_have_shapes_each() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x", "", ":1x3", "x:", "x:1x", "x:1x-3", "x:axb", "x:1x3:2x3:", "1x3x224x224", "x:1,3"]
-)
+    "text", ["x", "", ":1x3", "x:", "x:1x", "x:1x-3", "x:axb", "x:1x3:2x3:", "1x3x224x224", "x:1,3",
+             "x:1x3:2x3", "a:0:1x3:2x3", "x:1x3:2x3:4x3:8x3", "x:1x3:2x3:4"],
+)  # fmt: skip
 def test_other_words_are_refused_with_the_form(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_shapes(["y:1x2", text])

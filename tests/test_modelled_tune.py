@@ -16,9 +16,6 @@ from autoprec.testing import tiny_data, tiny_model
 
 pytest.importorskip("tensorrt_rtx", reason="the real builder needs tensorrt-rtx: pip install tensorrt-rtx")
 
-# A backend made by its name has a temporary folder until a run gives it another.
-pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up <TemporaryDirectory:ResourceWarning")
-
 BATCH = 512
 """Large enough that arithmetic and memory outweigh the launches of kernels, so that INT8 pays."""
 
@@ -114,6 +111,13 @@ def test_fp8_is_left_out_where_a_target_lacks_it_and_that_is_said(folder: Path) 
 
     assert "fp8 is left out: FP8 needs compute capability 8.9 or more, this is 8.0" in result.summary["notes"]
     assert Precision.FP8 not in {p for trial in result.trials for p in trial.plan.values()}
+
+
+def test_a_target_without_figures_is_refused_before_any_work(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"the latency of an engine for sm121 cannot be modelled: .* choose one of"):
+        searched(folder, "spark", targets=("sm121",))
+
+    assert not list((folder / "spark").glob("*"))
 
 
 def test_targets_are_for_rtx(folder: Path) -> None:

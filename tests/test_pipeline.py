@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,24 @@ def test_pins_hold_in_every_trial_and_in_the_answer(model: Path, tmp_path: Path)
     for plan in [*(trial.plan for trial in result.trials), result.plan.precisions()]:
         assert plan["conv2"] is Precision.FP32
         assert plan["head"] is Precision.INT8
+
+
+def test_with_pins_the_reference_is_fp32_and_never_the_answer(model: Path, tmp_path: Path) -> None:
+    """INT8 is slow, so that FP32 would be fastest; the pinned unit keeps it from being allowed."""
+    slow = FakeBackend(dict.fromkeys(("conv1", "conv2", "conv3", "head", "pool"), (1.0, 3.0)))
+    result, _ = searched(model, tmp_path, backend=slow, max_drop=9, pins=["head=int8"])
+    candidates, pinned = result.summary["candidates"], "uniform fp32 but for pins"
+
+    assert candidates["uniform fp32"]["mac_share"] == {"fp32": 1.0}
+    assert candidates["uniform fp32"]["sqnr_db"] == math.inf  # no noise at all
+    assert result.summary["chosen"] == result.summary["best_uniform"] == pinned
+    assert candidates[pinned]["latency_vs_fp32"]["estimate"] > 1.2
+    assert candidates[pinned]["sqnr_db"] < 100
+    assert result.reason.startswith("keep FP32 but for pins: ")
+    assert result.summary["latency_vs_best_uniform"]["estimate"] == 1
+    precisions = result.plan.precisions()
+    assert precisions.pop("head") is Precision.INT8
+    assert set(precisions.values()) == {Precision.FP32}
 
 
 def test_where_int8_is_slower_float_is_kept_and_the_reason_says_so(model: Path, tmp_path: Path) -> None:

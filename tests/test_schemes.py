@@ -10,7 +10,17 @@ from onnx import TensorProto
 from autoprec.errors import UsageError
 from autoprec.graph import Topology
 from autoprec.precision import FLOATS, Precision
-from autoprec.schemes import ORT_CPU, SCHEMES, TENSORRT, Scheme, axis_of_weight, has_type, scheme_named, why_not
+from autoprec.schemes import (
+    ORT_CPU,
+    SCHEMES,
+    TENSORRT,
+    TENSORRT_RTX,
+    Scheme,
+    axis_of_weight,
+    has_type,
+    scheme_named,
+    why_not,
+)
 from autoprec.units.find import find_units
 
 from .lowering import bench, loaded
@@ -314,6 +324,18 @@ def test_token_ids_are_never_weights() -> None:
 
 def test_an_unknown_scheme_is_refused_by_name() -> None:
     assert scheme_named("tensorrt") is TENSORRT
-    assert set(SCHEMES) == {"tensorrt", "tensorrt-8", "ort-cpu"}
-    with pytest.raises(UsageError, match="a scheme must be one of tensorrt, tensorrt-8, ort-cpu, got 'cuda'"):
+    assert set(SCHEMES) == {"tensorrt", "tensorrt-8", "tensorrt-rtx", "ort-cpu"}
+    with pytest.raises(
+        UsageError, match="a scheme must be one of tensorrt, tensorrt-8, tensorrt-rtx, ort-cpu, got 'cuda'"
+    ):
         scheme_named("cuda")
+
+
+def test_tensorrt_rtx_keeps_transposed_convolutions_float() -> None:
+    """Its builder turns them into float `deconv` layers, whatever Q/DQ says."""
+    proto = conv_model(32, 32, op="ConvTranspose")
+
+    assert refusal(proto, "conv", INT8, TENSORRT_RTX) == (
+        "TensorRT-RTX computes ConvTranspose in float whatever its operands are stored in"
+    )
+    assert refusal(proto, "conv", INT8, TENSORRT) is None

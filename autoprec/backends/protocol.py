@@ -74,9 +74,12 @@ class Backend(Protocol):
     name: str
     scheme: str
     threads: int
-    clock: Clock
     runs_here: bool
     """Whether its engines compute on this machine; engines for another only have a clock."""
+
+    @property
+    def clock(self) -> Clock:
+        """Where latencies come from."""
 
     def for_run(self, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> Backend:
         """This backend for one run.

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from autoprec.cli.options import target_list
 from autoprec.cli.screen import print_json
-from autoprec.errors import EXIT_NOT_HONOURED, EXIT_OK
+from autoprec.errors import EXIT_NOT_HONOURED, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from autoprec.delivery import Delivered
@@ -35,7 +36,9 @@ def command(plan: str, model: str, out: str | None, as_json: bool, **engine: Any
 
     name = engine.pop("backend")
     wish = None
-    if name is not None:
+    if name is None:
+        _refuse_given(click.get_current_context(), tuple(engine))
+    else:
         wish = EngineWish(
             name, target_list(engine["targets"]), engine["shapes"], engine["batch"], engine["time_limit"],
             not engine["no_timing_cache"],
@@ -49,6 +52,19 @@ def command(plan: str, model: str, out: str | None, as_json: bool, **engine: Any
     if complaint:
         click.echo(complaint, err=True)
     click.get_current_context().exit(EXIT_NOT_HONOURED if complaint else EXIT_OK)
+
+
+def _refuse_given(context: click.Context, names: tuple[str, ...]) -> None:
+    """Without a runtime no engine is built, so options of one would be passed over in silence."""
+    given = [
+        parameter.opts[0] for parameter in context.command.params
+        if parameter.name in names and context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT
+    ]  # fmt: skip
+    if given:
+        raise UsageError(
+            f"{' and '.join(given)} must go with the engine's runtime: add --backend tensorrt-rtx or "
+            f"--backend tensorrt, or leave {'it' if len(given) == 1 else 'them'} out to have the model alone"
+        )
 
 
 def _say(delivered: Delivered) -> None:

@@ -18,6 +18,17 @@ class FloatWeightsPass(ir.passes.InPlacePass):
     every product computes on the same codes.
     """
 
+    def requires(self, model: ir.Model) -> None:
+        """No DequantizeLinear of an INT8 constant shifts it."""
+        for node in model.graph:
+            codes = const_array(node.inputs[0]) if node.op_type == "DequantizeLinear" else None
+            point = node.inputs[2] if len(node.inputs) > 2 else None
+            if codes is None or codes.dtype != np.int8 or point is None:
+                continue
+            zero = const_array(point)
+            if zero is None or zero.any():
+                raise ir.passes.PreconditionError(f"the zero point of {node.name!r} must be 0")
+
     def ensures(self, model: ir.Model) -> None:
         """No DequantizeLinear reads a constant."""
         for node in model.graph:
@@ -33,7 +44,8 @@ class FloatWeightsPass(ir.passes.InPlacePass):
             if codes is None or scale is None or codes.dtype != np.int8:
                 continue
             axis = attribute_int(node, "axis", 1)
-            shape = [-1 if place == axis and scale.ndim else 1 for place in range(codes.ndim)]
+            place_of_scales = axis + codes.ndim if axis < 0 else axis
+            shape = [-1 if place == place_of_scales and scale.ndim else 1 for place in range(codes.ndim)]
             floats = codes.astype(np.float32) * scale.astype(np.float32).reshape(shape if scale.ndim else [])
             name = str(node.inputs[0].name if node.inputs[0] is not None else node.name)
             stored = add_initializer(graph, f"{name}.float", floats)

@@ -141,7 +141,7 @@ def row(result: Any, name: str, batch: int) -> list[str]:
 def cold_build_s(result: Any) -> float:
     tuned = result.tuned
     backend = tuned.task.backend
-    options = replace(backend._options, timing_cache=False)
+    options = replace(backend.options, timing_cache=False)
     bare = TensorRtBackend(backend.name, options, backend.threads)
     plan = tuned.candidates["uniform int8"].plan
     return bare.build_file(Engines(tuned.task, backend).lowered(plan, tuned.ranges), anew=True).build_s

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from autoprec.cli import main
-from autoprec.errors import EXIT_NOT_HONOURED, EXIT_OK, EXIT_USAGE
+from autoprec.errors import EXIT_NOT_HONOURED, EXIT_OK, EXIT_USAGE, BackendError
 from autoprec.precision import Precision
+from autoprec.testing import tiny_data
 
 from ..plans import tiny_plan
 
@@ -146,7 +148,7 @@ def test_an_fp8_plan_for_ampere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (("--target", "sm89", "--shapes", "x:1x24"), "has the shape (?, 24, 8, 8) in the model and cannot be (1, 24)"),
         (("--target", "sm89", "--shapes", "x:1x24x9x8"), "cannot be (1, 24, 9, 8)"),
         (("--target", "sm89", "--shapes", "y:1x24x8x8"), "shapes are given for 'y'; the model's inputs are x"),
-        (("--target", "sm89", "--shapes", "x:1x2:3x4"), "shapes are given for 'x:1x2'; the model's inputs are x"),
+        (("--target", "sm89", "--shapes", "x:1x2:3x4"), "or INPUT:LEAST:BEST:LARGEST in that form, got 'x:1x2:3x4'"),
         (("--target", "sm89", "--shapes", "24x8"), "--shapes must be INPUT:1x3x224x224, or INPUT:LEAST:BEST:LARGEST"),
         (("--target", "sm89", "--time-limit", "0"), "the time limit of a build must be more than 0 s, found 0"),
         (("--target", "sm89", "--time-limit", "0.01", "--batch", "3"), "within 0.01 s and was stopped; allow it more"),
@@ -154,6 +156,61 @@ def test_an_fp8_plan_for_ampere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 )
 def test_wishes_that_cannot_be_met(build: Build, options: tuple[str, ...], words: str) -> None:
     refused(build(*RTX, *options), words)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--target", "sm89"), "--target must go with the engine's runtime: add --backend tensorrt-rtx or --backend "),
+        (("--shapes", "x:1x24x8x8"), "--shapes must go with"),
+        (("--batch", "4"), "--batch must go with"),
+        (("--time-limit", "60"), "--time-limit must go with"),
+        (("--no-timing-cache",), "--no-timing-cache must go with"),
+        (("--target", "sm89", "--batch", "4"), "--target and --batch must go with"),
+    ],
+)
+def test_options_of_an_engine_without_a_runtime(
+    build: Build, folder: Path, options: tuple[str, ...], words: str
+) -> None:
+    refused(build(*options), words)
+    assert not (folder / "out").exists()
+
+
+def test_without_options_of_an_engine_there_is_a_model_alone(build: Build, folder: Path) -> None:
+    assert build("--json").exit_code == EXIT_OK
+    assert [path.name for path in (folder / "out").iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.usefixtures("rtx")
+def test_an_engine_for_a_gpu_without_figures_is_built(build: Build) -> None:
+    """sm121 cannot be timed, which a build does not need."""
+    result = build(*RTX, "--target", "sm121", "--json")
+
+    assert result.exit_code == EXIT_OK, result.output
+    assert json.loads(result.stdout)["engine"]["hardware"] == "sm121"
+
+
+@pytest.mark.parametrize("form", [(), ("--dry-run",)])
+@pytest.mark.usefixtures("rtx")
+def test_tune_refuses_a_gpu_without_figures(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, form: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(folder)
+    np.savez(folder / "data.npz", **tiny_data(folder / "tiny.onnx", 12))
+    words = ["tune", "tiny.onnx", "--calib", "data.npz", "--out", "run", "--target", "sm121", "--quiet", *RTX, *form]
+
+    refused(CliRunner().invoke(main, words), "the latency of an engine for sm121 cannot be modelled: there are figure")
+
+
+@pytest.mark.usefixtures("rtx")
+def test_without_target_and_gpu_the_way_out_is_named(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    from autoprec.backends.tensorrt import builder
+
+    def missing() -> None:
+        raise BackendError("running engines needs NVIDIA's cuda-bindings, which is not installed")
+
+    monkeypatch.setattr(builder, "load_cuda", missing)
+    refused(build(*RTX), "must know what to build for: name targets, such as --target sm")
 
 
 @pytest.mark.parametrize("name", ["ort-cpu", "cuda"])

@@ -128,6 +128,41 @@ def test_pairs_on_activations_are_left() -> None:
     assert len(back.inputs) == 2
 
 
+def shifted(zero: Any, *, constant: bool = True) -> ir.Model:
+    """Codes 1 with a zero point."""
+    model = dequantizing(np.ones((4, 4), np.int8), np.float32(0.5), None)
+    point = ir.Value(name="zero", type=ir.TensorType(ir.DataType.INT8), shape=ir.Shape([]))
+    if constant:
+        point.const_value = ir.tensor(np.asarray(zero, np.int8), name="zero")
+        model.graph.register_initializer(point)
+    else:
+        model.graph.inputs.append(point)
+    (node,) = ops(model, "DequantizeLinear")
+    node.resize_inputs(3)
+    node.replace_input_with(2, point)
+    return model
+
+
+@pytest.mark.parametrize(("zero", "constant"), [(3, True), (0, False)])
+def test_codes_with_a_zero_point_are_refused(zero: int, constant: bool) -> None:
+    """Their floats would be wrong, and none the wiser."""
+    model = shifted(zero, constant=constant)
+    before = to_bytes(model)
+    with pytest.raises(ir.passes.PreconditionError, match="the zero point of 'w/dequantize' must be 0"):
+        FloatWeightsPass()(model)
+
+    assert to_bytes(model) == before
+
+
+def test_a_zero_point_of_0_is_none() -> None:
+    model = shifted(0)
+    feed = {"x": np.ones((2, 4), np.float32)}
+    before = run(model, feed)["y"]
+
+    assert FloatWeightsPass()(model).modified
+    np.testing.assert_array_equal(run(model, feed)["y"], before)
+
+
 def test_what_is_not_converted_is_found() -> None:
     """The check behind the pass is no empty one."""
     with pytest.raises(ir.passes.PostconditionError, match=r"dequantize' still reads a constant"):
@@ -154,7 +189,7 @@ def dequantizing(codes: np.ndarray[Any, Any], scale: Any, axis: int | None) -> i
 
 @settings(max_examples=60, deadline=None)
 @given(
-    axis=st.sampled_from([None, 0, 1]),
+    axis=st.sampled_from([None, 0, 1, -1, -2]),
     seed=st.integers(0, 2**31),
     exponents=st.tuples(st.integers(-60, 30), st.integers(-60, 30)),
 )

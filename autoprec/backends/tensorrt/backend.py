@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +13,9 @@ from autoprec.backends.ort import OrtBackend
 from autoprec.backends.protocol import Clock, Engine, RanAs
 from autoprec.backends.tensorrt.attribution import attribute
 from autoprec.backends.tensorrt.bindings import find_bindings
-from autoprec.backends.tensorrt.builder import EngineBuilder
-from autoprec.backends.tensorrt.cuda import load_cuda
+from autoprec.backends.tensorrt.builder import EngineBuilder, check_options, find_device, hardware_of
 from autoprec.backends.tensorrt.engine import TensorRtEngine
-from autoprec.backends.tensorrt.gpus import default_gpu
+from autoprec.backends.tensorrt.gpus import Gpu, default_gpu
 from autoprec.backends.tensorrt.inspector import parse_layers
 from autoprec.backends.tensorrt.machine import precisions_of
 from autoprec.backends.tensorrt.modelled import ModelledEngine
@@ -23,6 +24,7 @@ from autoprec.backends.tensorrt.nodes import ran_as
 from autoprec.backends.tensorrt.records import BuildOptions, EngineFile, EngineLayer, ShapeProfile
 from autoprec.precision import Array, Precision
 
+_SCHEMES = {"weak": "tensorrt-8", "strong": "tensorrt", "rtx": "tensorrt-rtx"}
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
@@ -30,17 +32,19 @@ class TensorRtBackend:
     """One TensorRT runtime.
 
     Without targets engines are built for this machine's GPU and measured on it. With targets they are built ahead of
-    time; they cannot run here, and their clock is a model of the first target's GPU.
+    time; they cannot run here, and their clock is a model of the first target's GPU. For targets without published
+    figures they can be built and inspected, and not timed.
 
     Args:
         name: "tensorrt" or "tensorrt-rtx".
         options: how engines are built.
         threads: of the CPU, for calibration and for exact arithmetic.
-        folder: where engines and kernel timings are kept; by default a temporary folder of this process.
+        folder: where engines and kernel timings are kept; by default a temporary folder, made for the first engine,
+            which goes with the backend.
         batch: the first dimension of inputs without a given shape; other open dimensions are 1.
 
     Raises:
-        BackendError: the runtime is missing, or there is neither GPU nor target.
+        BackendError: the runtime is missing, the options cannot be met, or there is neither GPU nor target.
     """
 
     def __init__(
@@ -54,29 +58,43 @@ class TensorRtBackend:
         self.name = name
         self._bindings = find_bindings(_MODULES[name])
         self._options = options or BuildOptions()
-        self._batch = batch
+        check_options(self._bindings, self._options)
+        self._batch, self._folder = batch, folder
         self._reference = OrtBackend(threads)
         self.threads = self._reference.threads
-        self.scheme = "tensorrt-8" if self._bindings.flavour == "weak" else "tensorrt"
-        if self._options.targets:
-            for target in self._options.targets:
-                self._bindings.target(target)
-            self._gpu = default_gpu(self._options.targets[0])
-            self.clock = Clock("modelled", self._gpu.name)
-            self._capabilities = self._options.targets
-        else:
-            device = load_cuda().device()
-            self.clock = Clock("measured", device.name)
-            self._capabilities = (device.capability,)
-            self._device = device
+        self.scheme = _SCHEMES[self._bindings.flavour]
         self.runs_here = not self._options.targets
-        self._temporary = tempfile.TemporaryDirectory(prefix="autoprec-") if folder is None else None
-        self._builder = EngineBuilder(
-            _MODULES[name], folder or Path(self._temporary.name if self._temporary else "."), self._options
-        )
+        self._device = find_device(self._bindings) if self.runs_here else None
+        self._hardware = hardware_of(self._bindings, self._options)
+        self._clock = None if self._device is None else Clock("measured", self._device.name)
+
+    @property
+    def options(self) -> BuildOptions:
+        """How engines are built."""
+        return self._options
+
+    @property
+    def clock(self) -> Clock:
+        """Where latencies come from.
+
+        Raises:
+            UsageError: there are no figures of a GPU like the first target.
+        """
+        if self._clock is None:
+            self._clock = Clock("modelled", self._gpu.name)
+        return self._clock
+
+    @property
+    def _gpu(self) -> Gpu:
+        return default_gpu(self._options.targets[0])
 
     def for_run(self, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> TensorRtBackend:
-        """Engines of exactly these shapes: a smaller batch is padded. They are kept in `folder`/engines."""
+        """Engines of exactly these shapes: a smaller batch is padded. They are kept in `folder`/engines.
+
+        Raises:
+            UsageError: there are no figures to model the latency by, which a run needs.
+        """
+        _ = self.clock  # before the first minute is spent
         fixed = {name: ShapeProfile(shape, shape, shape) for name, shape in shapes.items()}
         return TensorRtBackend(self.name, replace(self._options, shapes=fixed), self.threads, folder / "engines")
 
@@ -85,14 +103,14 @@ class TensorRtBackend:
         return {
             "backend": self.name,
             "runtime": self._bindings.label,
-            "hardware": self._builder.hardware,
+            "hardware": self._hardware,
             "clock": self.clock.words,
         } | self._reference_versions()
 
     def support(self) -> dict[Precision, str | None]:
         """What every GPU that is built for computes in."""
         found: dict[Precision, str | None] = dict.fromkeys(Precision)
-        for capability in self._capabilities:
+        for capability in self._options.targets if self._device is None else (self._device.capability,):
             for precision, why in precisions_of(capability, self._bindings.flavour).items():
                 found[precision] = found[precision] or why
         return found
@@ -102,27 +120,30 @@ class TensorRtBackend:
 
         Raises:
             BackendError: the runtime refused, crashed or took too long.
+            UsageError: the engine cannot be timed, as there are no figures of a GPU like the first target.
         """
         if exact:
             return self._reference.build(model, exact=True, threads=threads)
-        file = self.build_file(model)
-        if self.clock.kind == "modelled":
-            return ModelledEngine(file.layers, self._gpu)
-        return TensorRtEngine(file.path, self._bindings.module)
+        if self.runs_here:
+            return TensorRtEngine(self.build_file(model).path, self._bindings.module)
+        gpu = self._gpu  # which may be refused: before the time of a build is spent
+        return ModelledEngine(self.build_file(model).layers, gpu)
 
     def build_file(self, model: bytes, *, anew: bool = False) -> EngineFile:
-        """Build an engine and say how it was made.
+        """Build an engine and say how it was made; for any target, whether or not it can be timed.
 
         Raises:
             BackendError: as `build`.
+            RunDirectoryError: the folder cannot be written.
         """
         shapes = dict(self._options.shapes)
         for name, shape in input_shapes(model).items():
             if name not in shapes and any(size is None for size in shape):
                 fixed = tuple(size or (1 if axis else self._batch) for axis, size in enumerate(shape))
                 shapes[name] = ShapeProfile(fixed, fixed, fixed)
-        self._builder.options = replace(self._options, shapes=shapes)
-        return self._builder.build(model, anew=anew)
+        options = replace(self._options, shapes=shapes)
+        builder = EngineBuilder(_MODULES[self.name], self._kept_in(), options, hardware=self._hardware)
+        return builder.build(model, anew=anew)
 
     def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
         """What the engine's own inspector says of each node."""
@@ -130,23 +151,31 @@ class TensorRtBackend:
 
     def profile_ms(self, model: bytes, feed: Mapping[str, Array], nodes: Sequence[str]) -> dict[str, float]:
         """Milliseconds in each named node; reformats, casts and what belongs to no node under ""."""
-        layers = self._layers(model)
-        if self.clock.kind == "modelled":
-            engine = ModelledEngine(layers, self._gpu)
-            rows = [(layer.name, ms) for layer, ms in zip(layers, engine.modelled.per_layer, strict=True)]
-        else:
+        if self.runs_here:
+            layers = self._layers(model)
             with TensorRtEngine(self.build_file(model).path, self._bindings.module) as measured:
                 rows = measured.profile_ms(feed)
+        else:
+            gpu = self._gpu
+            layers = self._layers(model)
+            engine = ModelledEngine(layers, gpu)
+            rows = [(layer.name, ms) for layer, ms in zip(layers, engine.modelled.per_layer, strict=True)]
         found = attribute(rows, layers, {name: name for name in nodes})
         rest = sum(found.boundary_ms.values()) + sum(milliseconds for _, milliseconds in found.rest)
         return {**found.unit_ms, "": rest}
 
     def _layers(self, model: bytes) -> tuple[EngineLayer, ...]:
         file = self.build_file(model)
-        if self.clock.kind == "modelled":
+        if not self.runs_here:
             return file.layers
         with TensorRtEngine(file.path, self._bindings.module) as engine:
             return parse_layers(engine.inspector_text())
+
+    def _kept_in(self) -> Path:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="autoprec-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        return self._folder
 
     def _reference_versions(self) -> dict[str, str]:
         return {key: value for key, value in self._reference.describe().items() if key in ("onnxruntime", "platform")}

@@ -14,7 +14,8 @@ from typing import Any
 
 from autoprec.backends.tensorrt import failures
 from autoprec.backends.tensorrt.bindings import Bindings, find_bindings
-from autoprec.backends.tensorrt.cuda import load_cuda
+from autoprec.backends.tensorrt.cuda import Device, load_cuda
+from autoprec.backends.tensorrt.gpus import gpus_of_capability
 from autoprec.backends.tensorrt.network import requested_precisions
 from autoprec.backends.tensorrt.records import BuildOptions, EngineFile
 from autoprec.backends.tensorrt.request import ENGINE, MODEL, BuildRequest, BuildResult, LogLine, read_log
@@ -57,10 +58,10 @@ class EngineBuilder:
         command: Sequence[str] = CHILD,
     ) -> None:
         self.bindings = find_bindings(bindings_name)
-        _check(self.bindings, options)
+        check_options(self.bindings, options)
         self.options = options
         self.folder = folder
-        self.hardware = hardware or _hardware(self.bindings, options)
+        self.hardware = hardware or hardware_of(self.bindings, options)
         self._store = EngineStore(folder, limit_bytes)
         self._command = tuple(command)
 
@@ -157,8 +158,12 @@ def warnings_of(log: Sequence[LogLine]) -> list[str]:
     return found[:_MOST_WARNINGS] + [f"and {more} more warnings"] * (more > 0)
 
 
-def _check(bindings: Bindings, options: BuildOptions) -> None:
-    """Refuse options that no build can meet."""
+def check_options(bindings: Bindings, options: BuildOptions) -> None:
+    """Refuse options that no build can meet.
+
+    Raises:
+        BackendError: the runtime does not build for a target, or a number is out of range.
+    """
     for target in options.targets:
         bindings.target(target)
     if options.optimization_level is not None and not 0 <= options.optimization_level <= _HIGHEST_LEVEL:
@@ -169,20 +174,35 @@ def _check(bindings: Bindings, options: BuildOptions) -> None:
         raise BackendError(f"the time limit of a build must be more than 0 s, found {options.time_limit_s:g}")
 
 
-def _hardware(bindings: Bindings, options: BuildOptions) -> str:
-    """The targets, or the name and the compute capability of this machine's GPU."""
+def hardware_of(bindings: Bindings, options: BuildOptions) -> str:
+    """The targets, or the name and the compute capability of this machine's GPU.
+
+    Raises:
+        BackendError: there is neither.
+    """
     if options.targets:
         return ",".join(options.targets)
-    try:
-        device = load_cuda().device()
-    except BackendError as error:
-        if not bindings.targets():
-            raise
-        raise BackendError(
-            f"{bindings.label} must know what to build for: name targets such as {bindings.targets()[-1]}, or build "
-            f"where there is a GPU ({error})"
-        ) from error
+    device = find_device(bindings)
     return f"{device.name} (compute capability {device.capability})"
+
+
+def find_device(bindings: Bindings) -> Device:
+    """This machine's GPU.
+
+    Raises:
+        BackendError: there is none, or it cannot be used; says so of targets where the runtime has them.
+    """
+    try:
+        return load_cuda().device()
+    except BackendError as error:
+        targets = bindings.targets()
+        if not targets:
+            raise
+        example = max(targets, key=lambda target: (bool(gpus_of_capability(target)), targets.index(target)))
+        raise BackendError(
+            f"{bindings.label} must know what to build for: name targets, such as --target {example}, or build where "
+            f"there is a GPU ({error})"
+        ) from error
 
 
 def _environment() -> Mapping[str, str]:

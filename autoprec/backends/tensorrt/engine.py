@@ -11,7 +11,8 @@ from typing import Any
 from autoprec.backends.tensorrt.cuda import Cuda, CudaError, Device, Handle, load_cuda
 from autoprec.backends.tensorrt.execution import Execution
 from autoprec.backends.tensorrt.feeds import Fitted, InputSlot, OutputSlot, cut, fit, widen
-from autoprec.backends.tensorrt.loading import load, messages_of, runtime_words
+from autoprec.backends.tensorrt.loading import Loaded, load, messages_of, runtime_words
+from autoprec.backends.tensorrt.records import Shape
 from autoprec.backends.tensorrt.stopwatch import Stopwatch
 from autoprec.benchmark import Samples
 from autoprec.errors import BackendError
@@ -52,7 +53,9 @@ class TensorRtEngine:
         self.device: Device = self._cuda.device()
         self._wants_graph = cuda_graph
         self._stream: Handle | None = None
+        self._loaded: Loaded | None = None
         self._execution: Execution | None = None
+        self._shapes: dict[str, Shape] = {}
         self._messages = messages_of(module)
         loaded = load(path, module, self.device)
         self.inputs: tuple[InputSlot, ...] = loaded.inputs
@@ -62,7 +65,8 @@ class TensorRtEngine:
         self.activation_bytes: int = loaded.activation_bytes
         try:
             self._stream = self._cuda.create_stream()
-            self._execution = Execution(loaded, self._cuda, self._stream, self._messages)
+            self._loaded = loaded
+            self._open()
         except BaseException:
             self.close()
             raise
@@ -78,7 +82,7 @@ class TensorRtEngine:
         """
         execution = self._open()
         fitted = fit(self.inputs, feed)
-        execution.upload(fitted.arrays)
+        self._upload(execution, fitted)
         self._messages.clear()
         execution.enqueue()
         return {name: widen(array) for name, array in cut(execution.download(), fitted).items()}
@@ -152,23 +156,23 @@ class TensorRtEngine:
         """Each layer in order with its milliseconds, the median over `runs` runs, by TensorRT's own IProfiler.
 
         The sum exceeds the time of a whole run, since the events between layers keep the GPU from running on. Done
-        in an execution context of its own, without a CUDA graph, so that timed runs are left alone. Where runs did
-        not report the same layers, such as with loops, a layer's times in one run are added up.
+        in an execution context of its own, without a CUDA graph, so that timed runs are left alone; the next run or
+        timing has a new one. Where runs did not report the same layers, such as with loops, a layer's times in one
+        run are added up.
 
         Raises:
             DataError: the batch does not fit the engine.
             BackendError: TensorRT or CUDA failed, or reports no layers.
         """
-        loaded = self._open().loaded
         fitted = fit(self.inputs, feed)
         profiler = _profiler(self._module)
-        self._open().close()  # TensorRT 8.6 gives an optimization profile to one context at a time
-        execution = Execution(loaded, self._cuda, self._stream, self._messages)
+        self._leave()  # TensorRT 8.6 gives an optimization profile to one context at a time
+        execution = self._context()
         reports: list[list[tuple[str, float]]] = []
         try:
             execution.context.profiler = profiler
             execution.context.enqueue_emits_profile = True
-            execution.upload(fitted.arrays)
+            self._upload(execution, fitted)
             for _ in range(_FIRST_RUNS + runs):
                 profiler.rows.clear()
                 execution.enqueue()
@@ -176,7 +180,6 @@ class TensorRtEngine:
                 reports.append(list(profiler.rows))
         finally:
             execution.close()
-            self._execution = Execution(loaded, self._cuda, self._stream, self._messages)
         if not any(reports):
             raise BackendError(f"TensorRT reported no layer times for {self.path}; build the engine again")
         return _medians(reports[_FIRST_RUNS:])
@@ -189,7 +192,7 @@ class TensorRtEngine:
         """
         execution = self._open()
         if not execution.has_shapes:
-            execution.set_shapes({slot.name: slot.shapes.best for slot in self.inputs})
+            execution.set_shapes(self._shapes or {slot.name: slot.shapes.best for slot in self.inputs})
         self._messages.clear()
         inspector = execution.loaded.engine.create_engine_inspector()
         if inspector is None:
@@ -199,9 +202,8 @@ class TensorRtEngine:
 
     def close(self) -> None:
         """Free everything on the GPU; a second call does nothing."""
-        if self._execution is not None:
-            self._execution.close()
-            self._execution = None  # and with it the engine, whose weights are on the GPU
+        self._leave()
+        self._loaded = None  # and with it the engine, whose weights are on the GPU
         if self._stream is not None:
             with suppress(CudaError):
                 self._cuda.destroy_stream(self._stream)
@@ -218,15 +220,30 @@ class TensorRtEngine:
         self.close()
 
     def _open(self) -> Execution:
+        """The execution context of runs, made again after a profile."""
         if self._execution is None:
-            raise BackendError(f"the engine {self.path} was closed; load it again")
+            self._execution = self._context()
         return self._execution
+
+    def _context(self) -> Execution:
+        if self._loaded is None:
+            raise BackendError(f"the engine {self.path} was closed; load it again")
+        return Execution(self._loaded, self._cuda, self._stream, self._messages)
+
+    def _leave(self) -> None:
+        execution, self._execution = self._execution, None
+        if execution is not None:
+            execution.close()
+
+    def _upload(self, execution: Execution, fitted: Fitted) -> None:
+        execution.upload(fitted.arrays)
+        self._shapes = {name: array.shape for name, array in fitted.arrays.items()}
 
     def _make_ready(self, feed: Mapping[str, Array]) -> Fitted:
         """Inputs on the GPU, one run done, and a CUDA graph of it where that is wanted and possible."""
         execution = self._open()
         fitted = fit(self.inputs, feed)
-        execution.upload(fitted.arrays)
+        self._upload(execution, fitted)
         if execution.has_graph:
             return fitted
         self._messages.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from autoprec.backends.ort import OrtBackend
 from autoprec.backends.protocol import Backend, Clock
-from autoprec.backends.tensorrt import backend as module
+from autoprec.backends.tensorrt import builder
 from autoprec.backends.tensorrt.backend import TensorRtBackend
 from autoprec.backends.tensorrt.cuda import CudaError
 from autoprec.backends.tensorrt.gpus import gpu_named
@@ -84,7 +85,7 @@ def test_it_says_what_it_builds_with_and_for_whom_and_that_its_clock_is_a_model(
     assert described["runtime"].startswith("TensorRT-RTX 1.")
     assert (described["hardware"], described["clock"]) == ("sm89", "modelled for L4")
     assert described["onnxruntime"]  # computes the accuracy
-    assert backend.scheme == "tensorrt"
+    assert backend.scheme == "tensorrt-rtx"
     assert not backend.runs_here
     assert backend.clock == Clock("modelled", gpu_named("l4").name)
 
@@ -120,20 +121,56 @@ def test_an_unknown_target_is_refused_with_those_that_there_are(folder: Path) ->
         rtx(folder, "sm90")
 
 
-def test_a_target_without_figures_cannot_be_timed(folder: Path) -> None:
-    with pytest.raises(UsageError, match="latency of an engine for sm121 cannot be modelled: there are figures of GPU"):
-        rtx(folder, "sm121")
+def test_a_target_without_figures_cannot_be_timed(tmp_path: Path, int8: bytes) -> None:
+    """That is said before an engine is built."""
+    backend = rtx(tmp_path / "engines", "sm121")
+    uses = (
+        lambda: backend.clock, lambda: backend.build(int8), lambda: backend.profile_ms(int8, {}, NODES),
+        backend.describe, lambda: backend.for_run({"x": (2, 32, 8, 8)}, tmp_path),
+    )  # fmt: skip
+    for use in uses:
+        with pytest.raises(
+            UsageError, match="latency of an engine for sm121 cannot be modelled: there are figures of GPU"
+        ):
+            use()
+
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_without_targets_on_a_machine_without_a_gpu_it_says_what_is_missing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_target_without_figures_can_be_built_for_and_inspected(folder: Path, int8: bytes) -> None:
+    backend = rtx(folder, "sm121")
+
+    assert backend.build_file(int8).hardware == "sm121"
+    assert backend.inspect(int8, ["conv1"])["conv1"].quantized
+    assert backend.support()[INT8] is None
+    with backend.build(int8, exact=True) as engine:
+        assert engine.run(bench("resnet_block").feed)
+    assert not backend.runs_here
+
+
+@pytest.mark.parametrize("why", ["CUDA finds no NVIDIA GPU here", "running engines needs NVIDIA's cuda-bindings"])
+def test_without_targets_and_gpu_it_says_what_is_missing_and_that_targets_would_do(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     def missing() -> Any:
-        raise CudaError("CUDA finds no NVIDIA GPU here", "cudaErrorNoDevice")
+        raise CudaError(why, "cudaErrorNoDevice")
 
-    monkeypatch.setattr(module, "load_cuda", missing)
-    with pytest.raises(BackendError, match="CUDA finds no NVIDIA GPU here"):
+    monkeypatch.setattr(builder, "load_cuda", missing)
+    with pytest.raises(
+        BackendError, match=rf"must know what to build for: name targets, such as --target sm.*\({why}\)"
+    ):
         TensorRtBackend("tensorrt-rtx", folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"time_limit_s": 0}, "time limit of a build must be more than 0 s"), ({"workspace_mib": 0}, "must be 1 MiB")],
+)
+def test_options_that_no_build_can_meet_are_refused_before_any_build(
+    folder: Path, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(BackendError, match=words):
+        rtx(folder, **options)
 
 
 def test_a_runtime_that_is_not_installed_is_told_with_the_command(folder: Path) -> None:
@@ -271,7 +308,27 @@ def test_a_run_has_engines_of_its_shapes_in_its_folder(backend: TensorRtBackend,
     assert (tmp_path / "run" / "engines") in kept.path.parents
 
 
-@pytest.mark.filterwarnings("ignore:Implicitly cleaning up <TemporaryDirectory:ResourceWarning")
+def test_shapes_of_one_build_are_not_those_of_the_next(tmp_path: Path) -> None:
+    """What was filled in for one model is no option of the backend."""
+    backend = rtx(tmp_path)
+    before = backend.options
+    one, other = (backend.build_file(to_bytes(bench(name).model.ir)) for name in ("mlp", "resnet_block"))
+
+    assert backend.options is before
+    assert before == BuildOptions(targets=("sm89",))
+    assert one.path != other.path
+
+
+def test_no_folder_is_made_where_nothing_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    passing = TensorRtBackend("tensorrt-rtx", BuildOptions(targets=("sm89",)), 1)
+    passing.describe()
+    del passing
+    gc.collect()
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_backend_without_a_folder_keeps_engines_for_its_own_life(int8: bytes) -> None:
     passing = TensorRtBackend("tensorrt-rtx", BuildOptions(targets=("sm89",)), 1, batch=BATCH)
     made = passing.build_file(int8)
@@ -280,4 +337,4 @@ def test_a_backend_without_a_folder_keeps_engines_for_its_own_life(int8: bytes) 
     assert passing.build_file(int8).reused
     del passing
     gc.collect()
-    assert not made.path.exists()
+    assert not made.path.parent.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from autoprec.backends.tensorrt import builder as module
 from autoprec.backends.tensorrt.builder import EngineBuilder, warnings_of
 from autoprec.backends.tensorrt.cuda import CudaError, Device
+from autoprec.backends.tensorrt.gpus import gpus_of_capability
 from autoprec.backends.tensorrt.records import BuildOptions, ShapeProfile
 from autoprec.backends.tensorrt.request import LogLine
 from autoprec.errors import BackendError, RunDirectoryError
@@ -154,8 +156,12 @@ def test_a_target_that_rtx_lacks_is_refused_before_building(rtx: Any) -> None:
 def test_neither_target_nor_gpu_is_refused_with_an_example(rtx: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "load_cuda", lambda: Cuda(CudaError("no driver", "cudaErrorInsufficientDriver")))
 
-    with pytest.raises(BackendError, match=r"must know what to build for: name targets such as sm\d+.*\(no driver\)"):
+    with pytest.raises(
+        BackendError, match=r"must know what to build for: name targets, such as --target sm\d+, or .*\(no driver\)"
+    ) as refusal:
         rtx()
+    (example,) = re.findall(r"--target (sm\d+)", str(refusal.value))
+    assert gpus_of_capability(example), "the example must be one that can be timed too"
 
 
 # --- everything else, with a fake in the place of NVIDIA's module ----------------------------------------

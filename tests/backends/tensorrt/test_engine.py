@@ -340,7 +340,9 @@ def test_a_profile_has_the_only_execution_context_of_its_time(tmp_path: Path, mo
     engine = TensorRtEngine(engine_file(tmp_path), bench.module, bench.cuda)
     engine.run({"x": rows(2)})
     engine.profile_ms({"x": rows(4)})
+    engine.run({"x": rows(2)})
     engine.profile_ms({"x": rows(4)})
+    engine.run({"x": rows(2)})
     gc.collect()
 
     assert alive == [0] * 5
@@ -352,12 +354,12 @@ def test_after_a_profile_runs_and_times_are_what_they_were(tmp_path: Path) -> No
     bench = Bench(tmp_path, doubling(times_ms=(2.0,)))
     before = bench.engine.time_ms({"x": rows(4)}, 3)
     bench.engine.profile_ms({"x": rows(2)})
-    contexts = bench.module.engines[0].contexts
 
     assert bench.cuda.graphs == []
+    assert bench.engine.time_ms({"x": rows(4)}, 3) == before
+    contexts = bench.module.engines[0].contexts
     assert contexts[0] is not contexts[-1]
     assert contexts[-1].profiler is None
-    assert bench.engine.time_ms({"x": rows(4)}, 3) == before
     assert len(bench.cuda.graphs) == 1
     np.testing.assert_array_equal(bench.engine.run({"x": rows(3)})["y"], 2 * rows(3))
     assert len(bench.cuda.memory) == 2
@@ -375,6 +377,37 @@ def test_a_profile_that_fails_leaves_the_engine_usable(tmp_path: Path) -> None:
     assert bench.cuda.leaks == {}
 
 
+OUT_OF_MEMORY = "Requested amount of GPU memory could not be allocated"
+NO_ROOM = r"could not make an execution context, which needs 3.0 MiB .* free GPU memory \(nvidia-smi"
+
+
+@pytest.mark.parametrize("fails", ["for the profile", "for runs after it"])
+def test_without_memory_for_another_context_it_is_said_and_the_engine_stays_usable(tmp_path: Path, fails: str) -> None:
+    bench = Bench(tmp_path, doubling())
+    bench.engine.run({"x": rows(4)})
+    if fails == "for runs after it":
+        bench.engine.profile_ms({"x": rows(4)})
+    bench.module.spec.no_context = OUT_OF_MEMORY
+    for use in (bench.engine.profile_ms, bench.engine.run, lambda feed: bench.engine.time_ms(feed, 1)):
+        with pytest.raises(BackendError, match=NO_ROOM):
+            use({"x": rows(4)})
+    bench.module.spec.no_context = ""
+
+    np.testing.assert_array_equal(bench.engine.run({"x": rows(4)})["y"], 2 * rows(4))
+    assert bench.engine.profile_ms({"x": rows(4)})
+    bench.engine.close()
+    assert bench.cuda.leaks == {}
+
+
+def test_a_batch_that_does_not_fit_leaves_the_context_of_runs(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, doubling())
+    bench.engine.time_ms({"x": rows(4)}, 1)
+    with pytest.raises(DataError, match="feed at most 8 samples at once"):
+        bench.engine.profile_ms({"x": rows(9)})
+
+    assert len(bench.cuda.graphs) == len(bench.module.engines[0].contexts) == 1
+
+
 def test_a_profile_of_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="reported no layer times"):
         Bench(tmp_path, doubling(layers=((),))).engine.profile_ms({"x": rows(4)})
@@ -386,6 +419,16 @@ def test_the_inspector_sees_concrete_shapes(tmp_path: Path) -> None:
     assert "'x': (4, 3)" in engine.inspector_text()
     engine.run({"x": rows(7)})
     assert "'x': (7, 3)" in engine.inspector_text()
+
+
+def test_the_inspector_sees_the_shapes_of_the_last_batch_after_a_profile_too(tmp_path: Path) -> None:
+    engine = Bench(tmp_path, doubling()).engine
+    engine.run({"x": rows(7)})
+    engine.profile_ms({"x": rows(6)})
+
+    assert "'x': (6, 3)" in engine.inspector_text()
+    engine.time_ms({"x": rows(2)}, 1)
+    assert "'x': (2, 3)" in engine.inspector_text()
 
 
 def test_running_after_the_inspector_set_shapes(tmp_path: Path) -> None:
