@@ -45,7 +45,7 @@ class Profile:
     Attributes:
         entries: (unit, precision) -> sensitivity; higher is worse in every field.
         samples: of the profiling set.
-        pass_s: CPU seconds of one full pass over it and of scoring that.
+        pass_s: CPU seconds of one full pass over it, building its session and scoring it included.
         spent_s: CPU seconds of the whole profile, building sessions and the reference pass included.
         fingerprint: of graph, weights, data, metric and ranges; another one makes the profile void.
     """

@@ -19,7 +19,7 @@ EXPLORE_EVERY = 6
 FINALISTS = 4
 MOST_REFUSED = 8
 """A runtime that refuses more plans than this will refuse the next one too, and each refusal costs a build."""
-PATIENCE = 5
+PATIENCE = 10
 """Among plans of about equal speed more trials only find the luckiest, so the search ends after so many in vain."""
 _GAIN = 0.98  # what counts as an improvement
 _WORTH = 0.995  # a proposal must promise at least this share of the incumbent's latency
