@@ -128,6 +128,7 @@ def search(
 
 def run(task: Task, out: str | Path | None, progress: Progress | None = None) -> SearchResult:
     """Run a prepared task."""
+    _ = task.backend.clock  # a GPU without figures is refused before a folder is made
     directory = RunDirectory(default_out(task.settings.model) if out is None else Path(out))
     with directory.claim():
         tuned = Pipeline(task, directory, progress).run()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from autoprec.drops import Drop
 from autoprec.evaluate import Outcome
 from autoprec.plan import Choice, Plan
-from autoprec.precision import Precision
 from autoprec.records import fingerprint
 from autoprec.seeds import FP32_PLAN, PINNED_FP32_PLAN
 from autoprec.stats import Interval, paired_bootstrap
@@ -204,7 +202,8 @@ def _unit_reason(tuned: Tuned, name: str) -> str:
 def table_rows(tuned: Tuned) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the final table: one row for each candidate."""
     metric = tuned.task.metric
-    header = ["plan", metric.name, "drop (95 %)", "agreement", "KL", "ms", "vs FP32", "MACs"]
+    milliseconds = "ms" if tuned.task.backend.clock.kind == "measured" else "ms, modelled"
+    header = ["plan", metric.name, "drop (95 %)", "agreement", "KL", milliseconds, "vs FP32", "MACs"]
     rows = []
     for name, candidate in tuned.candidates.items():
         record = candidate_record(tuned, candidate)
@@ -226,8 +225,3 @@ def table_rows(tuned: Tuned) -> tuple[list[str], list[list[str]]]:
 
 def _interval(interval: Interval) -> dict[str, float]:
     return {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
-
-
-def precision_counts(plan: Assignment) -> Mapping[Precision, int]:
-    """How many units run in each precision."""
-    return {p: sum(q is p for q in plan.values()) for p in Precision if any(q is p for q in plan.values())}

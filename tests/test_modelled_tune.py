@@ -12,6 +12,7 @@ import pytest
 import autoprec
 from autoprec.errors import EXIT_OK, UsageError
 from autoprec.precision import Precision
+from autoprec.report import table_rows
 from autoprec.testing import tiny_data, tiny_model
 
 pytest.importorskip("tensorrt_rtx", reason="the real builder needs tensorrt-rtx: pip install tensorrt-rtx")
@@ -45,6 +46,7 @@ def test_every_figure_of_time_says_that_it_is_modelled(result: autoprec.SearchRe
     assert result.summary["clock"] == "modelled for L4"
     assert result.summary["machine"]["clock"] == "modelled for L4"
     assert result.summary["machine"]["hardware"] == "sm89"
+    assert "ms, modelled" in table_rows(result.tuned)[0]
 
 
 def test_accuracy_is_simulated_and_so_nothing_is_said_of_engine_against_simulation(

@@ -7,7 +7,7 @@ import pytest
 import autoprec
 from autoprec.precision import Precision
 from autoprec.records import as_json
-from autoprec.report import mac_share, plan_of, precision_counts, summary, table_rows
+from autoprec.report import mac_share, plan_of, summary, table_rows
 from autoprec.testing import FakeBackend, tiny_data, tiny_model
 
 
@@ -52,13 +52,6 @@ def test_shares_of_macs_add_up_to_one(result: autoprec.SearchResult) -> None:
         "fp32": pytest.approx(1 - partition.unit("conv1").macs / total),
         "int8": pytest.approx(partition.unit("conv1").macs / total),
     }
-
-
-def test_counts_of_units(result: autoprec.SearchResult) -> None:
-    counts = precision_counts(result.plan.precisions())
-
-    assert sum(counts.values()) == 5
-    assert all(counts.values())
 
 
 def test_the_table_marks_the_answer_and_has_a_cell_for_each_heading(result: autoprec.SearchResult) -> None:
