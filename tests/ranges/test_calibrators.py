@@ -134,8 +134,8 @@ class TestMinMaxAndPercentile:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("kept", [99.0, 99.9, 99.99])
     def test_the_percentile_is_within_a_bin_of_numpy(self, kind, kept):
-        values = drawn(kind)
-        histogram = histogram_of(values)
+        values = drawn(kind).astype(np.float64)  # NumPy 2.2 loses the place of a quantile in float32
+        histogram = histogram_of(values.astype(np.float32))
         width = histogram.bin_width
         reach = np.percentile(np.abs(values), kept, method="inverted_cdf")
         assert abs(calibrate(histogram, "percentile", symmetric=True, percentile=kept).high - reach) <= width

@@ -63,7 +63,7 @@ def check_order(topology: Topology, found: Partition) -> None:
     """Units run one after another in the order given: no unit needs one that comes later."""
     by_name = {str(node.name): node for node in topology.nodes}
     home = {by_name[name]: place for place, unit in enumerate(found.units) for name in unit.nodes}
-    circles = TopologicalSorter[object]()
+    circles: TopologicalSorter[object] = TopologicalSorter()  # the class itself takes no index on Python 3.10
     for node in topology.nodes:
         for after in topology.successors[node]:
             before, behind = home.get(node, node), home.get(after, after)
