@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoprec.errors import RunDirectoryError, UsageError
+from autoprec.errors import UsageError
 from autoprec.graph import Topology
 from autoprec.lower import Lowered, Lowerer
 from autoprec.model import Model, check_model, load_model, save_model, to_bytes
@@ -17,7 +16,7 @@ from autoprec.plan import Plan, check_plan_fits, load_plan, usable_precisions
 from autoprec.precision import Precision
 from autoprec.proof import verified
 from autoprec.ranges.table import ranges_from_plan
-from autoprec.records import write_json
+from autoprec.records import write_bytes, write_json
 from autoprec.schemes import scheme_named
 from autoprec.units.find import find_units
 from autoprec.verify import Verification
@@ -71,7 +70,7 @@ class Delivered:
     original_bytes: int
     engine_path: Path | None = None
     engine: EngineFile | None = None
-    verification: Verification | None = field(default=None)
+    verification: Verification | None = None
 
     def to_record(self) -> dict[str, Any]:
         """As JSON."""
@@ -116,7 +115,7 @@ def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish |
     data = to_bytes(lowered.ir)
     file = backend.build_file(data)
     path = target.with_suffix(".engine")
-    _copy(file.path, path)
+    write_bytes(path, file.path.read_bytes())
     verification = verified(lowerer, precisions, backend, data)
     record = {"schema": 1, "kind": "autoprec engine"} | engine_record(file)
     write_json(path.with_suffix(".json"), record | {"plan": str(plan), "verification": verification.to_record()})
@@ -176,16 +175,3 @@ def _lower(plan: Plan, model: Model, scheme_name: str) -> tuple[Lowerer, dict[st
     precisions = usable_precisions(plan, partition, Topology(model.graph), scheme)
     lowerer = Lowerer(model, partition, scheme, plan.carrier)
     return lowerer, precisions, lowerer.lower(precisions, ranges_from_plan(plan.ranges))
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy so that a reader sees the whole file or none."""
-    beside = target.with_name(f".{target.name}.part")
-    try:
-        shutil.copyfile(source, beside)
-        beside.replace(target)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise RunDirectoryError(
-            f"cannot write {target}: {error.strerror or error}; choose a writable folder with free space by --out"
-        ) from error

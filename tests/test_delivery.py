@@ -170,6 +170,7 @@ def test_an_engine_that_cannot_be_written_is_said(folder: Path, tmp_path: Path) 
         deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx", WISH)
 
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 # --- without an engine -----------------------------------------------------------------------------------

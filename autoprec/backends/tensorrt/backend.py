@@ -152,14 +152,14 @@ class TensorRtBackend:
     def profile_ms(self, model: bytes, feed: Mapping[str, Array], nodes: Sequence[str]) -> dict[str, float]:
         """Milliseconds in each named node; reformats, casts and what belongs to no node under ""."""
         if self.runs_here:
-            layers = self._layers(model)
-            with TensorRtEngine(self.build_file(model).path, self._bindings.module) as measured:
-                rows = measured.profile_ms(feed)
+            with TensorRtEngine(self.build_file(model).path, self._bindings.module) as engine:
+                layers = parse_layers(engine.inspector_text())
+                rows = engine.profile_ms(feed)
         else:
             gpu = self._gpu
-            layers = self._layers(model)
-            engine = ModelledEngine(layers, gpu)
-            rows = [(layer.name, ms) for layer, ms in zip(layers, engine.modelled.per_layer, strict=True)]
+            layers = self.build_file(model).layers
+            modelled = ModelledEngine(layers, gpu).modelled
+            rows = [(layer.name, ms) for layer, ms in zip(layers, modelled.per_layer, strict=True)]
         found = attribute(rows, layers, {name: name for name in nodes})
         rest = sum(found.boundary_ms.values()) + sum(milliseconds for _, milliseconds in found.rest)
         return {**found.unit_ms, "": rest}
