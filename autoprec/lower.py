@@ -24,6 +24,7 @@ from autoprec.passes.norm_to_conv import NormToConvPass
 from autoprec.passes.pack_constants import PackConstantsPass
 from autoprec.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.passes.raise_opset import raise_opset
+from autoprec.passes.saturated_clips import SaturatedClipsPass
 from autoprec.passes.scales import coarsest, round_scale
 from autoprec.passes.simulate_types import SimulateTypesPass
 from autoprec.placement import ActivationPoint, Placement, place, range_root
@@ -121,7 +122,7 @@ class Lowerer:
             return [*steps, SimulateTypesPass(placement.node_types)]
         if not self.scheme.strongly_typed:
             work.ir_version = min(work.ir_version, _WEAK_IR_VERSION)
-            steps.append(FloatWeightsPass())
+            steps += [FloatWeightsPass(), SaturatedClipsPass()]
             return [*steps, AnnotatePrecisionsPass(self._annotations(precisions, placement))]
         steps.append(AssignTypesPass(placement.node_types, self.carrier))
         return [*steps, PackConstantsPass()] if placement.weights else steps

@@ -92,7 +92,7 @@ class EngineBuilder:
                 "build_s": result.build_s if result else None,
                 "warm_timing_cache": result.warm_timing_cache if result else False,
                 "activation_bytes": result.activation_bytes if result else None,
-                "warnings": warnings_of(log),
+                "warnings": [*loosened(result), *warnings_of(log)],
             }
             return self._store.keep(key, work, record)
 
@@ -149,6 +149,15 @@ class EngineBuilder:
             raise BackendError(failures.explain_parser(label, result.parser_errors, log))
         if result.build_s is None or not (work / ENGINE).is_file():
             raise BackendError(failures.explain(label, flavour, log, result.exception))
+
+
+def loosened(result: BuildResult | None) -> list[str]:
+    """That TensorRT 8.6 could not obey every precision, if so."""
+    words = {
+        "preferred": "it has no kernels that obey every precision of the plan, so they were only preferred",
+        "none": "it has no kernels for the precisions of the plan, so it chose between its float types itself",
+    }
+    return [words[result.constraints]] if result is not None and result.constraints in words else []
 
 
 def warnings_of(log: Sequence[LogLine]) -> list[str]:

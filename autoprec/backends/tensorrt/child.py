@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from autoprec.backends.tensorrt.bindings import Bindings, find_bindings
 from autoprec.backends.tensorrt.network import (
@@ -36,6 +36,9 @@ _LAYERS_START = "Layers:"
 _ACTIVATION = re.compile(r"Total Activation Memory: (\d+) bytes")
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _PR_SET_PDEATHSIG = 1
+
+Constraints = Literal["", "obeyed", "preferred", "none"]
+"""How far TensorRT 8.6 is bound to the precisions of layers; "" where the types of the model bind it."""
 
 
 class Messages:
@@ -93,6 +96,28 @@ def build(request: BuildRequest, folder: Path, bindings: Bindings, messages: Mes
     register_plugins = getattr(module, "init_libnvinfer_plugins", None)
     if register_plugins is not None:  # TensorRT 8.6 runs some operators, such as InstanceNormalization, as plugins
         register_plugins(logger, "")
+    refused: BuildResult | None = None
+    ladder: tuple[Constraints, ...] = ("obeyed", "preferred", "none") if bindings.flavour == "weak" else ("",)
+    for constraints in ladder:
+        result = attempt(request, folder, bindings, messages, logger, constraints)
+        if result.build_s is not None:
+            return result
+        refused = refused or result
+        if not any(request.precisions.values()):
+            break
+    assert refused is not None
+    return refused
+
+
+def attempt(
+    request: BuildRequest, folder: Path, bindings: Bindings, messages: Messages, logger: Any, constraints: Constraints
+) -> BuildResult:
+    """Build once; without `build_s` where TensorRT finds no engine.
+
+    TensorRT 8.6 has no kernel for some layers that a plan may ask for, such as an INT8 convolution with a residual
+    in FP16, and says so at once. Bound less tightly it builds them, and its inspector tells what became of them.
+    """
+    module = bindings.module
     builder = module.Builder(logger)
     network = builder.create_network(bindings.network_flags())
     parse_model(bindings, network, logger, (folder / MODEL).read_bytes())
@@ -101,8 +126,8 @@ def build(request: BuildRequest, folder: Path, bindings: Bindings, messages: Mes
     profile = builder.create_optimization_profile()
     if set_shapes(network, profile, request.options.shapes):
         config.add_optimization_profile(profile)
-    if bindings.flavour == "weak":
-        set_weak_precisions(bindings, config, network, request.precisions)
+    if constraints:
+        set_weak_precisions(bindings, config, network, request.precisions, constraints)
     timings, warm = use_timing_cache(config, request.timing_cache)
     start = time.perf_counter()
     engine = builder.build_serialized_network(network, config)
@@ -117,7 +142,7 @@ def build(request: BuildRequest, folder: Path, bindings: Bindings, messages: Mes
     else:
         layers, activation = inspect(bindings, logger, data)
     write_bytes(folder / LAYERS, layers.encode())
-    return BuildResult(build_s=build_s, warm_timing_cache=warm, activation_bytes=activation)
+    return BuildResult(build_s=build_s, warm_timing_cache=warm, activation_bytes=activation, constraints=constraints)
 
 
 def configure(bindings: Bindings, config: Any, options: BuildOptions) -> None:
@@ -140,7 +165,9 @@ def configure(bindings: Bindings, config: Any, options: BuildOptions) -> None:
             config.set_compute_capability(target, number)
 
 
-def set_weak_precisions(bindings: Bindings, config: Any, network: Any, precisions: Mapping[str, str]) -> None:
+def set_weak_precisions(
+    bindings: Bindings, config: Any, network: Any, precisions: Mapping[str, str], constraints: Constraints
+) -> None:
     """Allow TensorRT 8.6 the types that the model asks for, layer by layer where it is a float type."""
     layers = [network.get_layer(number) for number in range(network.num_layers)]
     wanted = set(precisions.values()) - {""}
@@ -148,8 +175,10 @@ def set_weak_precisions(bindings: Bindings, config: Any, network: Any, precision
         config.set_flag(bindings.require("BuilderFlag", "FP16"))
     if has_quantization(layers):
         config.set_flag(bindings.require("BuilderFlag", "INT8"))
-    if wanted:
-        config.set_flag(bindings.require("BuilderFlag", "OBEY_PRECISION_CONSTRAINTS"))
+    if wanted and constraints != "none":
+        obey = bindings.require("BuilderFlag", "OBEY_PRECISION_CONSTRAINTS")
+        prefer = bindings.require("BuilderFlag", "PREFER_PRECISION_CONSTRAINTS")
+        config.set_flag(obey if constraints == "obeyed" else prefer)
         set_precisions(bindings, layers, precisions)
 
 

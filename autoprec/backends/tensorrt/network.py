@@ -226,7 +226,9 @@ def requested_precisions(model: bytes) -> dict[str, str]:
 def set_precisions(bindings: Bindings, layers: Sequence[Layer], precisions: Mapping[str, str]) -> int:
     """Ask TensorRT 8.6 for the precision of every layer of a node that must run in a float type.
 
-    Only layers with float outputs are asked, and outputs of the network keep the type that callers expect.
+    Only layers with float outputs are asked, and outputs of the network keep the type that callers expect. Beside
+    8-bit layers a LayerNormalization is left to TensorRT: it computes that in FP32 there, and finds no engine at all
+    where its weights must be FP16.
 
     Args:
         bindings: of flavour "weak".
@@ -237,9 +239,13 @@ def set_precisions(bindings: Bindings, layers: Sequence[Layer], precisions: Mapp
         How many layers were asked.
     """
     asked = 0
-    for layer, owner in zip(layers, layer_owners(layers, precisions), strict=True):
+    owners = layer_owners(layers, precisions)
+    free: set[str | None] = set()
+    if has_quantization(layers):
+        free = {owner for layer, owner in zip(layers, owners, strict=True) if layer.type.name == "NORMALIZATION"}
+    for layer, owner in zip(layers, owners, strict=True):
         wanted = _TYPE_OF.get(precisions.get(owner or "", ""))
-        if wanted is None or layer.type.name in _UNTYPED_LAYERS:
+        if wanted is None or owner in free or layer.type.name in _UNTYPED_LAYERS:
             continue
         outputs = [layer.get_output(number) for number in range(layer.num_outputs)]
         floats = [

@@ -87,6 +87,7 @@ class BuildResult:
         build_s: seconds of the builder itself, None where there is no engine.
         warm_timing_cache: whether it began with kernel timings of earlier builds.
         activation_bytes: device memory for activations and scratch, None where the runtime does not say.
+        constraints: "obeyed", "preferred" or "none": how far TensorRT 8.6 was bound to the precisions of layers.
     """
 
     refusal: str = ""
@@ -95,6 +96,7 @@ class BuildResult:
     build_s: float | None = None
     warm_timing_cache: bool = False
     activation_bytes: int | None = None
+    constraints: str = ""
 
     def write(self, folder: Path) -> None:
         """Write the result into the folder."""

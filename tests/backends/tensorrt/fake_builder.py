@@ -146,12 +146,13 @@ def make(version: str, quirk: str = "") -> Any:
     Args:
         version: its `__version__`.
         quirk: "no driver": making a builder fails; "no engine": building fails with an error in the log; "exit": the
-            process ends with code 3 while building, after words in the log; "warn": building gives warnings.
+            process ends with code 3 while building, after words in the log; "warn": building gives warnings;
+            "not obeyed", "not bound": there are no kernels if precisions must be obeyed, or so much as preferred.
     """
     module: Any = ModuleType("tensorrt")
     weak = version.startswith("8")
     module.__version__ = version
-    flags = "FP16 INT8 OBEY_PRECISION_CONSTRAINTS TF32" if weak else "TF32"
+    flags = "FP16 INT8 OBEY_PRECISION_CONSTRAINTS PREFER_PRECISION_CONSTRAINTS TF32" if weak else "TF32"
     network_flags = [("EXPLICIT_BATCH", 0)] if weak else [("STRONGLY_TYPED", 1)]
     module.NetworkDefinitionCreationFlag = IntEnum("NetworkDefinitionCreationFlag", network_flags)
     module.BuilderFlag = IntEnum("BuilderFlag", flags, start=0)
@@ -189,6 +190,10 @@ def make(version: str, quirk: str = "") -> Any:
                 sys.exit(3)
             if quirk == "no engine":
                 self.logger.log(severity.ERROR, "2: [resizePhysical::145] Error Code 2: OutOfMemory (no further)")
+                return None
+            bound = {"not obeyed": "OBEY", "not bound": "_PRECISION_CONSTRAINTS"}.get(quirk)
+            if bound is not None and any(bound in flag for flag in config.flags):
+                self.logger.log(severity.ERROR, "2: Assertion !n->candidateRequirements.empty() failed.")
                 return None
             if quirk == "warn":
                 for _ in range(2):

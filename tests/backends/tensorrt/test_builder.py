@@ -203,6 +203,16 @@ def test_precisions_reach_tensorrt_8(fake: Any) -> None:
     assert (made.activation_bytes, made.hardware, made.version) == (4096, GPU, "8.6.0")
 
 
+@pytest.mark.parametrize(
+    ("quirk", "words"), [("not obeyed", "they were only preferred"), ("not bound", "chose between its float types")]
+)
+def test_precisions_that_were_not_obeyed_are_the_first_warning(fake: Any, quirk: str, words: str) -> None:
+    made = fake(quirk=quirk).build(chain(("r1", "fp16"), ("r2", "fp32")))
+
+    assert words in made.warnings[0]
+    assert fake().build(chain(("r1", "fp16"))).warnings == ()
+
+
 def test_the_gpu_of_this_machine_is_what_is_built_for(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device("NVIDIA H200", "9.0", 1 << 37, "12.4", "12.4")
     monkeypatch.setattr(module, "load_cuda", lambda: Cuda(device))

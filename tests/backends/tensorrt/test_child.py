@@ -96,6 +96,29 @@ def test_weak_allows_int8_where_the_model_quantises(child: Child) -> None:
     assert child.told()["flags"] == ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"]
 
 
+def test_what_weak_cannot_obey_is_preferred(child: Child) -> None:
+    result = child.run(quantized_matmul(), precisions={"mm": "int8", "out": "fp16"}, quirk="not obeyed")
+
+    assert result.constraints == "preferred"
+    assert result.build_s is not None
+    assert child.told()["flags"] == ["FP16", "INT8", "PREFER_PRECISION_CONSTRAINTS"]
+
+
+def test_what_weak_cannot_even_prefer_is_left_to_it(child: Child) -> None:
+    result = child.run(
+        chain(("r1", "fp16"), ("r2", "fp32")), precisions={"r1": "fp16", "r2": "fp32"}, quirk="not bound"
+    )
+
+    assert result.constraints == "none"
+    assert child.told()["flags"] == ["FP16"]
+    assert {layer["precision"] for layer in child.told()["layers"]} == {None}
+
+
+def test_a_build_that_is_bound_says_so(child: Child) -> None:
+    assert child.run(chain(("r1", "fp16")), precisions={"r1": "fp16"}).constraints == "obeyed"
+    assert child.run(quantized_matmul(), STRONG).constraints == ""
+
+
 def test_strong_is_told_by_the_graph_alone(child: Child) -> None:
     child.run(quantized_matmul(), STRONG, precisions={"mm": "int8"})
 

@@ -54,6 +54,20 @@ def test_layers_whose_type_is_given_are_left_alone(kind: str) -> None:
     assert asked(layer) == (None, {})
 
 
+def test_beside_quantisation_a_layer_normalization_is_left_alone() -> None:
+    """TensorRT 8.6 computes it in FP32 there, and with FP16 weights it finds no kernel for the whole transformer."""
+    helper, norm = FakeLayer("(Unnamed Layer* 1) [Shuffle]", "SHUFFLE"), FakeLayer("a", "NORMALIZATION")
+    other = FakeLayer("b", "MATRIX_MULTIPLY")
+
+    ask(helper, norm, other)
+    assert asked(norm) == ("HALF", {0: "HALF"}), "without quantised layers it can run in FP16"
+
+    helper, norm = FakeLayer("(Unnamed Layer* 1) [Shuffle]", "SHUFFLE"), FakeLayer("a", "NORMALIZATION")
+    assert ask(helper, norm, FakeLayer("q", "QUANTIZE"), other) == 1
+    assert asked(norm) == asked(helper) == (None, {})
+    assert asked(other) == ("FLOAT", {0: "FLOAT"})
+
+
 @pytest.mark.parametrize("outputs", [(INT32,), (INT8,), (INT32, INT32), ()])
 def test_layers_without_float_outputs_are_left_alone(outputs: tuple[str, ...]) -> None:
     layer = FakeLayer("a", outputs=outputs)
