@@ -1,32 +1,25 @@
-"""Building engines: each in a process of its own, under a time limit, kept on disk."""
+"""Building engines: in a process of their own, under a time limit, kept on disk."""
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
-import signal
-import subprocess
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from autoprec.backends.tensorrt import failures
 from autoprec.backends.tensorrt.bindings import Bindings, find_bindings
 from autoprec.backends.tensorrt.cuda import Device, load_cuda
 from autoprec.backends.tensorrt.gpus import gpus_of_capability
 from autoprec.backends.tensorrt.network import requested_precisions
+from autoprec.backends.tensorrt.process import STDERR, BuildProcess
 from autoprec.backends.tensorrt.records import BuildOptions, EngineFile
 from autoprec.backends.tensorrt.request import ENGINE, MODEL, BuildRequest, BuildResult, LogLine, read_log
 from autoprec.backends.tensorrt.store import DEFAULT_LIMIT_BYTES, WORK_PREFIX, EngineKey, EngineStore
 from autoprec.errors import BackendError, RunDirectoryError
 from autoprec.records import write_bytes
 
-CHILD = (sys.executable, "-m", "autoprec.backends.tensorrt.child")
-"""The command that builds; the request's file is its argument."""
-
-_STDERR = "stderr.txt"
 _STDERR_TAIL = 4_000
 _MOST_WARNINGS = 100
 _HIGHEST_LEVEL = 5
@@ -41,7 +34,7 @@ class EngineBuilder:
         options: how to build.
         hardware: what engines are for; by default the targets, or the GPU of this machine.
         limit_bytes: of all engines kept there together.
-        command: what is started with the request's file as its argument.
+        process: what builds; by default one that ends with each build.
 
     Raises:
         BackendError: the runtime is missing, cannot build for the targets, or there is neither target nor GPU.
@@ -55,7 +48,7 @@ class EngineBuilder:
         *,
         hardware: str | None = None,
         limit_bytes: int = DEFAULT_LIMIT_BYTES,
-        command: Sequence[str] = CHILD,
+        process: BuildProcess | None = None,
     ) -> None:
         self.bindings = find_bindings(bindings_name)
         check_options(self.bindings, options)
@@ -63,7 +56,7 @@ class EngineBuilder:
         self.folder = folder
         self.hardware = hardware or hardware_of(self.bindings, options)
         self._store = EngineStore(folder, limit_bytes)
-        self._command = tuple(command)
+        self._process = process
 
     def build(self, model: bytes, *, anew: bool = False) -> EngineFile:
         """The engine of a serialised ONNX model, built if it is not kept already.
@@ -87,7 +80,12 @@ class EngineBuilder:
             request = BuildRequest(bindings.name, self.options, precisions, self._timing_cache())
             exit_code = self._run(request.write(work))
             result, log = BuildResult.read(work), read_log(work)
-            self._raise_failure(work, result, log, exit_code)
+            try:
+                self._raise_failure(work, result, log, exit_code)
+            except BackendError:
+                if self._process is not None:  # an error of CUDA may stick to the process
+                    self._process.close()
+                raise
             record = {
                 "build_s": result.build_s if result else None,
                 "warm_timing_cache": result.warm_timing_cache if result else False,
@@ -113,35 +111,35 @@ class EngineBuilder:
         return self.folder.resolve() / f"{place}.timings"
 
     def _run(self, request: Path) -> int:
-        """Run the child to its end; returns its exit code.
+        """Run the request to its end; returns the exit code of the process where it ended, else 0.
 
         Raises:
             BackendError: it took too long.
         """
-        with (request.parent / _STDERR).open("wb") as stderr:
-            process = subprocess.Popen(
-                [*self._command, str(request.resolve())],
-                stdin=subprocess.DEVNULL,
-                stdout=stderr,
-                stderr=stderr,
-                cwd=request.parent,  # `python -m` looks for modules there first, and the user's folder may hold any
-                env=_environment(),
-                start_new_session=True,
-            )
+        with self._building() as process:
+            try:
+                return process.run(request, self.options.time_limit_s)
+            except TimeoutError as error:
+                raise BackendError(
+                    f"{self.bindings.label} did not build the engine within {self.options.time_limit_s:g} s and was "
+                    "stopped; allow it more time, or build smaller shapes"
+                ) from error
+
+    @contextlib.contextmanager
+    def _building(self) -> Iterator[BuildProcess]:
+        if self._process is not None:
+            yield self._process
+            return
+        process = BuildProcess()
         try:
-            return process.wait(self.options.time_limit_s)
-        except subprocess.TimeoutExpired as error:
-            raise BackendError(
-                f"{self.bindings.label} did not build the engine within {self.options.time_limit_s:g} s and was "
-                "stopped; allow it more time, or build smaller shapes"
-            ) from error
+            yield process
         finally:
-            _kill(process)
+            process.close()
 
     def _raise_failure(self, work: Path, result: BuildResult | None, log: Sequence[LogLine], exit_code: int) -> None:
         label, flavour = self.bindings.label, self.bindings.flavour
         if result is None:
-            stderr = (work / _STDERR).read_text(encoding="utf-8", errors="replace")[-_STDERR_TAIL:]
+            stderr = (work / STDERR).read_text(encoding="utf-8", errors="replace")[-_STDERR_TAIL:]
             raise BackendError(failures.explain_death(label, flavour, log, stderr, exit_code))
         if result.refusal:
             raise BackendError(result.refusal)
@@ -212,15 +210,3 @@ def find_device(bindings: Bindings) -> Device:
             f"{bindings.label} must know what to build for: name targets, such as --target {example}, or build where "
             f"there is a GPU ({error})"
         ) from error
-
-
-def _environment() -> Mapping[str, str]:
-    """The child finds modules where this process does, whatever folder it was started from."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path)}
-
-
-def _kill(process: subprocess.Popen[Any]) -> None:
-    """End the child and what it started, if it still runs; also when the user interrupts this process."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()

@@ -1,8 +1,8 @@
-"""Builds one engine in a process of its own: `python -m autoprec.backends.tensorrt.child REQUEST.json`.
+"""Builds engines in a process of its own, which reads the path of a request from each line of its input.
 
 TensorRT ends the whole process where a library is missing or an assertion fails, so it never builds inside the
-process that searches. Everything made lies in the request's folder; the result is written last, and no result means
-that the process died.
+process that searches. Everything made lies in the request's folder; the result is written last, a line on the output
+says that it is there, and no result means that the process died.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from autoprec.backends.tensorrt.network import (
     set_precisions,
     set_shapes,
 )
+from autoprec.backends.tensorrt.process import DONE, STDERR
 from autoprec.backends.tensorrt.records import BuildOptions
 from autoprec.backends.tensorrt.request import ENGINE, LAYERS, LOG, MODEL, BuildRequest, BuildResult
 from autoprec.errors import AutoprecError
@@ -72,27 +73,43 @@ class Messages:
             self._verbose = False
 
 
-def make_logger(bindings: Bindings, messages: Messages) -> Any:
-    """A logger of the bindings that hands everything to `messages`."""
+class Loggers:
+    """The one logger that TensorRT listens to in a process, and whose messages they are at the moment."""
 
-    class Logger(bindings.module.ILogger):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            bindings.module.ILogger.__init__(self)  # pybind11 forbids super() here
+    def __init__(self) -> None:
+        self._messages: Messages | None = None
+        self._made: dict[str, Any] = {}
 
-        def log(self, severity: Any, text: str) -> None:
-            messages.add(severity.name.lower(), text)
+    def of(self, bindings: Bindings, messages: Messages) -> Any:
+        """The logger of the bindings; from now on it hands everything to `messages`."""
+        self._messages = messages
+        if bindings.name not in self._made:
+            self._made[bindings.name] = self._make(bindings)
+        return self._made[bindings.name]
 
-    return Logger()
+    def _make(self, bindings: Bindings) -> Any:
+        def add(severity: Any, text: str) -> None:
+            if self._messages is not None:
+                self._messages.add(severity.name.lower(), text)
+
+        class Logger(bindings.module.ILogger):  # type: ignore[misc, name-defined]
+            def __init__(self) -> None:
+                bindings.module.ILogger.__init__(self)  # pybind11 forbids super() here
+
+            def log(self, severity: Any, text: str) -> None:
+                add(severity, text)
+
+        return Logger()
 
 
-def build(request: BuildRequest, folder: Path, bindings: Bindings, messages: Messages) -> BuildResult:
+def build(request: BuildRequest, folder: Path, bindings: Bindings, messages: Messages, logger: Any) -> BuildResult:
     """Build the engine and write it, with what is known of its layers, into the folder.
 
     Raises:
         ModelRefused: the parser refused the model.
         AutoprecError: the request cannot be met, or a file cannot be written.
     """
-    module, logger = bindings.module, make_logger(bindings, messages)
+    module = bindings.module
     register_plugins = getattr(module, "init_libnvinfer_plugins", None)
     if register_plugins is not None:  # TensorRT 8.6 runs some operators, such as InstanceNormalization, as plugins
         register_plugins(logger, "")
@@ -230,9 +247,8 @@ def inspect(bindings: Bindings, logger: Any, engine: bytes) -> tuple[str, int | 
     return text, int(getattr(loaded, "device_memory_size", 0) if size is None else size)
 
 
-def main(arguments: list[str]) -> int:
-    """Build what the request asks for and write how it ended."""
-    path = Path(arguments[0])
+def run(path: Path, logger: Loggers) -> None:
+    """Build what a request asks for and write how it ended."""
     folder = path.parent
     try:
         request = BuildRequest.read(path)
@@ -240,7 +256,7 @@ def main(arguments: list[str]) -> int:
         with (folder / LOG).open("w", encoding="utf-8") as file:
             # Only TensorRT-RTX lists the layers there; elsewhere these are a line for every kernel that is timed.
             messages = Messages(file, verbose=bindings.flavour == "rtx")
-            result = build(request, folder, bindings, messages)
+            result = build(request, folder, bindings, messages, logger.of(bindings, messages))
     except ModelRefused as refused:
         result = BuildResult(parser_errors=refused.errors)
     except AutoprecError as error:
@@ -248,7 +264,21 @@ def main(arguments: list[str]) -> int:
     except Exception as error:  # whatever TensorRT's bindings raise; the log says more
         result = BuildResult(exception=f"{type(error).__name__}: {error}")
     result.write(folder)
-    return 0
+
+
+def serve() -> None:
+    """Run the request of each line of the input; what libraries print goes into the request's folder."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    logger = Loggers()
+    for line in sys.stdin:
+        path = Path(line.rstrip("\n"))
+        with (path.parent / STDERR).open("ab") as file:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+                os.dup2(file.fileno(), stream.fileno())
+        run(path, logger)
+        answers.write(DONE)
+        answers.flush()
 
 
 def _die_with_parent() -> None:
@@ -259,7 +289,7 @@ def _die_with_parent() -> None:
 
 if __name__ == "__main__":
     _die_with_parent()
-    code = main(sys.argv[1:])
-    sys.stdout.flush()
-    # TensorRT's clean-up at exit may crash; the result is written, and nothing is left to clean up.
-    os._exit(code)
+    os.chdir(os.path.sep)  # it was started in the folder of its first request, which goes with that
+    serve()
+    # TensorRT's clean-up at exit may crash; the results are written, and nothing is left to clean up.
+    os._exit(0)

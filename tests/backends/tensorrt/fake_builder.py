@@ -21,8 +21,8 @@ import sys
 sys.path.insert(0, {folder!r})
 import fake_builder
 sys.modules["tensorrt"] = fake_builder.make({version!r}, {quirk!r})
-from autoprec.backends.tensorrt.child import main
-main(sys.argv[1:])
+from autoprec.backends.tensorrt.child import serve
+serve()
 """
 
 
@@ -146,7 +146,8 @@ def make(version: str, quirk: str = "") -> Any:
     Args:
         version: its `__version__`.
         quirk: "no driver": making a builder fails; "no engine": building fails with an error in the log; "exit": the
-            process ends with code 3 while building, after words in the log; "warn": building gives warnings;
+            process ends with code 3 while building, after words in the log; "warn": building gives warnings,
+            "warn once": the first time only;
             "not obeyed", "not bound": there are no kernels if precisions must be obeyed, or so much as preferred.
     """
     module: Any = ModuleType("tensorrt")
@@ -160,6 +161,7 @@ def make(version: str, quirk: str = "") -> Any:
     module.MemoryPoolType = IntEnum("MemoryPoolType", "WORKSPACE TACTIC_DRAM", start=0)
     module.LayerInformationFormat = IntEnum("LayerInformationFormat", "ONELINE JSON", start=0)
     module.DataType = IntEnum("DataType", "FLOAT HALF INT8 INT32", start=0)
+    warned: list[bool] = []
     severity = IntEnum("Severity", "INTERNAL_ERROR ERROR WARNING INFO VERBOSE", start=0)
 
     class ILogger:
@@ -195,7 +197,8 @@ def make(version: str, quirk: str = "") -> Any:
             if bound is not None and any(bound in flag for flag in config.flags):
                 self.logger.log(severity.ERROR, "2: Assertion !n->candidateRequirements.empty() failed.")
                 return None
-            if quirk == "warn":
+            if quirk == "warn" or (quirk == "warn once" and not warned):
+                warned.append(True)
                 for _ in range(2):
                     self.logger.log(severity.WARNING, "Weights are subnormal\n in FP16")
             if config.cache is not None:

@@ -35,8 +35,11 @@ ANNOTATIONS: dict[str, Annotations] = {
         "Bindings.target.return": "trt.ComputeCapability",
     },
     "child.py": {
-        "make_logger.return": LOGGER,
-        "make_logger.Logger.log.severity": SEVERITY,
+        "Loggers.of.return": LOGGER,
+        "Loggers._make.return": LOGGER,
+        "Loggers._make.add.severity": SEVERITY,
+        "Loggers._make.Logger.log.severity": SEVERITY,
+        "build.logger": LOGGER,
         "configure.config": CONFIG,
         "attempt.logger": LOGGER,
         "set_weak_precisions.config": CONFIG,

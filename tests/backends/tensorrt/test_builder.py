@@ -18,6 +18,7 @@ from autoprec.backends.tensorrt import builder as module
 from autoprec.backends.tensorrt.builder import EngineBuilder, warnings_of
 from autoprec.backends.tensorrt.cuda import CudaError, Device
 from autoprec.backends.tensorrt.gpus import gpus_of_capability
+from autoprec.backends.tensorrt.process import BuildProcess
 from autoprec.backends.tensorrt.records import BuildOptions, ShapeProfile
 from autoprec.backends.tensorrt.request import LogLine
 from autoprec.errors import BackendError, RunDirectoryError
@@ -183,7 +184,8 @@ def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def make_builder(version: str = "8.6.0", quirk: str = "", **arguments: Any) -> EngineBuilder:
         monkeypatch.setitem(sys.modules, "tensorrt", make(version))
-        arguments = {"hardware": GPU, "command": command(version, quirk)} | arguments
+        process = BuildProcess(arguments.pop("command", command(version, quirk)))
+        arguments = {"hardware": GPU, "process": process} | arguments
         return EngineBuilder("tensorrt", tmp_path, arguments.pop("options", BuildOptions()), **arguments)
 
     return make_builder
@@ -398,8 +400,10 @@ sys.path.insert(0, {folder!r})
 import fake_builder, small_models
 sys.modules["tensorrt"] = fake_builder.make("8.6.0")
 from autoprec.backends.tensorrt.builder import EngineBuilder
+from autoprec.backends.tensorrt.process import BuildProcess
 from autoprec.backends.tensorrt.records import BuildOptions
-builder = EngineBuilder("tensorrt", Path({store!r}), BuildOptions(), hardware="GPU", command={command!r})
+process = BuildProcess({command!r})
+builder = EngineBuilder("tensorrt", Path({store!r}), BuildOptions(), hardware="GPU", process=process)
 try:
     builder.build(small_models.conv_relu())
 except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from autoprec.backends.tensorrt.child import Messages, main, read_timing_cache
+from autoprec.backends.tensorrt.child import Loggers, Messages, read_timing_cache, run
 from autoprec.backends.tensorrt.records import BuildOptions, ShapeProfile
 from autoprec.backends.tensorrt.request import ENGINE, LAYERS, MODEL, BuildRequest, BuildResult, read_log
 
@@ -43,7 +43,7 @@ class Child:
         (self.folder / MODEL).write_bytes(model)
         cache = self.timings if timings else None
         request = BuildRequest("tensorrt", options or BuildOptions(), precisions or {}, cache)
-        main([str(request.write(self.folder))])
+        run(request.write(self.folder), Loggers())
         result = BuildResult.read(self.folder)
         assert result is not None
         return result
