@@ -45,8 +45,8 @@ class Profile:
     Attributes:
         entries: (unit, precision) -> sensitivity; higher is worse in every field.
         samples: of the profiling set.
-        pass_s: CPU seconds of one full pass over it, building its session and scoring it included.
-        spent_s: CPU seconds of the whole profile, building sessions and the reference pass included.
+        pass_s: CPU seconds of one entry by a full pass over it: lowering, building a session, running and scoring.
+        spent_s: CPU seconds of the whole profile: all of that and the reference pass.
         fingerprint: of graph, weights, data, metric and ranges; another one makes the profile void.
     """
 
