@@ -9,6 +9,8 @@ from typing import Any
 
 from autoprec.backends.protocol import Backend
 from autoprec.errors import UsageError
+from autoprec.evidence import write_evidence
+from autoprec.gather import evidence_of
 from autoprec.metrics import Direction
 from autoprec.model import check_model, save_model
 from autoprec.pipeline import Pipeline, Progress
@@ -46,7 +48,7 @@ class SearchResult:
     tuned: Tuned
 
     def save(self, folder: str | Path | None = None) -> Path:
-        """Write plan.json, result.json and the lowered model.onnx; returns the folder.
+        """Write plan.json, result.json, evidence.json and the lowered model.onnx; returns the folder.
 
         Args:
             folder: where; by default the run directory.
@@ -62,6 +64,7 @@ class SearchResult:
         check_model(lowered.ir)
         save_model(lowered.ir, target.model)
         write_json(target.result, self.summary)
+        write_evidence(evidence_of(self.tuned, target.model), self.plan, target.evidence)
         return target.root
 
 
@@ -85,6 +88,7 @@ def search(
     batch: int = 16,
     threads: int | None = None,
     targets: Sequence[str] = (),
+    sampler: str = "guided",
     progress: Progress | None = None,
 ) -> SearchResult:
     """Find the fastest precision plan whose metric drops by at most `max_drop`.
@@ -111,6 +115,8 @@ def search(
         threads: of the CPU.
         targets: compute capabilities such as "sm89" that engines are built ahead of time for (tensorrt-rtx); their
             latency is modelled.
+        sampler: what proposes plans: "guided" by models of latency and accuracy, or Optuna's "tpe", "nsga2", "gp",
+            "random" or "grid", to compare with.
         progress: told how far the run is.
 
     Returns:
@@ -121,7 +127,7 @@ def search(
     """
     settings = Settings(
         model, calib, eval, metric, direction, max_drop, space, recipe, tuple(pins), batch, trials, timeout_s, seed,
-        confidence,
+        confidence, sampler,
     )  # fmt: skip
     return run(prepare_task(settings, make_backend(backend, threads, targets)), out, progress)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -23,6 +23,7 @@ from autoprec.ranges.histogram import Histogram, Range
 from autoprec.ranges.table import RangeTable, storable
 from autoprec.recipes import CalibrationRecipe
 from autoprec.records import fingerprint
+from autoprec.refine import refine
 from autoprec.schemes import ORT_CPU
 
 Possible = Mapping[str, Mapping[Precision, str | None]]
@@ -34,7 +35,11 @@ CANDIDATES: tuple[tuple[str, float], ...] = (
 )  # fmt: skip
 """What "auto" chooses from."""
 _JUDGED_SAMPLES = 64
+_REFINED_SAMPLES = 32
 _CAPTURE_BYTES = 1 << 29
+ONE_FOR_ALL = "one calibrator for all, simulated"
+ONE_FOR_EACH = "one for each value, simulated"
+UNCORRECTED = "without bias correction, simulated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +90,7 @@ def calibrate_model(
     }
     if len(tables) == 1:
         return next(iter(tables.values()))
-    errors = _judge(lowerer, possible, backend, data, recipe.batch, tables, progress)
-    best = min(errors, key=errors.__getitem__)
-    table = tables[best]
-    return RangeTable(best, table.clipped, table.extent, table.means, table.samples, mark, errors)
+    return choose_ranges(lowerer, possible, backend, data, recipe.batch, observed, tables, progress)
 
 
 def range_fingerprint(lowerer: Lowerer, dataset: Dataset, recipe: CalibrationRecipe) -> str:
@@ -177,6 +179,49 @@ def _table(observed: Observed, label: str, method: str, percentile: float, symme
         clipped[name] = calibrate(histogram, method, symmetric=symmetric, percentile=percentile)
     extent = {name: calibrate(h, "minmax", symmetric=False) for name, h in observed.histograms.items()}
     return RangeTable(label, clipped, extent, observed.means, observed.samples, mark, {})
+
+
+def choose_ranges(
+    lowerer: Lowerer,
+    possible: Possible,
+    backend: Backend,
+    dataset: Dataset,
+    batch_size: int,
+    observed: Observed,
+    tables: Mapping[str, RangeTable],
+    progress: Progress,
+) -> RangeTable:
+    """The best calibrator for all values, then for single ones, and whether biases are corrected."""
+    errors = _judge(lowerer, possible, backend, dataset, batch_size, tables, progress)
+    best = min(errors, key=errors.__getitem__)
+    table = replace(tables[best], evidence=errors)
+    plan = uniform(lowerer.partition, Precision.INT8, possible, lowerer.carrier)
+    others = [other for label, other in tables.items() if label != best]
+    cut = min(_REFINED_SAMPLES, dataset.count)
+    seen = dataset.subset(range(cut))
+    # What was chosen on few samples must hold on others.
+    fresh = dataset.subset(range(cut, min(cut + _JUDGED_SAMPLES, dataset.count))) if dataset.count > cut else seen
+    with backend.build(to_bytes(lowerer.model.ir), exact=True) as reference:
+        on_seen, on_fresh = (
+            Evaluator(reference, data, lowerer.model.interface, load_metric("sqnr"), batch_size)
+            for data in (seen, fresh)
+        )
+        refined = refine(
+            lowerer, plan, backend, on_seen, seen.count, observed.histograms, table, others,
+            lambda share: progress("calibrator of each value", share),
+        )  # fmt: skip
+
+        def noise(candidate: RangeTable) -> float:
+            lowered = to_bytes(lowerer.lower(plan, candidate, simulate=True).ir)
+            with backend.build(lowered, exact=True) as engine:
+                return on_fresh.evaluate(engine).noise
+
+        evidence = {ONE_FOR_ALL: noise(table), ONE_FOR_EACH: noise(refined)}
+        if evidence[ONE_FOR_EACH] < evidence[ONE_FOR_ALL]:
+            table = refined
+        evidence[UNCORRECTED] = noise(replace(table, means={}))
+    means = {} if evidence[UNCORRECTED] < min(evidence[ONE_FOR_ALL], evidence[ONE_FOR_EACH]) else table.means
+    return replace(table, evidence={**errors, **evidence}, means=means)
 
 
 def _judge(

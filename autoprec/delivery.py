@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoprec.backends.protocol import Backend
+from autoprec.data.interface import Interface
 from autoprec.errors import UsageError
 from autoprec.graph import Topology
 from autoprec.lower import Lowered, Lowerer
 from autoprec.model import Model, check_model, load_model, save_model, to_bytes
 from autoprec.plan import Plan, check_plan_fits, load_plan, usable_precisions
-from autoprec.precision import Precision
+from autoprec.precision import Array, Precision
 from autoprec.proof import verified
 from autoprec.ranges.table import ranges_from_plan
 from autoprec.records import write_bytes, write_json
 from autoprec.schemes import scheme_named
+from autoprec.unit_times import UnitTimes, time_units
 from autoprec.units.find import find_units
 from autoprec.verify import Verification
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from autoprec.backends.tensorrt.backend import TensorRtBackend
     from autoprec.backends.tensorrt.records import EngineFile, ShapeProfile
 
+_BUILDERS = ("tensorrt", "tensorrt-rtx")
+_ANY = 2**31 - 1  # the largest size of an open dimension
 _SHAPE = re.compile(r"\d+(x\d+)*")
 _SHAPE_AT_END = re.compile(r"(.*:)?\d+(x\d+)+")  # TensorFlow's names end in :0, which is no shape
 
@@ -34,12 +39,13 @@ class EngineWish:
     """The engine to build.
 
     Attributes:
-        backend: "tensorrt" or "tensorrt-rtx".
+        backend: "tensorrt" or "tensorrt-rtx"; for a profile alone also "ort-cpu", which builds no engine.
         targets: compute capabilities, none for this machine's GPU.
         shapes: "INPUT:1x3x224x224", or with least, best and largest shape.
         batch: for inputs without a shape.
         time_limit_s: of the build.
         timing_cache: whether kernel timings of earlier builds are used.
+        profile: whether its time is told by unit.
     """
 
     backend: str
@@ -48,6 +54,7 @@ class EngineWish:
     batch: int = 1
     time_limit_s: float = 900.0
     timing_cache: bool = True
+    profile: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,7 @@ class Delivered:
         engine_path: the engine; its JSON lies beside it.
         engine: how it was made.
         verification: what it runs, unit by unit.
+        times: where its time goes, unit by unit.
     """
 
     model: Path
@@ -71,6 +79,7 @@ class Delivered:
     engine_path: Path | None = None
     engine: EngineFile | None = None
     verification: Verification | None = None
+    times: UnitTimes | None = None
 
     def to_record(self) -> dict[str, Any]:
         """As JSON."""
@@ -78,10 +87,24 @@ class Delivered:
             "written": str(self.model), "units": dict(self.counts), "bytes": self.model_bytes,
             "model_bytes": self.original_bytes,
         }  # fmt: skip
-        if self.engine is not None and self.verification is not None:
+        if self.engine is not None:
             record["engine"] = engine_record(self.engine) | {"written": str(self.engine_path)}
+        return record | self._proof()
+
+    def _proof(self) -> dict[str, Any]:
+        record = {}
+        if self.verification is not None:
             record["verification"] = self.verification.to_record()
+            if self.times is not None:
+                record["profile"] = self.times.to_record(self.verification)
         return record
+
+    def write_record(self, plan: Path) -> None:
+        """Write beside the engine how it was made from `plan`."""
+        if self.engine is None or self.engine_path is None:
+            return
+        record = {"schema": 1, "kind": "autoprec engine"} | engine_record(self.engine) | {"plan": str(plan)}
+        write_json(self.engine_path.with_suffix(".json"), record | self._proof())
 
 
 def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish | None = None) -> Delivered:
@@ -95,7 +118,7 @@ def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish |
 
     Raises:
         PlanError: the plan is broken, or of another model.
-        UsageError: `out` is the model itself, or the wish names no backend or shape.
+        UsageError: `out` is the model itself, or the wish names no backend or shape, or a profile that cannot be.
         BackendError: the runtime refused.
     """
     chosen, loaded = load_plan(plan), load_model(model)
@@ -103,23 +126,26 @@ def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish |
     target = out if out is not None else plan.parent / "model.onnx"
     if target.exists() and target.resolve() == model.resolve():
         raise UsageError(f"{target} is the model itself; choose another file by --out")
-    backend = None if wish is None else _backend(wish, target.parent)
-    scheme = chosen.scheme if backend is None else backend.scheme
-    lowerer, precisions, lowered = _lower(chosen, loaded, scheme)
+    runtimes = None if wish is None else _runtimes(wish, target.parent)
+    lowerer, precisions, lowered = _lower(chosen, loaded, runtimes.backend.scheme if runtimes else chosen.scheme)
     check_model(lowered.ir)
     save_model(lowered.ir, target)
     counts = {p.value: sum(q is p for q in precisions.values()) for p in sorted(set(precisions.values()))}
-    written = (target, counts, target.stat().st_size, model.stat().st_size)
-    if backend is None:
-        return Delivered(*written)
+    found = Delivered(target, counts, target.stat().st_size, model.stat().st_size)
+    if wish is None or runtimes is None:
+        return found
     data = to_bytes(lowered.ir)
-    file = backend.build_file(data)
-    path = target.with_suffix(".engine")
-    write_bytes(path, file.path.read_bytes())
-    verification = verified(lowerer, precisions, backend, data)
-    record = {"schema": 1, "kind": "autoprec engine"} | engine_record(file)
-    write_json(path.with_suffix(".json"), record | {"plan": str(plan), "verification": verification.to_record()})
-    return Delivered(*written, path, file, verification)
+    if runtimes.builder is not None:
+        file = runtimes.builder.build_file(data)
+        found = replace(found, engine_path=target.with_suffix(".engine"), engine=file)
+        write_bytes(target.with_suffix(".engine"), file.path.read_bytes())
+    found = replace(found, verification=verified(lowerer, precisions, runtimes.backend, data))
+    found.write_record(plan)
+    if wish.profile:  # which may fail: the engine and its proof are there already
+        times = time_units(lowerer.partition, runtimes.backend, data, _feed(loaded.interface, wish))
+        found = replace(found, times=times)
+        found.write_record(plan)
+    return found
 
 
 def engine_record(file: EngineFile) -> dict[str, Any]:
@@ -158,16 +184,60 @@ def _name_and_shapes(text: str) -> tuple[str, list[tuple[int, ...]]]:
     return text, []
 
 
-def _backend(wish: EngineWish, folder: Path) -> TensorRtBackend:
+@dataclass(frozen=True, slots=True)
+class _Runtimes:
+    """What inspects and profiles, and what builds engines: the same, or nothing."""
+
+    backend: Backend
+    builder: TensorRtBackend | None
+
+
+def _runtimes(wish: EngineWish, folder: Path) -> _Runtimes:
+    if wish.backend in _BUILDERS:
+        builder = _builder(wish, folder)
+        return _Runtimes(builder, builder)
+    if wish.backend != "ort-cpu" or not wish.profile:
+        also = ", and a profile alone is made by ort-cpu" if wish.profile else ""
+        raise UsageError(f"engines are built by tensorrt or tensorrt-rtx{also}, got --backend {wish.backend}")
+    if wish.targets:
+        raise UsageError("--target is for the backend tensorrt-rtx, got it with 'ort-cpu'; leave it out")
+    from autoprec.backends.ort import OrtBackend
+
+    return _Runtimes(OrtBackend(), None)
+
+
+def _builder(wish: EngineWish, folder: Path) -> TensorRtBackend:
     from autoprec.backends.tensorrt.backend import TensorRtBackend
     from autoprec.backends.tensorrt.records import BuildOptions
 
-    if wish.backend not in ("tensorrt", "tensorrt-rtx"):
-        raise UsageError(f"engines are built by tensorrt or tensorrt-rtx, got --backend {wish.backend}")
-    options = BuildOptions(
-        parse_shapes(wish.shapes), wish.targets, time_limit_s=wish.time_limit_s, timing_cache=wish.timing_cache
-    )
-    return TensorRtBackend(wish.backend, options, folder=folder / "engines", batch=wish.batch)
+    shapes = parse_shapes(wish.shapes)
+    options = BuildOptions(shapes, wish.targets, time_limit_s=wish.time_limit_s, timing_cache=wish.timing_cache)
+    builder = TensorRtBackend(wish.backend, options, folder=folder / "engines", batch=wish.batch)
+    if wish.profile and builder.clock.kind == "modelled":  # a GPU without figures is refused here
+        for name, shape in shapes.items():
+            if shape.least != shape.largest:
+                raise UsageError(
+                    f"--profile must have one shape for each input where latency is {builder.clock.words}, but "
+                    f"--shapes gives {name!r} several; give it one, or leave --profile out"
+                )
+    return builder
+
+
+def _feed(interface: Interface, wish: EngineWish) -> dict[str, Array]:
+    """Random inputs of the wished shapes, the best where there are several."""
+    from autoprec.backends.tensorrt.feeds import InputSlot, sample_feed
+    from autoprec.backends.tensorrt.records import ShapeProfile
+
+    slots = []
+    for spec in interface.inputs:
+        sizes = [size if isinstance(size, int) else None for size in spec.shape]
+        profile = ShapeProfile(
+            tuple(size or 1 for size in sizes),
+            tuple(size or (1 if axis else wish.batch) for axis, size in enumerate(sizes)),
+            tuple(size or _ANY for size in sizes),
+        )
+        slots.append(InputSlot(spec.name, spec.dtype, profile))
+    return sample_feed(slots, shapes={name: shape.best for name, shape in parse_shapes(wish.shapes).items()})
 
 
 def _lower(plan: Plan, model: Model, scheme_name: str) -> tuple[Lowerer, dict[str, Precision], Lowered]:

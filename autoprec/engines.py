@@ -9,9 +9,9 @@ import numpy as np
 
 from autoprec.backends.protocol import Backend, Engine
 from autoprec.data.dataset import Dataset
-from autoprec.model import to_bytes
+from autoprec.model import Model, to_bytes
 from autoprec.precision import Array
-from autoprec.proof import verified
+from autoprec.proof import attributed, verified
 from autoprec.ranges.table import RangeTable
 from autoprec.study.latency import Assignment
 from autoprec.task import Task
@@ -72,18 +72,19 @@ class Engines:
         Raises:
             BackendError: the runtime refused the plan, or gives no profile.
         """
-        units = self._task.subject.partition.units
-        home = {node: unit.name for unit in units for node in unit.nodes}
-        times = dict.fromkeys((unit.name for unit in units), 0.0)
-        for node, milliseconds in self._backend.profile_ms(self.lowered(plan, ranges), feed, list(home)).items():
-            if node:
-                times[home[node]] += milliseconds
-        return times
+        partition = self._task.subject.partition
+        found = attributed(partition, self._backend, self.lowered(plan, ranges), feed)
+        return {unit.name: found.unit_ms.get(unit.name, 0.0) for unit in partition.units}
 
 
 def timing_feed(task: Task, data: Dataset) -> dict[str, Array]:
     """One full batch, filled up by repetition where there are too few samples."""
-    wanted = task.subject.model.interface.batch_size or task.settings.batch
+    return batch_feed(task.subject.model, data, task.settings.batch)
+
+
+def batch_feed(model: Model, data: Dataset, batch_size: int) -> dict[str, Array]:
+    """The first `batch_size` samples, or as many as a model with a fixed batch takes, repeated if there are fewer."""
+    wanted = model.interface.batch_size or batch_size
     batch = next(iter(data.batches(wanted)))
     places = np.arange(wanted) % batch.count
     return {name: np.ascontiguousarray(array[places]) for name, array in batch.inputs.items()}

@@ -6,6 +6,8 @@ AutoprecError               exit 2
 ├── DataError               exit 2   calibration or evaluation data does not fit the model
 ├── MetricError             exit 2   the metric raised or returned something other than one score a sample
 ├── PlanError               exit 2   a plan file is broken or belongs to another model
+├── BaselineError           exit 2   a baseline is broken, edited, or of another model
+│   └── NoBaselineError     exit 3   there is no baseline to judge by
 ├── RecipeError             exit 2   a search space or calibration recipe is broken
 ├── RunDirectoryError       exit 2   the run directory cannot be read or written
 └── BackendError            exit 2   a runtime could not build or run a model
@@ -53,6 +55,16 @@ class MetricError(AutoprecError):
 
 class PlanError(AutoprecError):
     """A plan file is broken, or belongs to another model."""
+
+
+class BaselineError(AutoprecError):
+    """A baseline is broken, was edited by hand, or belongs to another model."""
+
+
+class NoBaselineError(BaselineError):
+    """There is no baseline to judge by, which is no verdict on the model."""
+
+    exit_code = EXIT_CANNOT_JUDGE
 
 
 class RecipeError(AutoprecError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from autoprec.backends.protocol import Engine
+from autoprec.backends.protocol import Computing
 from autoprec.data.dataset import Batch, Dataset
 from autoprec.data.interface import Interface
 from autoprec.drops import Drop, counted_drop, estimate_drop
@@ -47,7 +48,7 @@ class Outcome:
 
 
 def run_whole(
-    engine: Engine, dataset: Dataset, interface: Interface, batch_size: int
+    engine: Computing, dataset: Dataset, interface: Interface, batch_size: int
 ) -> Iterator[tuple[Batch, dict[str, Array], dict[str, Array]]]:
     """Each batch, what was fed for it, and everything that came out, whatever its axes mean.
 
@@ -61,7 +62,7 @@ def run_whole(
 
 
 def run_dataset(
-    engine: Engine, dataset: Dataset, interface: Interface, batch_size: int
+    engine: Computing, dataset: Dataset, interface: Interface, batch_size: int
 ) -> Iterator[tuple[Batch, dict[str, Array]]]:
     """Each batch with the outputs of the model for exactly its samples.
 
@@ -103,7 +104,7 @@ class Evaluator:
     """
 
     def __init__(
-        self, reference: Engine, dataset: Dataset, interface: Interface, metric: Metric, batch_size: int
+        self, reference: Computing, dataset: Dataset, interface: Interface, metric: Metric, batch_size: int
     ) -> None:
         self.dataset, self.interface, self.metric, self.batch_size = dataset, interface, metric, batch_size
         self._engine = reference
@@ -120,12 +121,18 @@ class Evaluator:
         self.reference_scores: Array = np.concatenate(scores)
         self.reference_margins: Array | None = np.concatenate(margins) if margins else None
 
-    def evaluate(self, engine: Engine) -> Outcome:
-        """Scores and fidelity of a model on every sample."""
+    def evaluate(self, engine: Computing, enough: Callable[[Outcome], bool] | None = None) -> Outcome:
+        """Scores and fidelity of a model on every sample.
+
+        Args:
+            engine: the model.
+            enough: looks at the outcome on the first quarter of the samples; where it says so, that is the result.
+        """
         scores, totals, count, finite = [], dict.fromkeys(self._measures, 0.0), 0, True
         margins: list[Array] = []
+        look = self.dataset.count / 4 if enough is not None else math.inf
         stream = run_dataset(engine, self.dataset, self.interface, self.batch_size)
-        for (batch, outputs), expected in zip(stream, self._expected(), strict=True):
+        for (batch, outputs), expected in zip(stream, self._expected(), strict=False):
             good = finite_samples(outputs)
             finite = finite and bool(good.all())
             scores.append(self._scores(batch, outputs, expected, good))
@@ -133,28 +140,36 @@ class Evaluator:
             for name, total in self._fidelity(outputs, expected, batch.count).items():
                 totals[name] += total
             count += batch.count
-        mean = {name: total / count for name, total in totals.items() if name in self._measures}
-        clear = np.concatenate(margins) if margins else None
-        return Outcome(np.concatenate(scores), finite, mean["sqnr"], mean.get("kl"), mean.get("agreement"), clear)
+            if count < look and count < self.dataset.count:
+                continue
+            mean = {name: total / count for name, total in totals.items() if name in self._measures}
+            clear = np.concatenate(margins) if margins else None
+            fidelity = mean["sqnr"], mean.get("kl"), mean.get("agreement")
+            outcome = Outcome(np.concatenate(scores), finite, *fidelity, clear)
+            if count < self.dataset.count and enough is not None and enough(outcome):
+                return outcome
+            look = math.inf  # looking more often would need wider intervals
+        return outcome
 
     def drop(self, outcome: Outcome) -> float:
         """The mean loss of the metric against FP32, positive = worse; infinite where outputs were not finite."""
         if not outcome.finite:
             return float("inf")
-        return self.metric.drop(self.reference_scores, outcome.scores)
+        return self.metric.drop(self.reference_scores[: len(outcome.scores)], outcome.scores)
 
     def estimated_drop(self, outcome: Outcome, confidence: float = 0.95) -> Drop:
         """The drop with its interval, as well as these samples let it be known."""
         if not outcome.finite:
             return Drop(float("inf"), float("inf"), float("inf"), len(outcome.scores), "counted")
         margins, changed = None, None
+        reference = self.reference_scores[: len(outcome.scores)]
         if self.metric.needs_reference:  # what it scores are the changes themselves
-            return counted_drop(self.reference_scores, outcome.scores, self.metric.higher_is_better, confidence)
+            return counted_drop(reference, outcome.scores, self.metric.higher_is_better, confidence)
         if self.reference_margins is not None and outcome.margins is not None:
-            margins = (self.reference_margins, outcome.margins)
+            margins = (self.reference_margins[: len(outcome.scores)], outcome.margins)
             changed = outcome.agreement  # of top-1 decisions, which other metrics do not make
         return estimate_drop(
-            self.reference_scores, outcome.scores, self.metric.higher_is_better, margins=margins,
+            reference, outcome.scores, self.metric.higher_is_better, margins=margins,
             changed=None if changed is None else 1.0 - changed, confidence=confidence,
         )  # fmt: skip
 
@@ -198,7 +213,7 @@ def check_finite(outputs: Mapping[str, Array], dataset: Dataset) -> None:
             )
 
 
-def difficulty(engine: Engine, dataset: Dataset, interface: Interface, metric: Metric, batch_size: int) -> Array:
+def difficulty(engine: Computing, dataset: Dataset, interface: Interface, metric: Metric, batch_size: int) -> Array:
     """How hard each sample is for FP32: its score, and the margin between its two largest outputs.
 
     Returns:

@@ -147,6 +147,17 @@ class Lowerer:
             topology, self.partition, precisions, self.carrier, self.scheme, unify_concat=self.unify_concat
         )
 
+    def scales(
+        self, precisions: Mapping[str, Precision], ranges: RangeTable
+    ) -> dict[tuple[str, Precision], QuantParams]:
+        """(value, precision) -> the affine map that a plan quantises it by, for every pair on activations.
+
+        Raises:
+            PlanError: a value that must be quantised has no calibrated range.
+        """
+        topology, placement = self.placement(precisions)
+        return self._scales(topology, placement, ranges, self._scale_type(placement))
+
     def base(self, opset: int) -> ir.Model:
         """The prepared model in `opset` or newer, rearranged constants folded; names are those of the original."""
         if opset not in self._bases:

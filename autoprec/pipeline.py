@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Protocol
 
 import numpy as np
@@ -16,10 +16,10 @@ import numpy as np
 from autoprec.calibrate import calibrate_model, needed_tensors, range_fingerprint
 from autoprec.data.dataset import Dataset
 from autoprec.data.splits import balanced
-from autoprec.drops import Drop
 from autoprec.engines import Engines, PlanEngine, timing_feed
 from autoprec.errors import BackendError
 from autoprec.evaluate import Evaluator, difficulty
+from autoprec.measuring import Measuring, Spent
 from autoprec.model import to_bytes
 from autoprec.precision import Array, Precision
 from autoprec.profiler import Profiler
@@ -29,17 +29,23 @@ from autoprec.rundir import RunDirectory
 from autoprec.seeds import FP32_PLAN, seed_plans, uniform_plans
 from autoprec.sensitivity import Profile, load_profile, profile_fingerprint
 from autoprec.study.latency import Assignment
-from autoprec.study.search import Found, Search
+from autoprec.study.samplers import make_sampler
+from autoprec.study.search import FINALISTS, Found, Search
 from autoprec.study.solve import Problem
-from autoprec.study.trials import Ledger, Measurement, Trial
+from autoprec.study.trials import Ledger, Trial
 from autoprec.task import Task
 from autoprec.timing import Deadline, Timing, compare
 from autoprec.tuned import Candidate, Tuned
 
 _PROFILE_MACS = 6e10
 _PROFILE_SAMPLES = (128, 512)
-_REPORT_SHARE = 0.8
-"""The search may use this share of the time; confirming and reporting take the rest."""
+_PROFILE_SHARE = 0.3
+"""Sensitivities may use this share of the time; on fewer samples where they would take more."""
+_FEWEST_PROFILED = 16
+_LEAST_RESERVE = 0.1
+"""Confirming and reporting have this share of the time at least."""
+_CONFIRM_ROUNDS = (9, 25)
+_CONFIRM_TURN_MS = 60.0
 
 
 class Progress(Protocol):
@@ -82,6 +88,7 @@ class Pipeline:
         self.progress: Progress = progress or Silent()
         self.deadline = Deadline(task.settings.timeout_s)
         self.seconds: dict[str, float] = {}
+        self.spent = Spent()
         self._began = time.monotonic()
         shapes = {name: array.shape for name, array in timing_feed(task, task.splits.select).items()}
         self.backend = task.backend.for_run(shapes, directory.root)
@@ -104,7 +111,9 @@ class Pipeline:
         self._stage("splits", f"FP32 on {union.count} samples, to make both halves equally hard")
         interface, settings = task.subject.model.interface, task.settings
         with self.backend.build(to_bytes(task.subject.model.original), exact=True) as engine:
+            begun = time.monotonic()
             keys = difficulty(engine, union, interface, task.metric, settings.batch)
+            self._sample_s = (time.monotonic() - begun) / union.count
         return replace(task, splits=balanced(task.splits, keys, settings.seed))
 
     def ranges(self) -> RangeTable:
@@ -130,11 +139,11 @@ class Pipeline:
         """Measure sensitivities, unless stored ones are of the same graph, weights, data, metric and ranges."""
         task, path = self.task, self.directory.profile
         data = self.profiling_set()
-        mark = profile_fingerprint(task.subject.lowerer, data, task.metric, ranges)
         precisions = tuple(sorted({p for options in task.subject.choices.values() for p in options}))
         if path.is_file():
             stored = load_profile(path)
-            if stored.fingerprint == mark and {p for _, p in stored.entries} >= set(precisions) - {Precision.FP32}:
+            marks = [profile_fingerprint(task.subject.lowerer, part, task.metric, ranges) for part in self._parts()]
+            if stored.fingerprint in marks and {p for _, p in stored.entries} >= set(precisions) - {Precision.FP32}:
                 self._stage("sensitivity", f"{len(stored.entries)} entries, from an earlier run")
                 return stored
         units = sum(len(options) > 1 for options in task.subject.choices.values())
@@ -176,34 +185,33 @@ class Pipeline:
         """Find the fastest plan whose drop on the selection samples meets the bound."""
         task, settings = self.task, self.task.settings
         select = task.splits.select
-        self._stage("search", f"at most {settings.trials} plans on {select.count} samples")
-        evaluator = Evaluator(reference.computing, select, task.subject.model.interface, task.metric, settings.batch)
-        feed = timing_feed(task, select)
-
-        def measure(plan: Assignment) -> Measurement:
-            if all(precision is Precision.FP32 for precision in plan.values()):
-                return Measurement(0.0, 0.0, 0.0, 0.0, 1.0, 1.0)
-            with ExitStack() as stack:
-                engine = self.engines.open(plan, ranges, stack)
-                outcome = evaluator.evaluate(engine.computing)
-                timing = compare({"fp32": reference.timed, "plan": engine.timed}, feed, rounds=(5, 15))
-            ratio = timing["plan"].ratio_to(timing["fp32"]).estimate
-            drop = evaluator.estimated_drop(outcome, settings.confidence or 0.95)
-            return Measurement(
-                evaluator.drop(outcome), self.judged_drop(drop), outcome.noise, outcome.kl, outcome.agreement, ratio
-            )
-
+        left = "" if settings.timeout_s is None else f", {self.deadline.left_s:.0f} s left of {settings.timeout_s:g} s"
+        self._stage("search", f"at most {settings.trials} plans on {select.count} samples, {settings.sampler}{left}")
+        measuring = Measuring(task, self.engines, reference, ranges)
         loss = {key: entry.noise for key, entry in profile.entries.items()}
         problem = Problem(task.subject.partition, task.subject.choices, loss, task.subject.space.carrier)
         choices = str(sorted((n, [p.value for p in o]) for n, o in task.subject.choices.items()))
         machine = map(str, sorted(self.backend.describe().items()))
         mark = fingerprint([profile.fingerprint, select.fingerprint(), choices, *machine, str(settings.batch)])
-        ledger = Ledger(self.directory.study, mark, task.subject.choices, settings.max_drop, settings.seed)
+        sampler = make_sampler(settings.sampler, problem, prior, settings.max_drop, settings.seed)
+        ledger = Ledger(self.directory.study, mark, task.subject.choices, settings.max_drop, sampler)
         search = Search(
-            problem, prior, seed_plans(task.subject), ledger, measure, limit=settings.trials,
-            spent=lambda: self.deadline.spent(_REPORT_SHARE), progress=self.progress.trial,
+            seed_plans(task.subject), ledger, measuring, limit=settings.trials,
+            spent=lambda: self.deadline.left_s < self._reserve_s(measuring.spent), progress=self.progress.trial,
         )  # fmt: skip
-        return search.run()
+        found = search.run()
+        self.spent = measuring.spent
+        return found
+
+    def _reserve_s(self, spent: Spent) -> float:
+        """What confirming and reporting will take: built, timed and judged anew are the finalists and uniform plans."""
+        if self.deadline.total_s == float("inf"):
+            return 0.0
+        uniform = len(uniform_plans(self.task.subject))
+        plans, samples = FINALISTS + uniform, (uniform + 3) * self.task.splits.report.count
+        needed = plans * _CONFIRM_ROUNDS[0] * _CONFIRM_TURN_MS * 2e-3
+        needed += plans * spent.build_s / max(spent.plans, 1) + samples * spent.evaluate_s / max(spent.samples, 1)
+        return float(np.clip(1.2 * needed, _LEAST_RESERVE * self.deadline.total_s, 0.5 * self.deadline.total_s))
 
     def report(self, reference: PlanEngine, ranges: RangeTable, profile: Profile, found: Found) -> Tuned:
         """Measure the finalists again, side by side, choose, and judge on samples that chose nothing."""
@@ -215,7 +223,9 @@ class Pipeline:
         with ExitStack() as stack:
             engines = self._reopened(plans, reference, ranges, stack)
             timed = {name: engine.timed for name, engine in engines.items()}
-            timings = compare(timed, timing_feed(task, task.splits.report), rounds=(9, 25), turn_ms=60.0)
+            rounds = (_CONFIRM_ROUNDS[0], _CONFIRM_ROUNDS[0] if self.deadline.spent(0.8) else _CONFIRM_ROUNDS[1])
+            feed = timing_feed(task, task.splits.report)
+            timings = compare(timed, feed, rounds=rounds, turn_ms=_CONFIRM_TURN_MS)
             chosen = self._choose({name: plans[name] for name in engines}, timings, found)
             data = task.splits.report
             evaluator = Evaluator(
@@ -235,7 +245,7 @@ class Pipeline:
         self._stage("", "")
         return Tuned(
             replace(task, backend=self.backend), ranges, profile, found, chosen, candidates,
-            evaluator.reference_scores, verification, simulated, dict(self.seconds),
+            evaluator.reference_scores, verification, simulated, dict(self.seconds), asdict(self.spent),
         )  # fmt: skip
 
     def _reopened(
@@ -251,16 +261,21 @@ class Pipeline:
                     raise
         return engines
 
-    def judged_drop(self, drop: Drop) -> float:
-        """What the bound is compared with: the estimate, or the upper end where a confidence was asked for."""
-        return drop.estimate if self.task.settings.confidence is None else drop.high
-
     def profiling_set(self) -> Dataset:
-        """The first selection samples, more of them for a cheap network; they may decide between plans anyway."""
+        """The first selection samples; they may decide between plans anyway. Fewer where time is short."""
+        entries = sum(len(options) - 1 for options in self.task.subject.choices.values())
+        *larger, least = self._parts()
+        # An entry costs about half a pass: what lies before the unit is not computed again.
+        seconds = 0.5 * entries * self._sample_s
+        return next((d for d in larger if seconds * d.count <= _PROFILE_SHARE * self.deadline.left_s), least)
+
+    def _parts(self) -> list[Dataset]:
+        """What sensitivities may be measured on, largest first: more samples for a cheap network."""
         select = self.task.splits.select
         macs = sum(unit.macs for unit in self.task.subject.partition.units)
-        wanted = int(np.clip(_PROFILE_MACS / max(macs, 1), *_PROFILE_SAMPLES))
-        return select.subset(range(min(select.count, wanted)))
+        wanted = min(select.count, int(np.clip(_PROFILE_MACS / max(macs, 1), *_PROFILE_SAMPLES)))
+        counts = [wanted, *(wanted >> step for step in range(1, 4) if wanted >> step >= _FEWEST_PROFILED)]
+        return [select.subset(range(count)) for count in counts]
 
     def _unit_ms(self, plan: Assignment, ranges: RangeTable, feed: dict[str, Array]) -> dict[str, float]:
         try:

@@ -66,16 +66,19 @@ class Plan:
         Raises:
             RunDirectoryError: the folder cannot be written.
         """
+        write_json(Path(path), self.to_record())
+
+    def to_record(self) -> dict[str, Any]:
+        """As JSON."""
         units = {
             name: {"precision": c.precision.value, "reason": c.reason, "pinned": c.pinned, "key": c.key}
             for name, c in self.units.items()
         }
-        record = {
+        return {
             "schema": SCHEMA, "kind": "autoprec plan", "backend": self.backend, "scheme": self.scheme,
             "carrier": self.carrier.value, "fingerprints": dict(self.fingerprints), "evidence": dict(self.evidence),
             "units": units, "ranges": self.ranges,
         }  # fmt: skip
-        write_json(Path(path), record)
 
 
 def load_plan(path: str | Path) -> Plan:
@@ -84,7 +87,19 @@ def load_plan(path: str | Path) -> Plan:
     Raises:
         PlanError: the file is missing, damaged, no plan, or of a newer schema.
     """
-    record = read_json(Path(path), "plan", PlanError, SCHEMA)
+    return plan_from_record(read_json(Path(path), "plan", PlanError, SCHEMA), path)
+
+
+def plan_from_record(record: Mapping[str, Any], path: str | Path) -> Plan:
+    """The plan that `to_record` wrote.
+
+    Args:
+        record: the plan.
+        path: of the file that it is in, for messages.
+
+    Raises:
+        PlanError: the record is damaged, or no plan.
+    """
     if record.get("kind") != "autoprec plan":
         raise PlanError(f"{path} is no plan of autoprec; give the plan.json of a run directory")
     try:

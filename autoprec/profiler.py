@@ -213,8 +213,8 @@ class Profiler:
         """
         workers = min(self.backend.threads, self.dataset.count)
         parts = [self.dataset.subset(range(first, self.dataset.count, workers)) for first in range(workers)]
-        unit = units[len(units) // 2] if units else ""
-        plan = {unit: p for p in precisions if unit and self._can(unit, p)}
+        middle = units[len(units) // 2 :][:1]
+        plan = {name: p for name in middle for p in precisions if self._can(name, p)}
         start = time.process_time()
         model = to_bytes(self.lowerer.lower(plan, self.ranges, simulate=True).ir)
         lower_s = time.process_time() - start

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from autoprec.backends.protocol import Backend
+from autoprec.backends.protocol import Attribution, Backend
 from autoprec.lower import Lowerer
 from autoprec.placement import quantized_macs
-from autoprec.precision import Precision
+from autoprec.precision import Array, Precision
+from autoprec.units.records import Partition
 from autoprec.verify import Verification, verify
 
 
@@ -24,3 +25,19 @@ def verified(lowerer: Lowerer, plan: Mapping[str, Precision], backend: Backend, 
     topology, placement = lowerer.placement(plan)
     written = quantized_macs(topology, partition, placement)
     return verify(partition, plan, ran, written=written, skipped=placement.skipped)
+
+
+def attributed(partition: Partition, backend: Backend, model: bytes, feed: Mapping[str, Array]) -> Attribution:
+    """Where the time of one run of `model` goes, by unit and by boundary.
+
+    Args:
+        partition: the units.
+        backend: the runtime.
+        model: a lowered model, serialised.
+        feed: one batch.
+
+    Raises:
+        BackendError: the runtime refused the model, or gives no profile.
+    """
+    home = {node: unit.name for unit in partition.units for node in unit.nodes}
+    return backend.profile(model, feed, home, {unit.name: unit.macs for unit in partition.units})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from autoprec.drops import Drop
@@ -12,6 +13,7 @@ from autoprec.records import fingerprint
 from autoprec.seeds import FP32_PLAN, PINNED_FP32_PLAN
 from autoprec.stats import Interval, paired_bootstrap
 from autoprec.study.latency import Assignment
+from autoprec.study.proposals import Fidelities
 from autoprec.tuned import Candidate, Tuned
 from autoprec.units.records import Partition
 
@@ -47,12 +49,23 @@ def summary(tuned: Tuned) -> dict[str, Any]:
         "calibrator": tuned.ranges.method,
         "trials": len(tuned.found.trials),
         "stopped": tuned.found.stopped,
-        "latency_model_spearman": tuned.found.latency_rank,
-        "loss_model_spearman": tuned.found.loss_rank,
+        "sampler": task.settings.sampler,
+        "models": models_record(tuned.found.models),
+        "spent": dict(tuned.spent),
         "sensitivity_passes_per_entry": tuned.profile.passes_per_entry,
         "seconds": dict(tuned.seconds),
         "machine": task.backend.describe(),
         "notes": list(task.subject.notes),
+    }
+
+
+def models_record(models: Fidelities) -> dict[str, Any]:
+    """How well plans were foretold before they were measured, and whether accuracy could be leant on."""
+    return {
+        "latency": asdict(models.latency),
+        "noise": asdict(models.noise),
+        "drop": asdict(models.drop),
+        "accuracy_trusted": models.drop.trusted,
     }
 
 

@@ -61,6 +61,11 @@ class RunDirectory:
         """What the command printed, as JSON."""
         return self.root / "result.json"
 
+    @property
+    def evidence(self) -> Path:
+        """What a baseline is made of."""
+        return self.root / "evidence.json"
+
     def prepare(self) -> None:
         """Make the folder and see that it can be written.
 
@@ -97,7 +102,7 @@ class RunDirectory:
 
     def _tidy(self) -> None:
         """Remove half-written files, locks without an owner and cut-off lines; nobody else writes here now."""
-        files = (self.ranges, self.profile, self.latency, self.plan, self.model, self.result)
+        files = (self.ranges, self.profile, self.latency, self.plan, self.model, self.result, self.evidence)
         leftovers = [path for file in files for path in self.root.glob(f".{file.name}.*")]
         try:
             for path in [*leftovers, *self.root.glob(f"{self.study.name}.lock*")]:  # Optuna's own lock is a link

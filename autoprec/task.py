@@ -55,6 +55,7 @@ class Settings:
         trials: the most plans measured.
         timeout_s: seconds for the whole run.
         seed: of splits and samplers.
+        sampler: what proposes plans: "guided", or one of Optuna's.
     """
 
     model: str | Path
@@ -71,6 +72,7 @@ class Settings:
     timeout_s: float | None = None
     seed: int = 0
     confidence: float | None = None
+    sampler: str = "guided"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ def compare(
     rounds: tuple[int, int] = (5, 25),
     turn_ms: float = 15.0,
     tolerance: float = 0.02,
+    rival: float | None = None,
 ) -> dict[str, Timing]:
     """Time engines against each other, for as many rounds as the noise of the machine demands.
 
@@ -51,6 +52,7 @@ def compare(
         rounds: the fewest and the most; each engine has one turn in each, in alternating order.
         turn_ms: the least time of a turn. Short turns share a disturbance among all engines.
         tolerance: enough rounds were made when every ratio's 95 % interval is within this share of it.
+        rival: or when each such interval lies above this ratio: how much slower does not matter then.
     """
     times: dict[str, list[float]] = {name: [] for name in engines}
     once = {name: _estimate(engine, feed) for name, engine in engines.items()}
@@ -61,15 +63,17 @@ def compare(
             runs = int(np.clip(turn_ms / max(once[name], 1e-3), 1, 100))
             samples = engines[name].time_ms(feed, _FIRST_RUNS + runs)[_FIRST_RUNS:]
             times[name].append(median(samples))
-        if number + 1 >= fewest and (number + 1 == most or _settled(times, tolerance)):
+        if number + 1 >= fewest and (number + 1 == most or _settled(times, tolerance, rival)):
             break
     return {name: Timing(tuple(rounds_ms)) for name, rounds_ms in times.items()}
 
 
-def _settled(times: Mapping[str, list[float]], tolerance: float) -> bool:
+def _settled(times: Mapping[str, list[float]], tolerance: float, rival: float | None) -> bool:
     baseline, *others = times.values()
     for rounds_ms in others:
         ratio = ratio_of_medians(baseline, rounds_ms, resamples=200)
+        if rival is not None and ratio.low > rival:
+            continue
         if (ratio.high - ratio.low) / 2 > tolerance * ratio.estimate:
             return False
     return True
@@ -91,6 +95,11 @@ class Deadline:
     def elapsed_s(self) -> float:
         """Seconds since the budget began."""
         return time.monotonic() - self._start
+
+    @property
+    def total_s(self) -> float:
+        """The whole budget; infinite without a limit."""
+        return float("inf") if self._seconds is None else self._seconds
 
     @property
     def left_s(self) -> float:

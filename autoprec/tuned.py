@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from autoprec.drops import Drop
 from autoprec.evaluate import Outcome
@@ -52,6 +52,7 @@ class Tuned:
         simulated: the chosen plan in exact arithmetic on the report samples; None for FP32, and where outcomes are
             simulated anyway.
         seconds: stage -> seconds it took in this run.
+        spent: what the search's plans cost in this run, and what was left out of them.
     """
 
     task: Task
@@ -64,6 +65,7 @@ class Tuned:
     verification: Verification
     simulated: Outcome | None
     seconds: Mapping[str, float]
+    spent: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def plan(self) -> Assignment:

@@ -12,12 +12,13 @@ from autoprec.task import Settings, prepare_task
 from autoprec.testing import tiny_data, tiny_model
 
 
-def tiny_plan(folder: Path, precision: Precision, **changed: Precision) -> Path:
-    """Write tiny.onnx, and plan.json that gives its units one precision for TensorRT where they can have it.
+def tiny_plan(folder: Path, precision: Precision, *, scheme: str = "tensorrt", **changed: Precision) -> Path:
+    """Write tiny.onnx, and plan.json that gives its units one precision where they can have it.
 
     Args:
         folder: for both files.
-        precision: of all units that can; of others FP16.
+        precision: of all units that can; of others FP16, or FP32 on the CPU.
+        scheme: "tensorrt" or "ort-cpu".
         changed: unit -> another precision.
 
     Returns:
@@ -25,19 +26,22 @@ def tiny_plan(folder: Path, precision: Precision, **changed: Precision) -> Path:
     """
     path = tiny_model(folder)
     backend = OrtBackend(threads=1)
-    settings = Settings(path, calib=tiny_data(path, 24), space="tensorrt-fp8", metric="agreement")
+    space, runtime, carrier = {
+        "tensorrt": ("tensorrt-fp8", "tensorrt-rtx", Precision.FP16), "ort-cpu": ("cpu", "ort-cpu", Precision.FP32),
+    }[scheme]  # fmt: skip
+    settings = Settings(path, calib=tiny_data(path, 24), space=space, metric="agreement")
     task = prepare_task(settings, backend, timed=False)
     subject = task.subject
     ranges = calibrate_model(subject.lowerer, subject.possible, backend, task.splits.calibrate, task.recipe)
     wanted = {
-        name: next(p for p in (changed.get(name, precision), Precision.FP16) if found[p] is None)
+        name: next(p for p in (changed.get(name, precision), carrier) if found[p] is None)
         for name, found in subject.possible.items()
     }
     plan = Plan(
         {name: Choice(p, "written by hand", False, name) for name, p in wanted.items()},
-        Precision.FP16,
-        "tensorrt",
-        "tensorrt-rtx",
+        carrier,
+        scheme,
+        runtime,
         {"graph": subject.model.graph_fingerprint, "weights": subject.model.weights_fingerprint},
         {},
         ranges.to_record(),

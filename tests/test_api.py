@@ -97,7 +97,7 @@ def test_nothing_but_the_stages_files_is_written_before_save(result: autoprec.Se
 
     assert before == {"latency.json", "profile.json", "ranges.json", "study.log"}
     assert folder == tmp_path / "saved"
-    assert {path.name for path in folder.iterdir()} == {"plan.json", "model.onnx", "result.json"}
+    assert {path.name for path in folder.iterdir()} == {"evidence.json", "plan.json", "model.onnx", "result.json"}
     assert {path.name for path in result.directory.iterdir()} == before
 
 

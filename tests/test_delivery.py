@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from autoprec.backends.tensorrt.records import ShapeProfile
 from autoprec.delivery import Delivered, EngineWish, deliver, parse_shapes
-from autoprec.errors import BackendError, RunDirectoryError, UsageError
+from autoprec.errors import BackendError, DataError, RunDirectoryError, UsageError
 from autoprec.precision import Precision
 
 from .plans import tiny_plan
@@ -171,6 +172,116 @@ def test_an_engine_that_cannot_be_written_is_said(folder: Path, tmp_path: Path) 
 
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+# --- where its time goes ---------------------------------------------------------------------------------
+
+
+@rtx
+def test_a_profile_lies_in_the_record_beside_the_engine(folder: Path, tmp_path: Path) -> None:
+    """And in what is handed back; conv1 and conv3 are INT8, conv2 between them is FP16."""
+    wish = replace(WISH, profile=True, batch=4)
+    found = deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx", wish)
+    profile = record_of(found)["profile"]
+
+    assert profile == found.to_record()["profile"]
+    assert profile["clock"] == "modelled for L4"
+    assert profile["shapes"] == {"x": [4, 24, 8, 8]}
+    assert {row["unit"]: row["ran"] for row in profile["units"]} == {
+        "conv1": "int8", "conv2": "fp16", "conv3": "int8", "pool": "unknown", "head": "int8"
+    }  # fmt: skip
+    assert {(row["before"], row["after"]) for row in profile["boundaries"]} == {("", "conv1"), ("conv2", "conv3")}
+    assert all(row["ms"] > 0 for row in profile["boundaries"])
+    assert profile["attributed_share"] >= 0.95
+    assert profile["layers_over_engine"] == pytest.approx(1)  # so the model has it
+    listed = [row["ms"] for part in ("units", "boundaries", "rest") for row in profile[part]]
+    assert sum(listed) == pytest.approx(profile["layers_ms"])
+
+
+def test_without_the_wish_there_is_no_profile(delivered: Delivered) -> None:
+    assert "profile" not in record_of(delivered)
+    assert "profile" not in delivered.to_record()
+
+
+@rtx
+def test_a_modelled_profile_needs_one_shape(folder: Path, tmp_path: Path) -> None:
+    """Which is said before an engine is built."""
+    wish = replace(WISH, profile=True, shapes=["x:1x24x8x8:2x24x8x8:4x24x8x8"])
+    with pytest.raises(UsageError, match=r"one shape for each input where latency is modelled for L4, but --shapes gi"):
+        deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx", wish)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@rtx
+def test_a_profile_needs_figures_of_the_gpu(folder: Path, tmp_path: Path) -> None:
+    wish = replace(WISH, profile=True, targets=("sm121",))
+    with pytest.raises(UsageError, match="the latency of an engine for sm121 cannot be modelled"):
+        deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx", wish)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@rtx
+def test_a_profile_that_fails_leaves_the_engine_and_its_proof(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise BackendError("no layer times")
+
+    monkeypatch.setattr("autoprec.backends.tensorrt.backend.attribute", refuse)
+    with pytest.raises(BackendError, match="no layer times"):
+        deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx", replace(WISH, profile=True))
+
+    assert (tmp_path / "model.engine").is_file()
+    assert "verification" in json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+
+
+def test_onnx_runtime_profiles_without_an_engine(tmp_path: Path) -> None:
+    """Between INT8 and FP32 its Q/DQ take time."""
+    plan = tiny_plan(tmp_path, INT8, scheme="ort-cpu", conv2=Precision.FP32)
+    wish = EngineWish("ort-cpu", batch=16, profile=True)
+    found = deliver(plan, tmp_path / "tiny.onnx", tmp_path / "out" / "model.onnx", wish)
+    profile = found.to_record()["profile"]
+
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.onnx"]
+    assert "engine" not in found.to_record()
+    assert profile["clock"].startswith("measured on ")
+    assert profile["shapes"] == {"x": [16, 24, 8, 8]}
+    ran = {row["unit"]: row["ran"] for row in profile["units"]}
+    assert (ran["conv1"], ran["conv2"], ran["conv3"]) == ("int8", "fp32", "int8")
+    between = {(row["before"], row["after"]): row["ms"] for row in profile["boundaries"]}
+    assert between["conv1", "conv2"] > 0
+    assert between["conv2", "conv3"] > 0
+    assert profile["attributed_share"] >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        (EngineWish("cuda", profile=True), "tensorrt-rtx, and a profile alone is made by ort-cpu, got --backend cuda$"),
+        (EngineWish("ort-cpu", ("sm89",), profile=True), "--target is for the backend tensorrt-rtx, got it with 'ort-"),
+    ],
+)
+def test_other_backends_make_no_profile(folder: Path, tmp_path: Path, wish: EngineWish, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx", wish)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ("y:1x24x8x8", "there is no input 'y' to shape; the engine has 'x'"),
+        ("x:1x24x8", r"the input 'x' must have 4 axes, like \[1, 24, 8, 8\], got shape \[1, 24, 8\]"),
+        ("x:1x23x8x8", "the input 'x' takes 24 on axis 1, got 23"),
+    ],
+)
+def test_shapes_that_the_model_does_not_take_are_refused(tmp_path: Path, shape: str, words: str) -> None:
+    plan = tiny_plan(tmp_path, INT8, scheme="ort-cpu")
+    with pytest.raises(DataError, match=words):
+        deliver(plan, tmp_path / "tiny.onnx", None, EngineWish("ort-cpu", shapes=[shape], profile=True))
 
 
 # --- without an engine -----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # The modules that read or write graphs.
 GRAPH = (
     *("backends", "branches", "calibrate", "constants", "evaluate", "graph", "lower", "model", "passes", "placement"),
-    *("profiler", "schemes", "sensitivity", "subgraph", "testing", "units"),
+    *("profiler", "refine", "schemes", "sensitivity", "subgraph", "testing", "units"),
 )
 
 # Each library that the package imports, and the modules (with all below them) that may do so; None: all.

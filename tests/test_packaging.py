@@ -94,3 +94,4 @@ def test_the_wheel_contains_nothing_else(wheel: dict[str, bytes]) -> None:
     assert {name.split("/")[0] for name in wheel} == {"autoprec", information}
     assert f"{information}/licenses/LICENSE" in wheel
     assert b"autoprec = autoprec.cli:main" in wheel[f"{information}/entry_points.txt"]
+    assert b"[pytest11]\nautoprec = autoprec.pytest_plugin\n" in wheel[f"{information}/entry_points.txt"]

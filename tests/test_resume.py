@@ -17,7 +17,10 @@ import pytest
 from autoprec.rundir import RunDirectory
 from autoprec.testing import tiny_data, tiny_model
 
-FINISHED = ["latency.json", "model.onnx", "plan.json", "profile.json", "ranges.json", "result.json", "study.log"]
+FINISHED = [
+    "evidence.json", "latency.json", "model.onnx", "plan.json", "profile.json", "ranges.json", "result.json",
+    "study.log",
+]  # fmt: skip
 
 # The command line, but killed at the n-th sign of progress within a stage, or while a file is being written.
 DRIVER = """

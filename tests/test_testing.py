@@ -9,7 +9,13 @@ import onnx
 import pytest
 
 from autoprec.backends.ort import OrtBackend
+from autoprec.model import to_bytes
+from autoprec.precision import Precision
+from autoprec.proof import attributed
+from autoprec.schemes import ORT_CPU
 from autoprec.testing import FakeBackend, tiny_data, tiny_model
+
+from .lowering import bench
 
 
 def latency(backend: FakeBackend, model: Path) -> list[float]:
@@ -21,6 +27,21 @@ def test_the_clock_adds_up_the_costs_of_nodes(tmp_path: Path) -> None:
     costs = {"Conv": (2.0, 1.0), "conv2": (5.0, 1.0), "Gemm": (1.0, 1.0), "": (0.25, 0.25)}
 
     assert latency(FakeBackend(costs), tiny_model(tmp_path)) == [pytest.approx(2 + 5 + 2 + 1 + 5 * 0.25)] * 3
+
+
+def test_profiles_put_pairs_on_the_boundaries_of_units(tmp_path: Path) -> None:
+    """All that the clock adds up is there: in a unit, between two, or listed."""
+    backend = FakeBackend({"conv2": (5.0, 1.0), "QuantizeLinear": (0.3, 0.3)})
+    one = bench("resnet_block", ORT_CPU, Precision.FP32)
+    model = to_bytes(one.lower(one.uniform(Precision.INT8, conv1=Precision.FP32)).ir)
+    found = attributed(one.partition, backend, model, {})
+    with backend.build(model) as engine:
+        (whole,) = engine.time_ms({}, 1)
+
+    assert found.boundary_ms["conv1", "conv2"] > 0.3
+    assert found.boundary_ms["stem", "conv1"] > 0
+    assert found.unit_ms["conv2"] >= 1.0
+    assert found.total_ms == pytest.approx(whole)
 
 
 def test_jitter_is_bounded_and_reproducible(tmp_path: Path) -> None:

@@ -7,21 +7,32 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnxruntime as ort
 
-from autoprec.backends.protocol import Clock, RanAs
+from autoprec.backends.protocol import Attribution, Clock, RanAs
+from autoprec.backends.sharing import Kernel, share_out
 from autoprec.errors import BackendError
 from autoprec.precision import Array, Precision
+
+if TYPE_CHECKING:
+    import onnx
 
 _LOG_ERRORS_ONLY = 3
 # They drop a Relu or Clip before QuantizeLinear as if FP8 had no negative numbers (ONNX Runtime 1.31).
 _WRONG_FOR_FP8 = ("ReluQuantRewrite", "ClipQuantRewrite")
 _QUANTIZED_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize")
+_MOVING = frozenset({
+    "QuantizeLinear", "DequantizeLinear", "Cast", "ReorderInput", "ReorderOutput", "Transpose", "Concat",
+    "QLinearConcat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice",
+    "SpaceToDepth", "Split", "Squeeze", "Tile", "Unsqueeze",
+})  # fmt: skip
+_CONTROL_FLOW = ("If", "Loop", "Scan")  # their time is that of the kernels in their bodies
+_PROFILED_RUNS = 6
 
 
 class OrtEngine:
@@ -110,56 +121,62 @@ class OrtBackend:
 
     def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
         """Read the graph as ONNX Runtime optimised it."""
-        import onnx
-
         with tempfile.TemporaryDirectory(prefix="autoprec-") as folder:
-            path = Path(folder) / "optimized.onnx"
-            options = self._options()
-            options.optimized_model_filepath = str(path)
-            try:
-                self._session(model, options)
-            except BackendError as error:
-                if "serialization" not in str(error):
-                    raise
-                raise BackendError(
-                    f"ONNX Runtime could not write the optimised model to {folder}; free space there, or set TMPDIR"
-                ) from error
-            optimized = onnx.load(str(path))
-        owner = _Owner(nodes)
+            _, graph = self._optimized(model, self._options(), Path(folder))
+        owner = _Owner(nodes, model)
         found: dict[str, RanAs] = {}
-        for node in optimized.graph.node:
-            name = owner.of(node.name)
+        for node in graph.node:
+            name = owner.of(node.name, node.output)
             if name is not None and not node.op_type.startswith(("Quantize", "Dequantize", "Reorder")):
                 found.setdefault(name, RanAs(node.op_type, node.op_type.startswith(_QUANTIZED_PREFIXES)))
         return found
 
-    def profile_ms(self, model: bytes, feed: Mapping[str, Array], nodes: Sequence[str]) -> dict[str, float]:
-        """Kernel times by ONNX Runtime's profiler: for each node the median over a few runs."""
+    def profile(
+        self, model: bytes, feed: Mapping[str, Array], home: Mapping[str, str], macs: Mapping[str, int]
+    ) -> Attribution:
+        """Kernel times by ONNX Runtime's profiler, each the median over a few runs; a kernel is of one unit alone."""
         with tempfile.TemporaryDirectory(prefix="autoprec-") as folder:
             options = self._options()
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "profile")
-            session = self._session(model, options)
-            runs = 6
+            session, graph = self._optimized(model, options, Path(folder))
             try:
-                for _ in range(runs):
+                for _ in range(_PROFILED_RUNS):
                     session.run(None, dict(feed))
                 events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
             except Exception as error:  # its C++ part, or a profile that a full disk cut short
                 raise BackendError(f"ONNX Runtime could not profile the model: {_first_line(error)}") from error
-        owner = _Owner(nodes)
-        times: dict[str, list[float]] = {}
-        for event in events:
-            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-                kernel = event["name"].removesuffix("_kernel_time")
-                times.setdefault(kernel, []).append(event["dur"] / 1e3)
-        total: dict[str, float] = {"": 0.0}
-        for kernel, durations in times.items():
-            per_run = len(durations) / runs  # a kernel in a body may run several times
-            middle = sorted(durations)[len(durations) // 2] * max(1.0, per_run)
-            name = owner.of(kernel) or ""
-            total[name] = total.get(name, 0.0) + middle
-        return total
+        owner, constants = _Owner(home, model), {tensor.name for tensor in graph.initializer}
+        kernels = [_kernel(node, home, owner, constants) for node in graph.node]
+        named: dict[str, list[Kernel]] = {}
+        for kernel in kernels:
+            named.setdefault(kernel.name, []).append(kernel)
+        timed = []
+        for name, durations in _durations_ms(events).items():
+            same = named.get(name) or [Kernel(name, {})]  # of a control-flow body
+            for place, kernel in enumerate(same):  # kernels of one name run in the order of the graph
+                each = sorted(durations[place :: len(same)])
+                if each:  # a kernel in a body may run several times
+                    timed.append((kernel, each[len(each) // 2] * max(1.0, len(each) / _PROFILED_RUNS)))
+        return share_out(timed, kernels)
+
+    def _optimized(
+        self, model: bytes, options: ort.SessionOptions, folder: Path
+    ) -> tuple[ort.InferenceSession, onnx.GraphProto]:
+        """A session, and the graph that it runs."""
+        import onnx
+
+        path = folder / "optimized.onnx"
+        options.optimized_model_filepath = str(path)
+        try:
+            session = self._session(model, options)
+        except BackendError as error:
+            if "serialization" not in str(error):
+                raise
+            raise BackendError(
+                f"ONNX Runtime could not write the optimised model to {folder}; free space there, or set TMPDIR"
+            ) from error
+        return session, onnx.load(str(path)).graph
 
     def _options(self, threads: int | None = None) -> ort.SessionOptions:
         options = ort.SessionOptions()
@@ -181,19 +198,48 @@ class OrtBackend:
 
 
 class _Owner:
-    """Maps kernels to the nodes that they were made of: fusions keep a node's name and append to it."""
+    """Maps kernels to the nodes that they were made of.
 
-    def __init__(self, nodes: Sequence[str]) -> None:
+    Fusions keep a node's name and append to it, and blocked convolutions take that of their output; others are known
+    by the tensor that they write, which is the one that the last of their nodes wrote.
+    """
+
+    def __init__(self, nodes: Iterable[str], model: bytes) -> None:
+        import onnx
+
         self._nodes = frozenset(nodes)
+        graph = onnx.load_from_string(model).graph
+        makers = ((name, node.name) for node in graph.node if node.name in self._nodes for name in node.output)
+        self._makers: dict[str, str] = dict(makers)
 
-    def of(self, kernel: str) -> str | None:
+    def of(self, kernel: str, outputs: Sequence[str] = ()) -> str | None:
+        if (tensor := kernel.removesuffix("_nchwc")) != kernel and tensor in self._makers:
+            return self._makers[tensor]
         name = kernel
         while name:
             if name in self._nodes:
                 return name
             cut = max(name.rfind("_"), name.rfind("/"))
             name = name[:cut] if cut > 0 else ""
-        return None
+        return next((self._makers[output] for output in outputs if output in self._makers), None)
+
+
+def _kernel(node: onnx.NodeProto, home: Mapping[str, str], owner: _Owner, constants: Collection[str]) -> Kernel:
+    """A node of an optimised graph. What only moves or converts data is of a unit where the partition says so."""
+    converts = node.op_type in _MOVING and node.name not in home
+    made_of = None if converts else owner.of(node.name, node.output)
+    reads = tuple(name for name in node.input if name and name not in constants)
+    return Kernel(node.name, {} if made_of is None else {home[made_of]: 1.0}, reads, tuple(node.output), converts)
+
+
+def _durations_ms(events: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Kernel -> milliseconds of each time that it ran."""
+    found: dict[str, list[float]] = {}
+    for event in events:
+        kernel = event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+        if kernel and event.get("args", {}).get("op_name") not in _CONTROL_FLOW:
+            found.setdefault(event["name"].removesuffix("_kernel_time"), []).append(event["dur"] / 1e3)
+    return found
 
 
 def available_cpus() -> int:

@@ -50,11 +50,42 @@ class Clock:
         return f"measured on {self.hardware}" if self.kind == "measured" else f"modelled for {self.hardware}"
 
 
-class Engine(Protocol):
-    """A model built for one runtime; a context manager that frees it."""
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """Where the time of one profiled run went.
+
+    Attributes:
+        unit_ms: unit -> milliseconds of the kernels that compute it.
+        boundary_ms: (unit before, unit after) -> milliseconds of reformats, casts, copies and Q/DQ between them; ""
+            stands for what enters or leaves the network.
+        rest: (kernel, milliseconds) of what belongs to no unit and no boundary, the longest first.
+    """
+
+    unit_ms: Mapping[str, float]
+    boundary_ms: Mapping[tuple[str, str], float]
+    rest: tuple[tuple[str, float], ...]
+
+    @property
+    def total_ms(self) -> float:
+        """The sum over the profile."""
+        return sum(self.unit_ms.values()) + sum(self.boundary_ms.values()) + sum(ms for _, ms in self.rest)
+
+    @property
+    def share(self) -> float:
+        """The part of the sum that belongs to a unit or a boundary; 1 for an empty profile."""
+        total = self.total_ms
+        return 1.0 - sum(ms for _, ms in self.rest) / total if total else 1.0
+
+
+class Computing(Protocol):
+    """Whatever computes outputs."""
 
     def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         """Output name -> array, for one batch."""
+
+
+class Engine(Computing, Protocol):
+    """A model built for one runtime; a context manager that frees it."""
 
     def time_ms(self, feed: Mapping[str, Array], runs: int) -> list[float]:
         """Wall-clock milliseconds of each of `runs` runs."""
@@ -111,5 +142,17 @@ class Backend(Protocol):
     def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
         """What each named node of a lowered model became; nodes that the runtime no longer speaks of are left out."""
 
-    def profile_ms(self, model: bytes, feed: Mapping[str, Array], nodes: Sequence[str]) -> dict[str, float]:
-        """Milliseconds in each named node, those of kernels that belong to none under ""."""
+    def profile(
+        self, model: bytes, feed: Mapping[str, Array], home: Mapping[str, str], macs: Mapping[str, int]
+    ) -> Attribution:
+        """Where the time of one run of a lowered model goes, kernel by kernel.
+
+        Args:
+            model: the model.
+            feed: one batch.
+            home: node -> its unit, in topological order; other nodes belong to none.
+            macs: unit -> multiply-accumulates, by which a kernel that computes several units is shared out.
+
+        Raises:
+            BackendError: the runtime refused the model or the batch, or gives no profile.
+        """

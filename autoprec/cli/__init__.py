@@ -16,6 +16,8 @@ VERBS = {
     "units": "List the units of a model and why other nodes are not tunable.",
     "profile": "Measure how much each unit loses in each precision.",
     "build": "Lower a model by a plan.",
+    "baseline": "Make a baseline of a run, to commit and to gate by.",
+    "gate": "Judge a model against a committed baseline; one line for CI.",
     "bench": "Time TensorRT engines as trtexec does, several of them interleaved.",
     "doctor": "Say what is installed, what it can do, and what is missing.",
 }

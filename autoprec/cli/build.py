@@ -10,10 +10,12 @@ from click.core import ParameterSource
 
 from autoprec.cli.options import target_list
 from autoprec.cli.screen import print_json
+from autoprec.cli.unit_times import print_times
 from autoprec.errors import EXIT_NOT_HONOURED, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from autoprec.delivery import Delivered
+    from autoprec.verify import Verification
 
 
 @click.command("build")
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="For inputs without --shapes.")
 @click.option("--time-limit", type=float, default=900.0, show_default=True, metavar="SECONDS", help="Of a build.")
 @click.option("--no-timing-cache", is_flag=True, help="Do not use kernel timings of earlier builds.")
+@click.option(
+    "--profile", is_flag=True, help="Say where the time goes, by unit and boundary; with --backend ort-cpu too."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(plan: str, model: str, out: str | None, as_json: bool, **engine: Any) -> None:
     """Lower MODEL by PLAN, which must have been made for it."""
@@ -39,9 +44,12 @@ def command(plan: str, model: str, out: str | None, as_json: bool, **engine: Any
     if name is None:
         _refuse_given(click.get_current_context(), tuple(engine))
     else:
+        if name == "ort-cpu" and (given := _given(click.get_current_context(), ("time_limit", "no_timing_cache"))):
+            rest = "leave it out" if len(given) == 1 else "leave them out"
+            raise UsageError(f"{' and '.join(given)} must go with a backend that builds engines, not ort-cpu; {rest}")
         wish = EngineWish(
             name, target_list(engine["targets"]), engine["shapes"], engine["batch"], engine["time_limit"],
-            not engine["no_timing_cache"],
+            not engine["no_timing_cache"], engine["profile"],
         )  # fmt: skip
     delivered = deliver(Path(plan), Path(model), None if out is None else Path(out), wish)
     if as_json:
@@ -56,32 +64,42 @@ def command(plan: str, model: str, out: str | None, as_json: bool, **engine: Any
 
 def _refuse_given(context: click.Context, names: tuple[str, ...]) -> None:
     """Without a runtime no engine is built, so options of one would be passed over in silence."""
-    given = [
+    if given := _given(context, names):
+        alone = "; --backend ort-cpu is enough for a profile" if "--profile" in given else ""
+        raise UsageError(
+            f"{' and '.join(given)} must go with the engine's runtime: add --backend tensorrt-rtx or "
+            f"--backend tensorrt, or leave {'it' if len(given) == 1 else 'them'} out to have the model alone{alone}"
+        )
+
+
+def _given(context: click.Context, names: tuple[str, ...]) -> list[str]:
+    return [
         parameter.opts[0] for parameter in context.command.params
         if parameter.name in names and context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT
     ]  # fmt: skip
-    if given:
-        raise UsageError(
-            f"{' and '.join(given)} must go with the engine's runtime: add --backend tensorrt-rtx or "
-            f"--backend tensorrt, or leave {'it' if len(given) == 1 else 'them'} out to have the model alone"
-        )
 
 
 def _say(delivered: Delivered) -> None:
     words = ", ".join(f"{count} {name}" for name, count in delivered.counts.items())
     share = delivered.model_bytes / delivered.original_bytes
     click.echo(f"written: {delivered.model}: {words}; {delivered.model_bytes:,} bytes, {share:.2f} of the model's")
-    file, verification = delivered.engine, delivered.verification
-    if file is None or verification is None:
-        return
-    how = "kept from an earlier build" if file.reused else f"built in {file.build_s:.1f} s"
-    cache = ", with kernel timings of earlier builds" if file.warm_timing_cache else ""
-    click.echo(f"written: {delivered.engine_path}: {file.engine_bytes:,} bytes, {how}{cache}")
-    click.echo(f"for {file.hardware}, by {file.runtime} {file.version}")
+    if (file := delivered.engine) is not None:
+        how = "kept from an earlier build" if file.reused else f"built in {file.build_s:.1f} s"
+        cache = ", with kernel timings of earlier builds" if file.warm_timing_cache else ""
+        click.echo(f"written: {delivered.engine_path}: {file.engine_bytes:,} bytes, {how}{cache}")
+        click.echo(f"for {file.hardware}, by {file.runtime} {file.version}")
+    if delivered.verification is not None:
+        _say_verified(delivered.verification)
+        if delivered.times is not None:
+            print_times(delivered.times, delivered.verification)
+
+
+def _say_verified(verification: Verification) -> None:
     counts = ", ".join(f"{count} {status}" for status, count in verification.counts.items() if count)
     click.echo(f"units as they will run: {counts}")
-    for name, share in verification.mac_share.items():
-        click.echo(f"  {share:.0%} of the arithmetic in {name}")
+    if any(unit.ran is not None for unit in verification.units):  # ONNX Runtime does not name precisions
+        for name, share in verification.mac_share.items():
+            click.echo(f"  {share:.0%} of the arithmetic in {name}")
     for unit in verification.units:
         if unit.status == "not honoured" and not unit.refused:
             click.echo(f"  {unit.describe()}")

@@ -60,8 +60,9 @@ class Screen:
         if trial.feasible and (self._best is None or measured.latency_ratio < self._best):
             self._best, mark = measured.latency_ratio, "*"
         verdict = "within the bound" if trial.feasible else "over the bound"
+        latency = f"{measured.latency_ratio:6.3f} x FP32" if measured.timed else "     not timed"
         self._console.print(
-            f"          {mark} plan {trial.number:<3} {measured.latency_ratio:6.3f} x FP32   "
+            f"          {mark} plan {trial.number:<3} {latency}   "
             f"drop {measured.judged_drop:+.4f}  {verdict:<16}  {trial.origin}",
             highlight=False,
             soft_wrap=True,

@@ -37,6 +37,13 @@ _METHODS = {
 )
 @model_options
 @click.option("--trials", type=click.IntRange(1), default=40, show_default=True, help="The most plans to measure.")
+@click.option(
+    "--sampler",
+    type=click.Choice(["guided", "tpe", "nsga2", "gp", "random", "grid"]),
+    default="guided",
+    show_default=True,
+    help="What proposes plans; all but guided are Optuna's, to compare with.",
+)
 @click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Time for the whole run.  [default: none]")
 @click.option(
     "--out", metavar="FOLDER", help="Run directory; a stopped run goes on from it.  [default: autoprec-runs/MODEL]"
@@ -150,8 +157,33 @@ def _say_numbers(summary: dict[str, Any]) -> None:
             f"against {summary['best_uniform']}, the fastest uniform plan within the bound: {versus['estimate']:.3f}."
         )
     _say_ran(summary)
+    _say_models(summary)
     click.echo(
         f"sensitivity cost {summary['sensitivity_passes_per_entry']:.2f} full passes for each unit and precision."
+    )
+
+
+def _say_models(summary: dict[str, Any]) -> None:
+    """How well plans were foretold that the models had not seen."""
+    models = summary["models"]
+    latency, noise, drop = models["latency"], models["noise"], models["drop"]
+    if latency["rank"] is not None:
+        click.echo(
+            f"latency foretold before {latency['plans']} measurements: rank correlation {latency['rank']:.2f}, mean "
+            f"error {latency['error']:.0%}, worst {latency['worst']:.0%} (plan {latency['worst_plan']})."
+        )
+    if noise["rank"] is not None and drop["rank"] is not None:
+        among = "" if noise["best_fifth"] is None else f" ({noise['best_fifth']:.2f} among the best fifth)"
+        click.echo(
+            f"accuracy foretold: rank correlation {noise['rank']:.2f}{among} and R2 {noise['r2']:.2f} for noise, "
+            f"{drop['rank']:.2f} for the drop."
+        )
+    if not models["accuracy_trusted"]:
+        click.echo("the model of accuracy is too weak to trust; the search leant on measuring round the best plan.")
+    spent = summary["spent"]
+    click.echo(
+        f"{summary['trials']} plans measured; of those over the bound {spent['untimed']} were not timed, and "
+        f"{spent['cut']} were judged on a quarter of the samples."
     )
 
 

@@ -146,6 +146,10 @@ class Dataset:
         """
         return tuple(digest for digest, _ in self._digested())
 
+    def identities(self) -> tuple[str, ...]:
+        """One digest per sample over its inputs and its label: equal where a metric must score equal outputs alike."""
+        return tuple(fingerprint(pair) for pair in self._digested())
+
     def fingerprint(self) -> str:
         """A fingerprint of the content: every sample and label, in order; reads as `digests` does."""
         return fingerprint([part for pair in self._digested() for part in pair])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class RangeTable:
         samples: how many samples were seen.
         fingerprint: of the graph, the weights, the data and the recipe.
         evidence: what was measured to choose the method, for the report.
+        chosen: value name -> its calibrator, where that is another one than `method`.
     """
 
     method: str
@@ -38,6 +39,7 @@ class RangeTable:
     samples: int
     fingerprint: str
     evidence: Mapping[str, float]
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, Any]:
         """The table as JSON."""
@@ -47,6 +49,7 @@ class RangeTable:
             "samples": self.samples,
             "fingerprint": self.fingerprint,
             "evidence": dict(self.evidence),
+            "chosen": dict(self.chosen),
             "ranges": {
                 name: [span.low, span.high, self.extent[name].low, self.extent[name].high]
                 for name, span in self.clipped.items()
@@ -90,6 +93,7 @@ def ranges_from_record(record: Mapping[str, Any], where: str, raising: type[Auto
             int(record["samples"]),
             str(record["fingerprint"]),
             {str(key): float(value) for key, value in record["evidence"].items()},
+            {str(name): str(label) for name, label in record.get("chosen", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
         raise raising(f"the ranges in {where} are damaged ({error!r}); delete the file, it is made again") from error

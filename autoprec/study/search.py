@@ -1,28 +1,41 @@
-"""Measure few plans, each the one that the fitted models call best: propose, measure, refit."""
+"""The loop round a study: ask for a plan, measure it, tell what was found, until nothing promises to be better."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from autoprec.errors import BackendError
-from autoprec.precision import Precision
-from autoprec.stats import spearman
-from autoprec.study.latency import Assignment, LatencyModel, fit
-from autoprec.study.solve import Problem, fastest
-from autoprec.study.trials import Ledger, Measurement, Trial
+from autoprec.study.latency import Assignment
+from autoprec.study.proposals import Fidelities, fidelities
+from autoprec.study.trials import Asked, Ledger, Measurement, Trial
 
-Measure = Callable[[Assignment], Measurement]
-EXPLORE_EVERY = 6
-"""Each so many trials the study's own sampler proposes one, against blind spots of the models."""
 FINALISTS = 4
 MOST_REFUSED = 8
 """A runtime that refuses more plans than this will refuse the next one too, and each refusal costs a build."""
 PATIENCE = 10
-"""Among plans of about equal speed more trials only find the luckiest, so the search ends after so many in vain."""
+"""Among plans of about equal speed more trials only find the luckiest, so the search ends after so many timed ones in
+vain, or after twice as many that were not all worth timing."""
+MOST_REPEATS = 50
+"""A sampler that asks for known plans this often in a row has nothing new."""
 _GAIN = 0.98  # what counts as an improvement
-_WORTH = 0.995  # a proposal must promise at least this share of the incumbent's latency
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be known of a plan.
+
+    Attributes:
+        rival: the latency that it must beat to matter, relative to FP32; infinite where any will do.
+        everything: it is measured in full whatever comes out: it may be an answer, or is there to teach.
+    """
+
+    rival: float
+    everything: bool
+
+
+Measure = Callable[[Assignment, Wanted], Measurement]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +48,7 @@ class Found:
         feasible: whether the bound is met.
         stopped: why the search ended.
         finalists: the plans worth measuring again, best first.
-        latency_rank: Spearman of predicted against measured latency over plans the model had not seen.
-        loss_rank: Spearman of predicted loss against measured noise, None with fewer than four plans.
+        models: how well plans were foretold that the models had not seen.
         refused: what the runtime said of plans that it could not build or run.
     """
 
@@ -45,8 +57,7 @@ class Found:
     feasible: bool
     stopped: str
     finalists: tuple[Trial, ...]
-    latency_rank: float | None
-    loss_rank: float | None
+    models: Fidelities
     refused: tuple[str, ...] = ()
 
 
@@ -54,10 +65,8 @@ class Search:
     """The search for one bound.
 
     Args:
-        problem: units, choices, additive losses.
-        prior: (unit, precision) -> profiled share of FP32's latency.
         seeds: name -> plan: measured first, whatever the models say.
-        ledger: the study.
+        ledger: the study, with the sampler.
         measure: runs a plan on the machine.
         limit: the most trials.
         spent: whether the time is used up.
@@ -66,8 +75,6 @@ class Search:
 
     def __init__(
         self,
-        problem: Problem,
-        prior: Mapping[tuple[str, Precision], float],
         seeds: Mapping[str, Assignment],
         ledger: Ledger,
         measure: Measure,
@@ -76,103 +83,93 @@ class Search:
         spent: Callable[[], bool] = lambda: False,
         progress: Callable[[Trial], None] = lambda trial: None,
     ) -> None:
-        self.problem, self.prior, self.seeds, self.ledger = problem, prior, seeds, ledger
-        self.measure, self.limit, self.spent, self.progress = measure, limit, spent, progress
+        self.seeds, self.ledger, self.measure = seeds, ledger, measure
+        self.limit, self.spent, self.progress = limit, spent, progress
         self.trials: list[Trial] = ledger.trials()
         self.refused: list[tuple[Assignment, str]] = []
-        self._foretold: list[tuple[float, float]] = []
 
     def run(self) -> Found:
-        """Measure the seeds, then what the models propose, until nothing promises to be better."""
-        for name, plan in self.seeds.items():
-            self._try(plan, name)
-        stopped = f"all {self.limit} trials were used"
-        while len(self.trials) < self.limit:
-            if self.spent():
-                stopped = "the time was used up"
-                break
-            if len(self.refused) > MOST_REFUSED:
-                stopped = f"the runtime refused {len(self.refused)} plans"
-                break
-            if self._stale():
-                stopped = f"the last {PATIENCE} plans were not faster within the bound"
-                break
-            proposal = self._propose()
-            if proposal is None:
-                stopped = "no plan promises to be faster within the bound"
-                break
-            self._try(*proposal)
+        """Measure the seeds, then what the sampler asks for, until nothing promises to be better."""
+        uniform = {name: plan for name, plan in self.seeds.items() if name.startswith("uniform")}
+        self._measure_all(uniform)
+        if not self.spent():
+            self._measure_all(self.seeds)
+        stopped, repeats = self._stopped(), 0
+        while stopped is None:
+            asked = self.ledger.ask()
+            known = self._known(asked.plan)
+            if known is not None:
+                self.ledger.repeat(asked, known.measured)
+                repeats += 1
+            elif any(dict(asked.plan) == dict(plan) for plan, _ in self.refused):
+                self.ledger.fail(asked)
+                repeats += 1
+            else:
+                self._measure(asked)
+                repeats = 0
+            stopped = self._stopped() if repeats < MOST_REPEATS else "the sampler asks only for plans that are known"
         return self._result(stopped)
 
-    def _try(self, plan: Assignment, origin: str, foretold: float | None = None) -> None:
-        if self._seen(plan):
-            return
+    def _measure_all(self, seeds: Mapping[str, Assignment]) -> None:
+        refused = [dict(plan) for plan, _ in self.refused]
+        self.ledger.enqueue({name: plan for name, plan in seeds.items() if dict(plan) not in refused})
+        while self.ledger.waiting():
+            self._measure(self.ledger.ask())
+
+    def _stopped(self) -> str | None:
+        """Why to stop now, None to go on."""
+        if len(self.trials) >= self.limit:
+            return f"all {self.limit} trials were used"
+        if self.spent():
+            return "the time was used up"
+        if len(self.refused) > MOST_REFUSED:
+            return f"the runtime refused {len(self.refused)} plans"
+        stale = self._stale()
+        if stale is not None:
+            return stale
+        if not self.ledger.guided:
+            return None
+        proposal = self.ledger.proposal()
+        if proposal is None:
+            return "every plan was measured"
+        return None if proposal.promising else "no plan promises to be faster within the bound"
+
+    def _measure(self, asked: Asked) -> None:
         try:
-            measured = self.measure(plan)
+            measured = self.measure(asked.plan, self._wanted(asked))
         except BackendError as error:  # costs this plan and not the run
-            self.refused.append((dict(plan), f"{origin}: {error}"))
+            self.ledger.fail(asked, str(error))
+            self.ledger.refuse(asked.plan)
+            self.refused.append((asked.plan, f"{asked.origin}: {error}"))
             if not self.trials:  # not even FP32: there is nothing to compare with
                 raise
             return
-        trial = self.ledger.record(plan, origin, measured)
+        except BaseException:
+            self.ledger.fail(asked)
+            raise
+        trial = self.ledger.tell(asked, measured)
         self.trials.append(trial)
-        if foretold is not None:
-            self._foretold.append((foretold, trial.measured.latency_ratio))
         self.progress(trial)
 
-    def _stale(self) -> bool:
+    def _wanted(self, asked: Asked) -> Wanted:
+        """Finalists are measured in full, and so is every plan that was asked for by name."""
+        accepted = sorted(t.measured.latency_ratio for t in self.trials if t.feasible)
+        rival = accepted[FINALISTS - 1] if len(accepted) >= FINALISTS else math.inf
+        return Wanted(rival, asked.origin in self.seeds or asked.origin == "explore")
+
+    def _stale(self) -> str | None:
         """Whether the last plans, each proposed after one was accepted, all failed to be surely faster than it."""
-        done, recent = self.trials[: -PATIENCE or None], self.trials[-PATIENCE:]
-        before = min((t.measured.latency_ratio for t in done if t.feasible), default=math.inf)
-        after = min((t.measured.latency_ratio for t in recent if t.feasible), default=math.inf)
-        return len(done) > len(self.seeds) and math.isfinite(before) and after > _GAIN * before
+        best, since = math.inf, 0
+        for place, trial in enumerate(self.trials):
+            if trial.feasible and trial.measured.latency_ratio <= _GAIN * best:
+                best, since = trial.measured.latency_ratio, place + 1
+        recent = self.trials[max(since, len(self.seeds)) :]
+        timed = sum(trial.measured.timed for trial in recent)
+        vain = timed >= PATIENCE or len(recent) >= 2 * PATIENCE
+        return f"the last {len(recent)} plans were not faster within the bound" if vain and best < math.inf else None
 
-    def model(self) -> LatencyModel:
-        """The latency model fitted to everything measured so far."""
-        measured = [(trial.plan, trial.measured.latency_ratio) for trial in self.trials]
-        return fit(self.problem.partition, self.prior, self.problem.carrier, measured)
-
-    def _propose(self) -> tuple[Assignment, str, float] | None:
-        model = self.model()
-        if len(self.trials) % EXPLORE_EVERY == EXPLORE_EVERY - 1:
-            plan = self.ledger.suggest()
-            if not self._seen(plan):
-                return plan, "sampler", self._predict(model, plan)
-        for budget, origin in self._budgets():
-            found = fastest(self.problem, model, budget, self._known())
-            if found is None:
-                continue
-            predicted = self._predict(model, found)
-            if predicted < _WORTH * self._incumbent_latency():
-                return found, origin, predicted
-        return None
-
-    def _budgets(self) -> list[tuple[float, str]]:
-        """Losses worth trying, from what is known to be accepted and what is known not to be."""
-        accepted = [self.problem.total_loss(t.plan) for t in self.trials if t.feasible]
-        refused = [self.problem.total_loss(t.plan) for t in self.trials if not t.feasible]
-        low = max(accepted, default=0.0)
-        above = [loss for loss in refused if loss > low]
-        if not above:
-            return [(math.inf, "model, no budget")]
-        high = min(above)
-        middle = math.sqrt(low * high) if low > 0 else high / 4
-        ladder = [middle, math.sqrt(middle * high), high * (1 - 1e-9)]
-        if low <= 0:
-            ladder = [high / 4, high / 2, high / 16, high * (1 - 1e-9), high / 64]
-        return [(budget, f"model, loss {budget:.2g}") for budget in ladder]
-
-    def _predict(self, model: LatencyModel, plan: Assignment) -> float:
-        return model.predict(self.problem.partition, plan, self.problem.carrier)
-
-    def _incumbent_latency(self) -> float:
-        return min((t.measured.latency_ratio for t in self.trials if t.feasible), default=math.inf)
-
-    def _seen(self, plan: Assignment) -> bool:
-        return any(dict(plan) == dict(known) for known in self._known())
-
-    def _known(self) -> list[Assignment]:
-        return [*(trial.plan for trial in self.trials), *(plan for plan, _ in self.refused)]
+    def _known(self, plan: Assignment) -> Trial | None:
+        return next((trial for trial in self.trials if dict(trial.plan) == dict(plan)), None)
 
     def _result(self, stopped: str) -> Found:
         accepted = sorted((t for t in self.trials if t.feasible), key=lambda t: t.measured.latency_ratio)
@@ -180,15 +177,6 @@ class Search:
         finalists = accepted[:FINALISTS]
         finalists += [t for t in accepted[FINALISTS:] if t.origin.startswith("uniform")]
         return Found(
-            tuple(self.trials), best, bool(accepted), stopped, tuple(finalists),
-            _rank([f for f, _ in self._foretold], [m for _, m in self._foretold]),
-            _rank([self.problem.total_loss(t.plan) for t in self.trials], [t.measured.noise for t in self.trials]),
+            tuple(self.trials), best, bool(accepted), stopped, tuple(finalists), fidelities(self.ledger.told()),
             tuple(words for _, words in self.refused),
         )  # fmt: skip
-
-
-def _rank(x: Sequence[float], y: Sequence[float]) -> float | None:
-    pairs = [(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(a) and math.isfinite(b)]
-    if len(pairs) < 4 or len({a for a, _ in pairs}) < 2 or len({b for _, b in pairs}) < 2:
-        return None
-    return spearman([a for a, _ in pairs], [b for _, b in pairs])

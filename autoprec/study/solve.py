@@ -6,8 +6,11 @@ price the boundaries. Solved by HiGHS.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,24 +85,49 @@ def fastest(
     rows = _Rows()
     for name, options in problem.choices.items():
         rows.add({columns[(name, p)]: 1.0 for p in options}, 1.0, 1.0)
-    # Losses span many powers of ten: in units of the budget they are safe from the solver's tolerances.
+    # Losses span many powers of ten: in units of the budget, and with what alone exceeds it ruled out, they are safe
+    # from the solver's tolerances.
+    ruled_out: list[int] = []
     if math.isfinite(budget):
         unit = budget if budget > 0 else 1.0
-        losses = {columns[key]: min(problem.loss.get(key, 0.0) / unit, 1e6) for key in columns}
-        rows.add({c: v for c, v in losses.items() if v > 0} or {0: 0.0}, -np.inf, budget / unit)
+        losses = {columns[key]: problem.loss.get(key, 0.0) / unit for key in columns}
+        limit = budget / unit
+        ruled_out = [column for column, loss in losses.items() if loss > limit]
+        rows.add({c: v for c, v in losses.items() if 0 < v <= limit} or {0: 0.0}, -np.inf, limit)
     _price_edges(problem, model, columns, cost, rows)
     for plan in excluded:
         chosen = [columns[(name, p)] for name, p in plan.items() if (name, p) in columns]
         if len(chosen) == len(problem.choices):
             rows.add(dict.fromkeys(chosen, 1.0), -np.inf, len(chosen) - 1.0)
     integrality = np.array([1] * len(columns) + [0] * (len(cost) - len(columns)))
-    result = milp(
-        np.array(cost), integrality=integrality, bounds=Bounds(0, 1), constraints=rows.constraint(len(cost)),
-        options={"time_limit": _TIME_LIMIT_S, "mip_rel_gap": 1e-4},
-    )  # fmt: skip
+    upper = np.ones(len(cost))
+    upper[ruled_out] = 0.0
+    with _quiet():
+        result = milp(
+            np.array(cost), integrality=integrality, bounds=Bounds(0, upper), constraints=rows.constraint(len(cost)),
+            options={"time_limit": _TIME_LIMIT_S, "mip_rel_gap": 1e-4},
+        )  # fmt: skip
     if result.x is None:
         return None
     return {name: max(options, key=lambda p: result.x[columns[(name, p)]]) for name, options in problem.choices.items()}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """HiGHS prints warnings of its own to the process's standard output, which may be somebody's JSON."""
+    try:
+        sys.stdout.flush()
+        kept = os.dup(1)
+    except (OSError, ValueError):  # there is no standard output
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _price_edges(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,9 +18,15 @@ from optuna.trial import TrialState
 from autoprec.errors import RunDirectoryError
 from autoprec.precision import Precision
 from autoprec.study.latency import Assignment
+from autoprec.study.owners import abandoned, own_mark
+from autoprec.study.proposals import Foretold, Proposal, Told
+from autoprec.study.sampler import FORETOLD, NOISE, PROPOSED_AS, ModelGuidedSampler
 
 ORIGIN = "origin"
 MEASUREMENT = "measurement"
+OWNER = "owner"
+REFUSED = "refused"
+_MEASURED = (TrialState.COMPLETE, TrialState.PRUNED)
 _CONSTRAINT = "drop above the bound"
 
 
@@ -33,7 +40,9 @@ class Measurement:
         noise: noise-to-signal power ratio of the outputs.
         kl: mean KL divergence from FP32 in nats, None for outputs that are no distributions.
         agreement: share of equal top-1 decisions with FP32, None likewise.
-        latency_ratio: latency over FP32's, measured in the same rounds.
+        latency_ratio: latency over FP32's, measured in the same rounds; infinite where a plan over the bound was not
+            timed.
+        samples: that it was judged on, None for all: fewer where the verdict was certain before.
     """
 
     drop: float
@@ -42,6 +51,12 @@ class Measurement:
     kl: float | None
     agreement: float | None
     latency_ratio: float
+    samples: int | None = None
+
+    @property
+    def timed(self) -> bool:
+        """Whether its latency was measured."""
+        return math.isfinite(self.latency_ratio)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +78,33 @@ class Trial:
     feasible: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A plan that is being measured.
+
+    Attributes:
+        trial: Optuna's.
+        origin: what proposed it.
+        plan: unit -> precision.
+    """
+
+    trial: optuna.Trial
+    origin: str
+    plan: dict[str, Precision]
+
+
 class Ledger:
-    """The Optuna study of one run: asks, tells, and survives a kill.
+    """The Optuna study of one run: asks before a plan is measured, is told after, and survives a kill.
+
+    Several processes may share one journal. A plan counts as running while it is measured, so that no two measure the
+    same; a running trial whose process is gone is failed by whoever opens the study next.
 
     Args:
         path: the journal file; None keeps the study in memory.
         name: of the study: other settings are another study in the same file.
         choices: unit -> precisions; units with one choice are no parameters.
         max_drop: the bound.
-        seed: of the sampler.
+        sampler: proposes plans where none is enqueued.
 
     Raises:
         RunDirectoryError: the journal cannot be read or written.
@@ -83,58 +116,126 @@ class Ledger:
         name: str,
         choices: Mapping[str, Sequence[Precision]],
         max_drop: float,
-        seed: int,
+        sampler: optuna.samplers.BaseSampler,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.max_drop = max_drop
+        self.max_drop, self.sampler = max_drop, sampler
         self._fixed = {unit: options[0] for unit, options in choices.items() if len(options) == 1}
+        self._choices = choices
         self._space: dict[str, BaseDistribution] = {
             unit: CategoricalDistribution([p.value for p in options])
             for unit, options in choices.items()
             if len(options) > 1
         }
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # experimental features of Optuna say so at each use
-            sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=4)
-            self._study = _create(path, name, sampler)
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._study.tell(trial.number, state=TrialState.FAIL)  # what a killed run had begun
-        for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            self._study.tell(self._study.ask(), state=TrialState.FAIL)  # asking gives these first
+        self.study = _create(path, name, sampler)
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if abandoned(trial.user_attrs.get(OWNER), trial.datetime_start):
+                self.study.tell(trial.number, state=TrialState.FAIL)
 
     def trials(self) -> list[Trial]:
         """Measured plans in order."""
         found = []
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            plan = {**self._fixed, **{unit: Precision(value) for unit, value in trial.params.items()}}
-            stored: dict[str, Any] = trial.user_attrs[MEASUREMENT]
-            measured = Measurement(**{key: _number(key, value) for key, value in stored.items()})
-            feasible = measured.judged_drop <= self.max_drop
-            found.append(Trial(trial.number, trial.user_attrs[ORIGIN], plan, measured, feasible))
+        for trial in self.study.get_trials(deepcopy=False, states=_MEASURED):
+            stored: dict[str, Any] | None = trial.user_attrs.get(MEASUREMENT)
+            if stored is not None:
+                measured = Measurement(**{key: _number(key, value) for key, value in stored.items()})
+                found.append(self._trial(trial.number, trial.user_attrs[ORIGIN], self._plan(trial.params), measured))
         return found
 
-    def suggest(self) -> dict[str, Precision]:
-        """What the study's sampler would try next."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            trial = self._study.ask(fixed_distributions=self._space)
-        plan = {**self._fixed, **{unit: Precision(value) for unit, value in trial.params.items()}}
-        self._study.tell(trial.number, state=TrialState.FAIL)  # it is told under its own number when measured
-        return plan
+    def enqueue(self, seeds: Mapping[str, Assignment]) -> None:
+        """Have these plans measured first, unless they were measured, are being measured, or wait already."""
+        states = (*_MEASURED, TrialState.RUNNING, TrialState.WAITING)
+        begun = self.study.get_trials(deepcopy=False, states=states)
+        known = [{**trial.system_attrs.get("fixed_params", {}), **trial.params} for trial in begun]
+        for name, plan in seeds.items():
+            params = {unit: plan[unit].value for unit in self._space}
+            if params not in known:
+                known.append(params)
+                self.study.enqueue_trial(params, user_attrs={ORIGIN: name})
 
-    def record(self, plan: Assignment, origin: str, measured: Measurement) -> Trial:
-        """Store a measured plan as a completed trial."""
-        params = {unit: plan[unit].value for unit in self._space}
-        values = asdict(measured)
-        stored = {key: None if isinstance(v, float) and v in (float("inf"),) else v for key, v in values.items()}
+    def waiting(self) -> bool:
+        """Whether enqueued plans are left to be measured."""
+        return bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+    def proposal(self) -> Proposal | None:
+        """What the guided sampler would ask for next; None where it has nothing left.
+
+        Raises:
+            TypeError: another sampler proposes only by being asked.
+        """
+        if not isinstance(self.sampler, ModelGuidedSampler):
+            raise TypeError(f"{self.sampler} cannot say what it would propose")
+        return self.sampler.propose(self.study)
+
+    @property
+    def guided(self) -> bool:
+        """Whether the sampler can say when nothing promises to be better."""
+        return isinstance(self.sampler, ModelGuidedSampler)
+
+    def ask(self) -> Asked:
+        """Take the next plan: it counts as running until it is told."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._study.enqueue_trial(params, user_attrs={ORIGIN: origin, MEASUREMENT: stored})
-            trial = self._study.ask(fixed_distributions=self._space)
-            excess = measured.judged_drop - self.max_drop
-            trial.set_constraint(_CONSTRAINT, min(excess, 1e9))
-            self._study.tell(trial, measured.latency_ratio)
-        return Trial(trial.number, origin, dict(plan), measured, measured.judged_drop <= self.max_drop)
+            trial = self.study.ask(fixed_distributions=self._space)
+        trial.set_user_attr(OWNER, own_mark())
+        record = self.study.get_trials(deepcopy=False)[trial.number]
+        origin = trial.user_attrs.get(ORIGIN) or record.system_attrs.get(PROPOSED_AS) or str(self.sampler)
+        return Asked(trial, origin, self._plan(trial.params))
+
+    def tell(self, asked: Asked, measured: Measurement) -> Trial:
+        """Store what was measured. A plan that was not timed is told as pruned, with its constraint."""
+        values = asdict(measured)
+        stored = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
+        trial = asked.trial
+        trial.set_user_attr(ORIGIN, asked.origin)
+        trial.set_user_attr(MEASUREMENT, stored)
+        self._tell(trial, measured)
+        return self._trial(trial.number, asked.origin, asked.plan, measured)
+
+    def repeat(self, asked: Asked, measured: Measurement) -> None:
+        """Tell the sampler what is known of a plan that it asked for again; it is no new trial."""
+        self._tell(asked.trial, measured)
+
+    def fail(self, asked: Asked, words: str = "") -> None:
+        """Give a plan up: the runtime refused it, or this process ends."""
+        if words:
+            asked.trial.set_user_attr(REFUSED, words)
+        self.study.tell(asked.trial, state=TrialState.FAIL)
+
+    def refuse(self, plan: Assignment) -> None:
+        """Have the guided sampler leave a plan alone."""
+        if isinstance(self.sampler, ModelGuidedSampler):
+            self.sampler.refuse(plan)
+
+    def told(self) -> list[Told]:
+        """Measured plans with what was foretold of them."""
+        records = {trial.number: trial for trial in self.study.get_trials(deepcopy=False, states=_MEASURED)}
+        found = []
+        for trial in self.trials():
+            foretold = records[trial.number].system_attrs.get(FORETOLD)
+            m = trial.measured
+            found.append(
+                Told(trial.number, trial.plan, m.latency_ratio if m.timed else None, m.judged_drop, m.noise,
+                     None if foretold is None else Foretold(*foretold))
+            )  # fmt: skip
+        return found
+
+    def _tell(self, trial: optuna.Trial, measured: Measurement) -> None:
+        if math.isfinite(measured.noise):
+            trial.set_user_attr(NOISE, measured.noise)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trial.set_constraint(_CONSTRAINT, min(measured.judged_drop - self.max_drop, 1e9))
+            if measured.timed:
+                self.study.tell(trial, measured.latency_ratio)
+            else:
+                self.study.tell(trial, state=TrialState.PRUNED)
+
+    def _plan(self, params: Mapping[str, Any]) -> dict[str, Precision]:
+        return {unit: self._fixed.get(unit) or Precision(params[unit]) for unit in self._choices}
+
+    def _trial(self, number: int, origin: str, plan: Assignment, measured: Measurement) -> Trial:
+        return Trial(number, origin, dict(plan), measured, measured.judged_drop <= self.max_drop)
 
 
 def _create(path: Path | None, name: str, sampler: optuna.samplers.BaseSampler) -> optuna.Study:
@@ -153,6 +254,6 @@ def _create(path: Path | None, name: str, sampler: optuna.samplers.BaseSampler) 
 
 
 def _number(key: str, value: Any) -> Any:
-    if value is None and key not in ("kl", "agreement"):
+    if value is None and key not in ("kl", "agreement", "samples"):
         return float("inf")
     return value

@@ -101,14 +101,28 @@ class BackendContract:
         assert all(ran.operator and not ran.quantized for ran in found.values())
         assert self.backend().inspect(model, []) == {}
 
-    def test_profiled_times_are_of_given_nodes_and_not_negative(self, tmp_path: Path) -> None:
-        """The rest is summed up under ""."""
+    def test_profiled_times_are_of_given_units_and_not_negative(self, tmp_path: Path) -> None:
+        """What is of no unit and between none is listed, the longest first."""
         model = tiny_model(tmp_path)
         feed = {"x": tiny_data(model, 4)["x"]}
-        times = self.backend().profile_ms(model.read_bytes(), feed, ["conv1", "conv2"])
-        assert set(times) <= {"conv1", "conv2", ""}
-        assert all(milliseconds >= 0 for milliseconds in times.values())
-        assert sum(times.values()) > 0
+        home = {"conv1": "first", "relu1": "first", "conv2": "second"}
+        found = self.backend().profile(model.read_bytes(), feed, home, {"first": 3, "second": 1})
+        rest = [milliseconds for _, milliseconds in found.rest]
+        assert set(found.unit_ms) <= {"first", "second"}
+        assert {unit for pair in found.boundary_ms for unit in pair} <= {"first", "second", ""}
+        assert all(before != after for before, after in found.boundary_ms)
+        assert all(milliseconds >= 0 for milliseconds in (*found.unit_ms.values(), *found.boundary_ms.values(), *rest))
+        assert rest == sorted(rest, reverse=True)
+        assert sum(found.unit_ms.values()) > 0
+
+    def test_without_units_all_time_is_listed(self, tmp_path: Path) -> None:
+        """Nothing is dropped."""
+        model = tiny_model(tmp_path)
+        found = self.backend().profile(model.read_bytes(), {"x": tiny_data(model, 4)["x"]}, {}, {})
+        assert (dict(found.unit_ms), dict(found.boundary_ms)) == ({}, {})
+        assert found.rest
+        assert found.total_ms > 0
+        assert found.share == 0
 
     def test_an_engine_is_a_context_manager(self, tmp_path: Path) -> None:
         """It gives itself, and lets errors through."""

@@ -11,7 +11,8 @@ import onnx
 import onnx_ir as ir
 
 from autoprec.backends.ort import OrtBackend
-from autoprec.backends.protocol import Clock, Engine, RanAs
+from autoprec.backends.protocol import Attribution, Clock, Engine, RanAs
+from autoprec.backends.sharing import Kernel, share_out
 from autoprec.errors import BackendError
 from autoprec.precision import Array, Precision
 from autoprec.records import fingerprint
@@ -104,14 +105,18 @@ class FakeBackend:
         rows = self._reckon(model)
         return {str(n.name): RanAs(n.op_type, quantized) for n, _, quantized in rows if n.name in wanted}
 
-    def profile_ms(self, model: bytes, feed: Mapping[str, Array], nodes: Sequence[str]) -> dict[str, float]:
-        """The cost of each named node; all others under ""."""
-        wanted = set(nodes)
-        times: dict[str, float] = {"": 0.0}
+    def profile(
+        self, model: bytes, feed: Mapping[str, Array], home: Mapping[str, str], macs: Mapping[str, int]
+    ) -> Attribution:
+        """The cost of each node; that of a Q/DQ or cast which belongs to no unit goes to a boundary."""
+        kernels, timed = [], []
         for node, milliseconds, _ in self._reckon(model):
-            name = str(node.name) if node.name in wanted else ""
-            times[name] = times.get(name, 0.0) + milliseconds
-        return times
+            reads = tuple(str(v.name) for v in node.inputs if v is not None and not v.is_initializer())
+            units = {home[str(node.name)]: 1.0} if node.name in home else {}
+            converts = node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast")
+            kernels.append(Kernel(str(node.name), units, reads, tuple(str(v.name) for v in node.outputs), converts))
+            timed.append((kernels[-1], milliseconds))
+        return share_out(timed, kernels)
 
     def _reckon(self, model: bytes) -> list[tuple[ir.Node, float, bool]]:
         """(node, milliseconds, whether it computes on codes) for every node that costs anything."""

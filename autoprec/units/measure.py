@@ -98,6 +98,33 @@ def structural_keys(topology: Topology, groups: list[list[ir.Node]]) -> list[str
 
     Equal groups at equal places get an ordinal, so keys are unique within a graph.
     """
+    hashes = _node_hashes(topology)
+    return _numbered([fingerprint([hashes[node] for node in members]) for members in groups])
+
+
+def value_keys(topology: Topology) -> dict[str, str]:
+    """Name -> key of each graph input and each value that a node makes: equal after a re-export that only renames."""
+    hashes = _node_hashes(topology)
+    names = [str(value.name) for value in topology.graph.inputs]
+    keys = [f"input {place}" for place in range(len(names))]
+    for node in topology.nodes:
+        names += [str(value.name) for value in node.outputs]
+        keys += [f"{hashes[node]}.{place}" for place in range(len(node.outputs))]
+    return dict(zip(names, _numbered(keys), strict=True))
+
+
+def _numbered(keys: list[str]) -> list[str]:
+    """The keys, with an ordinal from the second of equal ones on."""
+    seen: dict[str, int] = {}
+    result = []
+    for key in keys:
+        seen[key] = seen.get(key, 0) + 1
+        result.append(key if seen[key] == 1 else f"{key}-{seen[key]}")
+    return result
+
+
+def _node_hashes(topology: Topology) -> dict[ir.Node, str]:
+    """A hash of each node's operator, attributes, constants' shapes and everything upstream of it."""
     places = {value: f"input {place}" for place, value in enumerate(topology.graph.inputs)}
     node_hash: dict[ir.Node, str] = {}
     for node in topology.nodes:
@@ -112,13 +139,7 @@ def structural_keys(topology: Topology, groups: list[list[ir.Node]]) -> list[str
                 inputs.append(f"{places.get(value, '')}{type_words(value)}{_small_constant(value)}")
         inner = [words for _, body in bodies(node) for words in graph_parts(body, {})]
         node_hash[node] = fingerprint([node.domain, node.op_type, *inputs, "|", *attribute_words(node), *inner])
-    seen: dict[str, int] = {}
-    keys = []
-    for members in groups:
-        key = fingerprint([node_hash[node] for node in members])
-        seen[key] = seen.get(key, 0) + 1
-        keys.append(key if seen[key] == 1 else f"{key}-{seen[key]}")
-    return keys
+    return node_hash
 
 
 def _small_constant(value: ir.Value) -> str:

@@ -4,7 +4,9 @@
 
 For each model and batch: FP32 (with TF32, TensorRT's default), uniform FP16, uniform INT8 and the tuned plan, each
 with its score on samples that chose nothing (computed by the engine itself), the drop, the median of interleaved
-rounds (CUDA graph, CUDA events, inputs on the GPU), the inspector's verdict and the seconds of the builder.
+rounds (CUDA graph, CUDA events, inputs on the GPU), the inspector's verdict and the seconds of the builder. For the
+uniform plans and the chosen one standard error says how much of the per-layer profile belongs to units and boundaries,
+its sum over the latency of the whole engine, and the longest of the rest.
 `--cold` builds uniform INT8 once more without kernel timings. `--resnet50` times a ResNet-50 with random weights at
 batch 32 in FP16 and uniform INT8. Inspector texts are kept in FOLDER.
 """
@@ -29,11 +31,11 @@ from autoprec.backends.tensorrt.records import BuildOptions
 from autoprec.calibrate import calibrate_model
 from autoprec.cli.screen import Screen, print_table
 from autoprec.data.dataset import Dataset
-from autoprec.engines import Engines
+from autoprec.engines import Engines, timing_feed
 from autoprec.lower import Lowerer, uniform
 from autoprec.model import load_model, to_bytes
 from autoprec.precision import Precision
-from autoprec.proof import verified
+from autoprec.proof import attributed, verified
 from autoprec.recipes import load_calibration_recipe
 from autoprec.report import verdict
 from autoprec.schemes import scheme_named
@@ -105,9 +107,8 @@ def tune(cpu: Any, task: Any, batch: int, options: Any) -> list[list[str]]:
         flush=True,
     )
     rows = [row(result, name, batch) for name in result.tuned.candidates]
-    (out / "row.json").write_text(
-        json.dumps({**result.summary, "seconds_total": seconds, "rows": rows}, default=str), encoding="utf-8"
-    )
+    found = {"seconds_total": seconds, "rows": rows, "profiles": profiles(result)}
+    (out / "row.json").write_text(json.dumps({**result.summary, **found}, default=str), encoding="utf-8")
     if options.cold:
         rows[-1][-1] += f" (INT8 anew without timings {cold_build_s(result):.0f})"
     return rows
@@ -138,6 +139,40 @@ def row(result: Any, name: str, batch: int) -> list[str]:
     ]  # fmt: skip
 
 
+def profiles(result: Any) -> dict[str, Any]:
+    """Where the time of each uniform plan and of the chosen one goes."""
+    tuned = result.tuned
+    task, found = tuned.task, {}
+    feed, engines = timing_feed(task, task.splits.report), Engines(task, task.backend)
+    for name, candidate in tuned.candidates.items():
+        if name == tuned.chosen or name.startswith("uniform "):
+            model = engines.lowered(candidate.plan, tuned.ranges)
+            found[name] = profile(name, task.subject.partition, task.backend, model, feed, candidate.timing.median_ms)
+    return found
+
+
+def profile(name: str, partition: Any, backend: Any, model: bytes, feed: Any, engine_ms: float) -> dict[str, Any]:
+    """One line on standard error, and the same for row.json."""
+    try:
+        found = attributed(partition, backend, model, feed)
+    except autoprec.AutoprecError as error:  # the measurements are worth keeping without it
+        print(f"{name}: no profile: {error}", file=sys.stderr, flush=True)
+        return {"error": str(error)}
+    rest = [[layer, ms] for layer, ms in found.rest[:3] if ms > 0]
+    record = {
+        "clock": backend.clock.words, "attributed_share": found.share, "layers_ms": found.total_ms,
+        "boundaries_ms": sum(found.boundary_ms.values()), "engine_ms": engine_ms,
+        "layers_over_engine": found.total_ms / engine_ms, "longest_of_the_rest": rest,
+    }  # fmt: skip
+    words = ", ".join(f"{layer} {ms:.4f} ms" for layer, ms in rest) or "nothing"
+    print(
+        f"{name}: {found.share:.2%} of the time of layers attributed, the layers add up to "
+        f"{record['layers_over_engine']:.2f} of the engine, longest of the rest: {words} ({backend.clock.words})",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
+    return record
+
+
 def cold_build_s(result: Any) -> float:
     tuned = result.tuned
     backend = tuned.task.backend
@@ -165,7 +200,7 @@ def resnet50(options: Any, batch: int = 32) -> list[list[str]]:
     models = {p: to_bytes(lowerer.lower(plan, ranges).ir) for p, plan in plans.items()}
     engines = {str(p): backend.build(m) for p, m in models.items()}
     timings = compare(engines, {"x": data}, rounds=(9, 25), turn_ms=100.0)
-    rows = []
+    rows, times = [], {}
     for p, plan in plans.items():
         file, found = backend.build_file(models[p]), verified(lowerer, plan, backend, models[p])
         if backend.runs_here:
@@ -173,13 +208,16 @@ def resnet50(options: Any, batch: int = 32) -> list[list[str]]:
                 (out / f"inspector-{p}.json").write_text(engine.inspector_text(), encoding="utf-8")
         ratio = timings[str(p)].ratio_to(timings["fp16"])
         print(found.complaint() or "all as asked", file=sys.stderr, flush=True)
+        median_ms = timings[str(p)].median_ms
+        times[f"uniform {p}"] = profile(f"uniform {p}", subject.partition, backend, models[p], {"x": data}, median_ms)
         rows.append([
-            "resnet50 (random weights)", str(batch), f"uniform {p}", "", "", "", f"{timings[str(p)].median_ms:.4f}",
+            "resnet50 (random weights)", str(batch), f"uniform {p}", "", "", "", f"{median_ms:.4f}",
             f"{ratio.estimate:.3f}", " ".join(f"{share:.0%} {q}" for q, share in found.mac_share.items()),
             " ".join(f"{count} {status}" for status, count in found.counts.items() if count),
             f"{file.engine_bytes / 2**20:.1f}", f"{file.build_s:.0f}",
         ])  # fmt: skip
     print_table(HEADER, rows)
+    (out / "row.json").write_text(json.dumps({"rows": rows, "profiles": times}), encoding="utf-8")
     return rows
 
 

@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from autoprec.backends.protocol import Attribution, Clock
 from autoprec.cli import main
+from autoprec.cli.unit_times import print_times
 from autoprec.errors import EXIT_NOT_HONOURED, EXIT_OK, EXIT_USAGE, BackendError
 from autoprec.precision import Precision
 from autoprec.testing import tiny_data
+from autoprec.unit_times import UnitTimes
+from autoprec.verify import UnitRan, Verification
 
 from ..plans import tiny_plan
 
@@ -126,6 +130,74 @@ def test_a_requested_precision_that_did_not_run_has_its_own_exit_code(
     assert record["verification"]["refused"] == ["conv2"]
 
 
+# --- where the time goes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("rtx")
+def test_a_profile_is_told_in_tables_behind_the_verification(folder: Path, build: Build) -> None:
+    """Each figure under a heading that says that it is modelled."""
+    tiny_plan(folder / "mixed", INT8, conv2=Precision.FP16)
+    result = build(*RTX, "--target", "sm89", "--profile", plan="mixed/plan.json")
+    said = result.stdout.splitlines()
+    heads = [n for n, line in enumerate(said) if line.endswith(("modelled for L4:", "x 1x24x8x8:"))]
+
+    assert result.exit_code == EXIT_OK, result.output
+    assert said.index(next(line for line in said if line.startswith("units as they will run"))) < heads[0]
+    assert said[heads[0]] == "time by unit, modelled for L4, for x 1x24x8x8:"
+    assert said[heads[0] + 1].split("  ")[0] == "unit"
+    assert "ms, modelled" in said[heads[0] + 1]
+    assert "ms, modelled" in said[heads[1] + 1]
+    row = next(line.split() for line in said if line.startswith("conv2 "))
+    assert row[-1] == "fp16"
+    assert float(row[1]) > 0
+    assert row[2].endswith("%")
+    assert any(line.startswith("(input) -> conv1 ") for line in said[heads[1] :])
+    assert any(line.startswith("conv2 -> conv3 ") for line in said[heads[1] :])
+    assert "the rest, of no unit and no boundary, modelled for L4: none" in said
+    assert said[-2] == "100.0% of the time of layers is attributed to units and boundaries, modelled"
+    assert said[-1].startswith("the layers add up to 0.")
+    assert ", 1.00 of the whole engine's median of " in said[-1]
+    assert said[-1].endswith("ms (modelled for L4)")
+
+
+@pytest.mark.usefixtures("rtx")
+def test_a_profile_is_in_both_records(folder: Path, build: Build) -> None:
+    result = build(*RTX, "--target", "sm89", "--profile", "--json")
+    profile = json.loads(result.stdout)["profile"]
+
+    assert profile == json.loads((folder / "out" / "model.json").read_text(encoding="utf-8"))["profile"]
+    assert profile["clock"] == "modelled for L4"
+    assert {row["unit"] for row in profile["units"]} == {"conv1", "conv2", "conv3", "pool", "head"}
+
+
+def test_onnx_runtime_profiles_too(folder: Path, build: Build) -> None:
+    """It measures, and needs no engine."""
+    tiny_plan(folder / "cpu", INT8, scheme="ort-cpu")
+    result = build("--backend", "ort-cpu", "--profile", "--batch", "8", plan="cpu/plan.json")
+
+    assert result.exit_code == EXIT_OK, result.output
+    assert "\ntime by unit, measured on " in result.stdout
+    assert ", for x 8x24x8x8:\n" in result.stdout
+    assert "modelled" not in result.stdout
+    assert "of the arithmetic in unknown" not in result.stdout
+    assert [path.name for path in (folder / "out").iterdir()] == ["model.onnx"]
+
+
+def test_units_without_time_are_named_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """What belongs to nothing has a table of its own, and a measured profile does not say "modelled"."""
+    times = UnitTimes(Clock("measured", "NVIDIA H200"), {}, Attribution({"a": 3.0}, {}, (("odd", 1.0),)), 2.0)
+    units = [UnitRan(name, INT8, INT8, INT8, "honoured", True, 1) for name in ("a", "b", "c")]
+    print_times(times, Verification(tuple(units)))
+    said = capsys.readouterr().out.splitlines()
+
+    assert "without time of their own: b, c" in said
+    assert "odd    1.0000  25.0%" in said
+    assert said[-2:] == [
+        "75.0% of the time of layers is attributed to units and boundaries",
+        "the layers add up to 4.0000 ms, 2.00 of the whole engine's median of 2.0000 ms (measured on NVIDIA H200)",
+    ]
+
+
 # --- refused ---------------------------------------------------------------------------------------------
 
 
@@ -166,6 +238,8 @@ def test_wishes_that_cannot_be_met(build: Build, options: tuple[str, ...], words
         (("--batch", "4"), "--batch must go with"),
         (("--time-limit", "60"), "--time-limit must go with"),
         (("--no-timing-cache",), "--no-timing-cache must go with"),
+        (("--profile",), "--profile must go with"),
+        (("--profile", "--batch", "4"), "them out to have the model alone; --backend ort-cpu is enough for a profile"),
         (("--target", "sm89", "--batch", "4"), "--target and --batch must go with"),
     ],
 )
@@ -216,6 +290,14 @@ def test_without_target_and_gpu_the_way_out_is_named(build: Build, monkeypatch: 
 @pytest.mark.parametrize("name", ["ort-cpu", "cuda"])
 def test_a_backend_that_builds_no_engines(build: Build, name: str) -> None:
     refused(build("--backend", name), f"engines are built by tensorrt or tensorrt-rtx, got --backend {name}")
+
+
+@pytest.mark.parametrize("option", [("--time-limit", "60"), ("--no-timing-cache",)])
+def test_options_of_a_build_that_is_none(build: Build, folder: Path, option: tuple[str, ...]) -> None:
+    words = f"{option[0]} must go with a backend that builds engines, not ort-cpu; leave it out"
+
+    refused(build("--backend", "ort-cpu", "--profile", *option), words)
+    assert not (folder / "out").exists()
 
 
 def test_targets_of_a_backend_that_builds_for_this_machine_only(build: Build) -> None:

@@ -20,7 +20,10 @@ from autoprec.testing import tiny_data
 Invoke = Callable[..., Result]
 
 TUNE = ("tune", "tiny.onnx", "--trials", "4", "--threads", "1", "--out", "run")
-WRITTEN = ["latency.json", "model.onnx", "plan.json", "profile.json", "ranges.json", "result.json", "study.log"]
+WRITTEN = [
+    "evidence.json", "latency.json", "model.onnx", "plan.json", "profile.json", "ranges.json", "result.json",
+    "study.log",
+]  # fmt: skip
 
 ALWAYS_WRONG = """
 import numpy as np

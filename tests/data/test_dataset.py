@@ -127,3 +127,14 @@ def test_content_is_read_once_for_a_set_and_all_its_subsets() -> None:
 
     assert chosen.digests() == (data.digests()[7], data.digests()[1])
     assert source.reads == list(range(10))
+
+
+def test_identities_tell_labels_apart_and_digests_do_not() -> None:
+    x = np.arange(6, dtype=np.float32).reshape(3, 2)
+    first = Dataset.from_arrays({"x": x}, np.array([0, 1, 2]))
+    second = Dataset.from_arrays({"x": x}, np.array([0, 1, 3]))
+
+    assert first.digests() == second.digests()
+    assert first.identities()[:2] == second.identities()[:2]
+    assert first.identities()[2] != second.identities()[2]
+    assert first.subset([2, 0]).identities() == (first.identities()[2], first.identities()[0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autoprec.precision import Precision
-from autoprec.study.latency import LatencyModel, crossing, features, fit
+from autoprec.study.latency import LatencyModel, Pricing, crossing, fit
 from autoprec.units.records import Edge, Partition, Unit
 
 NAMES = [f"u{number}" for number in range(12)]
@@ -98,6 +98,8 @@ def test_the_direction_of_a_crossing(producer: Precision, consumer: Precision, k
 def test_the_outside_counts_as_the_carrier() -> None:
     partition, (_, prior) = chain(), planted()
     ends = partition.edges[0].elements, partition.edges[-1].elements
-    row = features(partition, dict.fromkeys(NAMES, INT8), FP32, prior)
+    pricing = Pricing(partition, prior, FP32)
+    shared = pricing.parts([dict.fromkeys(NAMES, INT8)])[0][0]
 
-    assert tuple(row[1:]) == (ends[1], ends[0], 0, 2, 1)
+    assert tuple(shared[1:4] * pricing.largest) == pytest.approx((ends[1], ends[0], 0))
+    assert tuple(shared[4:]) == (2, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -84,6 +85,29 @@ def test_excluded_plans_come_out_in_order_until_nothing_is_left(drawn: tuple[Pro
     times = [latency(problem, model, plan) for plan in excluded]
 
     assert all(later >= earlier * (1 - 1e-3) - 1e-6 for earlier, later in itertools.pairwise(times))
+
+
+@given(problems(), st.integers(0, 6), st.floats(-0.2, 0.3))
+@settings(max_examples=40)
+def test_own_prices_exclusions_and_a_budget_hold_together(
+    drawn: tuple[Problem, LatencyModel, float], excluded: int, own: float
+) -> None:
+    """One boundary has a price of its own, the fastest plans may not come out again, and the budget holds."""
+    problem, model, budget = drawn
+    special = {(e.producer, e.consumer, kind): own for e in problem.partition.edges[:1] for kind in ("up", "down")}
+    model = replace(model, own=special)
+    ranked = sorted(
+        (plan for plan in every_plan(problem) if problem.total_loss(plan) <= budget * (1 + 1e-6)),
+        key=lambda plan: latency(problem, model, plan),
+    )
+    found = fastest(problem, model, budget, ranked[:excluded])
+
+    if len(ranked) <= excluded:
+        assert found is None
+    else:
+        assert found is not None
+        assert found not in ranked[:excluded]
+        assert latency(problem, model, found) <= latency(problem, model, ranked[excluded]) * (1 + 1e-3) + 1e-6
 
 
 def test_nothing_is_left_when_every_plan_is_excluded() -> None:

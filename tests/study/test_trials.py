@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import optuna
@@ -13,14 +16,18 @@ from optuna.trial import TrialState
 
 from autoprec.errors import RunDirectoryError
 from autoprec.precision import Precision
-from autoprec.study.trials import Ledger, Measurement
+from autoprec.study.latency import Assignment
+from autoprec.study.owners import own_mark
+from autoprec.study.trials import OWNER, Ledger, Measurement, Trial
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 CHOICES = {"a": (FP32, INT8), "b": (FP32, INT8), "fixed": (INT8,)}
+LOW: Assignment = {"a": FP32, "b": INT8, "fixed": INT8}
+LOWEST: Assignment = {"a": INT8, "b": INT8, "fixed": INT8}
 
 
 def ledger(path: Path | None, *, name: str = "run", max_drop: float = 0.01, seed: int = 0) -> Ledger:
-    return Ledger(path, name, CHOICES, max_drop, seed)
+    return Ledger(path, name, CHOICES, max_drop, optuna.samplers.RandomSampler(seed=seed))
 
 
 def measurement(drop: float, ratio: float = 0.5) -> Measurement:
@@ -31,20 +38,24 @@ def stored(path: Path) -> optuna.Study:
     return optuna.load_study(study_name="run", storage=JournalStorage(JournalFileBackend(str(path))))
 
 
-def test_what_is_recorded_is_there_after_a_restart(tmp_path: Path) -> None:
-    first = ledger(tmp_path / "log")
-    told = [
-        first.record({"a": FP32, "b": INT8, "fixed": INT8}, "uniform", measurement(0.0)),
-        first.record({"a": INT8, "b": INT8, "fixed": INT8}, "model", measurement(0.5, 0.25)),
-    ]
+def told(book: Ledger, plan: Assignment, measured: Measurement, origin: str = "uniform") -> Trial:
+    book.enqueue({origin: plan})
+    asked = book.ask()
+    assert (asked.plan, asked.origin) == (plan, origin)
+    return book.tell(asked, measured)
 
-    assert ledger(tmp_path / "log").trials() == told
-    assert [trial.feasible for trial in told] == [True, False]
+
+def test_what_is_told_is_there_after_a_restart(tmp_path: Path) -> None:
+    first = ledger(tmp_path / "log")
+    trials = [told(first, LOW, measurement(0.0)), told(first, LOWEST, measurement(0.5, 0.25), "half")]
+
+    assert ledger(tmp_path / "log").trials() == trials
+    assert [trial.feasible for trial in trials] == [True, False]
 
 
 def test_what_is_not_finite_comes_back(tmp_path: Path) -> None:
     worthless = Measurement(math.inf, math.inf, math.inf, None, None, 0.5)
-    ledger(tmp_path / "log").record({"a": FP32, "b": INT8, "fixed": INT8}, "model", worthless)
+    told(ledger(tmp_path / "log"), LOW, worthless)
     [trial] = ledger(tmp_path / "log").trials()
 
     assert trial.measured == worthless
@@ -53,8 +64,8 @@ def test_what_is_not_finite_comes_back(tmp_path: Path) -> None:
 
 def test_the_constraint_is_set_on_the_optuna_trial(tmp_path: Path) -> None:
     book = ledger(tmp_path / "log", max_drop=0.1)
-    book.record({"a": FP32, "b": INT8, "fixed": INT8}, "model", measurement(0.25))
-    book.record({"a": INT8, "b": INT8, "fixed": INT8}, "model", measurement(0.05))
+    told(book, LOW, measurement(0.25))
+    told(book, LOWEST, measurement(0.05), "half")
     over, within = stored(tmp_path / "log").trials
 
     assert list(over.constraints.values()) == [pytest.approx(0.15)]
@@ -62,52 +73,118 @@ def test_the_constraint_is_set_on_the_optuna_trial(tmp_path: Path) -> None:
     assert (over.value, over.params) == (0.5, {"a": "fp32", "b": "int8"})
 
 
+def test_a_plan_that_was_not_timed_is_pruned_and_keeps_its_constraint(tmp_path: Path) -> None:
+    untimed = Measurement(0.3, 0.3, 1e-3, None, None, math.inf, samples=50)
+    trial = told(ledger(tmp_path / "log"), LOW, untimed)
+    [record] = stored(tmp_path / "log").trials
+
+    assert record.state is TrialState.PRUNED
+    assert list(record.constraints.values()) == [pytest.approx(0.29)]
+    assert ledger(tmp_path / "log").trials() == [trial]
+    assert not trial.measured.timed
+
+
 def test_feasibility_follows_the_bound_of_today(tmp_path: Path) -> None:
-    ledger(tmp_path / "log").record({"a": FP32, "b": INT8, "fixed": INT8}, "model", measurement(0.05))
+    told(ledger(tmp_path / "log"), LOW, measurement(0.05))
 
     assert [t.feasible for t in ledger(tmp_path / "log", max_drop=0.01).trials()] == [False]
     assert [t.feasible for t in ledger(tmp_path / "log", max_drop=0.1).trials()] == [True]
 
 
 def test_runs_of_other_inputs_lie_side_by_side(tmp_path: Path) -> None:
-    ledger(tmp_path / "log").record({"a": FP32, "b": INT8, "fixed": INT8}, "model", measurement(0.05))
+    told(ledger(tmp_path / "log"), LOW, measurement(0.05))
 
     assert ledger(tmp_path / "log", name="other").trials() == []
     assert len(ledger(tmp_path / "log").trials()) == 1
 
 
-@pytest.mark.parametrize("state", ["waiting", "running"])
-def test_what_a_killed_run_had_begun_is_closed_and_mixes_with_nothing(tmp_path: Path, state: str) -> None:
-    ledger(tmp_path / "log")
-    study = stored(tmp_path / "log")
-    study.enqueue_trial({"a": "int8", "b": "int8"})
-    if state == "running":
-        study.ask()
-    told = ledger(tmp_path / "log").record({"a": FP32, "b": INT8, "fixed": INT8}, "model", measurement(0.05))
-
-    assert ledger(tmp_path / "log").trials() == [told]
-    assert [trial.state for trial in stored(tmp_path / "log").trials] == [TrialState.FAIL, TrialState.COMPLETE]
-
-
-def test_suggestions_are_reproducible_and_lie_in_the_space() -> None:
-    drawn = []
-    for _ in range(2):
-        book = ledger(None, seed=3)
-        for number in range(6):
-            plan = {"a": FP32 if number % 2 else INT8, "b": INT8, "fixed": INT8}
-            book.record(plan, "model", measurement(0.01 * number))
-        drawn.append([book.suggest() for _ in range(5)])
-
-    assert drawn[0] == drawn[1]
-    assert all(plan["fixed"] is INT8 and set(plan) == set(CHOICES) for plan in drawn[0])
-
-
-def test_a_suggestion_is_no_trial(tmp_path: Path) -> None:
+def test_a_plan_runs_while_it_is_measured(tmp_path: Path) -> None:
     book = ledger(tmp_path / "log")
-    book.suggest()
+    book.enqueue({"uniform": LOW})
+    asked = book.ask()
+    [record] = stored(tmp_path / "log").trials
+
+    assert record.state is TrialState.RUNNING
+    assert record.user_attrs[OWNER] == own_mark()
+    assert record.params == {"a": "fp32", "b": "int8"}
+    book.tell(asked, measurement(0.0))
+    assert stored(tmp_path / "log").trials[0].state is TrialState.COMPLETE
+
+
+def test_what_a_process_that_lives_has_begun_stays(tmp_path: Path) -> None:
+    first = ledger(tmp_path / "log")
+    first.enqueue({"uniform": LOW})
+    asked = first.ask()
+    second = ledger(tmp_path / "log")
+    second.enqueue({"uniform": LOW})
+
+    assert not second.waiting()  # it is not measured twice
+    trial = first.tell(asked, measurement(0.0))
+    assert second.trials() == [trial]
+
+
+DIE = """
+import os, signal, sys
+from pathlib import Path
+import optuna
+from autoprec.precision import Precision
+from autoprec.study.trials import Ledger
+choices = {"a": (Precision.FP32, Precision.INT8), "b": (Precision.FP32, Precision.INT8), "fixed": (Precision.INT8,)}
+book = Ledger(Path(sys.argv[1]), "run", choices, 0.01, optuna.samplers.RandomSampler(seed=0))
+book.enqueue({"uniform": {"a": Precision.FP32, "b": Precision.INT8, "fixed": Precision.INT8}})
+book.ask()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_had_begun_is_failed_and_measured_anew(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", DIE, str(tmp_path / "log")], check=False, timeout=120)
+    [begun] = stored(tmp_path / "log").trials
+    assert begun.state is TrialState.RUNNING
+    trial = told(ledger(tmp_path / "log"), LOW, measurement(0.05))
+
+    assert ledger(tmp_path / "log").trials() == [trial]
+    assert [record.state for record in stored(tmp_path / "log").trials] == [TrialState.FAIL, TrialState.COMPLETE]
+
+
+def test_what_waited_for_a_killed_run_is_measured_by_the_next(tmp_path: Path) -> None:
+    ledger(tmp_path / "log").enqueue({"uniform": LOW})
+    book = ledger(tmp_path / "log")
+    book.enqueue({"uniform": LOW, "half": LOWEST})
+    plans = []
+    while book.waiting():
+        asked = book.ask()
+        plans.append((asked.origin, asked.plan))
+        book.tell(asked, measurement(0.0))
+
+    assert plans == [("uniform", LOW), ("half", LOWEST)]
+
+
+def test_known_plans_are_not_enqueued_again(tmp_path: Path) -> None:
+    told(ledger(tmp_path / "log"), LOW, measurement(0.05))
+    book = ledger(tmp_path / "log")
+    book.enqueue({"uniform": LOW})
+
+    assert not book.waiting()
+
+
+def test_a_refused_plan_is_no_trial(tmp_path: Path) -> None:
+    book = ledger(tmp_path / "log")
+    book.enqueue({"uniform": LOW})
+    book.fail(book.ask(), "no such kernel")
 
     assert book.trials() == []
-    assert ledger(tmp_path / "log").trials() == []
+    assert stored(tmp_path / "log").trials[0].user_attrs["refused"] == "no such kernel"
+
+
+def test_what_is_asked_again_is_told_to_the_sampler_and_is_no_trial() -> None:
+    book = ledger(None)
+    trial = told(book, LOW, measurement(0.0))
+    again = book.ask()
+    book.repeat(again, trial.measured)
+
+    assert book.trials() == [trial]
+    assert [record.value for record in book.study.trials] == [0.5, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -125,3 +202,19 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
     with pytest.raises(RunDirectoryError, match=r"cannot keep the study in .*; choose a writable folder by --out"):
         ledger(tmp_path / "file" / "log")
+
+
+def test_the_mark_of_this_process_says_that_it_lives() -> None:
+    from datetime import datetime, timedelta
+
+    from autoprec.study.owners import abandoned
+
+    mine, now = own_mark(), datetime.now()
+    assert not abandoned(mine, now - timedelta(days=1))
+    assert abandoned({**mine, "began": "0"}, now)  # the process id belongs to another process now
+    assert abandoned({**mine, "pid": 2**22 + 1}, now)
+    assert not abandoned({**mine, "host": "elsewhere"}, now - timedelta(minutes=5))
+    assert abandoned({**mine, "host": "elsewhere"}, now - timedelta(hours=2))
+    assert not abandoned(None, now)
+    assert abandoned(None, now - timedelta(minutes=5))
+    assert os.getpid() == mine["pid"]

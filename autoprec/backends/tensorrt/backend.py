@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoprec.backends.ort import OrtBackend
-from autoprec.backends.protocol import Clock, Engine, RanAs
+from autoprec.backends.protocol import Attribution, Clock, Engine, RanAs
 from autoprec.backends.tensorrt.attribution import attribute
 from autoprec.backends.tensorrt.bindings import find_bindings
 from autoprec.backends.tensorrt.builder import EngineBuilder, check_options, find_device, hardware_of
@@ -21,6 +21,7 @@ from autoprec.backends.tensorrt.machine import precisions_of
 from autoprec.backends.tensorrt.modelled import ModelledEngine
 from autoprec.backends.tensorrt.network import input_shapes
 from autoprec.backends.tensorrt.nodes import ran_as
+from autoprec.backends.tensorrt.process import BuildProcess
 from autoprec.backends.tensorrt.records import BuildOptions, EngineFile, EngineLayer, ShapeProfile
 from autoprec.precision import Array, Precision
 
@@ -42,6 +43,7 @@ class TensorRtBackend:
         folder: where engines and kernel timings are kept; by default a temporary folder, made for the first engine,
             which goes with the backend.
         batch: the first dimension of inputs without a given shape; other open dimensions are 1.
+        process: what builds the engines; by default one of its own, which goes with the backend.
 
     Raises:
         BackendError: the runtime is missing, the options cannot be met, or there is neither GPU nor target.
@@ -54,12 +56,14 @@ class TensorRtBackend:
         threads: int | None = None,
         folder: Path | None = None,
         batch: int = 1,
+        process: BuildProcess | None = None,
     ) -> None:
         self.name = name
         self._bindings = find_bindings(_MODULES[name])
         self._options = options or BuildOptions()
         check_options(self._bindings, self._options)
         self._batch, self._folder = batch, folder
+        self._process = process or BuildProcess()
         self._reference = OrtBackend(threads)
         self.threads = self._reference.threads
         self.scheme = _SCHEMES[self._bindings.flavour]
@@ -96,7 +100,8 @@ class TensorRtBackend:
         """
         _ = self.clock  # before the first minute is spent
         fixed = {name: ShapeProfile(shape, shape, shape) for name, shape in shapes.items()}
-        return TensorRtBackend(self.name, replace(self._options, shapes=fixed), self.threads, folder / "engines")
+        return TensorRtBackend(self.name, replace(self._options, shapes=fixed), self.threads, folder / "engines",
+                               process=self._process)  # fmt: skip
 
     def describe(self) -> dict[str, str]:
         """Versions and hardware that a latency depends on."""
@@ -142,15 +147,24 @@ class TensorRtBackend:
                 fixed = tuple(size or (1 if axis else self._batch) for axis, size in enumerate(shape))
                 shapes[name] = ShapeProfile(fixed, fixed, fixed)
         options = replace(self._options, shapes=shapes)
-        builder = EngineBuilder(_MODULES[self.name], self._kept_in(), options, hardware=self._hardware)
+        builder = EngineBuilder(
+            _MODULES[self.name], self._kept_in(), options, hardware=self._hardware, process=self._process
+        )
         return builder.build(model, anew=anew)
 
     def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
         """What the engine's own inspector says of each node."""
         return ran_as(self._layers(model), nodes)
 
-    def profile_ms(self, model: bytes, feed: Mapping[str, Array], nodes: Sequence[str]) -> dict[str, float]:
-        """Milliseconds in each named node; reformats, casts and what belongs to no node under ""."""
+    def profile(
+        self, model: bytes, feed: Mapping[str, Array], home: Mapping[str, str], macs: Mapping[str, int]
+    ) -> Attribution:
+        """Where the time goes, by IProfiler here, and by the model of each layer for an engine that cannot run here.
+
+        Raises:
+            BackendError: as `build`.
+            UsageError: as `build`.
+        """
         if self.runs_here:
             with TensorRtEngine(self.build_file(model).path, self._bindings.module) as engine:
                 layers = parse_layers(engine.inspector_text())
@@ -160,9 +174,7 @@ class TensorRtBackend:
             layers = self.build_file(model).layers
             modelled = ModelledEngine(layers, gpu).modelled
             rows = [(layer.name, ms) for layer, ms in zip(layers, modelled.per_layer, strict=True)]
-        found = attribute(rows, layers, {name: name for name in nodes})
-        rest = sum(found.boundary_ms.values()) + sum(milliseconds for _, milliseconds in found.rest)
-        return {**found.unit_ms, "": rest}
+        return attribute(rows, layers, home, macs)
 
     def _layers(self, model: bytes) -> tuple[EngineLayer, ...]:
         file = self.build_file(model)

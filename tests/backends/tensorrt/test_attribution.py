@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoprec.backends.tensorrt.attribution import Attribution, attribute
+from autoprec.backends.protocol import Attribution
+from autoprec.backends.tensorrt.attribution import attribute
 from autoprec.backends.tensorrt.inspector import parse_layers
 from autoprec.backends.tensorrt.records import EngineLayer, LayerTensor
 from autoprec.model import to_bytes

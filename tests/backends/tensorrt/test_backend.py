@@ -54,6 +54,7 @@ def _int8() -> bytes:
 
 
 NODES = ["stem", "stem.relu", "conv1", "relu1", "conv2", "add", "relu2"]
+HOME = {name: name for name in NODES}
 
 
 class TestContract(BackendContract):
@@ -125,7 +126,7 @@ def test_a_target_without_figures_cannot_be_timed(tmp_path: Path, int8: bytes) -
     """That is said before an engine is built."""
     backend = rtx(tmp_path / "engines", "sm121")
     uses = (
-        lambda: backend.clock, lambda: backend.build(int8), lambda: backend.profile_ms(int8, {}, NODES),
+        lambda: backend.clock, lambda: backend.build(int8), lambda: backend.profile(int8, {}, HOME, {}),
         backend.describe, lambda: backend.for_run({"x": (2, 32, 8, 8)}, tmp_path),
     )  # fmt: skip
     for use in uses:
@@ -280,13 +281,13 @@ def test_inspection_tells_a_float_convolution_from_one_on_codes(backend: TensorR
 
 
 def test_profiled_times_add_up_to_the_engine(backend: TensorRtBackend, int8: bytes) -> None:
-    times = backend.profile_ms(int8, {}, NODES)
+    found = backend.profile(int8, {}, HOME, {})
     with backend.build(int8) as engine:
         (whole,) = engine.time_ms({}, 1)
 
-    assert sum(times.values()) <= whole * (1 + 1e-9)
-    assert min(times[name] for name in ("stem", "conv1", "conv2")) > 0
-    assert sum(times[name] for name in NODES if name in times) > 0.3 * whole
+    assert found.total_ms == pytest.approx(whole, rel=1e-9)
+    assert min(found.unit_ms[name] for name in ("stem", "conv1", "conv2")) > 0
+    assert sum(found.unit_ms.values()) > 0.3 * whole
 
 
 # --- for one run -----------------------------------------------------------------------------------------

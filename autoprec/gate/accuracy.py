@@ -1,0 +1,252 @@
+"""Accuracy against the baseline: sample by sample, is it different, and is the difference big enough to matter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from autoprec.backends.protocol import Backend
+from autoprec.data.dataset import Dataset
+from autoprec.data.sources import load_data
+from autoprec.errors import DataError
+from autoprec.evaluate import Evaluator, Outcome
+from autoprec.evidence import Evidence, Samples
+from autoprec.gate.candidate import Candidate, Runtime
+from autoprec.gate.significance import ALPHA, Compared, compare_scores
+from autoprec.gate.verdict import Check, Status
+from autoprec.gather import kept_scores
+from autoprec.metrics import Metric
+from autoprec.model import to_bytes
+from autoprec.precision import Array
+from autoprec.recipes import CalibrationRecipe
+from autoprec.task import Source
+
+FEWEST_SAMPLES = 20
+"""Fewer pairs than this prove nothing, whatever they show."""
+_UNSEEN = 3.0  # with no change among n samples, up to 3 / n of all may have changed: the rule of three
+_ROUNDING = 1e-12
+_FINEST = 0.005  # a bound of 0 cannot ask for samples without end
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Scores of the candidate.
+
+    Attributes:
+        samples: its scores, with the digests of its samples.
+        data: the samples.
+        finite: whether all outputs were.
+        missing: samples of the baseline that the data does not have.
+    """
+
+    samples: Samples
+    data: Dataset
+    finite: bool
+    missing: int
+
+
+def find_samples(source: Source, candidate: Candidate, recipe: CalibrationRecipe, committed: Samples) -> Dataset:
+    """The samples of `source` that the baseline was reported on.
+
+    Raises:
+        DataError: the data is missing, does not fit, or has none of them.
+    """
+    data = load_data(source, candidate.model.interface, recipe)
+    left: dict[str, int] = {}
+    for mark in committed.digests:
+        left[mark] = left.get(mark, 0) + 1
+    chosen = []
+    for place, mark in enumerate(data.identities()):
+        if left.get(mark[:8], 0):
+            left[mark[:8]] -= 1
+            chosen.append(place)
+    if not chosen:
+        raise DataError(
+            f"{data.origin} has none of the {len(committed.digests)} samples that the baseline was measured on; give "
+            f"the data of the tune by --eval, labels included, or make a new baseline"
+        )
+    return data.subset(chosen)
+
+
+def measure(
+    data: Dataset,
+    candidate: Candidate,
+    runtime: Runtime,
+    metric: Metric,
+    batch: int,
+    wanted: int,
+    *,
+    exact: bool = False,
+) -> Measured:
+    """Score FP32 and the plan on `data`: in the runtime where it computes here, in exact arithmetic where not.
+
+    Args:
+        data: samples of the baseline.
+        candidate: the plan.
+        runtime: of the plan.
+        metric: of the baseline.
+        batch: samples in each run.
+        wanted: samples that the baseline has.
+        exact: score exact arithmetic beside the runtime, as a baseline needs.
+    """
+    backend, interface = runtime.backend, candidate.model.interface
+    with backend.build(to_bytes(candidate.model.original), exact=not _computes(runtime)) as reference:
+        evaluator = Evaluator(reference, data, interface, metric, batch)
+        outcome = _outcome(evaluator, backend, candidate, exact=not _computes(runtime))
+        other = outcome
+        if exact and _computes(runtime) and backend.scheme != "ort-cpu":
+            other = _outcome(evaluator, backend, candidate, exact=True)
+    kept = exact and (backend.scheme != "ort-cpu" or runtime.absent is not None)
+    marks = tuple(mark[:8] for mark in data.identities())
+    scores = Samples(marks, kept_scores(evaluator.reference_scores), kept_scores(outcome.scores),
+                     kept_scores(other.scores) if kept else None)  # fmt: skip
+    return Measured(scores, data, outcome.finite, wanted - data.count)
+
+
+def judge_accuracy(committed: Evidence, now: Measured, metric: Metric, allowed: float, *, absent: bool) -> Check:
+    """Compare with the baseline.
+
+    Args:
+        committed: the baseline's.
+        now: the candidate's.
+        metric: of both.
+        allowed: the most that the metric may get worse.
+        absent: whether the plan's runtime is missing, so that exact arithmetic is compared with exact arithmetic.
+    """
+    check = Check("accuracy", Status.FINE, "-", "-", "-", f"{metric.name} -{allowed:g}", "")
+    if metric.fingerprint != committed.metric["fingerprint"]:
+        return replace(check, status=Status.CANNOT_JUDGE, sentence=(
+            f"the metric {metric.name} computes something else than at the time of the baseline, so their scores "
+            f"cannot be compared; make a new baseline"))  # fmt: skip
+    column = committed.samples.exact if absent and committed.samples.exact is not None else committed.samples.plan
+    before = paired(committed.samples.digests, column, now.samples.digests)
+    after = now.samples.plan
+    if not now.finite and None not in before:
+        return replace(check, status=Status.WORSE, sentence=(
+            "outputs are no longer finite: a value overflows its precision; tune the model again"))  # fmt: skip
+    if None in before or None in after:
+        return replace(check, status=Status.CANNOT_JUDGE, sentence=(
+            "the baseline's own outputs were not finite, so there is nothing to compare with; tune again"))  # fmt: skip
+    first, second = _array(before), _array(after)
+    compared = compare_scores(first, second, metric.higher_is_better)
+    change = compared.change
+    status, sentence = decide(compared, allowed)
+    return replace(
+        check, status=status, sentence=sentence, baseline=metric.describe(float(first.mean())),
+        now=metric.describe(float(second.mean())), details=_details(committed, now, metric, compared, allowed, absent),
+        change=f"{0 - change.estimate:+.4f} ({0 - change.high:+.4f} .. {0 - change.low:+.4f})",
+    )  # fmt: skip
+
+
+def decide(compared: Compared, allowed: float) -> tuple[Status, str]:
+    """Two questions: is it different, and is the difference more than is allowed."""
+    loss, count = compared.change.estimate, compared.samples
+    beyond = loss > allowed + _ROUNDING
+    counted = f"{compared.lost} of {count} samples got worse and {compared.won} better"
+    if compared.different and beyond:
+        return Status.WORSE, (
+            f"{counted}: a drop of {loss:.4g}, more than the {allowed:g} allowed, and no chance "
+            f"({compared.test}, p = {compared.p:.2g}); tune the model again, or accept it by a new baseline"
+        )
+    if beyond:
+        return Status.CANNOT_JUDGE, (
+            f"{counted}: a drop of {loss:.4g}, more than the {allowed:g} allowed, but chance may do that "
+            f"({compared.test}, p = {compared.p:.2g}); about {samples_to_decide(compared):,} samples would decide"
+        )
+    enough = samples_to_see(compared, allowed)
+    if count < enough:
+        return Status.CANNOT_JUDGE, (
+            f"{count} samples are too few to see a drop of {allowed:g}; about {enough:,} would do, or allow more by "
+            f"--max-drop"
+        )
+    gain = ", and better" if mirrored(compared).different else ""
+    return Status.FINE, f"{counted}: within the bound{gain}"
+
+
+def samples_to_see(compared: Compared, allowed: float) -> int:
+    """How many samples it takes to see a drop of `allowed`, by what these show."""
+    if compared.test == "McNemar":
+        return max(FEWEST_SAMPLES, math.ceil(_UNSEEN / max(allowed, _FINEST)))
+    half = compared.change.high - compared.change.estimate
+    return max(FEWEST_SAMPLES, math.ceil(compared.samples * (half / allowed) ** 2) if allowed > 0 else 0)
+
+
+def caught_drop(samples: int, allowed: float) -> float:
+    """The smallest drop of decisions, all lost and none won, that so many samples call worse in 95 of 100 cases.
+
+    Lost decisions are as good as Poisson distributed; seven are the fewest that differ, and they must exceed the bound.
+    """
+    fewest = max(math.ceil(math.log2(1 / ALPHA)), math.floor(allowed * samples + _ROUNDING) + 1)
+    if fewest > 300:  # as good as normal, and exp(-mean) would come to nothing
+        return (fewest + 1.645 * math.sqrt(fewest) + 1.35) / samples
+    low, high = 0.0, fewest + 10 * math.sqrt(fewest) + 10
+    for _ in range(50):
+        mean = (low + high) / 2
+        term = missed = math.exp(-mean)
+        for count in range(1, fewest):
+            term *= mean / count
+            missed += term
+        low, high = (mean, high) if missed > 0.05 else (low, mean)
+    return high / samples
+
+
+def mirrored(compared: Compared) -> Compared:
+    """The same comparison asked the other way round, for decisions; others are never called better."""
+    if compared.test != "McNemar":
+        return replace(compared, p=1.0)
+    from autoprec.gate.significance import mcnemar
+
+    return replace(compared, p=mcnemar(compared.won, compared.lost))
+
+
+def samples_to_decide(compared: Compared) -> int:
+    """About how many samples would make the same drop significant."""
+    change = compared.change
+    error = (change.high - change.low) / (2 * 1.96)
+    needed = compared.samples * (2.33 * error / change.estimate) ** 2
+    fewest = math.log2(1 / ALPHA) / change.estimate if compared.test == "McNemar" else 0
+    return max(compared.samples + 1, math.ceil(needed * 1.2), math.ceil(fewest))
+
+
+def paired(digests: Sequence[str], scores: Sequence[float | None], wanted: Sequence[str]) -> list[float | None]:
+    """The scores of the wanted samples in their order; of equal samples one after the other."""
+    found: dict[str, list[float | None]] = {}
+    for mark, score in zip(digests, scores, strict=True):
+        found.setdefault(mark, []).append(score)
+    return [found[mark].pop(0) for mark in wanted]
+
+
+def _details(
+    committed: Evidence, now: Measured, metric: Metric, compared: Compared, allowed: float, absent: bool
+) -> tuple[str, ...]:
+    lines, count = [], compared.samples
+    if now.missing:
+        lines.append(f"{now.missing} of the baseline's {now.missing + count} samples are not in {now.data.origin}")
+    before = paired(committed.samples.digests, committed.samples.fp32, now.samples.digests)
+    if None not in before and None not in now.samples.fp32:
+        own = metric.drop(_array(before), _array(now.samples.fp32))
+        if own:
+            lines.append(f"FP32 itself changed by {-own:+.4g}: that much is the model's own, not precision's")
+    seen = caught_drop(count, allowed) if compared.test == "McNemar" else 1.0
+    if seen < 1:
+        lines.append(f"{count} samples catch a drop of {seen:.3g} in 95 of 100 cases, and larger ones more often")
+    if absent:
+        lines.append("judged in exact arithmetic, since the plan's runtime does not work here")
+    return tuple(lines)
+
+
+def _outcome(evaluator: Evaluator, backend: Backend, candidate: Candidate, *, exact: bool) -> Outcome:
+    model = candidate.simulated() if exact else candidate.lowered
+    with backend.build(model, exact=exact) as engine:
+        return evaluator.evaluate(engine)
+
+
+def _computes(runtime: Runtime) -> bool:
+    return runtime.absent is None and runtime.backend.runs_here
+
+
+def _array(scores: Sequence[float | None]) -> Array:
+    return np.array(scores, np.float64)

@@ -1,0 +1,134 @@
+"""What is judged: the committed plan rebuilt on the model at hand, and the runtime to measure it with."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoprec.api import make_backend
+from autoprec.backends.protocol import Backend
+from autoprec.errors import BackendError, BaselineError, RunDirectoryError, UsageError
+from autoprec.evidence import interface_of, read_evidence
+from autoprec.gate.baseline import Baseline
+from autoprec.gate.mapping import check_interface, fit_plan
+from autoprec.graph import Topology
+from autoprec.lower import Lowerer
+from autoprec.model import Model, load_model, to_bytes
+from autoprec.plan import Plan, load_plan, usable_precisions
+from autoprec.precision import Precision
+from autoprec.ranges.table import RangeTable, ranges_from_plan
+from autoprec.rundir import RunDirectory
+from autoprec.schemes import scheme_named
+from autoprec.units.find import find_units
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The plan on the model.
+
+    Attributes:
+        model: the float model.
+        plan: in this model's names.
+        lowerer: of the model.
+        precisions: unit -> precision.
+        ranges: committed ones, in this model's names.
+        lowered: the lowered model.
+        notes: what did not fit one to one.
+    """
+
+    model: Model
+    plan: Plan
+    lowerer: Lowerer
+    precisions: dict[str, Precision]
+    ranges: RangeTable | None
+    lowered: bytes
+    notes: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Of the lowered model."""
+        return hashlib.sha256(self.lowered).hexdigest()
+
+    def simulated(self) -> bytes:
+        """The plan in exact arithmetic."""
+        return to_bytes(self.lowerer.lower(self.precisions, self.ranges, simulate=True).ir)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What there is to measure with.
+
+    Attributes:
+        backend: the plan's own, or ONNX Runtime where that one cannot work here.
+        absent: why the plan's own runtime cannot work here, None where it does.
+    """
+
+    backend: Backend
+    absent: str | None
+
+
+def find_candidate(path: str | Path, baseline: Baseline) -> Candidate:
+    """Rebuild the committed plan on a model, or take the plan and model of a run directory.
+
+    Raises:
+        ModelError: the model cannot be read.
+        RunDirectoryError: the folder is no run directory, or an older autoprec's.
+        BaselineError: it is not the model that the baseline is of.
+        PlanError: the plan cannot be lowered on it.
+    """
+    place = Path(path)
+    if place.is_dir():
+        run = RunDirectory(place)
+        if not run.plan.is_file():
+            raise RunDirectoryError(
+                f"{path} is no run directory: it has no {run.plan.name}; give the folder that `autoprec tune` wrote, "
+                f"or an ONNX file"
+            )
+        plan = load_plan(run.plan)
+        evidence = read_evidence(run.evidence, plan)
+        source, values = Path(evidence.model["path"]), evidence.values
+        if plan.scheme != baseline.plan.scheme:
+            raise BaselineError(
+                f"the run {place} is for {plan.backend}, the baseline {baseline.path} for {baseline.plan.backend}; "
+                f"give a run for the same runtime"
+            )
+    else:
+        plan, values, source = baseline.plan, baseline.evidence.values, place
+    model = load_model(source)
+    check_interface(interface_of(baseline.evidence.model), model.interface, str(source))
+    partition, scheme, topology = find_units(model.graph), scheme_named(plan.scheme), Topology(model.graph)
+    fitted = fit_plan(plan, values, topology, partition, str(source))
+    precisions = usable_precisions(fitted.plan, partition, topology, scheme)
+    ranges = ranges_from_plan(fitted.plan.ranges)
+    lowerer = Lowerer(model, partition, scheme, plan.carrier)
+    lowered = to_bytes(lowerer.lower(precisions, ranges).ir)
+    return Candidate(model, fitted.plan, lowerer, precisions, ranges, lowered, fitted.notes)
+
+
+def find_runtime(plan: Plan, backend: str | Backend | None, threads: int | None) -> Runtime:
+    """The plan's own runtime where it works here, else ONNX Runtime, which can at least compute the plan exactly.
+
+    Raises:
+        UsageError: the baseline is of a runtime that has to be given as an object.
+        BackendError: the runtime that was asked for does not work here.
+    """
+    try:
+        found = make_backend(plan.backend if backend is None else backend, threads)
+        _ = found.clock
+    except BackendError as error:
+        if backend is not None:
+            raise
+        return Runtime(make_backend("ort-cpu", threads), str(error))
+    except UsageError as error:
+        if backend is not None:
+            raise
+        raise UsageError(f"the baseline is of the runtime {plan.backend!r}: {error}") from error
+    if found.scheme == plan.scheme:
+        return Runtime(found, None)
+    if found.name == "ort-cpu":
+        return Runtime(found, f"the plan is for {plan.backend}, and ort-cpu was asked for")
+    raise UsageError(
+        f"the plan of the baseline is for {plan.backend}, which {found.name} cannot run; give --backend "
+        f"{plan.backend}, or ort-cpu to judge everything but latency"
+    )

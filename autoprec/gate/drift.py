@@ -1,0 +1,132 @@
+"""Whether the committed ranges still fit: calibrated again, value by value, without a GPU."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from autoprec.backends.protocol import Backend
+from autoprec.calibrate import observe
+from autoprec.data.dataset import Dataset
+from autoprec.gate.candidate import Candidate
+from autoprec.gate.verdict import Check, Status
+from autoprec.placement import range_root
+from autoprec.precision import Precision
+from autoprec.ranges.calibrators import calibrate, quantization_error
+from autoprec.ranges.histogram import Histogram, Range
+from autoprec.recipes import CalibrationRecipe
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One value's committed range beside a fresh one.
+
+    Attributes:
+        value: its name.
+        committed: the range that is shipped.
+        fresh: what calibration gives now.
+        bits: of resolution that the committed range costs against the fresh one: one bit is twice the noise amplitude.
+        clipped: share of the values that the committed range cuts off.
+    """
+
+    value: str
+    committed: Range
+    fresh: Range
+    bits: float
+    clipped: float
+
+    def words(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.value}: committed {self.committed.low:.4g} .. {self.committed.high:.4g}, calibrated now "
+            f"{self.fresh.low:.4g} .. {self.fresh.high:.4g}; {self.clipped:.2%} of the values are clipped, "
+            f"{self.bits:.2f} bits of resolution lost"
+        )
+
+
+def quantized_values(candidate: Candidate) -> dict[str, Precision]:
+    """Name -> precision of each value whose range decides how the plan quantises; the finest scale wins."""
+    topology, placement = candidate.lowerer.placement(candidate.precisions)
+    values = {str(value.name): value for node in topology.nodes for value in node.outputs}
+    values |= {str(value.name): value for value in topology.graph.inputs}
+    found: dict[str, Precision] = {}
+    for point in placement.activations:
+        if point.fixed_scale is None:
+            name = str(range_root(topology, values[point.tensor]).name)
+            found[name] = Precision.INT8 if Precision.INT8 in (point.precision, found.get(name)) else point.precision
+    return found
+
+
+def drifts(candidate: Candidate, backend: Backend, data: Dataset, recipe: CalibrationRecipe) -> list[Drift]:
+    """Every value that the plan quantises, the worst first."""
+    table = candidate.ranges
+    wanted = quantized_values(candidate)
+    if table is None or not wanted:
+        return []
+    data = data.subset(range(min(data.count, recipe.samples)))
+    observed = observe(candidate.lowerer, tuple(wanted), backend, data, recipe.batch)
+    rows = []
+    for name, precision in wanted.items():
+        committed = (table.extent if precision is Precision.FP8 else table.clipped).get(name)
+        if committed is not None:
+            symmetric = candidate.lowerer.scheme.symmetric
+            label = table.chosen.get(name, table.method)
+            rows.append(compare_range(name, committed, observed.histograms[name], precision, label, symmetric))
+    return sorted(rows, key=lambda row: -row.bits)
+
+
+def compare_range(
+    name: str, committed: Range, histogram: Histogram, precision: Precision, label: str, symmetric: bool
+) -> Drift:
+    """What a committed range costs on values that were counted anew.
+
+    Args:
+        name: of the value.
+        committed: the range.
+        histogram: of the values.
+        precision: FP8's scale follows the magnitude alone; INT8 costs by the expected squared error.
+        label: the calibrator, such as "mse" or "percentile 99.9".
+        symmetric: as the scheme quantises.
+    """
+    method, _, percentile = label.partition(" ")
+    if precision is Precision.FP8:
+        fresh = calibrate(histogram, "minmax", symmetric=False)
+        bits = math.log2(fresh.magnitude / committed.magnitude) if committed.magnitude and fresh.magnitude else 0.0
+        return Drift(name, committed, fresh, max(bits, 0.0), clipped_share(histogram, committed))
+    fresh = calibrate(histogram, method, symmetric=symmetric, percentile=float(percentile or 99.99))
+    errors = [quantization_error(histogram, span, symmetric) for span in (committed, fresh)]
+    if errors[0] <= errors[1] or fresh == committed:
+        bits = 0.0
+    else:
+        bits = 0.5 * math.log2(errors[0] / errors[1]) if errors[1] > 0 else math.inf
+    return Drift(name, committed, fresh, bits, clipped_share(histogram, committed))
+
+
+def clipped_share(histogram: Histogram, span: Range) -> float:
+    """Share of the counted values outside of the range, right to within a bin."""
+    bins = histogram.bins()
+    outside = (bins.edges[1:] < span.low) | (bins.edges[:-1] > span.high)
+    return float(bins.counts[outside].sum()) / max(histogram.count, 1)
+
+
+def judge_drift(found: list[Drift], allowed: float, origin: str) -> Check:
+    """Fine while no value loses more resolution than is allowed."""
+    if not found:
+        return Check("ranges", Status.FINE, "none", "none", "-", "-", "the plan quantises nothing that has a range")
+    worst, bad = found[0], [row for row in found if row.bits > allowed]
+    check = Check(
+        "ranges", Status.WORSE if bad else Status.FINE, f"{len(found)} ranges", f"{len(bad)} drifted",
+        f"{worst.bits:.2f} bits at worst", f"{allowed:g} bits", "", tuple(row.words() for row in bad[:_SHOWN]),
+    )  # fmt: skip
+    if not bad:
+        where = f", at {worst.value}" if worst.bits > 0 else ""
+        return replace(
+            check,
+            sentence=f"calibrated again on {origin}, the committed ranges lose at most {worst.bits:.2f} bits{where}",
+        )
+    more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+    return replace(check, sentence=(
+        f"the ranges of {worst.value}{more} no longer fit: the committed ones lose up to {worst.bits:.2f} bits of "
+        f"resolution, {allowed:g} allowed; tune the model again, which calibrates anew"))  # fmt: skip

@@ -1,0 +1,248 @@
+"""Entry points of the gate: judge a model against a committed baseline, and write baselines."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from autoprec.backends.protocol import Backend
+from autoprec.data.dataset import Dataset
+from autoprec.data.sources import load_data
+from autoprec.data.splits import make_splits
+from autoprec.errors import BackendError, DataError, RunDirectoryError
+from autoprec.evidence import read_evidence
+from autoprec.gate import accuracy, drift, latency, shipped
+from autoprec.gate.baseline import write_baseline
+from autoprec.gate.limits import Limits
+from autoprec.gate.session import (
+    Progress,
+    Session,
+    evidence_now,
+    feed_of,
+    measure,
+    open_session,
+    recorded_source,
+    verification_of,
+)
+from autoprec.gate.verdict import Check, GateReport, Status
+from autoprec.gather import machine_record
+from autoprec.model import to_bytes
+from autoprec.plan import load_plan
+from autoprec.rundir import RunDirectory
+from autoprec.task import Source
+from autoprec.verify import Verification
+
+__all__ = ["Limits", "gate", "record_baseline", "update_baseline"]
+
+
+def gate(
+    model: str | Path,
+    baseline: str | Path,
+    *,
+    eval: Source | None = None,
+    calib: Source | None = None,
+    limits: Limits | None = None,
+    backend: str | Backend | None = None,
+    threads: int | None = None,
+    work: str | Path | None = None,
+    progress: Progress | None = None,
+    baseline_model: str | Path | None = None,
+) -> GateReport:
+    """Judge a model against a committed baseline.
+
+    The committed plan is rebuilt on the model and measured: accuracy on the baseline's samples, latency beside the
+    baseline's own model where that is to be had, size, the precision of each unit, and calibrated ranges.
+
+    Args:
+        model: an ONNX file, or a run directory, whose own plan and model are judged then.
+        baseline: the file that `record_baseline` wrote.
+        eval: evaluation data with the baseline's samples, by default where the tune had it from.
+        calib: calibration data to see by whether ranges drifted, likewise.
+        limits: what is still fine.
+        backend: by default the runtime that the plan is for; "ort-cpu" judges everything but latency without a GPU.
+        threads: of the CPU, by default those of the baseline; latency is raced on one thread unless this is given,
+            since several wait for each other on a busy machine.
+        work: folder for engines, by default a temporary one.
+        progress: told how far it is.
+        baseline_model: the baseline's lowered model, where it is not in the place that the baseline recorded.
+
+    Returns:
+        The checks; `exit_code` is what the command line returns.
+
+    Raises:
+        NoBaselineError: there is no baseline; the exit code is 3.
+        AutoprecError: one of `autoprec.errors`, with what to do; the exit code is 2.
+    """
+    began, bounds = time.monotonic(), limits or Limits()
+    with ExitStack() as stack:
+        session = open_session(stack, model, baseline, eval, calib, backend, threads, work, progress)
+        committed = session.baseline.evidence
+        allowed = committed.metric["max_drop"] / 2 if bounds.max_drop is None else bounds.max_drop
+        measured = measure(session, exact=False)
+        absent = session.runtime.absent is not None
+        verification = None if absent else verification_of(session)
+        rival = None if baseline_model is None else Path(baseline_model)
+        checks = (
+            accuracy.judge_accuracy(committed, measured, session.metric, allowed, absent=absent),
+            _precision(session, verification),
+            _latency(session, bounds, rival),
+            shipped.judge_size(committed.lowered["bytes"], len(session.candidate.lowered), bounds),
+            _ranges(session, bounds),
+        )
+        found = evidence_now(session, measured, verification, committed.rounds)
+        changed = (*session.candidate.notes, *shipped.changes(committed, found))
+    return GateReport(str(model), str(baseline), checks, changed, time.monotonic() - began)
+
+
+def record_baseline(run: str | Path, path: str | Path) -> Path:
+    """Write the baseline of a run directory; nothing is measured again.
+
+    Raises:
+        RunDirectoryError: it is none, or an older autoprec's, or its plan was changed since; or `path` is not writable.
+        PlanError: its plan is damaged.
+    """
+    folder = RunDirectory(Path(run))
+    if not folder.plan.is_file():
+        raise RunDirectoryError(
+            f"{run} is no run directory: it has no {folder.plan.name}; give the folder that `autoprec tune` wrote"
+        )
+    plan = load_plan(folder.plan)
+    return write_baseline(plan, read_evidence(folder.evidence, plan), Path(path))
+
+
+def update_baseline(
+    model: str | Path,
+    baseline: str | Path,
+    *,
+    eval: Source | None = None,
+    calib: Source | None = None,
+    backend: str | Backend | None = None,
+    threads: int | None = None,
+    work: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Rebuild the committed plan on a model, measure it, and write the baseline anew; a run's own is taken over.
+
+    The arguments are those of `gate`. The plan and its ranges stay: only a tune finds others.
+
+    Raises:
+        AutoprecError: as `gate`.
+        BackendError: the plan's runtime does not work here, so that a baseline would lack its figures.
+    """
+    if Path(model).is_dir():
+        return record_baseline(model, baseline)
+    with ExitStack() as stack:
+        session = open_session(stack, model, baseline, eval, calib, backend, threads, work, progress)
+        if session.runtime.absent is not None:
+            raise BackendError(
+                f"a baseline must be measured by the plan's own runtime: {session.runtime.absent}; update it there"
+            )
+        measured, verification = measure(session, exact=True), verification_of(session)
+        session.say("latency", "FP32 and the plan, interleaved")
+        candidate = session.candidate
+        rounds = latency.measure_rounds(
+            session.runtime.backend, to_bytes(candidate.model.original), candidate.lowered, feed_of(session)
+        )
+        return write_baseline(candidate.plan, evidence_now(session, measured, verification, rounds), Path(baseline))
+
+
+def _precision(session: Session, now: Verification | None) -> Check:
+    committed = session.baseline.evidence.verification
+    if now is None:
+        return Check(
+            "precision", Status.SKIPPED, "-", "-", "-", "none lost",
+            f"cannot judge here: {session.runtime.absent}",
+        )  # fmt: skip
+    keys = {choice.key: name for name, choice in session.baseline.plan.units.items()}
+    renamed = {name: keys[choice.key] for name, choice in session.candidate.plan.units.items() if choice.key in keys}
+    return shipped.judge_precision(committed, renamed, now)
+
+
+def _latency(session: Session, limits: Limits, given: Path | None) -> Check:
+    """Beside the baseline's model where it is here; against its recorded rounds where those compare; else not."""
+    committed, runtime, candidate = session.baseline.evidence, session.runtime, session.candidate
+    allowed, backend = limits.max_slowdown, runtime.backend
+    rival = latency.find_rival(committed, session.baseline.path, given, candidate.lowered)
+    if runtime.absent is not None:
+        return latency.cannot(runtime.absent, limits.latency_required, allowed)
+    machine, old = machine_record(backend, int(committed.machine["batch"])), committed.machine
+    same_runtime = all(machine[key] == old[key] for key in ("describe", "driver", "clocks"))
+    same_hardware = all(machine[key] == old[key] for key in ("hardware", "clock", "threads"))
+    if rival is not None:
+        session.say("latency", "beside the baseline's model")
+        check = latency.judge_race(
+            backend, rival[0], candidate.lowered, feed_of(session), allowed, rival[1], session.threads
+        )
+        if same_runtime or check.status is not Status.FINE:
+            return check
+        return _of_runtime(session, limits, check, same_hardware=same_hardware)
+    if not same_hardware:
+        why = f"the baseline was {old['clock']} on {old['hardware']} with {old['threads']} threads, this is "
+        why += f"{machine['hardware']} with {machine['threads']}, and the baseline's model is not here to run beside"
+        return latency.cannot(why, limits.latency_required, allowed)
+    if candidate.model.graph_fingerprint != committed.model["graph"]:
+        why = "the graph changed, so that FP32 is no measure, and the baseline's model is not here to run beside; give "
+        return latency.cannot(why + "it by --baseline-model", limits.latency_required, allowed)
+    return _recorded_rounds(session, limits, by_ratio=same_runtime)
+
+
+def _of_runtime(session: Session, limits: Limits, check: Check, *, same_hardware: bool) -> Check:
+    """The model is no slower than the baseline's in this runtime; is this runtime slower than the baseline's was?"""
+    known = "; the runtime or machine is another than the baseline's, "
+    if same_hardware:
+        since = _recorded_rounds(session, limits, by_ratio=False)
+        if since.status is Status.WORSE:
+            return replace(since, sentence=f"{since.sentence}; beside the baseline's model it is no slower, so that "
+                                           f"the runtime is")  # fmt: skip
+        if since.status is Status.FINE:
+            return replace(check, sentence=f"{check.sentence}{known}and {since.sentence}")
+    if limits.latency_required:
+        return replace(check, status=Status.CANNOT_JUDGE, sentence=f"{check.sentence}{known}whose part cannot be told")
+    return replace(check, sentence=f"{check.sentence}{known}whose part in it cannot be told here")
+
+
+def _recorded_rounds(session: Session, limits: Limits, *, by_ratio: bool) -> Check:
+    session.say("latency", "beside FP32")
+    candidate = session.candidate
+    check = latency.judge_record(
+        session.runtime.backend, to_bytes(candidate.model.original), candidate.lowered, feed_of(session),
+        session.baseline.evidence, limits.max_slowdown, by_ratio=by_ratio,
+    )  # fmt: skip
+    if check.status is Status.CANNOT_JUDGE and not limits.latency_required:
+        return replace(check, status=Status.SKIPPED, sentence=f"cannot judge here: {check.sentence}")
+    return check
+
+
+def _ranges(session: Session, limits: Limits) -> Check:
+    candidate = session.candidate
+    if candidate.ranges is None:
+        return drift.judge_drift([], limits.max_range_bits, "")
+    try:
+        data = _calibration_data(session)
+    except DataError as error:
+        if session.calib is not None:
+            raise
+        return Check(
+            "ranges", Status.SKIPPED, "-", "-", "-", f"{limits.max_range_bits:g} bits",
+            f"cannot judge here: {error}; give calibration data by --calib",
+        )  # fmt: skip
+    session.say("ranges", f"calibrated again on {data.origin}")
+    found = drift.drifts(candidate, session.runtime.backend, data, session.recipe)
+    return drift.judge_drift(found, limits.max_range_bits, data.origin)
+
+
+def _calibration_data(session: Session) -> Dataset:
+    """What was given, else what the tune calibrated on: a set of its own, or part of the only one.
+
+    Raises:
+        DataError: it is not there.
+    """
+    committed, interface = session.baseline.evidence.data, session.candidate.model.interface
+    if session.calib is not None:
+        return load_data(session.calib, interface, session.recipe)
+    if committed.get("calib") and committed.get("eval"):
+        return load_data(str(committed["calib"]), interface, session.recipe)
+    whole = load_data(recorded_source(session.baseline.evidence), interface, session.recipe)
+    return make_splits(None, whole, committed["seed"]).calibrate

@@ -1,0 +1,41 @@
+"""How much worse than its baseline a model may be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from autoprec.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is still fine.
+
+    Attributes:
+        max_drop: of the metric against the baseline's plan, in the metric's own unit; None allows half of what the
+            tune allowed against FP32, so that a plan that used all of it cannot use it twice.
+        max_slowdown: share of the latency, 0.05 for 5 %.
+        max_size: share that the lowered model may grow by, 0.1 for 10 %; None does not judge the size.
+        max_bytes: of the lowered model, whatever the baseline's; None for no such bound.
+        max_range_bits: bits of resolution that the committed ranges may cost any value, against fresh ones.
+        latency_required: whether a latency that cannot be judged here keeps the gate from passing.
+    """
+
+    max_drop: float | None = None
+    max_slowdown: float = 0.05
+    max_size: float | None = 0.1
+    max_bytes: int | None = None
+    max_range_bits: float = 1.0
+    latency_required: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is no bound.
+
+        Raises:
+            UsageError: a bound is below 0 or no number.
+        """
+        for name in ("max_drop", "max_slowdown", "max_size", "max_bytes", "max_range_bits"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise UsageError(f"--{name.replace('_', '-')} must be a number from 0 on, got {value!r}")

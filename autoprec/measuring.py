@@ -1,0 +1,142 @@
+"""Measuring a plan for the search: no more of it than the search needs to know."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from autoprec.data.dataset import Dataset
+from autoprec.drops import Drop
+from autoprec.engines import Engines, PlanEngine, timing_feed
+from autoprec.evaluate import Evaluator, Outcome
+from autoprec.precision import Precision
+from autoprec.ranges.table import RangeTable
+from autoprec.study.latency import Assignment
+from autoprec.study.search import Wanted
+from autoprec.study.trials import Measurement
+from autoprec.task import Task
+from autoprec.timing import compare
+
+CERTAIN = 0.9995
+"""Confidence at which a quarter of the samples decides: with 40 such plans a run, one run in 50 has a wrong verdict."""
+_FEWEST = 32  # samples of a first look; fewer know nothing for certain
+_TIMED_ANYWAY = 3
+"""Of plans over the bound each third is timed: they teach the latency model as well as others do."""
+_NEAR = 1.02  # times the rival's latency: so near, a plan may be a finalist
+
+
+@dataclass
+class Spent:
+    """What was spent on plans, and what was saved.
+
+    Attributes:
+        build_s: of all plans.
+        evaluate_s: of all plans.
+        clock_s: of all plans.
+        plans: that were measured.
+        samples: that were evaluated.
+        cut: plans that were judged on a quarter of the samples.
+        untimed: plans that were not timed.
+    """
+
+    build_s: float = 0.0
+    evaluate_s: float = 0.0
+    clock_s: float = 0.0
+    plans: int = 0
+    samples: int = 0
+    cut: int = 0
+    untimed: int = 0
+
+
+class Measuring:
+    """Measures plans on the selection samples and by the clock, accuracy first.
+
+    A plan that is certain to be over the bound after a quarter of the samples is judged on that quarter, and most
+    plans over the bound are not timed. A plan that may become a finalist is always judged on all samples.
+
+    Args:
+        task: what was asked.
+        engines: builds plans.
+        reference: FP32.
+        ranges: calibrated.
+    """
+
+    def __init__(self, task: Task, engines: Engines, reference: PlanEngine, ranges: RangeTable) -> None:
+        self.spent = Spent()
+        self._task, self._engines, self._reference, self._ranges = task, engines, reference, ranges
+        settings = task.settings
+        data = quarter_first(task.splits.select)
+        self._evaluator = Evaluator(
+            reference.computing, data, task.subject.model.interface, task.metric, settings.batch
+        )
+        self._feed = timing_feed(task, task.splits.select)
+        self._early = data.count >= 4 * _FEWEST
+        self._over = 0
+
+    def __call__(self, plan: Assignment, wanted: Wanted) -> Measurement:
+        """What the search wants to know of a plan.
+
+        Raises:
+            BackendError: the runtime refused it.
+        """
+        if all(precision is Precision.FP32 for precision in plan.values()):
+            return Measurement(0.0, 0.0, 0.0, 0.0, 1.0, 1.0)
+        with ExitStack() as stack:
+            begun = time.monotonic()
+            engine = self._engines.open(plan, self._ranges, stack)
+            self.spent.build_s += time.monotonic() - begun
+            outcome = self._evaluated(engine, early=self._early and not wanted.everything)
+            over = self._judged(outcome) > self._task.settings.max_drop
+            self._over += over
+            self.spent.plans += 1
+            if over and not wanted.everything and self._over % _TIMED_ANYWAY:
+                self.spent.untimed += 1
+                return self._measurement(outcome, float("inf"))
+            ratio = self._ratio(engine, wanted.rival)
+            if self._partial(outcome) and not over and ratio < _NEAR * wanted.rival:
+                outcome = self._evaluated(engine, early=False)
+            self.spent.cut += self._partial(outcome)
+            return self._measurement(outcome, ratio)
+
+    def judged_drop(self, drop: Drop) -> float:
+        """What the bound is compared with: the estimate, or the upper end where a confidence was asked for."""
+        return drop.estimate if self._task.settings.confidence is None else drop.high
+
+    def _evaluated(self, engine: PlanEngine, *, early: bool) -> Outcome:
+        begun = time.monotonic()
+        outcome = self._evaluator.evaluate(engine.computing, self._certain if early else None)
+        self.spent.evaluate_s += time.monotonic() - begun
+        self.spent.samples += len(outcome.scores)
+        return outcome
+
+    def _ratio(self, engine: PlanEngine, rival: float) -> float:
+        begun = time.monotonic()
+        pair = {"fp32": self._reference.timed, "plan": engine.timed}
+        timing = compare(pair, self._feed, rounds=(5, 15), rival=rival)
+        self.spent.clock_s += time.monotonic() - begun
+        return timing["plan"].ratio_to(timing["fp32"]).estimate
+
+    def _certain(self, outcome: Outcome) -> bool:
+        """Whether so few samples prove that the bound is met or missed."""
+        drop, bound = self._evaluator.estimated_drop(outcome, CERTAIN), self._task.settings.max_drop
+        return drop.low > bound or drop.high < bound
+
+    def _judged(self, outcome: Outcome) -> float:
+        return self.judged_drop(self._evaluator.estimated_drop(outcome, self._task.settings.confidence or 0.95))
+
+    def _partial(self, outcome: Outcome) -> bool:
+        return len(outcome.scores) < self._evaluator.dataset.count
+
+    def _measurement(self, outcome: Outcome, ratio: float) -> Measurement:
+        samples = len(outcome.scores) if self._partial(outcome) else None
+        return Measurement(
+            self._evaluator.drop(outcome), self._judged(outcome), outcome.noise, outcome.kl, outcome.agreement, ratio,
+            samples,
+        )  # fmt: skip
+
+
+def quarter_first(data: Dataset) -> Dataset:
+    """The same samples, each fourth of them first, so that a first look sees a fair part of all."""
+    rest = [place for place in range(data.count) if place % 4]
+    return data.subset([*range(0, data.count, 4), *rest])

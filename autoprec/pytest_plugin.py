@@ -1,0 +1,203 @@
+"""The gate as a test: `pytest` fails where a model became worse than its committed baseline.
+
+    def test_precision(autoprec_gate):
+        autoprec_gate("model.onnx", baseline="baseline.json", eval="eval.npz", calib="calib.npz")
+
+pytest loads this module wherever autoprec is installed, so nothing else is imported until a gate runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+if TYPE_CHECKING:
+    from autoprec.gate.verdict import GateReport
+
+_LIMITS = ("max_drop", "max_slowdown", "max_size", "max_bytes", "max_range_bits", "latency_required")
+_SOURCES = ("eval", "calib", "backend", "threads")  # what measuring takes, for a verdict and for a new baseline
+_OPTIONS = ("baseline", "baseline_model", *_SOURCES, *_LIMITS, "cannot_judge")
+_FAIL, _SKIP = "fail", "skip"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--autoprec-update and --autoprec-cannot-judge."""
+    group = parser.getgroup("autoprec", "autoprec: gates on committed precision plans")
+    group.addoption(
+        "--autoprec-update",
+        action="store_true",
+        help="Measure each gated model anew, rewrite its baseline, then judge by the new one.",
+    )
+    group.addoption(
+        "--autoprec-cannot-judge",
+        choices=(_FAIL, _SKIP),
+        help="What a test comes to whose gate cannot judge; overrides the test and the ini-option (default: fail).",
+    )
+    parser.addini(
+        "autoprec_cannot_judge",
+        "What a test comes to whose gate cannot judge, fail or skip, where it does not say so itself.",
+        default=_FAIL,
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known, and refuse a setting that would be read as something else later."""
+    config.addinivalue_line(
+        "markers",
+        f"autoprec(*, {', '.join(_OPTIONS)}): defaults for the gates of this test; tests that use the fixture "
+        f"autoprec_gate have the marker anyway, so that -m autoprec selects them",
+    )
+    if config.getini("autoprec_cannot_judge") not in (_FAIL, _SKIP):
+        raise pytest.UsageError(
+            f"autoprec_cannot_judge must be {_FAIL} or {_SKIP}, got {config.getini('autoprec_cannot_judge')!r}"
+        )
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests that use the fixture."""
+    if "autoprec_gate" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.autoprec)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each gate of a passed test: what was judged, and what was not."""
+    lines = [
+        f"{report.nodeid}: {value}"
+        for report in terminalreporter.getreports("passed")
+        for name, value in getattr(report, "user_properties", ())
+        if name == "autoprec" and report.when == "call"
+    ]
+    if lines:
+        terminalreporter.section("autoprec")
+        for line in lines:
+            terminalreporter.line(line)
+
+
+@pytest.fixture(name="autoprec_gate")
+def _autoprec_gate(request: pytest.FixtureRequest) -> Gate:
+    """Judge a model against its committed baseline: autoprec_gate(model, baseline=..., eval=..., max_drop=...)."""
+    return Gate(request.node)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What the fixture `autoprec_gate` gives a test.
+
+    Attributes:
+        item: the test.
+    """
+
+    item: pytest.Item
+
+    def __call__(self, model: str | os.PathLike[str], **options: Any) -> GateReport:
+        """Fail the test, with the table as its message, unless the gate finds `model` fine.
+
+        Options that are not given are taken from the marker `autoprec`, else they are the defaults of `autoprec
+        gate`. Relative paths are relative to the current folder, as in any test.
+
+        Args:
+            model: an ONNX file or a run directory.
+            options: baseline (what `autoprec baseline` wrote); eval, calib and baseline_model (where they are not
+                where the baseline says); backend and threads; every field of `autoprec.gate.limits.Limits`; and
+                cannot_judge, "fail" or "skip".
+
+        Returns:
+            The report of a gate that passed.
+        """
+        options = {**self._marked(), **_known("autoprec_gate", options)}
+        when_undecided = self._when_undecided(options.pop("cannot_judge", None))
+        baseline = options.pop("baseline", None)
+        if baseline is None:
+            _fail("autoprec_gate needs baseline=FILE, here or in the marker; make one: autoprec baseline RUN -o FILE")
+        return self._settle(self._judge(os.fspath(model), os.fspath(baseline), options), when_undecided)
+
+    def _marked(self) -> dict[str, Any]:
+        """The options of the test's markers; the closest one wins."""
+        marked: dict[str, Any] = {}
+        for mark in reversed(list(self.item.iter_markers("autoprec"))):
+            if mark.args:
+                _fail(f"the marker autoprec takes options by name only, such as max_drop=0.01; got {mark.args[0]!r}")
+            marked |= _known("the marker autoprec", mark.kwargs)
+        return marked
+
+    def _when_undecided(self, wanted: str | None) -> str:
+        """The word of the command line, else of the test, else of the ini-file."""
+        config = self.item.config
+        found = config.getoption("--autoprec-cannot-judge") or wanted or config.getini("autoprec_cannot_judge")
+        if found not in (_FAIL, _SKIP):
+            _fail(f"cannot_judge must be {_FAIL!r} or {_SKIP!r}, got {found!r}")
+        return str(found)
+
+    def _judge(self, model: str, baseline: str, options: dict[str, Any]) -> GateReport:
+        from autoprec.errors import AutoprecError
+        from autoprec.gate.judge import Limits, gate, update_baseline
+
+        sources = {name: options[name] for name in _SOURCES if name in options}
+        try:
+            limits = Limits(**{name: value for name, value in options.items() if name in _LIMITS})
+            with _alone():
+                if self.item.config.getoption("--autoprec-update"):
+                    update_baseline(model, baseline, **sources)
+                    self.item.user_properties.append(("autoprec", f"rewrote {baseline}; review and commit it"))
+                return gate(model, baseline, limits=limits, baseline_model=options.get("baseline_model"), **sources)
+        except AutoprecError as error:
+            words = str(error)
+        _fail(f"autoprec: {words}")
+
+    def _settle(self, report: GateReport, when_undecided: str) -> GateReport:
+        from autoprec.gate.surfaces import headline, to_text
+        from autoprec.gate.verdict import Status
+
+        self.item.user_properties.append(("autoprec", headline(report)))
+        if report.status is Status.FINE:
+            self.item.add_report_section("call", "autoprec", to_text(report))
+            return report
+        if report.status is Status.CANNOT_JUDGE and when_undecided == _SKIP:
+            pytest.skip(headline(report))
+        _fail(to_text(report))
+
+
+def _known(taker: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those options, all of which exist: ignored, a misspelt bound would let everything pass."""
+    for name in options:
+        if name not in _OPTIONS:
+            _fail(f"{taker} has no option {name!r}; it has {', '.join(_OPTIONS)}")
+    return options
+
+
+def _fail(words: str) -> NoReturn:
+    """Fail the test with these words and no traceback: what went wrong is not in the test's code."""
+    pytest.fail(words, pytrace=False)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One gate at a time on this machine, whichever of pytest-xdist's workers runs it: gates measure time.
+
+    The lock is the kernel's and ends with the process. Without one, where the platform or the folder has none, a
+    gate that is disturbed says so.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    path = Path(tempfile.gettempdir()) / f"autoprec-gate-{os.getuid()}.lock"
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):  # some network file systems
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

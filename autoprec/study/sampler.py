@@ -1,0 +1,191 @@
+"""An Optuna sampler that models latency and accuracy, for any study whose parameters are units' precisions."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from autoprec.precision import Precision
+from autoprec.study.latency import Assignment
+from autoprec.study.proposals import Fidelities, Foretold, Proposal, Proposer, Told, fidelities
+from autoprec.study.solve import Problem
+
+NOISE = "noise"
+"""User attribute of a trial: the noise of its outputs, for a better accuracy model; it may be missing."""
+CLAIM = "autoprec:plan"
+FORETOLD = "autoprec:foretold"
+PROPOSED_AS = "autoprec:origin"
+_CLAIMS = 5
+_TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+class ModelGuidedSampler(optuna.samplers.BaseSampler):
+    """Proposes plans by solving fitted models of latency and accuracy exactly, then by swaps round the best plan.
+
+    One categorical parameter for each unit, called as the unit, whose values are names of precisions; units with a
+    single choice have none. The objective is the latency relative to FP32, to be minimised; the bound is a
+    constraint, set in the objective by `trial.set_constraint(name, drop - max_drop)`, and without one every plan is
+    accepted. A trial may say the noise of its outputs in the user attribute "noise". Plans of running trials are not
+    proposed again, in this process or another, and neither are those of finished ones.
+
+    Args:
+        problem: units with their edges, the choices, and the additive losses.
+        prior: (unit, precision) -> share of FP32's latency, as far as known before anything is measured.
+        max_drop: the bound, in the units of the drop.
+        seed: of what is drawn; the same trials and seed give the same proposal.
+    """
+
+    def __init__(
+        self, problem: Problem, prior: Mapping[tuple[str, Precision], float], max_drop: float, seed: int = 0
+    ) -> None:
+        self.problem, self.max_drop = problem, max_drop
+        self._proposer = Proposer(problem, prior, max_drop, seed)
+        self._fixed = {unit: options[0] for unit, options in problem.choices.items() if len(options) == 1}
+        self._space: dict[str, BaseDistribution] = {
+            unit: CategoricalDistribution([p.value for p in options])
+            for unit, options in problem.choices.items()
+            if len(options) > 1
+        }
+        self._fallback = optuna.samplers.RandomSampler(seed=seed)
+        self._last: tuple[str, Proposal | None] | None = None
+        self._refused: list[Assignment] = []
+        self._one_at_a_time = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_one_at_a_time"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._one_at_a_time = threading.Lock()
+
+    def refuse(self, plan: Assignment) -> None:
+        """Never propose this plan in this process, whatever became of its trial."""
+        self._refused.append(dict(plan))
+
+    def propose(self, study: optuna.Study, excluded: Sequence[Assignment] = ()) -> Proposal | None:
+        """What the next trial would be, None where every plan was tried; nothing is stored.
+
+        Args:
+            study: with the trials so far.
+            excluded: plans that are not to be proposed besides those of the trials.
+        """
+        told, busy = self._trials(study)
+        taken, refused = [*busy, *excluded], self._refused
+        plans = [sorted(plan.items()) for plan in (*taken, *refused)]
+        state = repr([[(t.number, t.latency, t.drop) for t in told], plans, len(refused)])
+        last = self._last
+        if last is None or last[0] != state:
+            last = self._last = (state, self._proposer.propose(told, taken, refused))
+        return last[1]
+
+    def fidelities(self, study: optuna.Study) -> Fidelities:
+        """How well the study's plans were foretold before they were measured."""
+        return fidelities(self._trials(study)[0])
+
+    def stop(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """A callback for `study.optimize` that ends it when nothing promises to be faster within the bound."""
+        proposal = self.propose(study)
+        if proposal is None or not proposal.promising:
+            study.stop()
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """One categorical parameter for each unit that has a choice."""
+        return dict(self._space)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The plan of the next trial.
+
+        Two processes may ask at once, and the same trials lead both to the same plans. So a trial leaves the best
+        ones to those that began before it and have none yet; then it writes its plan down and looks again, and where
+        another holds the same one, the later trial chooses anew, or whichever has not begun to measure.
+        """
+        if not search_space:
+            return {}
+        excluded: list[Assignment] = []
+        with self._one_at_a_time:  # threads of this process
+            for _ in range(self._undecided_before(study, trial)):
+                theirs = self.propose(study, excluded)
+                excluded += [] if theirs is None else [theirs.plan]
+            plan: Assignment = {}
+            for _ in range(_CLAIMS):
+                proposal = self.propose(study, excluded)
+                if proposal is None:
+                    return {}  # all plans were tried: any will do
+                plan = proposal.plan
+                self._claim(study, trial, proposal)
+                if not self._taken(study, trial, plan):
+                    break
+                excluded.append(plan)
+        return {unit: plan[unit].value for unit in search_space}
+
+    def _undecided_before(self, study: optuna.Study, trial: FrozenTrial) -> int:
+        """Running trials that began before this one and hold no plan yet."""
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return sum(other.number < trial.number and self._plan(other) is None for other in running)
+
+    def _taken(self, study: optuna.Study, trial: FrozenTrial, plan: Assignment) -> bool:
+        """Whether another trial has this plan and will keep it."""
+        for other in study.get_trials(deepcopy=False):
+            if other.number == trial.number or self._plan(other) != plan or other.state is TrialState.FAIL:
+                continue
+            if other.number < trial.number or other.params or other.state is not TrialState.RUNNING:
+                return True
+        return False
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Any value: for parameters that are no units."""
+        return self._fallback.sample_independent(study, trial, param_name, param_distribution)
+
+    def reseed_rng(self) -> None:
+        """Nothing for the models: what is running is excluded instead."""
+        self._fallback.reseed_rng()
+
+    def _claim(self, study: optuna.Study, trial: FrozenTrial, proposal: Proposal) -> None:
+        store = study._storage.set_trial_system_attr
+        store(trial._trial_id, CLAIM, {unit: precision.value for unit, precision in proposal.plan.items()})
+        store(trial._trial_id, PROPOSED_AS, proposal.origin)
+        if proposal.foretold is not None:
+            foretold = proposal.foretold
+            store(trial._trial_id, FORETOLD, [foretold.latency, foretold.noise, foretold.drop])
+
+    def _trials(self, study: optuna.Study, beside: int = -1) -> tuple[list[Told], list[dict[str, Precision]]]:
+        """What was told, and the plans that are being measured, were refused, or wait."""
+        told, busy = [], []
+        for trial in study.get_trials(deepcopy=False):
+            plan = self._plan(trial)
+            if plan is None or trial.number == beside:
+                continue
+            if trial.state in _TOLD:
+                told.append(self._told(trial, plan))
+            elif trial.state in (TrialState.RUNNING, TrialState.WAITING):
+                busy.append(plan)
+        return told, busy
+
+    def _plan(self, trial: FrozenTrial) -> dict[str, Precision] | None:
+        chosen = {**trial.system_attrs.get("fixed_params", {}), **trial.system_attrs.get(CLAIM, {}), **trial.params}
+        if any(unit not in chosen for unit in self._space):
+            return None
+        return {unit: self._fixed.get(unit) or Precision(chosen[unit]) for unit in self.problem.choices}
+
+    def _told(self, trial: FrozenTrial, plan: dict[str, Precision]) -> Told:
+        timed = trial.state is TrialState.COMPLETE and trial.value is not None
+        excess = list(trial.constraints.values())
+        foretold = trial.system_attrs.get(FORETOLD)
+        noise = trial.user_attrs.get(NOISE)
+        return Told(
+            trial.number, plan,
+            trial.value if timed and trial.value is not None and math.isfinite(trial.value) else None,
+            self.max_drop + max(excess) if excess else math.nan,
+            float(noise) if isinstance(noise, int | float) else None,
+            None if foretold is None else Foretold(*foretold),
+        )  # fmt: skip

@@ -1,0 +1,120 @@
+"""What is measured of a plan, and what is left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+
+from autoprec.measuring import Measuring, quarter_first
+from autoprec.pipeline import Pipeline
+from autoprec.precision import Precision
+from autoprec.rundir import RunDirectory
+from autoprec.seeds import FP32_PLAN, uniform_plans
+from autoprec.study.latency import Assignment
+from autoprec.study.search import Wanted
+from autoprec.task import Settings, prepare_task
+from autoprec.testing import FakeBackend, tiny_data, tiny_model
+
+FULL, QUICK = Wanted(math.inf, everything=True), Wanted(math.inf, everything=False)
+SAMPLES = 300
+
+
+@pytest.fixture(name="pipeline", scope="module")
+def _pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    folder = tmp_path_factory.mktemp("measuring")
+    model = tiny_model(folder)
+    settings = Settings(model, evaluate=tiny_data(model, 2 * SAMPLES), metric="kl", calib=tiny_data(model, 8, seed=5))
+    (folder / "run").mkdir()
+    return Pipeline(prepare_task(settings, FakeBackend()), RunDirectory(folder / "run"))
+
+
+@pytest.fixture(name="stack")
+def _stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def measuring(pipeline: Pipeline, stack: ExitStack, max_drop: float) -> Measuring:
+    from dataclasses import replace
+
+    task = replace(pipeline.task, settings=replace(pipeline.task.settings, max_drop=max_drop))
+    ranges = pipeline.ranges()
+    reference = pipeline.engines.open(uniform_plans(task.subject)[FP32_PLAN], ranges, stack)
+    return Measuring(task, pipeline.engines, reference, ranges)
+
+
+def int8(pipeline: Pipeline) -> Assignment:
+    return uniform_plans(pipeline.task.subject)["uniform int8"]
+
+
+def test_fp32_is_known_without_measuring(pipeline: Pipeline, stack: ExitStack) -> None:
+    one = measuring(pipeline, stack, 0.1)
+
+    measured = one(uniform_plans(pipeline.task.subject)[FP32_PLAN], FULL)
+    assert (measured.judged_drop, measured.latency_ratio) == (0.0, 1.0)
+    assert one.spent.plans == 0
+
+
+def test_a_plan_that_is_surely_over_the_bound_is_judged_on_a_quarter_and_not_timed(
+    pipeline: Pipeline, stack: ExitStack
+) -> None:
+    one = measuring(pipeline, stack, 1e-9)
+    measured = one(int8(pipeline), QUICK)
+
+    assert measured.samples is not None
+    assert SAMPLES / 4 <= measured.samples < SAMPLES / 2
+    assert measured.judged_drop > 1e-9
+    assert not measured.timed
+    assert (one.spent.untimed, one.spent.clock_s) == (1, 0.0)
+
+
+def test_each_third_plan_over_the_bound_is_timed(pipeline: Pipeline, stack: ExitStack) -> None:
+    one = measuring(pipeline, stack, 1e-9)
+
+    assert [one(int8(pipeline), QUICK).timed for _ in range(6)] == [False, False, True, False, False, True]
+
+
+def test_what_is_wanted_in_full_is_judged_on_all_samples_and_timed(pipeline: Pipeline, stack: ExitStack) -> None:
+    measured = measuring(pipeline, stack, 1e-9)(int8(pipeline), FULL)
+
+    assert measured.samples is None
+    assert measured.timed
+
+
+@pytest.mark.parametrize(("rival", "samples"), [(math.inf, None), (0.9, None), (0.01, "quarter")])
+def test_a_plan_that_may_be_a_finalist_is_judged_on_all_samples(
+    pipeline: Pipeline, stack: ExitStack, rival: float, samples: str | None
+) -> None:
+    measured = measuring(pipeline, stack, 1e3)(int8(pipeline), Wanted(rival, everything=False))
+
+    assert measured.timed
+    assert (measured.samples is None) is (samples is None)
+
+
+def test_the_verdict_on_a_finalist_is_that_of_all_samples_however_it_was_reached(
+    pipeline: Pipeline, stack: ExitStack
+) -> None:
+    """Stopping early must not colour the drop of what may be the answer."""
+    one = measuring(pipeline, stack, 1e3)
+
+    assert one(int8(pipeline), QUICK) == one(int8(pipeline), FULL)
+
+
+def test_a_first_look_sees_every_fourth_sample() -> None:
+    from autoprec.data.dataset import Dataset
+
+    data = Dataset.from_arrays({"x": np.arange(10)})
+    [batch] = quarter_first(data).batches(10)
+
+    assert batch.inputs["x"].tolist() == [0, 4, 8, 1, 2, 3, 5, 6, 7, 9]
+
+
+def test_a_mixed_plan_costs_what_the_clock_says(pipeline: Pipeline, stack: ExitStack) -> None:
+    plan = {**int8(pipeline), "conv2": Precision.FP32}
+    measured = measuring(pipeline, stack, 1e3)(plan, FULL)
+
+    assert 0 < measured.latency_ratio < 1
