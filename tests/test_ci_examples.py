@@ -147,13 +147,12 @@ def findings(report: Path) -> dict[str, str]:
 
 
 def assert_passed(done: Done) -> None:
-    """The job passed; or it said that nothing but the clocks of this machine was too unstable, which a job may."""
+    """The job passed, latency too: the model that is built is the baseline's, so no noise can fail it."""
     found = findings(done.folder / "gate.xml")
-    clocks = "too unstable" in done.output and found.pop("latency") == "error"
 
-    assert done.code == (3 if clocks else 0), done.output
+    assert done.code == 0, done.output
     assert set(found.values()) <= {"system-out", "skipped"}, done.output
-    assert found["accuracy"] == found["size"] == found["ranges"] == "system-out"
+    assert found["accuracy"] == found["latency"] == found["size"] == found["ranges"] == "system-out"
 
 
 @pytest.mark.slow

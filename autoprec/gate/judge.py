@@ -172,9 +172,12 @@ def _latency(session: Session, limits: Limits, given: Path | None) -> Check:
     same_hardware = all(machine[key] == old[key] for key in ("hardware", "clock", "threads"))
     if rival is not None:
         session.say("latency", "beside the baseline's model")
-        check = latency.judge_race(
-            backend, rival[0], candidate.lowered, feed_of(session), allowed, rival[1], session.threads
-        )
+        if rival[0] == candidate.lowered:
+            check = latency.the_same(allowed)
+        else:
+            check = latency.judge_race(
+                backend, rival[0], candidate.lowered, feed_of(session), allowed, rival[1], session.threads
+            )
         if same_runtime or check.status is not Status.FINE:
             return check
         return _of_runtime(session, limits, check, same_hardware=same_hardware)

@@ -190,6 +190,14 @@ def measure_rounds(backend: Backend, fp32: bytes, now: bytes, feed: Mapping[str,
     return rounds_of(race_of_all(backend, {"fp32": fp32, "plan": now}, feed, BLOCKS[0]))
 
 
+def the_same(allowed: float) -> Check:
+    """The lowered model is the baseline's, byte for byte: a race against itself would only measure the noise."""
+    return Check(
+        "latency", Status.FINE, "-", "-", "+0.0%", f"+{allowed:.1%}",
+        "the lowered model is the baseline's, byte for byte, so there is nothing that could be slower",
+    )  # fmt: skip
+
+
 def cannot(why: str, required: bool, allowed: float) -> Check:
     """Latency that nothing here can tell: it counts only where it was asked for."""
     status = Status.CANNOT_JUDGE if required else Status.SKIPPED

@@ -1,12 +1,13 @@
 """How often `autoprec gate` is wrong: false alarms on an unchanged model, and injected faults that it misses.
 
     python tests/benchmarks/gate.py [--gates 200] [--faults 60] [--busy 1] [--threads N] [--work FOLDER]
-        [--only unchanged|slower|retrained|worse ...]
+        [--only unchanged|raced|slower|retrained|worse ...]
 
 The digits model of examples/ is tuned once and a baseline is made of the run. Then whole gates run in this process,
 one after the other, every second one of them while `--busy` other processes keep a core each busy:
 
     unchanged   the same model: whatever is not "fine" is a false alarm
+    raced       other weights in one layer and the run's model there to race beside, which is as fast: likewise
     slower      the model with a chain of Sin beside it, whose result is multiplied by 0 and added to the logits: real
                 work of about 10 % of the plan's latency, calibrated by a long race and stated as measured. The run's
                 model is there to race beside, and FP32 is no measure, since it became slower too
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("--busy", type=int, default=1, help="processes beside every second gate")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--work", type=Path, default=None)
-    parser.add_argument("--only", nargs="+", default=("unchanged", "slower", "retrained", "worse"))
+    parser.add_argument("--only", nargs="+", default=("unchanged", "raced", "slower", "retrained", "worse"))
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         work = options.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -80,6 +81,7 @@ def main() -> None:
         flipper = Flipper(work / "wide.npz")
         cases: dict[str, tuple[int, Callable[[int], GateReport]]] = {
             "unchanged": (options.gates, lambda _: judged(DIGITS / "digits.onnx", plain)),
+            "raced": (options.gates, lambda _: judged(retrained, plain)),
             "slower": (options.faults, lambda _: judged(slow, plain)),
             "retrained": (options.faults, lambda _: judged(retrained, without_model(plain))),
             "worse": (options.faults, lambda number: judged(flipper.model(work / "worse.onnx", number), wide)),

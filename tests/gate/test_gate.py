@@ -84,6 +84,17 @@ def test_a_model_that_answers_otherwise_is_worse(tiny: Tiny, edited: Edited) -> 
     assert found.details[0].startswith("FP32 itself changed by -")
 
 
+def test_a_model_that_lowers_to_the_same_bytes_is_not_raced_against_itself(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the machine's noise could come out of it."""
+    monkeypatch.setattr("autoprec.gate.latency.race", lambda *_: pytest.fail("raced"))
+    found = check(tiny.gate(), "latency")
+
+    assert found.status is Status.FINE
+    assert "the lowered model is the baseline's, byte for byte" in found.sentence
+
+
 def test_more_work_is_slower(tiny: Tiny, edited: Edited) -> None:
     found = check(tiny.gate(edited(lambda proto: add_work(proto, 8)), max_slowdown=0.05), "latency")
 
