@@ -120,7 +120,6 @@ class Ledger:
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.max_drop, self.sampler = max_drop, sampler
-        self._fixed = {unit: options[0] for unit, options in choices.items() if len(options) == 1}
         self._choices = choices
         self._space: dict[str, BaseDistribution] = {
             unit: CategoricalDistribution([p.value for p in options])
@@ -134,13 +133,7 @@ class Ledger:
 
     def trials(self) -> list[Trial]:
         """Measured plans in order."""
-        found = []
-        for trial in self.study.get_trials(deepcopy=False, states=_MEASURED):
-            stored: dict[str, Any] | None = trial.user_attrs.get(MEASUREMENT)
-            if stored is not None:
-                measured = Measurement(**{key: _number(key, value) for key, value in stored.items()})
-                found.append(self._trial(trial.number, trial.user_attrs[ORIGIN], self._plan(trial.params), measured))
-        return found
+        return _measured(self.study, self._choices, self.max_drop)
 
     def enqueue(self, seeds: Mapping[str, Assignment]) -> None:
         """Have these plans measured first, unless they were measured, are being measured, or wait already."""
@@ -180,7 +173,7 @@ class Ledger:
         trial.set_user_attr(OWNER, own_mark())
         record = self.study.get_trials(deepcopy=False)[trial.number]
         origin = trial.user_attrs.get(ORIGIN) or record.system_attrs.get(PROPOSED_AS) or str(self.sampler)
-        return Asked(trial, origin, self._plan(trial.params))
+        return Asked(trial, origin, _plan(self._choices, trial.params))
 
     def tell(self, asked: Asked, measured: Measurement) -> Trial:
         """Store what was measured. A plan that was not timed is told as pruned, with its constraint."""
@@ -190,7 +183,7 @@ class Ledger:
         trial.set_user_attr(ORIGIN, asked.origin)
         trial.set_user_attr(MEASUREMENT, stored)
         self._tell(trial, measured)
-        return self._trial(trial.number, asked.origin, asked.plan, measured)
+        return _trial(trial.number, asked.origin, asked.plan, measured, self.max_drop)
 
     def repeat(self, asked: Asked, measured: Measurement) -> None:
         """Tell the sampler what is known of a plan that it asked for again; it is no new trial."""
@@ -231,11 +224,53 @@ class Ledger:
             else:
                 self.study.tell(trial, state=TrialState.PRUNED)
 
-    def _plan(self, params: Mapping[str, Any]) -> dict[str, Precision]:
-        return {unit: self._fixed.get(unit) or Precision(params[unit]) for unit in self._choices}
 
-    def _trial(self, number: int, origin: str, plan: Assignment, measured: Measurement) -> Trial:
-        return Trial(number, origin, dict(plan), measured, measured.judged_drop <= self.max_drop)
+def stored_trials(
+    path: Path, name: str, choices: Mapping[str, Sequence[Precision]], max_drop: float
+) -> tuple[Trial, ...]:
+    """The measured plans of a study, in order, while nothing is written to it: another process may be at work there.
+
+    Args:
+        path: the journal file.
+        name: of the study.
+        choices: unit -> precisions, as the study had them.
+        max_drop: the bound that makes a trial feasible.
+
+    Raises:
+        RunDirectoryError: there is no such study, or it cannot be read.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if not path.is_file():
+        raise RunDirectoryError(f"there is no study {path}, so no plan was measured; run `autoprec tune` first")
+    try:
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        return tuple(_measured(optuna.load_study(study_name=name, storage=storage), choices, max_drop))
+    except OSError as error:
+        raise RunDirectoryError(f"cannot read the study {path}: {error.strerror or error}") from error
+    except Exception as error:  # garbage trips Optuna in as many ways as there is garbage
+        raise RunDirectoryError(
+            f"the study {path} is damaged ({error!r}); delete it and run `autoprec tune` again"
+        ) from error
+
+
+def _measured(study: optuna.Study, choices: Mapping[str, Sequence[Precision]], max_drop: float) -> list[Trial]:
+    found = []
+    for trial in study.get_trials(deepcopy=False, states=_MEASURED):
+        stored: dict[str, Any] | None = trial.user_attrs.get(MEASUREMENT)
+        if stored is not None:
+            measured = Measurement(**{key: _number(key, value) for key, value in stored.items()})
+            plan = _plan(choices, trial.params)
+            found.append(_trial(trial.number, trial.user_attrs[ORIGIN], plan, measured, max_drop))
+    return found
+
+
+def _plan(choices: Mapping[str, Sequence[Precision]], params: Mapping[str, Any]) -> dict[str, Precision]:
+    """Units with one choice are no parameters."""
+    return {unit: options[0] if len(options) == 1 else Precision(params[unit]) for unit, options in choices.items()}
+
+
+def _trial(number: int, origin: str, plan: Assignment, measured: Measurement, max_drop: float) -> Trial:
+    return Trial(number, origin, dict(plan), measured, measured.judged_drop <= max_drop)
 
 
 def _create(path: Path | None, name: str, sampler: optuna.samplers.BaseSampler) -> optuna.Study:

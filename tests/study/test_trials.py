@@ -18,7 +18,7 @@ from autoprec.errors import RunDirectoryError
 from autoprec.precision import Precision
 from autoprec.study.latency import Assignment
 from autoprec.study.owners import own_mark
-from autoprec.study.trials import OWNER, Ledger, Measurement, Trial
+from autoprec.study.trials import OWNER, Ledger, Measurement, Trial, stored_trials
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 CHOICES = {"a": (FP32, INT8), "b": (FP32, INT8), "fixed": (INT8,)}
@@ -218,3 +218,41 @@ def test_the_mark_of_this_process_says_that_it_lives() -> None:
     assert not abandoned(None, now)
     assert abandoned(None, now - timedelta(minutes=5))
     assert os.getpid() == mine["pid"]
+
+
+def test_reading_gives_the_same_trials_and_leaves_the_journal_and_running_trials_alone(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    book = ledger(path)
+    told(book, LOW, measurement(0.0))
+    told(book, LOWEST, measurement(0.02, math.inf), "half")
+    book.enqueue({"next": {"a": FP32, "b": FP32, "fixed": INT8}})
+    book.ask()
+    before = path.read_bytes()
+
+    assert stored_trials(path, "run", CHOICES, 0.01) == tuple(book.trials())
+    assert [trial.feasible for trial in stored_trials(path, "run", CHOICES, 0.02)] == [True, True]
+    assert path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_reading_an_absent_study_makes_none(tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match=r"there is no study .*log, so no plan was measured; run `autoprec"):
+        stored_trials(tmp_path / "log", "run", CHOICES, 0.01)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["garbage\nand more\n", "{}\n{}\n"])
+def test_a_damaged_study_is_refused_in_one_sentence(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "log"
+    told(ledger(path), LOW, measurement(0.0))
+    path.write_text(damage + path.read_text(encoding="utf-8"), encoding="utf-8")
+
+    with pytest.raises(RunDirectoryError, match=r"the study .*log is damaged .*; delete it and run `autoprec tune`"):
+        stored_trials(path, "run", CHOICES, 0.01)
+
+
+def test_another_studys_name_is_not_in_the_file(tmp_path: Path) -> None:
+    told(ledger(tmp_path / "log"), LOW, measurement(0.0))
+
+    with pytest.raises(RunDirectoryError, match="is damaged"):
+        stored_trials(tmp_path / "log", "other", CHOICES, 0.01)
