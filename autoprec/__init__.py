@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autoprec.api import SearchResult, search
     from autoprec.errors import AutoprecError
+    from autoprec.pareto import load_front
     from autoprec.plan import Plan, load_plan
     from autoprec.precision import Precision
 
-__all__ = ["AutoprecError", "Plan", "Precision", "SearchResult", "__version__", "load_plan", "search"]
+__all__ = ["AutoprecError", "Plan", "Precision", "SearchResult", "__version__", "load_front", "load_plan", "search"]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "Plan": "autoprec.plan",
     "Precision": "autoprec.precision",
     "SearchResult": "autoprec.api",
+    "load_front": "autoprec.pareto",
     "load_plan": "autoprec.plan",
     "search": "autoprec.api",
 }

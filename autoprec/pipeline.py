@@ -28,6 +28,7 @@ from autoprec.records import fingerprint
 from autoprec.rundir import RunDirectory
 from autoprec.seeds import FP32_PLAN, seed_plans, uniform_plans
 from autoprec.sensitivity import Profile, load_profile, profile_fingerprint
+from autoprec.studied import studied
 from autoprec.study.latency import Assignment
 from autoprec.study.samplers import make_sampler
 from autoprec.study.search import FINALISTS, Found, Search
@@ -192,7 +193,10 @@ class Pipeline:
         problem = Problem(task.subject.partition, task.subject.choices, loss, task.subject.space.carrier)
         choices = str(sorted((n, [p.value for p in o]) for n, o in task.subject.choices.items()))
         machine = map(str, sorted(self.backend.describe().items()))
-        mark = fingerprint([profile.fingerprint, select.fingerprint(), choices, *machine, str(settings.batch)])
+        judged = () if settings.confidence is None else (f"confidence {settings.confidence!r}",)
+        mark = fingerprint([profile.fingerprint, select.fingerprint(), choices, *machine, str(settings.batch), *judged])
+        self._studied = studied(replace(task, backend=self.backend), ranges, mark)
+        self._studied.save(self.directory.studied)
         sampler = make_sampler(settings.sampler, problem, prior, settings.max_drop, settings.seed)
         ledger = Ledger(self.directory.study, mark, task.subject.choices, settings.max_drop, sampler)
         search = Search(
@@ -242,6 +246,7 @@ class Pipeline:
             if chosen != FP32_PLAN and self.backend.runs_here:
                 simulated = evaluator.evaluate(self.engines.simulated(plans[chosen], ranges, stack))
         verification = self.engines.verified(plans[chosen], ranges)
+        self._studied.answered(candidates[chosen], candidates[FP32_PLAN], found.feasible).save(self.directory.studied)
         self._stage("", "")
         return Tuned(
             replace(task, backend=self.backend), ranges, profile, found, chosen, candidates,

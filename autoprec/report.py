@@ -9,9 +9,9 @@ from typing import Any
 from autoprec.drops import Drop
 from autoprec.evaluate import Outcome
 from autoprec.plan import Choice, Plan
-from autoprec.records import fingerprint
 from autoprec.seeds import FP32_PLAN, PINNED_FP32_PLAN
 from autoprec.stats import Interval, paired_bootstrap
+from autoprec.studied import fixed_reason, plan_fingerprints, searched_reason
 from autoprec.study.latency import Assignment
 from autoprec.study.proposals import Fidelities
 from autoprec.tuned import Candidate, Tuned
@@ -172,16 +172,6 @@ def plan_of(tuned: Tuned) -> Plan:
     subject = tuned.task.subject
     task = tuned.task
     quantized = any(p.is_quantized for p in tuned.plan.values())
-    model = subject.model
-    fingerprints = {
-        "graph": model.graph_fingerprint,
-        "weights": model.weights_fingerprint,
-        "calibration": task.splits.calibrate.fingerprint(),
-        "selection": task.splits.select.fingerprint(),
-        "metric": task.metric.fingerprint,
-        "ranges": tuned.ranges.fingerprint,
-        "machine": fingerprint(sorted(f"{k}={v}" for k, v in task.backend.describe().items())),
-    }
     units = {
         unit.name: Choice(tuned.plan[unit.name], _unit_reason(tuned, unit.name), unit.name in subject.pinned, unit.key)
         for unit in subject.partition.units
@@ -190,26 +180,19 @@ def plan_of(tuned: Tuned) -> Plan:
     evidence = {key: record[key] for key in ("metric", "max_drop", "feasible", "reason", "machine", "splits")}
     evidence |= {"chosen": record["candidates"][tuned.chosen], "fp32": record["candidates"][FP32_PLAN]}
     return Plan(
-        units, subject.space.carrier, subject.lowerer.scheme.name, task.backend.name, fingerprints, evidence,
-        tuned.ranges.to_record() if quantized else None,
+        units, subject.space.carrier, subject.lowerer.scheme.name, task.backend.name,
+        plan_fingerprints(task, tuned.ranges), evidence, tuned.ranges.to_record() if quantized else None,
     )  # fmt: skip
 
 
 def _unit_reason(tuned: Tuned, name: str) -> str:
     subject = tuned.task.subject
-    precision = tuned.plan[name]
-    if name in subject.pinned:
-        return "pinned by the user"
-    options = subject.choices[name]
-    if len(options) == 1:
-        refused = {
-            p: why for p, why in subject.possible[name].items() if why is not None and p in subject.space.precisions
-        }
-        return "; ".join(f"no {p}: {why}" for p, why in sorted(refused.items())) or "the space offers nothing else"
-    entries = {p: tuned.profile.entries.get((name, p)) for p in options}
-    losses = [f"{p} adds noise {entry.noise:.2g}" for p, entry in entries.items() if entry is not None]
-    verb = "searched" if tuned.found.feasible else "best found"
-    return f"{verb}: {', '.join(losses) or 'no measured loss'}; {precision} is part of {tuned.chosen}"
+    fixed = fixed_reason(subject, name)
+    if fixed is not None:
+        return fixed
+    entries = {p: tuned.profile.entries.get((name, p)) for p in subject.choices[name]}
+    noises = {p: entry.noise for p, entry in entries.items() if entry is not None}
+    return searched_reason(noises, tuned.plan[name], tuned.chosen, tuned.found.feasible)
 
 
 def table_rows(tuned: Tuned) -> tuple[list[str], list[list[str]]]:

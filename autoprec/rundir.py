@@ -47,6 +47,11 @@ class RunDirectory:
         return self.root / "study.log"
 
     @property
+    def studied(self) -> Path:
+        """What the study is about, and the run's answer."""
+        return self.root / "study.json"
+
+    @property
     def plan(self) -> Path:
         """The chosen plan."""
         return self.root / "plan.json"
@@ -102,7 +107,9 @@ class RunDirectory:
 
     def _tidy(self) -> None:
         """Remove half-written files, locks without an owner and cut-off lines; nobody else writes here now."""
-        files = (self.ranges, self.profile, self.latency, self.plan, self.model, self.result, self.evidence)
+        files = (
+            self.ranges, self.profile, self.latency, self.studied, self.plan, self.model, self.result, self.evidence,
+        )  # fmt: skip
         leftovers = [path for file in files for path in self.root.glob(f".{file.name}.*")]
         try:
             for path in [*leftovers, *self.root.glob(f"{self.study.name}.lock*")]:  # Optuna's own lock is a link
