@@ -246,7 +246,7 @@ class Pipeline:
             if chosen != FP32_PLAN and self.backend.runs_here:
                 simulated = evaluator.evaluate(self.engines.simulated(plans[chosen], ranges, stack))
         verification = self.engines.verified(plans[chosen], ranges)
-        self._studied.answered(candidates[chosen], candidates[FP32_PLAN], found.feasible).save(self.directory.studied)
+        self._studied.answered(candidates[chosen], candidates[FP32_PLAN]).save(self.directory.studied)
         self._stage("", "")
         return Tuned(
             replace(task, backend=self.backend), ranges, profile, found, chosen, candidates,

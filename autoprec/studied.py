@@ -45,7 +45,6 @@ class Answer:
     Attributes:
         name: among the run's candidates.
         plan: unit -> precision.
-        feasible: whether the search found it within the bound.
         drop: estimate, low, high, method and samples.
         ratio: latency over FP32's.
         latency_ms: for one batch.
@@ -54,7 +53,6 @@ class Answer:
 
     name: str
     plan: Assignment
-    feasible: bool
     drop: Mapping[str, Any]
     ratio: float
     latency_ms: float
@@ -109,12 +107,12 @@ class Studied:
         """Unit -> the precisions that the search might give it."""
         return {name: unit.choices for name, unit in self.units.items()}
 
-    def answered(self, chosen: Candidate, fp32: Candidate, feasible: bool) -> Studied:
+    def answered(self, chosen: Candidate, fp32: Candidate) -> Studied:
         """The same with the run's answer."""
         drop = {name: getattr(chosen.drop, name) for name in _DROP}
         ratio = chosen.timing.ratio_to(fp32.timing).estimate
         milliseconds = chosen.timing.median_ms, fp32.timing.median_ms
-        return replace(self, answer=Answer(chosen.name, dict(chosen.plan), feasible, drop, ratio, *milliseconds))
+        return replace(self, answer=Answer(chosen.name, dict(chosen.plan), drop, ratio, *milliseconds))
 
     def save(self, path: Path) -> None:
         """Write it as JSON, atomically.
@@ -225,7 +223,7 @@ def _answer(record: Mapping[str, Any]) -> Answer:
     plan = {str(unit): Precision(value) for unit, value in record["plan"].items()}
     drop = {name: record["drop"][name] for name in _DROP}
     ratio, *milliseconds = (float(record[name]) for name in ("ratio", "latency_ms", "fp32_ms"))
-    return Answer(str(record["name"]), plan, bool(record["feasible"]), drop, ratio, *milliseconds)
+    return Answer(str(record["name"]), plan, drop, ratio, *milliseconds)
 
 
 def _texts(record: Mapping[str, Any]) -> dict[str, str]:

@@ -76,7 +76,7 @@ def main() -> None:
 
     \b
     Exit codes: 0 done, 1 worse than allowed (gate), 2 bad input, 3 cannot judge (gate),
-    4 no plan meets the bound (the best one found was written), 5 a requested precision did not run, 130 stopped.
+    4 no plan meets the bound (tune wrote the best one found), 5 a requested precision did not run, 130 stopped.
     """  # noqa: D301 - click wants the character, which keeps it from joining lines
 
 

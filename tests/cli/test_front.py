@@ -357,6 +357,23 @@ def test_a_search_that_was_stopped_has_a_front_and_goes_on(work: Path, invoke: I
     assert after["answer"] is not None
 
 
+def test_a_tune_with_another_bound_goes_on_from_what_the_front_lists(work: Path, invoke: Invoke) -> None:
+    assert invoke(*TUNE).exit_code == EXIT_OK
+    before = listed(invoke, "--all")["points"]
+    assert invoke(*TUNE, "--max-drop", "0.2").exit_code == EXIT_OK
+    after = listed(invoke, "--all")
+
+    figures = ("trial", "latency_ratio", "drop", "bytes")
+    assert [[p[f] for f in figures] for p in before] == [
+        [p[f] for f in figures] for p in after["points"][: len(before)]
+    ]  # fmt: skip
+    assert after["max_drop"] == 0.2
+    assert contents(work / "run").keys() == {
+        "evidence.json", "latency.json", "model.onnx", "plan.json", "profile.json", "ranges.json", "result.json",
+        "study.json", "study.log",
+    }  # fmt: skip
+
+
 def test_an_infeasible_runs_best_plan_is_built_as_the_run_wrote_it(work: Path, invoke: Invoke) -> None:
     impossible = ("--metric", "kl", "--max-drop", "0", "--pin", "^conv1$=int8")
     assert invoke(*TUNE, *impossible).exit_code == EXIT_INFEASIBLE
