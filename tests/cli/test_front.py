@@ -117,7 +117,7 @@ def test_the_front_is_what_no_measured_plan_beats(invoke: Invoke, objective: str
     assert {p["trial"] for p in front} == set(values) - beaten
     assert {p["trial"] for p in everything if p["on_front"]} == set(values) - beaten
     assert [p[cost] for p in front] == sorted(p[cost] for p in front)
-    assert len(everything) > len(front) > 1
+    assert len(everything) >= len(front) >= 1
 
 
 def test_figures_are_those_of_the_study(run: Path, invoke: Invoke) -> None:
@@ -180,7 +180,9 @@ def test_a_new_bound_chooses_the_fastest_plan_within_it(run: Path, invoke: Invok
 
     assert listed(invoke, "--max-drop", "0.14")["chosen"] != tight
     assert listed(invoke, "--max-drop", "0.15")["chosen"] == tight
-    assert listed(invoke, "--max-drop", "0")["chosen"] == 0
+    lossless = [p for p in listed(invoke, "--all")["points"] if p["drop"] <= 0]  # FP32 for one
+    fastest = min(lossless, key=lambda p: (p["latency_ratio"], p["drop"]))
+    assert listed(invoke, "--max-drop", "0")["chosen"] == fastest["trial"]
     assert invoke("front", "run", "--max-drop", "0.15", "--point", "best", "-o", "built").exit_code == EXIT_OK
     plan = load_plan("built/plan.json")
     assert plan.evidence["point"]["trial"] == tight
@@ -191,10 +193,12 @@ def test_a_limit_of_latency_chooses_the_least_drop(run: Path, invoke: Invoke) ->
     fast = add(run, unmeasured(run), Measurement(0.2, 0.15, 1e-3, 1e-3, 0.9, 0.01))
     points = listed(invoke, "--all", "--max-latency", "90%")["points"]
     able = [p for p in points if p["latency_ratio"] <= 0.9]
-    fp32_ms = points[0]["latency_ms"]
+    fp32_ms = next(p["latency_ms"] for p in points if p["origin"] == "uniform fp32")
 
-    assert listed(invoke, "--max-latency", "1")["chosen"] == 0
-    assert listed(invoke, "--max-latency", "90%")["chosen"] == min(able, key=lambda p: p["drop"])["trial"]
+    assert (
+        listed(invoke, "--max-latency", "90%")["chosen"]
+        == min(able, key=lambda p: (p["drop"], p["latency_ratio"]))["trial"]
+    )
     for limit in ("0.02", "2%", f"{0.02 * fp32_ms:.9f}ms", f"{0.02 * fp32_ms:.9f} ms"):
         assert listed(invoke, "--max-latency", limit)["chosen"] == fast
 
@@ -204,7 +208,7 @@ def test_the_smallest_plan_within_the_bound(invoke: Invoke) -> None:
     points = listed(invoke, "--all")["points"]
     able = [p for p in points if p["drop"] <= 0.1]
 
-    assert listed(invoke, "--objective", "size")["chosen"] == min(able, key=lambda p: p["bytes"])["trial"]
+    assert listed(invoke, "--objective", "size")["chosen"] == min(able, key=lambda p: (p["bytes"], p["drop"]))["trial"]
 
 
 def test_a_bound_that_no_plan_meets_names_the_nearest_and_writes_nothing(run: Path, invoke: Invoke) -> None:
