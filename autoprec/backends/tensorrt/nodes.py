@@ -53,7 +53,8 @@ def fill_nodes(layers: Sequence[EngineLayer], known: Iterable[str]) -> tuple[Eng
     Args:
         layers: of one engine.
         known: names of the ONNX nodes in topological order. "{ForeignNode[a...b]}" stands for all of them from a
-            to b that no other layer speaks of.
+            to b that no other layer speaks of; where a or b is a constant or a layer that TensorRT made, and this is
+            the only such block, for all that are left.
     """
     order = tuple(known)
     find = _finder(order)
@@ -64,6 +65,10 @@ def fill_nodes(layers: Sequence[EngineLayer], known: Iterable[str]) -> tuple[Eng
     for i in spans:
         ends = [place[name] for name in found[i]]
         found[i] = tuple(name for name in order[min(ends) : max(ends) + 1] if name not in elsewhere)
+    open_ended = [i for i, layer in enumerate(layers) if i not in spans and not layer.nodes and _is_span(layer)]
+    if len(open_ended) == 1:
+        claimed = {name for i, names in enumerate(found) if i != open_ended[0] for name in names}
+        found[open_ended[0]] = tuple(name for name in order if name not in claimed)
     return tuple(replace(layer, nodes=names) for layer, names in zip(layers, found, strict=True))
 
 
@@ -90,6 +95,10 @@ def is_written_conversion(node: str) -> bool:
 def is_opaque(layer: EngineLayer) -> bool:
     """Whether the layer is a block that TensorRT's graph compiler runs as a whole, "{ForeignNode[a...b]}"."""
     return layer.kind.lower() == "myelin" or "ForeignNode[" in layer.name
+
+
+def _is_span(layer: EngineLayer) -> bool:
+    return is_opaque(layer) and "..." in layer.name
 
 
 def is_linear(layer: EngineLayer) -> bool:

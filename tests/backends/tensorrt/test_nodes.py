@@ -187,6 +187,19 @@ def test_what_the_inspector_names_is_not_overruled() -> None:
     assert fill_nodes([block], ()) == (block,)
 
 
+def test_one_block_from_a_constant_to_a_helper_is_all_that_no_other_layer_speaks_of() -> None:
+    """As TensorRT 8.6 calls a transformer: neither end is a node of the model."""
+    (block,) = parse_layers((RECORDED / "8.6.0-kwt1-int8-b128.json").read_text(encoding="utf-8"))
+    given = EngineLayer("conv1 + relu1", "CaskConvolution", (), (), ())
+
+    alone, _ = fill_nodes([block, given], NODES)
+
+    assert alone.name.startswith("{ForeignNode[block0.v.weight/int8.float...(Unnamed Layer* ")
+    assert alone.nodes == tuple(name for name in NODES if name not in ("conv1", "relu1"))
+    assert {ran.precision for ran in ran_as([block], NODES).values()} == {None}, "what it computes in, it does not say"
+    assert [made.nodes for made in fill_nodes([block, block], NODES)] == [(), ()], "of two, each may be in either"
+
+
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
