@@ -48,6 +48,18 @@ class Measured:
     missing: int
 
 
+def default_bound(committed: Evidence) -> float:
+    """The drop that is allowed where nobody says: half of what the tune allowed, but no less than decisions can show.
+
+    Against FP32 the tune allowed the whole; a second whole on top would be twice what its user wanted.
+    """
+    half = float(committed.metric["max_drop"]) / 2
+    scores = committed.samples.plan
+    if not scores or any(score not in (0.0, 1.0) for score in scores):
+        return half
+    return max(half, math.ceil(1e4 * _UNSEEN / len(scores)) / 1e4)
+
+
 def find_samples(source: Source, candidate: Candidate, recipe: CalibrationRecipe, committed: Samples) -> Dataset:
     """The samples of `source` that the baseline was reported on.
 

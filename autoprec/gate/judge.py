@@ -79,7 +79,7 @@ def gate(
     with ExitStack() as stack:
         session = open_session(stack, model, baseline, eval, calib, backend, threads, work, progress)
         committed = session.baseline.evidence
-        allowed = committed.metric["max_drop"] / 2 if bounds.max_drop is None else bounds.max_drop
+        allowed = accuracy.default_bound(committed) if bounds.max_drop is None else bounds.max_drop
         measured = measure(session, exact=False)
         absent = session.runtime.absent is not None
         verification = None if absent else verification_of(session)

@@ -14,7 +14,8 @@ class Limits:
 
     Attributes:
         max_drop: of the metric against the baseline's plan, in the metric's own unit; None allows half of what the
-            tune allowed against FP32, so that a plan that used all of it cannot use it twice.
+            tune allowed against FP32, so that a plan that used all of it cannot use it twice, but no less than so
+            many decisions can show (3 of all samples, by the rule of three).
         max_slowdown: share of the latency, 0.05 for 5 %.
         max_size: share that the lowered model may grow by, 0.1 for 10 %; None does not judge the size.
         max_bytes: of the lowered model, whatever the baseline's; None for no such bound.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from autoprec.gate.accuracy import caught_drop, decide, paired, samples_to_decide
+from autoprec.gate.accuracy import caught_drop, decide, default_bound, paired, samples_to_decide
 from autoprec.gate.significance import Compared, compare_scores
 from autoprec.gate.verdict import Status
 
@@ -42,6 +44,23 @@ def test_so_many_samples_as_it_says_do_decide() -> None:
 
     assert 1.5 < factor < 20
     assert decide(compared(round(8 * factor), round(2 * factor), round(600 * factor)), 0.005)[0] is Status.WORSE
+
+
+@pytest.mark.parametrize(
+    ("samples", "scores", "allowed"),
+    [(10_000, (0.0, 1.0), 0.005), (500, (0.0, 1.0), 0.006), (390, (0.0, 1.0), 0.0077), (500, (0.0, 0.5), 0.005)],
+)
+def test_the_default_bound_is_one_that_the_samples_can_show(
+    samples: int, scores: tuple[float, float], allowed: float
+) -> None:
+    """Else an unchanged model could never pass without an option."""
+    committed = SimpleNamespace(
+        metric={"max_drop": 0.01}, samples=SimpleNamespace(plan=tuple(scores[n % 2] for n in range(samples)))
+    )
+
+    assert default_bound(committed) == pytest.approx(allowed)  # type: ignore[arg-type]
+    if scores == (0.0, 1.0):
+        assert decide(compared(0, 0, samples), allowed)[0] is Status.FINE
 
 
 def test_too_few_samples_are_no_pass() -> None:
