@@ -106,15 +106,24 @@ def find_candidate(path: str | Path, baseline: Baseline) -> Candidate:
     return Candidate(model, fitted.plan, lowerer, precisions, ranges, lowered, fitted.notes)
 
 
-def find_runtime(plan: Plan, backend: str | Backend | None, threads: int | None) -> Runtime:
+def find_runtime(
+    plan: Plan, backend: str | Backend | None, threads: int | None, targets: tuple[str, ...] = ()
+) -> Runtime:
     """The plan's own runtime where it works here, else ONNX Runtime, which can at least compute the plan exactly.
+
+    Args:
+        plan: of the baseline.
+        backend: that was asked for, None for the plan's own.
+        threads: of the CPU.
+        targets: what the baseline's engine was built for ahead of time.
 
     Raises:
         UsageError: the baseline is of a runtime that has to be given as an object.
         BackendError: the runtime that was asked for does not work here.
     """
     try:
-        found = make_backend(plan.backend if backend is None else backend, threads)
+        wanted = plan.backend if backend is None else backend
+        found = make_backend(wanted, threads, targets if wanted == plan.backend else ())
         _ = found.clock
     except BackendError as error:
         if backend is not None:

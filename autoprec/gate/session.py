@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from autoprec.backends.protocol import Backend
 from autoprec.data.dataset import Dataset
@@ -69,7 +70,9 @@ def open_session(
     baseline = load_baseline(path)
     committed = baseline.evidence
     candidate = find_candidate(model, baseline)
-    runtime = find_runtime(candidate.plan, backend, threads or committed.machine["threads"])
+    runtime = find_runtime(
+        candidate.plan, backend, threads or committed.machine["threads"], _targets(committed.machine)
+    )
     direction: Direction = "higher" if committed.metric["higher_is_better"] else "lower"
     metric = load_metric(committed.metric["name"], direction)
     recipe = load_calibration_recipe(committed.data["recipe"])
@@ -82,6 +85,11 @@ def open_session(
     }
     runtime = replace(runtime, backend=runtime.backend.for_run(shapes, Path(work)))
     return Session(baseline, candidate, runtime, metric, recipe, data, calib, progress, threads or RACE_THREADS)
+
+
+def _targets(machine: Mapping[str, Any]) -> tuple[str, ...]:
+    """What engines were built for ahead of time; none where they ran on the machine that tuned."""
+    return () if machine["runs_here"] else tuple(str(machine["describe"].get("hardware", "")).split(","))
 
 
 def recorded_source(committed: Evidence) -> Source:
