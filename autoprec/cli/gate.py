@@ -42,7 +42,8 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str) -> tu
     "--max-drop",
     type=float,
     metavar="NUMBER",
-    help="The most the metric may fall below the baseline's.  [default: half of what the tune allowed against FP32, but no less than so many decisions can show]",
+    help="The most the metric may fall below the baseline's.  [default: half of what the tune allowed against FP32, "
+    "but no less than so many decisions can show]",
 )
 @click.option(
     "--max-slowdown",
