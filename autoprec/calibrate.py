@@ -173,6 +173,12 @@ def _methods(recipe: CalibrationRecipe) -> list[tuple[str, str, float]]:
     return [(f"{m} {p:g}" if m == "percentile" else m, m, p) for m, p in chosen]
 
 
+def method_of(label: str) -> tuple[str, float]:
+    """The calibrator and its percentile, of a label such as "mse" or "percentile 99.9"."""
+    method, _, percentile = label.partition(" ")
+    return method, float(percentile or 99.99)
+
+
 def _table(observed: Observed, label: str, method: str, percentile: float, symmetric: bool, mark: str) -> RangeTable:
     clipped: dict[str, Range] = {}
     for name, histogram in observed.histograms.items():

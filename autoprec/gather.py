@@ -35,7 +35,7 @@ _DIGITS = 7
 def evidence_of(tuned: Tuned, lowered: Path) -> Evidence:
     """The evidence of a run whose lowered model is the file `lowered`."""
     task, chosen = tuned.task, tuned.candidates[tuned.chosen]
-    settings, report = task.settings, task.splits.report
+    settings, report, model = task.settings, task.splits.report, lowered.read_bytes()
     exact = None if tuned.simulated is None or task.backend.scheme == "ort-cpu" else tuned.simulated.scores
     data = {
         "calib": source_words(settings.calib), "eval": source_words(settings.evaluate),
@@ -44,7 +44,7 @@ def evidence_of(tuned: Tuned, lowered: Path) -> Evidence:
     }  # fmt: skip
     return Evidence(
         model=model_record(task.subject.model),
-        lowered=lowered_record(lowered.read_bytes(), lowered),
+        lowered=lowered_record(model, lowered),
         data=data,
         metric=metric_record(task.metric, settings.max_drop),
         machine=machine_record(task.backend, settings.batch),
@@ -54,7 +54,7 @@ def evidence_of(tuned: Tuned, lowered: Path) -> Evidence:
             kept_scores(chosen.outcome.scores),
             None if exact is None else kept_scores(exact),
         ),
-        rounds=_raced(task, lowered.read_bytes()),
+        rounds=_raced(task, model),
         verification=tuned.verification.to_record(),
         values=keys_of_ranges(Topology(task.subject.model.graph), tuned.ranges),
         found={"feasible": tuned.found.feasible, "complaint": tuned.verification.complaint()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,16 +147,17 @@ class Lowerer:
             topology, self.partition, precisions, self.carrier, self.scheme, unify_concat=self.unify_concat
         )
 
-    def scales(
-        self, precisions: Mapping[str, Precision], ranges: RangeTable
-    ) -> dict[tuple[str, Precision], QuantParams]:
-        """(value, precision) -> the affine map that a plan quantises it by, for every pair on activations.
+    def scaler(
+        self, precisions: Mapping[str, Precision]
+    ) -> Callable[[RangeTable], dict[tuple[str, Precision], QuantParams]]:
+        """A function of ranges that gives (value, precision) -> the affine map, for every pair on a plan's activations.
 
-        Raises:
-            PlanError: a value that must be quantised has no calibrated range.
+        Placing the pairs takes longer than their scales, and does not depend on ranges. The function raises PlanError
+        where a value that must be quantised has no calibrated range.
         """
         topology, placement = self.placement(precisions)
-        return self._scales(topology, placement, ranges, self._scale_type(placement))
+        scale_type = self._scale_type(placement)
+        return lambda ranges: self._scales(topology, placement, ranges, scale_type)
 
     def base(self, opset: int) -> ir.Model:
         """The prepared model in `opset` or newer, rearranged constants folded; names are those of the original."""

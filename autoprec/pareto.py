@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -101,10 +102,7 @@ class RunFront:
         words, answer = f"a drop of at most {bound:g}", self.answer
         if answer is not None and bound == self.studied.max_drop and objective == "latency" and answer.trial.feasible:
             return Chosen(answer, answer, words)
-        able = self._able(objective)
-        costs, drops = [point.cost(objective) for point in able], [point.drop for point in able]
-        place, near = least_within(costs, drops, bound), nearest(costs, drops)
-        return Chosen(None if place is None else able[place], None if near is None else able[near], words)
+        return _least(self._able(objective), lambda p: p.cost(objective), lambda p: p.drop, bound, words)
 
     def fast_enough(self, max_ratio: float | None = None, max_ms: float | None = None) -> Chosen:
         """The plan of least drop that is fast enough.
@@ -117,10 +115,7 @@ class RunFront:
             UsageError: the limit is not above 0, or is in milliseconds and the run's are not known.
         """
         limit, words = self._latency_limit(max_ratio, max_ms)
-        able = self._able("latency")
-        costs, drops = [point.cost("latency") for point in able], [point.drop for point in able]
-        place, near = least_within(drops, costs, limit), nearest(drops, costs)
-        return Chosen(None if place is None else able[place], None if near is None else able[near], words)
+        return _least(self._able("latency"), lambda p: p.drop, lambda p: p.cost("latency"), limit, words)
 
     def plan(self, point: Point, max_drop: float | None = None) -> Plan:
         """The plan file's content, as the run would have written it, with evidence that says where it comes from.
@@ -265,6 +260,19 @@ def load_front(run: str | Path, model: str | Path | None = None) -> RunFront:
         ModelError: the model is missing or has changed.
     """
     return RunFront(run, model)
+
+
+def _least(
+    points: Sequence[Point],
+    wanted: Callable[[Point], float],
+    bounded: Callable[[Point], float],
+    limit: float,
+    words: str,
+) -> Chosen:
+    """The point that is least in one figure among those within the limit of another, and the nearest to it."""
+    costs, bounds = [wanted(point) for point in points], [bounded(point) for point in points]
+    place, near = least_within(costs, bounds, limit), nearest(costs, bounds)
+    return Chosen(None if place is None else points[place], None if near is None else points[near], words)
 
 
 def _what(path: Path) -> str:

@@ -19,6 +19,7 @@ from autoprec.evaluate import Evaluator
 from autoprec.lower import Lowerer
 from autoprec.model import to_bytes
 from autoprec.precision import Array, Precision
+from autoprec.ranges.affine import QuantParams
 from autoprec.ranges.calibrators import quantization_error
 from autoprec.ranges.histogram import Histogram, Range
 from autoprec.ranges.table import RangeTable
@@ -30,6 +31,7 @@ _MACS = 2e11
 _TRIES = (16, 96)
 _TINY = 1e-30
 
+Scales = Mapping[tuple[str, Precision], QuantParams]
 Points = dict[tuple[str, tuple[int, ...]], tuple[str, str, np.dtype[Any]]]
 """(value, shape of its scales) -> names of the inputs for scales and zero points, and the type of codes."""
 
@@ -71,11 +73,10 @@ def refine(
     Returns:
         The table; `chosen` names the values whose calibrator is another one.
     """
-    quantised = {tensor for tensor, _ in lowerer.scales(plan, best)}
-    tries = [t for t in _tries(histograms, best, others, lowerer.scheme.symmetric) if t.value in quantised]
     macs = sum(unit.macs for unit in lowerer.partition.units) * samples
-    tries = tries[: int(np.clip(_MACS / max(macs, 1), *_TRIES))]
     with adjustable(lowerer, plan, backend, best) as engine:
+        tries = [t for t in _tries(histograms, best, others, lowerer.scheme.symmetric) if t.value in engine.values]
+        tries = tries[: int(np.clip(_MACS / max(macs, 1), *_TRIES))]
         noise = evaluator.evaluate(engine.under(best)).noise
         table = best
         for number, attempt in enumerate(tries):
@@ -111,15 +112,13 @@ def _tries(
 class Adjustable:
     """A simulated model whose activation scales are fed with each run."""
 
-    def __init__(
-        self, engine: Computing, points: Points, lowerer: Lowerer, plan: Mapping[str, Precision]
-    ) -> None:  # fmt: skip
-        self._engine, self._points = engine, points
-        self._lowerer, self._plan = lowerer, plan
+    def __init__(self, engine: Computing, points: Points, scales: Callable[[RangeTable], Scales]) -> None:
+        self._engine, self._points, self._scales = engine, points, scales
+        self.values = frozenset(tensor for tensor, _ in points)
 
     def under(self, table: RangeTable) -> _Under:
         """The model with the scales of a table."""
-        scales = {tensor: found for (tensor, _), found in self._lowerer.scales(self._plan, table).items()}
+        scales = {tensor: found for (tensor, _), found in self._scales(table).items()}
         feed: dict[str, Array] = {}
         for (tensor, shape), (scale, zero, code) in self._points.items():
             feed[scale] = np.full(shape, scales[tensor].scale, np.float32)
@@ -140,9 +139,9 @@ def adjustable(
     lowerer: Lowerer, plan: Mapping[str, Precision], backend: Backend, table: RangeTable
 ) -> Iterator[Adjustable]:
     """The simulated plan with its activation scales as inputs; weights and biases are those under `table`."""
-    model = lowerer.lower(plan, table, simulate=True).ir
-    points: Points = {}
-    tensors = {tensor for tensor, _ in lowerer.scales(plan, table)}
+    lowered = lowerer.lower(plan, table, simulate=True)
+    model, points = lowered.ir, Points()
+    tensors = {point.tensor for point in lowered.placement.activations}
     for node in list(model.graph):
         if node.op_type != "QuantizeLinear":
             continue
@@ -152,7 +151,7 @@ def adjustable(
         for pair in (node, *(user for user, _ in node.outputs[0].uses() if user.op_type == "DequantizeLinear")):
             _feed_scale(model.graph, pair, tensor, points)
     with backend.build(to_bytes(model), exact=True) as engine:
-        yield Adjustable(engine, points, lowerer, plan)
+        yield Adjustable(engine, points, lowerer.scaler(plan))
 
 
 def _feed_scale(graph: ir.Graph, node: ir.Node, tensor: str, points: Points) -> None:

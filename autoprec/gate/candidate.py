@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,11 +43,6 @@ class Candidate:
     ranges: RangeTable | None
     lowered: bytes
     notes: tuple[str, ...]
-
-    @property
-    def sha256(self) -> str:
-        """Of the lowered model."""
-        return hashlib.sha256(self.lowered).hexdigest()
 
     def simulated(self) -> bytes:
         """The plan in exact arithmetic."""

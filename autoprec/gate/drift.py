@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from autoprec.backends.protocol import Backend
-from autoprec.calibrate import observe
+from autoprec.calibrate import method_of, observe
 from autoprec.data.dataset import Dataset
 from autoprec.gate.candidate import Candidate
 from autoprec.gate.verdict import Check, Status
@@ -90,12 +90,12 @@ def compare_range(
         label: the calibrator, such as "mse" or "percentile 99.9".
         symmetric: as the scheme quantises.
     """
-    method, _, percentile = label.partition(" ")
+    method, percentile = method_of(label)
     if precision is Precision.FP8:
         fresh = calibrate(histogram, "minmax", symmetric=False)
         bits = math.log2(fresh.magnitude / committed.magnitude) if committed.magnitude and fresh.magnitude else 0.0
         return Drift(name, committed, fresh, max(bits, 0.0), clipped_share(histogram, committed))
-    fresh = calibrate(histogram, method, symmetric=symmetric, percentile=float(percentile or 99.99))
+    fresh = calibrate(histogram, method, symmetric=symmetric, percentile=percentile)
     errors = [quantization_error(histogram, span, symmetric) for span in (committed, fresh)]
     if errors[0] <= errors[1] or fresh == committed:
         bits = 0.0

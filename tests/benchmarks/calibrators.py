@@ -10,15 +10,16 @@ calibrator for each value as the default recipe chooses it.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from beside import neighbour
+
 from autoprec.backends.ort import OrtBackend
-from autoprec.calibrate import calibrate_model
+from autoprec.calibrate import calibrate_model, method_of
 from autoprec.cli.screen import print_table
 from autoprec.data.dataset import Dataset
 from autoprec.evaluate import Evaluator
@@ -32,19 +33,8 @@ from autoprec.recipes import CalibrationRecipe
 from autoprec.schemes import scheme_named, why_not
 from autoprec.units.find import find_units
 
-HERE = Path(__file__).parent
 MODELS = ("mobilenet_v1_075", "etinynet", "resnet20_cifar10", "kwt1")
 HEADER = ["model", "ranges", "noise", "KL", "agreement", "top-1", "values with another calibrator", "s"]
-
-
-def neighbour(name: str) -> Any:
-    """A module beside this file; the folder is no package."""
-    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def main() -> None:
@@ -74,9 +64,9 @@ def rows_of(cpu: Any, task: Any, scheme_name: str) -> list[list[str]]:
     start = time.monotonic()
     auto = calibrate_model(lowerer, possible, backend, calib, CalibrationRecipe("r"))
     seconds = time.monotonic() - start
-    method, _, percentile = auto.method.partition(" ")
+    method, percentile = method_of(auto.method)
     start = time.monotonic()
-    recipe = CalibrationRecipe("r", method=method, percentile=float(percentile or 99.99))  # type: ignore[arg-type]
+    recipe = CalibrationRecipe("r", method=method, percentile=percentile)  # type: ignore[arg-type]
     one = calibrate_model(lowerer, possible, backend, calib, recipe)
     alone_s = time.monotonic() - start
     simulate = scheme_name != "ort-cpu"

@@ -14,7 +14,6 @@ batch 32 in FP16 and uniform INT8. Inspector texts are kept in FOLDER.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from beside import neighbour
 
 import autoprec
 from autoprec.backends.tensorrt.backend import TensorRtBackend
@@ -42,19 +42,8 @@ from autoprec.schemes import scheme_named
 from autoprec.task import Settings, prepare_subject
 from autoprec.timing import compare
 
-HERE = Path(__file__).parent
 HEADER = ["model", "batch", "plan", "score", "drop by count (95 %)", "estimated drop", "ms", "vs FP16", "MACs as ran",
           "units", "MB", "build s"]  # fmt: skip
-
-
-def neighbour(name: str) -> Any:
-    """A module beside this file; the folder is no package."""
-    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def main() -> None:
