@@ -74,30 +74,37 @@ def main() -> None:
             sys.stdout.flush()
 
 
-def tune(cpu: Any, task: Any, batch: int, options: Any) -> list[list[str]]:
-    out = options.out / f"{task.name}-{batch}"
+def searched(cpu: Any, task: Any, batch: int, options: Any) -> Any:
+    """The tune of one model of the zoo, saved."""
     labels = cpu.labels_of(task, cpu.fp32_outputs(task)[0])
     calib = {name: array[: cpu.CALIBRATION_SAMPLES] for name, array in task.calib.items()}
-    start, screen = time.monotonic(), Screen(quiet=False)
+    screen = Screen(quiet=False)
     try:
         result = autoprec.search(
             task.model, calib=calib, eval={**task.eval, "labels": labels}, metric="top1",
-            max_drop=cpu.MAX_DROP.get(task.name, 0.01), out=out, backend=options.backend, batch=batch,
-            trials=options.trials, timeout_s=options.timeout, progress=screen,
+            max_drop=cpu.MAX_DROP.get(task.name, 0.01), out=options.out / f"{task.name}-{batch}",
+            backend=options.backend, batch=batch, trials=options.trials, timeout_s=options.timeout, progress=screen,
             targets=tuple(filter(None, options.target.split(","))),
         )  # fmt: skip
     finally:
         screen.close()
     result.save()
+    return result
+
+
+def tune(cpu: Any, task: Any, batch: int, options: Any) -> list[list[str]]:
+    start = time.monotonic()
+    result = searched(cpu, task, batch, options)
     seconds = time.monotonic() - start
     print(
-        f"{task.name} batch {batch}: {result.reason}; {len(labels)} samples, {seconds:.0f} s",
+        f"{task.name} batch {batch}: {result.reason}; {seconds:.0f} s",
         file=sys.stderr,
         flush=True,
     )
     rows = [row(result, name, batch) for name in result.tuned.candidates]
     found = {"seconds_total": seconds, "rows": rows, "profiles": profiles(result)}
-    (out / "row.json").write_text(json.dumps({**result.summary, **found}, default=str), encoding="utf-8")
+    text = json.dumps({**result.summary, **found}, default=str)
+    (result.directory / "row.json").write_text(text, encoding="utf-8")
     if options.cold:
         rows[-1][-1] += f" (INT8 anew without timings {cold_build_s(result):.0f})"
     return rows

@@ -1,0 +1,169 @@
+"""How well the latency model foretells plans that it was not fitted to.
+
+    python tests/benchmarks/latency_model.py ZOO [MODEL ...] [--batch 128] [--fit 40] [--unseen 20] [--seconds S]
+        [--out FOLDER] [--backend tensorrt] [--target sm89]
+    python tests/benchmarks/latency_model.py --again FILE [FILE ...]
+
+Half of the plans are random in each unit, half are contiguous blocks of one precision. The unseen ones are measured
+first, then those to fit, beside the uniform plans and the halves that every search begins with; each is timed
+against FP32 as in a search. What was measured is kept in FOLDER/MODEL-BATCH/latency_plans.json, which `--again` fits
+anew without measuring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from beside import neighbour
+
+import autoprec
+from autoprec.api import make_backend
+from autoprec.cli.screen import print_table
+from autoprec.engines import timing_feed
+from autoprec.model import load_model
+from autoprec.pipeline import Pipeline
+from autoprec.precision import Precision
+from autoprec.rundir import RunDirectory
+from autoprec.seeds import FP32_PLAN, seed_plans, uniform_plans
+from autoprec.study.accuracy import fidelity
+from autoprec.study.latency import LatencyFit, Pricing
+from autoprec.task import Settings, prepare_task
+from autoprec.timing import compare
+from autoprec.units.find import find_units
+
+HEADER = ["model", "batch", "fitted to", "unseen", "Spearman", "error, mean", "error, worst", "worst plan"]
+ROUNDS, TURN_MS = (7, 21), 30.0
+Plan = dict[str, Precision]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("zoo", type=Path, nargs="?")
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--fit", type=int, default=40)
+    parser.add_argument("--unseen", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="for the plans of each model")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("autoprec-runs/latency-model"))
+    parser.add_argument("--backend", default="tensorrt")
+    parser.add_argument("--target", default="", help="for tensorrt-rtx without a GPU")
+    parser.add_argument("--again", type=Path, nargs="+", help="files to fit anew")
+    options = parser.parse_args()
+    rows: list[list[str]] = []
+    if options.again:
+        for path in options.again:
+            rows += rows_of(json.loads(path.read_text(encoding="utf-8")))
+        print_table(HEADER, rows)
+        return
+    cpu = neighbour("zoo")
+    zoo = cpu.load_zoo(options.zoo)
+    for name in options.models or ("mobilenet_v1_075", "etinynet", "resnet20_cifar10"):
+        rows += rows_of(measured(cpu, zoo.load(name), options))
+        print_table(HEADER, rows)
+        sys.stdout.flush()
+
+
+def measured(cpu: Any, task: Any, options: Any) -> dict[str, Any]:
+    """Latencies of all plans against FP32, as JSON, kept as they come."""
+    labels = cpu.labels_of(task, cpu.fp32_outputs(task)[0])
+    calib = {name: array[: cpu.CALIBRATION_SAMPLES] for name, array in task.calib.items()}
+    settings = Settings(task.model, calib, {**task.eval, "labels": labels}, "top1", batch=options.batch)
+    directory = RunDirectory(options.out / f"{task.name}-{options.batch}")
+    directory.prepare()
+    backend = make_backend(options.backend, None, tuple(filter(None, options.target.split(","))))
+    pipeline = Pipeline(prepare_task(settings, backend), directory)
+    ranges = pipeline.ranges()
+    subject = pipeline.task.subject
+    prior = pipeline.latency(ranges)
+    plans = plans_of(subject, options)
+    record: dict[str, Any] = {
+        "model": task.name, "path": str(task.model), "batch": options.batch, "carrier": str(subject.space.carrier),
+        "prior": [[unit, str(p), share] for (unit, p), share in prior.items()], "rows": [],
+    }  # fmt: skip
+    target, begun = directory.root / "latency_plans.json", time.monotonic()
+    feed = timing_feed(pipeline.task, pipeline.task.splits.select)
+    with ExitStack() as stack:
+        reference = pipeline.engines.open(uniform_plans(subject)[FP32_PLAN], ranges, stack)
+        for kind, plan in plans:
+            if time.monotonic() - begun > options.seconds:
+                break
+            row = {"kind": kind, "plan": {u: str(p) for u, p in plan.items()}, "ratio": None}
+            start = time.monotonic()
+            try:
+                with ExitStack() as own:
+                    engine = pipeline.engines.open(plan, ranges, own)
+                    pair = {"fp32": reference.timed, "plan": engine.timed}
+                    timing = compare(pair, feed, rounds=ROUNDS, turn_ms=TURN_MS, tolerance=0.005)
+                ratio = timing["plan"].ratio_to(timing["fp32"])
+                row |= {"ratio": ratio.estimate, "low": ratio.low, "high": ratio.high}
+            except autoprec.AutoprecError as error:
+                row["error"] = str(error)
+            row["seconds"] = time.monotonic() - start
+            record["rows"].append(row)
+            target.write_text(json.dumps(record), encoding="utf-8")
+            print(f"{task.name} {kind} {row['ratio']} {row['seconds']:.1f} s", file=sys.stderr, flush=True)
+    return record
+
+
+def plans_of(subject: Any, options: Any) -> list[tuple[str, Plan]]:
+    """What a search begins with, then the unseen plans, then those to fit, both kinds by turns."""
+    random = np.random.default_rng(options.seed)
+    plans = [("seed", dict(plan)) for plan in seed_plans(subject).values()]
+    for use, count in (("unseen", options.unseen), ("fit", options.fit)):
+        for number in range(count):
+            draw = contiguous if number % 2 else scattered
+            plans.append((f"{use} {draw.__name__}", draw(subject.choices, random)))
+    return plans
+
+
+def scattered(choices: Mapping[str, Sequence[Precision]], random: np.random.Generator) -> Plan:
+    """Each unit by itself."""
+    return {name: options[int(random.integers(len(options)))] for name, options in choices.items()}
+
+
+def contiguous(choices: Mapping[str, Sequence[Precision]], random: np.random.Generator) -> Plan:
+    """Two to four blocks, each in one precision where it is possible."""
+    names = list(choices)
+    cuts = sorted(random.choice(np.arange(1, len(names)), size=int(random.integers(1, 4)), replace=False))
+    offered = sorted({p for options in choices.values() for p in options})
+    plan: Plan = {}
+    for first, last in zip([0, *cuts], [*cuts, len(names)], strict=True):
+        wanted = offered[int(random.integers(len(offered)))]
+        plan |= {n: wanted if wanted in choices[n] else choices[n][0] for n in names[first:last]}
+    return plan
+
+
+def rows_of(record: Mapping[str, Any]) -> list[list[str]]:
+    """One row for each number of plans that the model is fitted to."""
+    partition = find_units(load_model(record["path"]).graph)
+    prior = {(unit, Precision(p)): share for unit, p, share in record["prior"]}
+    pricing = Pricing(partition, prior, Precision(record["carrier"]))
+    known: dict[str, list[tuple[Plan, float]]] = {"seed": [], "unseen": [], "fit": []}
+    for row in record["rows"]:
+        if row["ratio"] is not None:
+            plan = {unit: Precision(p) for unit, p in row["plan"].items()}
+            known[row["kind"].split()[0]].append((plan, row["ratio"]))
+    unseen, rows = known["unseen"], []
+    for count in [n for n in (0, 10, 20, 40, 80) if n <= len(known["fit"])]:
+        fit = LatencyFit(pricing, [*known["seed"], *known["fit"][:count]])
+        means, _ = fit.predict([plan for plan, _ in unseen])
+        found = fidelity([(n, float(m), ratio) for n, (m, (_, ratio)) in enumerate(zip(means, unseen, strict=True))])
+        errors = [abs(m / ratio - 1) for m, (_, ratio) in zip(means, unseen, strict=True)]
+        rows.append([
+            record["model"], str(record["batch"]), f"{len(known['seed'])} + {count}", str(len(unseen)),
+            "-" if found.rank is None else f"{found.rank:.3f}", f"{np.mean(errors):.1%}", f"{max(errors):.1%}", str(int(np.argmax(errors))),
+        ])  # fmt: skip
+    return rows
+
+
+if __name__ == "__main__":
+    main()
