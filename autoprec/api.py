@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,19 +126,23 @@ def search(
     Raises:
         AutoprecError: one of `autoprec.errors`, with what to do.
     """
+    begun = time.monotonic()
     settings = Settings(
         model, calib, eval, metric, direction, max_drop, space, recipe, tuple(pins), batch, trials, timeout_s, seed,
         confidence, sampler,
     )  # fmt: skip
-    return run(prepare_task(settings, make_backend(backend, threads, targets)), out, progress)
+    task = prepare_task(settings, make_backend(backend, threads, targets))
+    return run(task, out, progress, elapsed_s=time.monotonic() - begun)
 
 
-def run(task: Task, out: str | Path | None, progress: Progress | None = None) -> SearchResult:
-    """Run a prepared task."""
+def run(
+    task: Task, out: str | Path | None, progress: Progress | None = None, *, elapsed_s: float = 0.0
+) -> SearchResult:
+    """Run a prepared task, `elapsed_s` of whose time was used to prepare it."""
     _ = task.backend.clock  # a GPU without figures is refused before a folder is made
     directory = RunDirectory(default_out(task.settings.model) if out is None else Path(out))
     with directory.claim():
-        tuned = Pipeline(task, directory, progress).run()
+        tuned = Pipeline(task, directory, progress, elapsed_s=elapsed_s).run()
     record = summary(tuned)
     return SearchResult(
         plan_of(tuned), tuned.found.trials, tuned.found.feasible, record["reason"], record, directory.root, tuned

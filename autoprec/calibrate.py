@@ -27,8 +27,8 @@ from autoprec.refine import refine
 from autoprec.schemes import ORT_CPU
 
 Possible = Mapping[str, Mapping[Precision, str | None]]
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the share of it that is done."""
+Progress = Callable[[str, float], bool | None]
+"""Called with what is being done and the share of it that is done; True ends it there, for lack of time."""
 
 CANDIDATES: tuple[tuple[str, float], ...] = (
     ("minmax", 100.0), ("percentile", 99.99), ("percentile", 99.9), ("mse", 100.0), ("entropy", 100.0),
@@ -142,7 +142,8 @@ def observe(
                     mean = _channel_mean(known[name], axes[name]) * batch.count
                     sums[name] = sums[name] + mean if name in sums else mean
             seen += batch.count
-            progress("ranges", seen / dataset.count)
+            if progress("ranges", seen / dataset.count):
+                break
     return Observed(histograms, {name: storable(total / seen) for name, total in sums.items()}, seen)
 
 
@@ -201,6 +202,8 @@ def choose_ranges(
     errors = _judge(lowerer, possible, backend, dataset, batch_size, tables, progress)
     best = min(errors, key=errors.__getitem__)
     table = replace(tables[best], evidence=errors)
+    if progress("calibrator of each value", 0.0):
+        return table
     plan = uniform(lowerer.partition, Precision.INT8, possible, lowerer.carrier)
     others = [other for label, other in tables.items() if label != best]
     cut = min(_REFINED_SAMPLES, dataset.count)
@@ -251,7 +254,8 @@ def _judge(
             lowered = lowerer.lower(plan, table, simulate=simulate)
             with backend.build(to_bytes(lowered.ir), exact=simulate) as engine:
                 errors[label] = evaluator.evaluate(engine).noise
-            progress("calibrator", len(errors) / len(tables))
+            if progress("calibrator", len(errors) / len(tables)):
+                break
         return errors
 
     with backend.build(to_bytes(lowerer.model.ir), exact=True) as reference:

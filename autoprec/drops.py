@@ -51,6 +51,11 @@ class Drop:
         """Whether the whole interval meets the bound."""
         return self.high <= bound
 
+    def error(self, confidence: float = 0.95) -> float | None:
+        """The standard error that the interval of that confidence comes from; None where nothing is known."""
+        half = (self.high - self.low) / 2
+        return half / NormalDist().inv_cdf((1 + confidence) / 2) if math.isfinite(half) else None
+
     def samples_to_certify(self, bound: float) -> int | None:
         """About how many samples would certify the bound if the estimate stayed; None where none would."""
         if self.certifies(bound):

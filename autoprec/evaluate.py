@@ -11,7 +11,7 @@ import numpy as np
 from autoprec.backends.protocol import Computing
 from autoprec.data.dataset import Batch, Dataset
 from autoprec.data.interface import Interface
-from autoprec.drops import Drop, counted_drop, estimate_drop
+from autoprec.drops import Drop, counted_drop, estimate_drop, smoothed_losses
 from autoprec.errors import DataError, MetricError, ModelError
 from autoprec.metrics import Metric, load_metric
 from autoprec.precision import Array
@@ -131,7 +131,7 @@ class Evaluator:
         scores, totals, count, finite = [], dict.fromkeys(self._measures, 0.0), 0, True
         margins: list[Array] = []
         look = self.dataset.count / 4 if enough is not None else math.inf
-        stream = run_dataset(engine, self.dataset, self.interface, self.batch_size)
+        stream = self._stream(engine)
         for (batch, outputs), expected in zip(stream, self._expected(), strict=False):
             good = finite_samples(outputs)
             finite = finite and bool(good.all())
@@ -173,6 +173,13 @@ class Evaluator:
             changed=None if changed is None else 1.0 - changed, confidence=confidence,
         )  # fmt: skip
 
+    def losses(self, outcome: Outcome) -> Array:
+        """What each sample adds to the drop, float64[samples]."""
+        if self.reference_margins is not None and outcome.margins is not None:
+            return smoothed_losses(self.reference_margins[: len(outcome.margins)], outcome.margins)
+        loss: Array = self.reference_scores[: len(outcome.scores)] - outcome.scores
+        return loss if self.metric.higher_is_better else -loss
+
     def _margins(self, batch: Batch, outputs: Mapping[str, Array]) -> list[Array]:
         if self.metric.margin is None or batch.labels is None:
             return []
@@ -191,6 +198,13 @@ class Evaluator:
             except MetricError:  # one value per sample is no distribution
                 del self._measures[name]
         return totals
+
+    def _stream(self, engine: Computing) -> Iterator[tuple[Batch, Mapping[str, Array]]]:
+        """Each batch with the outputs of an engine; FP32's are known already."""
+        if engine is self._engine and self._cache is not None:
+            batches = self.dataset.batches(self.interface.batch_size or self.batch_size)
+            return zip(batches, self._cache, strict=True)
+        return run_dataset(engine, self.dataset, self.interface, self.batch_size)
 
     def _expected(self) -> Iterator[dict[str, Array]]:
         if self._cache is not None:

@@ -21,10 +21,12 @@ from autoprec.graph import Topology
 from autoprec.metrics import Metric
 from autoprec.model import Model, to_bytes
 from autoprec.precision import Array
-from autoprec.racing import race
+from autoprec.racing import RACE_THREADS, race_block, race_s
 from autoprec.ranges.table import RangeTable
 from autoprec.records import fingerprint
-from autoprec.task import Source, Task
+from autoprec.seeds import FP32_PLAN
+from autoprec.task import Source
+from autoprec.timing import Deadline
 from autoprec.tuned import Tuned
 from autoprec.units.measure import value_keys
 
@@ -54,18 +56,29 @@ def evidence_of(tuned: Tuned, lowered: Path) -> Evidence:
             kept_scores(chosen.outcome.scores),
             None if exact is None else kept_scores(exact),
         ),
-        rounds=_raced(task, model),
+        rounds=_raced(tuned, model),
         verification=tuned.verification.to_record(),
         values=keys_of_ranges(Topology(task.subject.model.graph), tuned.ranges),
         found={"feasible": tuned.found.feasible, "complaint": tuned.verification.complaint()},
     )
 
 
-def _raced(task: Task, lowered: bytes) -> Rounds:
-    """FP32 and the plan as a gate will race them, which is not how `autoprec.timing` compares plans."""
+def _raced(tuned: Tuned, lowered: bytes) -> Rounds:
+    """FP32 and the plan as a gate will race them, which is not how `autoprec.timing` compares plans.
+
+    Where a time limit leaves no time for a race, it is the rounds of that comparison.
+    """
+    task, fp32, plan = tuned.task, tuned.candidates[FP32_PLAN], tuned.candidates[tuned.chosen]
     models = {"fp32": to_bytes(task.subject.model.original), "plan": lowered}
-    feed = timing_feed(task, task.splits.report)
-    return rounds_of(race(task.backend, models, feed, RACE_BLOCKS))
+    feed, deadline = timing_feed(task, task.splits.report), Deadline(tuned.left_s)
+    block_s = race_s(fp32.timing.median_ms + plan.timing.median_ms, task.backend.threads)
+    rows: list[dict[str, tuple[float, ...]]] = []
+    while len(rows) < RACE_BLOCKS and deadline.left_s >= block_s:
+        rows.append(race_block(task.backend, models, feed, RACE_THREADS, len(rows)))
+        block_s = deadline.elapsed_s / len(rows)
+    if not rows:
+        return rounds_of({"fp32": fp32.timing.rounds_ms, "plan": plan.timing.rounds_ms})
+    return rounds_of({name: [ms for row in rows for ms in row[name]] for name in models})
 
 
 def samples_mark(data: Dataset) -> str:

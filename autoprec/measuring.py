@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from autoprec.data.dataset import Dataset
 from autoprec.drops import Drop
 from autoprec.engines import Engines, PlanEngine, timing_feed
+from autoprec.errors import BackendError
 from autoprec.evaluate import Evaluator, Outcome
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
@@ -20,6 +22,7 @@ from autoprec.timing import compare
 
 CERTAIN = 0.9995
 """Confidence at which a quarter of the samples decides: with 40 such plans a run, one run in 50 has a wrong verdict."""
+_CONFIDENCE = 0.95  # of intervals where the user asks for none
 _FEWEST = 32  # samples of a first look; fewer know nothing for certain
 _TIMED_ANYWAY = 3
 """Of plans over the bound each third is timed: they teach the latency model as well as others do."""
@@ -38,6 +41,7 @@ class Spent:
         samples: that were evaluated.
         cut: plans that were judged on a quarter of the samples.
         untimed: plans that were not timed.
+        batch_ms: FP32's, for one batch, when it was last timed.
     """
 
     build_s: float = 0.0
@@ -47,6 +51,7 @@ class Spent:
     samples: int = 0
     cut: int = 0
     untimed: int = 0
+    batch_ms: float = 0.0
 
 
 class Measuring:
@@ -60,10 +65,13 @@ class Measuring:
         engines: builds plans.
         reference: FP32.
         ranges: calibrated.
+        economy: whether anything is left out at all.
     """
 
-    def __init__(self, task: Task, engines: Engines, reference: PlanEngine, ranges: RangeTable) -> None:
-        self.spent = Spent()
+    def __init__(
+        self, task: Task, engines: Engines, reference: PlanEngine, ranges: RangeTable, *, economy: bool = True
+    ) -> None:
+        self.spent, self._economy = Spent(), economy
         self._task, self._engines, self._reference, self._ranges = task, engines, reference, ranges
         settings = task.settings
         data = quarter_first(task.splits.select)
@@ -74,14 +82,15 @@ class Measuring:
         self._early = data.count >= 4 * _FEWEST
         self._over = 0
 
-    def __call__(self, plan: Assignment, wanted: Wanted) -> Measurement:
+    def __call__(self, plan: Assignment, asked: Wanted) -> Measurement:
         """What the search wants to know of a plan.
 
         Raises:
             BackendError: the runtime refused it.
         """
         if all(precision is Precision.FP32 for precision in plan.values()):
-            return Measurement(0.0, 0.0, 0.0, 0.0, 1.0, 1.0)
+            return Measurement(0.0, 0.0, 0.0, 0.0, 1.0, 1.0, ratio_error=0.0, drop_error=0.0)
+        wanted = asked if self._economy else Wanted(math.inf, everything=True)
         with ExitStack() as stack:
             begun = time.monotonic()
             engine = self._engines.open(plan, self._ranges, stack)
@@ -92,12 +101,21 @@ class Measuring:
             self.spent.plans += 1
             if over and not wanted.everything and self._over % _TIMED_ANYWAY:
                 self.spent.untimed += 1
-                return self._measurement(outcome, float("inf"))
-            ratio = self._ratio(engine, wanted.rival)
+                return self._measurement(outcome, float("inf"), None)
+            ratio, error = self._ratio(engine, wanted.rival)
             if self._partial(outcome) and not over and ratio < _NEAR * wanted.rival:
                 outcome = self._evaluated(engine, early=False)
             self.spent.cut += self._partial(outcome)
-            return self._measurement(outcome, ratio)
+            return self._measurement(outcome, ratio, error)
+
+    def drop_of(self, plan: Assignment) -> float:
+        """The judged drop of a plan, however few samples make it certain; infinite where the runtime refuses it."""
+        with ExitStack() as stack:
+            try:
+                engine = self._engines.open(plan, self._ranges, stack)
+            except BackendError:
+                return math.inf
+            return self._judged(self._evaluated(engine, early=self._early))
 
     def judged_drop(self, drop: Drop) -> float:
         """What the bound is compared with: the estimate, or the upper end where a confidence was asked for."""
@@ -110,29 +128,35 @@ class Measuring:
         self.spent.samples += len(outcome.scores)
         return outcome
 
-    def _ratio(self, engine: PlanEngine, rival: float) -> float:
+    def _ratio(self, engine: PlanEngine, rival: float) -> tuple[float, float]:
+        """Latency over FP32's, with its standard error."""
         begun = time.monotonic()
         pair = {"fp32": self._reference.timed, "plan": engine.timed}
         timing = compare(pair, self._feed, rounds=(5, 15), rival=rival)
         self.spent.clock_s += time.monotonic() - begun
-        return timing["plan"].ratio_to(timing["fp32"]).estimate
+        self.spent.batch_ms = timing["fp32"].median_ms
+        return timing["plan"].ratio_to(timing["fp32"]).estimate, timing["plan"].error_to(timing["fp32"])
 
     def _certain(self, outcome: Outcome) -> bool:
         """Whether so few samples prove that the bound is met or missed."""
         drop, bound = self._evaluator.estimated_drop(outcome, CERTAIN), self._task.settings.max_drop
         return drop.low > bound or drop.high < bound
 
+    def _estimated(self, outcome: Outcome) -> Drop:
+        return self._evaluator.estimated_drop(outcome, self._task.settings.confidence or _CONFIDENCE)
+
     def _judged(self, outcome: Outcome) -> float:
-        return self.judged_drop(self._evaluator.estimated_drop(outcome, self._task.settings.confidence or 0.95))
+        return self.judged_drop(self._estimated(outcome))
 
     def _partial(self, outcome: Outcome) -> bool:
         return len(outcome.scores) < self._evaluator.dataset.count
 
-    def _measurement(self, outcome: Outcome, ratio: float) -> Measurement:
-        samples = len(outcome.scores) if self._partial(outcome) else None
+    def _measurement(self, outcome: Outcome, ratio: float, error: float | None) -> Measurement:
+        drop = self._estimated(outcome)
         return Measurement(
-            self._evaluator.drop(outcome), self._judged(outcome), outcome.noise, outcome.kl, outcome.agreement, ratio,
-            samples,
+            self._evaluator.drop(outcome), self.judged_drop(drop), outcome.noise, outcome.kl, outcome.agreement, ratio,
+            len(outcome.scores) if self._partial(outcome) else None, error,
+            drop.error(self._task.settings.confidence or _CONFIDENCE),
         )  # fmt: skip
 
 

@@ -13,12 +13,15 @@ from typing import Protocol
 
 import numpy as np
 
+from autoprec.blocking import Blocking, find_blocking
+from autoprec.budget import SENSITIVITY_SHARE, Budget, Hurry
 from autoprec.calibrate import calibrate_model, needed_tensors, range_fingerprint
+from autoprec.confirming import Confirming
 from autoprec.data.dataset import Dataset
-from autoprec.data.splits import balanced
+from autoprec.data.splits import balanced, shortened
 from autoprec.engines import Engines, PlanEngine, timing_feed
 from autoprec.errors import BackendError
-from autoprec.evaluate import Evaluator, difficulty
+from autoprec.evaluate import difficulty
 from autoprec.measuring import Measuring, Spent
 from autoprec.model import to_bytes
 from autoprec.precision import Array, Precision
@@ -35,18 +38,12 @@ from autoprec.study.search import FINALISTS, Found, Search
 from autoprec.study.solve import Problem
 from autoprec.study.trials import Ledger, Trial
 from autoprec.task import Task
-from autoprec.timing import Deadline, Timing, compare
-from autoprec.tuned import Candidate, Tuned
+from autoprec.timing import Deadline
+from autoprec.tuned import Tuned
 
 _PROFILE_MACS = 6e10
 _PROFILE_SAMPLES = (128, 512)
-_PROFILE_SHARE = 0.3
-"""Sensitivities may use this share of the time; on fewer samples where they would take more."""
 _FEWEST_PROFILED = 16
-_LEAST_RESERVE = 0.1
-"""Confirming and reporting have this share of the time at least."""
-_CONFIRM_ROUNDS = (9, 25)
-_CONFIRM_TURN_MS = 60.0
 
 
 class Progress(Protocol):
@@ -82,15 +79,26 @@ class Pipeline:
         task: what was asked.
         directory: where the files go; its folder exists.
         progress: told how far it is.
+        elapsed_s: what of the time was used before: starting up, reading the data.
+        economy: whether the search leaves out what it need not know of a plan.
     """
 
-    def __init__(self, task: Task, directory: RunDirectory, progress: Progress | None = None) -> None:
-        self.directory = directory
+    def __init__(
+        self,
+        task: Task,
+        directory: RunDirectory,
+        progress: Progress | None = None,
+        *,
+        elapsed_s: float = 0.0,
+        economy: bool = True,
+    ) -> None:
+        self.directory, self._economy = directory, economy
         self.progress: Progress = progress or Silent()
-        self.deadline = Deadline(task.settings.timeout_s)
-        self.seconds: dict[str, float] = {}
+        self.budget = Budget(Deadline(task.settings.timeout_s, elapsed_s), threads=task.backend.threads)
+        self.seconds: dict[str, float] = {"start": elapsed_s}
         self.spent = Spent()
-        self._began = time.monotonic()
+        self._blocking: Blocking | None = None
+        self._began = time.monotonic() - elapsed_s
         shapes = {name: array.shape for name, array in timing_feed(task, task.splits.select).items()}
         self.backend = task.backend.for_run(shapes, directory.root)
         self.engines = Engines(task, self.backend)
@@ -100,7 +108,7 @@ class Pipeline:
         """All stages."""
         ranges = self.ranges()
         profile = self.profile(ranges)
-        prior = self.latency(ranges)
+        prior = self.latency(ranges, profile)
         with ExitStack() as stack:
             reference = self.engines.open(uniform_plans(self.task.subject)[FP32_PLAN], ranges, stack)
             found = self.search(reference, ranges, profile, prior)
@@ -111,11 +119,25 @@ class Pipeline:
         union = task.splits.select.merged(task.splits.report)
         self._stage("splits", f"FP32 on {union.count} samples, to make both halves equally hard")
         interface, settings = task.subject.model.interface, task.settings
+        begun = time.monotonic()
         with self.backend.build(to_bytes(task.subject.model.original), exact=True) as engine:
-            begun = time.monotonic()
-            keys = difficulty(engine, union, interface, task.metric, settings.batch)
-            self._sample_s = (time.monotonic() - begun) / union.count
-        return replace(task, splits=balanced(task.splits, keys, settings.seed))
+            self.budget.build_s = time.monotonic() - begun
+
+            def keys(data: Dataset) -> Array:
+                begun = time.monotonic()
+                found = difficulty(engine, data, interface, task.metric, settings.batch)
+                self.budget.sample_s = (time.monotonic() - begun) / data.count
+                return found
+
+            splits = task.splits
+            if self.budget.limited:
+                probe = union.subset(range(min(union.count, settings.batch)))
+                keys(probe)  # the first batch pays for allocations
+                keys(probe)
+                splits = shortened(splits, self.budget.most_samples())
+                if splits is not task.splits:
+                    self.budget.leave_out(f"plans were judged on {splits.select.count} samples of each half")
+            return replace(task, splits=balanced(splits, keys(splits.select.merged(splits.report)), settings.seed))
 
     def ranges(self) -> RangeTable:
         """Calibrate, unless the stored ranges are of the same model, data and recipe."""
@@ -125,21 +147,28 @@ class Pipeline:
         cut = data.subset(range(min(data.count, task.recipe.samples)))
         if path.is_file():
             stored = load_ranges(path)
-            if stored.fingerprint == range_fingerprint(lowerer, cut, task.recipe):
+            mark = range_fingerprint(lowerer, cut, task.recipe)
+            if stored.fingerprint == mark or (self.budget.limited and stored.fingerprint == _hurried(stored, mark)):
                 self._stage("ranges", f"{len(stored.clipped)} values, from an earlier run")
                 return stored
         count = len(needed_tensors(lowerer, possible))
         self._stage("ranges", f"{count} values over {cut.count} samples, calibrator {task.recipe.method}")
-        table = calibrate_model(
-            lowerer, possible, self.backend, data, task.recipe, lambda what, share: self.progress.advance(share)
-        )
+        hurry = Hurry(self.budget.deadline)
+
+        def told(what: str, share: float) -> bool:
+            self.progress.advance(share)
+            return hurry(what, share)
+
+        table = calibrate_model(lowerer, possible, self.backend, data, task.recipe, told)
+        if hurry.cut:
+            table = replace(table, fingerprint=_hurried(table, table.fingerprint))
+            self.budget.leave_out(f"ranges are of {table.samples} samples, by {table.method}, without all refinement")
         table.save(path)
         return table
 
     def profile(self, ranges: RangeTable) -> Profile:
         """Measure sensitivities, unless stored ones are of the same graph, weights, data, metric and ranges."""
         task, path = self.task, self.directory.profile
-        data = self.profiling_set()
         precisions = tuple(sorted({p for options in task.subject.choices.values() for p in options}))
         if path.is_file():
             stored = load_profile(path)
@@ -148,6 +177,11 @@ class Pipeline:
                 self._stage("sensitivity", f"{len(stored.entries)} entries, from an earlier run")
                 return stored
         units = sum(len(options) > 1 for options in task.subject.choices.values())
+        data = self.profiling_set()
+        if data is None:
+            self._stage("sensitivity", "left out: there is no time for it")
+            self.budget.leave_out("sensitivities were not measured")
+            return Profile({}, 0, 0.0, 0.0, fingerprint([ranges.fingerprint, "no sensitivities"]))
         self._stage("sensitivity", f"{units} units on {data.count} samples")
         profiler = Profiler(
             task.subject.lowerer, task.subject.possible, self.backend, data, task.metric, ranges, task.settings.batch,
@@ -158,21 +192,24 @@ class Pipeline:
         self.directory.profile_journal.unlink(missing_ok=True)
         return profile
 
-    def latency(self, ranges: RangeTable) -> dict[tuple[str, Precision], float]:
+    def latency(self, ranges: RangeTable, profile: Profile) -> dict[tuple[str, Precision], float]:
         """(unit, precision) -> share of FP32's profiled time, from one profile of each uniform plan."""
         task = self.task
         plans = uniform_plans(self.task.subject)
         machine = map(str, sorted(self.backend.describe().items()))
         mark = fingerprint([ranges.fingerprint, *machine, str(task.settings.batch), str(plans)])
         rows = self.directory.stored_unit_ms(mark)
-        if rows is None:
+        if rows is None and not profile.entries and self.budget.limited:
+            self._stage("latency", "left out: there is no time for it")
+            rows = {FP32_PLAN: {}}
+        elif rows is None:
             self._stage("latency", "profile of each uniform plan")
             feed = timing_feed(task, task.splits.select)
             rows = {name: self._unit_ms(plan, ranges, feed) for name, plan in plans.items()}
             self.directory.store_unit_ms(mark, rows)
         else:
             self._stage("latency", "from an earlier run")
-        total = sum(rows["uniform fp32"].values()) or 1.0
+        total = sum(rows[FP32_PLAN].values()) or 1.0
         prior: dict[tuple[str, Precision], float] = {}
         for unit in task.subject.partition.units:
             for precision in {*task.subject.choices[unit.name], Precision.FP32}:
@@ -186,9 +223,13 @@ class Pipeline:
         """Find the fastest plan whose drop on the selection samples meets the bound."""
         task, settings = self.task, self.task.settings
         select = task.splits.select
-        left = "" if settings.timeout_s is None else f", {self.deadline.left_s:.0f} s left of {settings.timeout_s:g} s"
+        left = (
+            ""
+            if settings.timeout_s is None
+            else f", {self.budget.deadline.left_s:.0f} s left of {settings.timeout_s:g} s"
+        )
         self._stage("search", f"at most {settings.trials} plans on {select.count} samples, {settings.sampler}{left}")
-        measuring = Measuring(task, self.engines, reference, ranges)
+        measuring = Measuring(task, self.engines, reference, ranges, economy=self._economy)
         loss = {key: entry.noise for key, entry in profile.entries.items()}
         problem = Problem(task.subject.partition, task.subject.choices, loss, task.subject.space.carrier)
         choices = str(sorted((n, [p.value for p in o]) for n, o in task.subject.choices.items()))
@@ -201,78 +242,61 @@ class Pipeline:
         ledger = Ledger(self.directory.study, mark, task.subject.choices, settings.max_drop, sampler)
         search = Search(
             seed_plans(task.subject), ledger, measuring, limit=settings.trials,
-            spent=lambda: self.deadline.left_s < self._reserve_s(measuring.spent), progress=self.progress.trial,
+            spent=lambda: self._over(measuring), progress=self.progress.trial,
         )  # fmt: skip
         found = search.run()
         self.spent = measuring.spent
+        if not found.feasible:
+            self._blocking = self._find_blocking(found.best.plan, profile, measuring)
         return found
 
-    def _reserve_s(self, spent: Spent) -> float:
-        """What confirming and reporting will take: built, timed and judged anew are the finalists and uniform plans."""
-        if self.deadline.total_s == float("inf"):
-            return 0.0
-        uniform = len(uniform_plans(self.task.subject))
-        plans, samples = FINALISTS + uniform, (uniform + 3) * self.task.splits.report.count
-        needed = plans * _CONFIRM_ROUNDS[0] * _CONFIRM_TURN_MS * 2e-3
-        needed += plans * spent.build_s / max(spent.plans, 1) + samples * spent.evaluate_s / max(spent.samples, 1)
-        return float(np.clip(1.2 * needed, _LEAST_RESERVE * self.deadline.total_s, 0.5 * self.deadline.total_s))
+    def _find_blocking(self, best: Assignment, profile: Profile, measuring: Measuring) -> Blocking:
+        """Which units keep even the best plan over the bound."""
+        bound = self.task.settings.max_drop
+        self._stage("blocking", f"which units keep the drop above {bound:g}")
+        losses = {unit: profile.entries.get((unit, precision)) for unit, precision in best.items()}
+        noises = {unit: entry.noise for unit, entry in losses.items() if entry is not None}
+        return find_blocking(best, noises, measuring.drop_of, bound, lambda: self._over(measuring))
+
+    def _over(self, measuring: Measuring) -> bool:
+        """Whether one more plan would take the time of confirming and reporting."""
+        spent, budget, uniform = measuring.spent, self.budget, len(uniform_plans(self.task.subject))
+        if spent.plans:
+            budget.build_s = spent.build_s / spent.plans
+            budget.plan_s = (spent.build_s + spent.evaluate_s + spent.clock_s) / spent.plans
+            budget.sample_s = max(budget.sample_s, spent.evaluate_s / max(spent.samples, 1))
+        budget.batch_ms = max(budget.batch_ms, spent.batch_ms)
+        return budget.search_over(budget.reserve_s(FINALISTS + uniform, uniform + 1, self.task.splits.report.count))
 
     def report(self, reference: PlanEngine, ranges: RangeTable, profile: Profile, found: Found) -> Tuned:
         """Measure the finalists again, side by side, choose, and judge on samples that chose nothing."""
-        task = self.task
-        plans: dict[str, Assignment] = {**uniform_plans(self.task.subject)}
-        finalists = found.finalists or (found.best,)
-        plans |= {self._name(t.plan, plans) or f"trial {t.number}": t.plan for t in finalists}
+        task = replace(self.task, backend=self.backend)
+        confirming = Confirming(task, self.engines, reference, ranges, self.budget, self.progress.advance)
+        plans = confirming.plans(found)
         self._stage("confirmation", f"{len(plans)} plans, interleaved; then {task.splits.report.count} fresh samples")
-        with ExitStack() as stack:
-            engines = self._reopened(plans, reference, ranges, stack)
-            timed = {name: engine.timed for name, engine in engines.items()}
-            rounds = (_CONFIRM_ROUNDS[0], _CONFIRM_ROUNDS[0] if self.deadline.spent(0.8) else _CONFIRM_ROUNDS[1])
-            feed = timing_feed(task, task.splits.report)
-            timings = compare(timed, feed, rounds=rounds, turn_ms=_CONFIRM_TURN_MS)
-            chosen = self._choose({name: plans[name] for name in engines}, timings, found)
-            data = task.splits.report
-            evaluator = Evaluator(
-                reference.computing, data, task.subject.model.interface, task.metric, task.settings.batch
-            )
-            kept = [name for name in engines if name.startswith("uniform") or name == chosen]
-            candidates = {}
-            for number, name in enumerate(kept):
-                outcome = evaluator.evaluate(engines[name].computing)
-                drop = evaluator.estimated_drop(outcome, task.settings.confidence or 0.95)
-                candidates[name] = Candidate(name, plans[name], outcome, drop, timings[name])
-                self.progress.advance((number + 1) / len(kept))
-            simulated = None
-            if chosen != FP32_PLAN and self.backend.runs_here:
-                simulated = evaluator.evaluate(self.engines.simulated(plans[chosen], ranges, stack))
-        verification = self.engines.verified(plans[chosen], ranges)
-        self._studied.answered(candidates[chosen], candidates[FP32_PLAN]).save(self.directory.studied)
+        confirmed = confirming.run(plans, found)
+        candidates = confirmed.candidates
+        self._studied.answered(candidates[confirmed.chosen], candidates[FP32_PLAN]).save(self.directory.studied)
         self._stage("", "")
         return Tuned(
-            replace(task, backend=self.backend), ranges, profile, found, chosen, candidates,
-            evaluator.reference_scores, verification, simulated, dict(self.seconds), asdict(self.spent),
+            task, ranges, profile, found, confirmed.chosen, candidates, confirmed.reference_scores,
+            confirmed.verification, confirmed.simulated, dict(self.seconds), asdict(self.spent),
+            tuple(self.budget.left_out), self.budget.ending_s, self._blocking, confirmed.curse,
         )  # fmt: skip
 
-    def _reopened(
-        self, plans: Mapping[str, Assignment], reference: PlanEngine, ranges: RangeTable, stack: ExitStack
-    ) -> dict[str, PlanEngine]:
-        """The engines of these plans; one that the runtime refuses is left out, as it was in the search."""
-        engines = {}
-        for name, plan in plans.items():
-            try:
-                engines[name] = reference if name == FP32_PLAN else self.engines.open(plan, ranges, stack)
-            except BackendError:
-                if not name.startswith("uniform"):
-                    raise
-        return engines
-
-    def profiling_set(self) -> Dataset:
-        """The first selection samples; they may decide between plans anyway. Fewer where time is short."""
+    def profiling_set(self) -> Dataset | None:
+        """The first selection samples; they may decide between plans anyway. Fewer where time is short, or none."""
+        parts = self._parts()
+        if not self.budget.limited:
+            return parts[0]
         entries = sum(len(options) - 1 for options in self.task.subject.choices.values())
-        *larger, least = self._parts()
-        # An entry costs about half a pass: what lies before the unit is not computed again.
-        seconds = 0.5 * entries * self._sample_s
-        return next((d for d in larger if seconds * d.count <= _PROFILE_SHARE * self.deadline.left_s), least)
+        counts = [part.count for part in parts]
+        found = self.budget.profiled(counts, entries, 0.5 * self.budget.build_s, SENSITIVITY_SHARE)
+        if found is None:
+            return None
+        if found < counts[0]:
+            self.budget.leave_out(f"sensitivities were measured on {found} of {counts[0]} samples")
+        return parts[counts.index(found)]
 
     def _parts(self) -> list[Dataset]:
         """What sensitivities may be measured on, largest first: more samples for a cheap network."""
@@ -288,21 +312,6 @@ class Pipeline:
         except BackendError:  # only a prior: the search measures whole plans
             return {unit.name: 0.0 for unit in self.task.subject.partition.units}
 
-    def _name(self, plan: Assignment, plans: Mapping[str, Assignment]) -> str | None:
-        return next((name for name, other in plans.items() if dict(other) == dict(plan)), None)
-
-    def _choose(self, plans: Mapping[str, Assignment], timings: Mapping[str, Timing], found: Found) -> str:
-        """The fastest accepted plan by the shared rounds, if it is faster than the fastest uniform one for certain."""
-        if not found.feasible:
-            return self._name(found.best.plan, plans) or f"trial {found.best.number}"
-        accepted = [name for t in found.finalists if (name := self._name(t.plan, plans)) is not None]
-        fastest = min(accepted, key=lambda name: timings[name].median_ms)
-        uniform = min((n for n in accepted if n in uniform_plans(self.task.subject)),
-                      key=lambda name: timings[name].median_ms, default=fastest)  # fmt: skip
-        if fastest == uniform or timings[fastest].ratio_to(timings[uniform]).high < 1.0:
-            return fastest
-        return uniform
-
     def _stage(self, name: str, detail: str) -> None:
         now = time.monotonic()
         self.seconds = {**self.seconds}
@@ -313,3 +322,8 @@ class Pipeline:
         if name:
             self.seconds[name] = 0.0
             self.progress.stage(name, detail)
+
+
+def _hurried(table: RangeTable, mark: str) -> str:
+    """The mark of ranges that were made in less time than they should have had; a run with more makes them again."""
+    return fingerprint([mark, "hurried", str(table.samples), table.method])

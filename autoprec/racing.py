@@ -48,6 +48,12 @@ def race_block(
     return {name: tuple(found[name]) for name in models}
 
 
+def race_s(once_ms: float, threads: int) -> float:
+    """About how long a block takes, without building, of models that together run `once_ms` on so many threads."""
+    runs = max(_TURN_MS, (_WARM + _RUNS[0]) * once_ms * threads / RACE_THREADS)
+    return 1e-3 * ROUNDS * runs
+
+
 def race(
     backend: Backend, models: Mapping[str, bytes], feed: Mapping[str, Array], blocks: int, threads: int = RACE_THREADS
 ) -> dict[str, tuple[float, ...]]:

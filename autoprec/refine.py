@@ -52,7 +52,7 @@ def refine(
     histograms: Mapping[str, Histogram],
     best: RangeTable,
     others: Sequence[RangeTable],
-    progress: Callable[[float], None] = lambda share: None,
+    progress: Callable[[float], bool | None] = lambda share: None,
 ) -> RangeTable:
     """Replace ranges one by one by those of other calibrators, as long as the outputs' noise falls.
 
@@ -68,7 +68,7 @@ def refine(
         histograms: value name -> its values.
         best: the table of the calibrator that is best for all values together.
         others: the tables of the other calibrators.
-        progress: called with the share that is done.
+        progress: called with the share that is done; True ends it there.
 
     Returns:
         The table; `chosen` names the values whose calibrator is another one.
@@ -85,7 +85,8 @@ def refine(
             if found < _GAIN * noise:
                 noise = found
                 table = replace(candidate, chosen={**table.chosen, attempt.value: attempt.label})
-            progress((number + 1) / len(tries))
+            if progress((number + 1) / len(tries)):
+                break
     return table
 
 

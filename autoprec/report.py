@@ -9,6 +9,7 @@ from typing import Any
 from autoprec.drops import Drop
 from autoprec.evaluate import Outcome
 from autoprec.plan import Choice, Plan
+from autoprec.precision import Precision
 from autoprec.seeds import FP32_PLAN, PINNED_FP32_PLAN
 from autoprec.stats import Interval, paired_bootstrap
 from autoprec.studied import fixed_reason, plan_fingerprints, searched_reason
@@ -53,7 +54,11 @@ def summary(tuned: Tuned) -> dict[str, Any]:
         "models": models_record(tuned.found.models),
         "spent": dict(tuned.spent),
         "sensitivity_passes_per_entry": tuned.profile.passes_per_entry,
+        "winners_curse": None if tuned.curse is None else tuned.curse.to_record(),
+        "blocking": None if tuned.blocking is None else tuned.blocking.to_record(),
         "seconds": dict(tuned.seconds),
+        "timeout_s": task.settings.timeout_s,
+        "left_out": list(tuned.left_out),
         "machine": task.backend.describe(),
         "notes": list(task.subject.notes),
     }
@@ -153,9 +158,11 @@ def reason(tuned: Tuned) -> str:
     metric = tuned.task.metric
     if not found.feasible:
         drop = found.best.measured.judged_drop
+        judged = "" if settings.confidence is None else f" by the upper end of its {settings.confidence:.0%} interval"
+        blocking = "" if tuned.blocking is None else f"{tuned.blocking.words}; "
         return (
-            f"no plan meets the bound: the best found drops {metric.name} by {drop:.4g} on the selection samples, "
-            f"{settings.max_drop:g} is allowed; allow more, free pinned units or add fp32 to the space"
+            f"no plan meets the bound: the best found drops {metric.name} by {drop:.4g}{judged} on the selection "
+            f"samples, {settings.max_drop:g} is allowed; {blocking}{_way_out(tuned)}"
         )
     if tuned.chosen in (FP32_PLAN, PINNED_FP32_PLAN):
         pins = tuned.chosen.removeprefix(FP32_PLAN)
@@ -165,6 +172,17 @@ def reason(tuned: Tuned) -> str:
         )
     ratio = tuned.candidates[tuned.chosen].timing.ratio_to(tuned.candidates[FP32_PLAN].timing).estimate
     return f"the fastest of {len(found.trials)} measured plans within the bound: {ratio:.2f} of FP32's latency"
+
+
+def _way_out(tuned: Tuned) -> str:
+    """What would help where no plan meets the bound."""
+    subject = tuned.task.subject
+    advice = ["allow more"]
+    if subject.pinned:
+        advice.append("free pinned units")
+    if Precision.FP32 not in subject.space.precisions:
+        advice.append("add fp32 to the space")
+    return f"{', '.join(advice[:-1])} or {advice[-1]}" if len(advice) > 1 else advice[0]
 
 
 def plan_of(tuned: Tuned) -> Plan:
@@ -199,16 +217,22 @@ def table_rows(tuned: Tuned) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the final table: one row for each candidate."""
     metric = tuned.task.metric
     milliseconds = "ms" if tuned.task.backend.clock.kind == "measured" else "ms, modelled"
-    header = ["plan", metric.name, "drop (95 %)", "agreement", "KL", milliseconds, "vs FP32", "MACs"]
+    bound = tuned.task.settings.max_drop
+    level = tuned.task.settings.confidence or 0.95
+    header = [
+        "plan", metric.name, f"drop ({100 * level:g} %)", f"within {bound:g}", "agreement", "KL", milliseconds,
+        "vs FP32", "MACs",
+    ]  # fmt: skip
     rows = []
     for name, candidate in tuned.candidates.items():
         record = candidate_record(tuned, candidate)
-        drop, ratio = record["drop"], record["latency_vs_fp32"]
+        drop, ratio = record["estimated_drop"], record["latency_vs_fp32"]
         rows.append(
             [
                 f"{name} *" if name == tuned.chosen else name,
                 metric.describe(record["score"]),
                 f"{drop['estimate']:+.4f} ({drop['low']:+.4f} .. {drop['high']:+.4f})",
+                _certificate(candidate.drop, bound),
                 "-" if record["agreement"] is None else f"{record['agreement']:.4f}",
                 "-" if record["kl"] is None else f"{record['kl']:.2g}",
                 f"{record['latency_ms']:.2f}",
@@ -217,6 +241,14 @@ def table_rows(tuned: Tuned) -> tuple[list[str], list[list[str]]]:
             ]
         )
     return header, rows
+
+
+def _certificate(drop: Drop, bound: float) -> str:
+    """Whether fresh samples prove that the bound is met, in a cell."""
+    if drop.certifies(bound):
+        return "certified"
+    needed = drop.samples_to_certify(bound)
+    return "no" if needed is None else f"not certified: {needed:,} samples"
 
 
 def _interval(interval: Interval) -> dict[str, float]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from autoprec.backends.protocol import Engine
 from autoprec.precision import Array
-from autoprec.stats import Interval, median, ratio_of_medians
+from autoprec.stats import Interval, mad, median, ratio_of_medians
 
-_FIRST_RUNS = 2  # sleeping threads and caches full of another engine's data spoil the first runs of a turn
+_FIRST_RUNS, _LONG_MS = 2, 20.0
+"""Sleeping threads and caches full of another engine's data spoil the first runs of a turn, or one that is long."""
+_FEWEST_ROUNDS = 3  # however little time there is
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,17 @@ class Timing:
         """The median over rounds."""
         return median(self.rounds_ms)
 
-    def ratio_to(self, baseline: Timing) -> Interval:
-        """Latency against `baseline`, measured in the same rounds, with a 95 % interval."""
-        return ratio_of_medians(baseline.rounds_ms, self.rounds_ms)
+    def ratio_to(self, baseline: Timing, confidence: float = 0.95) -> Interval:
+        """Latency against `baseline`, measured in the same rounds, with its interval."""
+        return ratio_of_medians(baseline.rounds_ms, self.rounds_ms, confidence)
+
+    def error_to(self, baseline: Timing) -> float:
+        """The standard error of the ratio to `baseline`, by the spread of the rounds' own ratios.
+
+        That of a median is 1.2533 times that of a mean, for normal noise.
+        """
+        ratios = np.divide(self.rounds_ms, baseline.rounds_ms)
+        return 1.2533 * mad(ratios) / math.sqrt(len(ratios))
 
 
 def compare(
@@ -43,6 +54,7 @@ def compare(
     turn_ms: float = 15.0,
     tolerance: float = 0.02,
     rival: float | None = None,
+    hurry: Callable[[], bool] = lambda: False,
 ) -> dict[str, Timing]:
     """Time engines against each other, for as many rounds as the noise of the machine demands.
 
@@ -53,6 +65,7 @@ def compare(
         turn_ms: the least time of a turn. Short turns share a disturbance among all engines.
         tolerance: enough rounds were made when every ratio's 95 % interval is within this share of it.
         rival: or when each such interval lies above this ratio: how much slower does not matter then.
+        hurry: whether the time is up; no further round begins then, after the first three.
     """
     times: dict[str, list[float]] = {name: [] for name in engines}
     once = {name: _estimate(engine, feed) for name, engine in engines.items()}
@@ -60,10 +73,12 @@ def compare(
     for number in range(most):
         order = list(engines) if number % 2 == 0 else list(engines)[::-1]
         for name in order:
-            runs = int(np.clip(turn_ms / max(once[name], 1e-3), 1, 100))
-            samples = engines[name].time_ms(feed, _FIRST_RUNS + runs)[_FIRST_RUNS:]
+            first, runs = _runs(once[name], turn_ms)
+            samples = engines[name].time_ms(feed, first + runs)[first:]
             times[name].append(median(samples))
         if number + 1 >= fewest and (number + 1 == most or _settled(times, tolerance, rival)):
+            break
+        if number + 1 >= _FEWEST_ROUNDS and hurry():
             break
     return {name: Timing(tuple(rounds_ms)) for name, rounds_ms in times.items()}
 
@@ -79,17 +94,36 @@ def _settled(times: Mapping[str, list[float]], tolerance: float, rival: float | 
     return True
 
 
+def _runs(once_ms: float, turn_ms: float) -> tuple[int, int]:
+    """How many runs of a turn do not count, and how many do."""
+    return (_FIRST_RUNS if once_ms < _LONG_MS else 1), int(np.clip(turn_ms / max(once_ms, 1e-3), 1, 100))
+
+
+def turn_s(once_ms: float, turn_ms: float) -> float:
+    """How long a turn takes of an engine whose run takes `once_ms`."""
+    return 1e-3 * sum(_runs(once_ms, turn_ms)) * once_ms
+
+
 def _estimate(engine: Engine, feed: Mapping[str, Array]) -> float:
     engine.time_ms(feed, 1)
     return min(engine.time_ms(feed, 2))
 
 
 class Deadline:
-    """How much of a time budget is left."""
+    """How much of a time budget is left.
 
-    def __init__(self, seconds: float | None) -> None:
-        self._start = time.monotonic()
+    Args:
+        seconds: the budget, None for no limit.
+        elapsed_s: what of it was used before now.
+    """
+
+    def __init__(self, seconds: float | None, elapsed_s: float = 0.0) -> None:
+        self._start = time.monotonic() - elapsed_s
         self._seconds = seconds
+
+    def share(self, share: float) -> Deadline:
+        """A budget of its own that begins now: that share of what is left."""
+        return Deadline(None if self._seconds is None else max(share * self.left_s, 0.0))
 
     @property
     def elapsed_s(self) -> float:

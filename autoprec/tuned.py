@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from autoprec.blocking import Blocking
+from autoprec.curse import Curse
 from autoprec.drops import Drop
 from autoprec.evaluate import Outcome
 from autoprec.precision import Array
@@ -53,6 +55,10 @@ class Tuned:
             simulated anyway.
         seconds: stage -> seconds it took in this run.
         spent: what the search's plans cost in this run, and what was left out of them.
+        left_out: what there was no time for, in words.
+        left_s: seconds of the limit that were left for gathering evidence, infinite without a limit.
+        blocking: which units keep every plan over the bound, None where some plan meets it.
+        curse: what the answer owes to luck, None where nothing was chosen.
     """
 
     task: Task
@@ -66,6 +72,10 @@ class Tuned:
     simulated: Outcome | None
     seconds: Mapping[str, float]
     spent: Mapping[str, float] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    left_s: float = float("inf")
+    blocking: Blocking | None = None
+    curse: Curse | None = None
 
     @property
     def plan(self) -> Assignment:

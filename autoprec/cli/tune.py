@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from autoprec.task import Task
 
 
+_OVER = 1.1
+"""A limit is kept within this factor."""
+OUT_OF_TIME = "the time was used up"
 _METHODS = {
     "smoothed": "from margins and the share of changed decisions",
     "shrunken": "from the count and the share of changed decisions",
@@ -63,6 +66,7 @@ def command(
 ) -> None:
     """Find the fastest precision plan for MODEL whose metric drops by at most --max-drop."""
     from autoprec.api import make_backend, run
+    from autoprec.clocks import process_age_s
     from autoprec.task import Settings, prepare_task
 
     task = prepare_task(Settings(**options), make_backend(backend, threads, target_list(targets)))
@@ -72,7 +76,7 @@ def command(
     screen = Screen(quiet)
     _introduce(task, quiet or as_json)
     try:
-        result = run(task, out, screen)
+        result = run(task, out, screen, elapsed_s=process_age_s())
     finally:
         screen.close()
     folder = result.save()
@@ -136,9 +140,45 @@ def _say_result(result: SearchResult, folder: Path) -> None:
     summary = result.summary
     click.echo(f"\n{result.reason}.")
     _say_numbers(summary)
-    seconds = ", ".join(f"{name} {value:.1f}" for name, value in summary["seconds"].items())
-    click.echo(f"seconds: {seconds}; latency {summary['clock']}.")
+    _say_time(summary)
     click.echo(f"written: {folder / 'plan.json'}, {folder / 'model.onnx'}, {folder / 'result.json'}")
+
+
+def _say_time(summary: dict[str, Any]) -> None:
+    """Seconds of each stage against the limit, and what there was no time for."""
+    from autoprec.clocks import process_age_s
+
+    seconds, allowed = dict(summary["seconds"]), summary["timeout_s"]
+    total = max(process_age_s(), sum(seconds.values()))
+    seconds["writing"] = total - sum(seconds.values())
+    stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value >= 0.05)
+    limit = "" if allowed is None else f" of {allowed:g} allowed"
+    click.echo(f"seconds: {total:.1f}{limit} ({stages}); latency {summary['clock']}.")
+    if summary["left_out"]:
+        click.echo(f"for lack of time: {'; '.join(summary['left_out'])}.")
+    if allowed is not None and total > _OVER * allowed:
+        click.echo(
+            f"the limit was too short: with this model and data, on this machine as busy as it is, the least that "
+            f"gives an answer took {total:.0f} s; allow more, or give less data."
+        )
+    elif allowed is not None and total < allowed / _OVER and summary["stopped"] != OUT_OF_TIME:
+        click.echo(f"the rest of the time was not needed: {summary['stopped']}.")
+
+
+def _say_curse(summary: dict[str, Any]) -> None:
+    """What the answer owes to having been chosen, and whether fresh figures bear that out."""
+    curse = summary["winners_curse"]
+    if curse is None:
+        return
+    latency, drop = curse["latency"], curse["drop"]
+    borne = [name for name, row in (("latency", latency), ("drop", drop)) if not row["borne_out"]]
+    click.echo(
+        f"chosen among {curse['plans']} plans within the bound. latency: {latency['selected']:.3f} of FP32's when "
+        f"chosen, expected to look {latency['optimism'] / latency['selected']:+.1%} better than it is, so "
+        f"{latency['corrected']:.3f}; {latency['fresh']:.3f} in fresh rounds. drop: {drop['selected']:+.4f} on the "
+        f"samples that chose, {drop['corrected']:+.4f} corrected, {drop['fresh']:+.4f} on fresh ones"
+        + (f"; fresh figures do not bear out the {' and the '.join(borne)}." if borne else "; fresh figures agree.")
+    )
 
 
 def _say_numbers(summary: dict[str, Any]) -> None:
@@ -156,11 +196,13 @@ def _say_numbers(summary: dict[str, Any]) -> None:
         click.echo(
             f"against {summary['best_uniform']}, the fastest uniform plan within the bound: {versus['estimate']:.3f}."
         )
+    _say_curse(summary)
     _say_ran(summary)
     _say_models(summary)
-    click.echo(
-        f"sensitivity cost {summary['sensitivity_passes_per_entry']:.2f} full passes for each unit and precision."
-    )
+    if summary["sensitivity_passes_per_entry"]:
+        click.echo(
+            f"sensitivity cost {summary['sensitivity_passes_per_entry']:.2f} full passes for each unit and precision."
+        )
 
 
 def _say_models(summary: dict[str, Any]) -> None:

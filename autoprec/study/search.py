@@ -19,6 +19,7 @@ PATIENCE = 10
 vain, or after twice as many that were not all worth timing."""
 MOST_REPEATS = 50
 """A sampler that asks for known plans this often in a row has nothing new."""
+_LEAST_TRIALS = 2  # FP32 and a rival, however little time there is
 _GAIN = 0.98  # what counts as an improvement
 
 
@@ -92,8 +93,7 @@ class Search:
         """Measure the seeds, then what the sampler asks for, until nothing promises to be better."""
         uniform = {name: plan for name, plan in self.seeds.items() if name.startswith("uniform")}
         self._measure_all(uniform)
-        if not self.spent():
-            self._measure_all(self.seeds)
+        self._measure_all(self.seeds)
         stopped, repeats = self._stopped(), 0
         while stopped is None:
             asked = self.ledger.ask()
@@ -113,7 +113,7 @@ class Search:
     def _measure_all(self, seeds: Mapping[str, Assignment]) -> None:
         refused = [dict(plan) for plan, _ in self.refused]
         self.ledger.enqueue({name: plan for name, plan in seeds.items() if dict(plan) not in refused})
-        while self.ledger.waiting():
+        while self.ledger.waiting() and not (len(self.trials) >= _LEAST_TRIALS and self.spent()):
             self._measure(self.ledger.ask())
 
     def _stopped(self) -> str | None:

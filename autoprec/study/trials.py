@@ -43,6 +43,8 @@ class Measurement:
         latency_ratio: latency over FP32's, measured in the same rounds; infinite where a plan over the bound was not
             timed.
         samples: that it was judged on, None for all: fewer where the verdict was certain before.
+        ratio_error: standard error of the ratio, by its rounds; None where it is not known.
+        drop_error: standard error of the judged drop, likewise.
     """
 
     drop: float
@@ -52,6 +54,8 @@ class Measurement:
     agreement: float | None
     latency_ratio: float
     samples: int | None = None
+    ratio_error: float | None = None
+    drop_error: float | None = None
 
     @property
     def timed(self) -> bool:
@@ -289,6 +293,6 @@ def _create(path: Path | None, name: str, sampler: optuna.samplers.BaseSampler) 
 
 
 def _number(key: str, value: Any) -> Any:
-    if value is None and key not in ("kl", "agreement", "samples"):
+    if value is None and key not in ("kl", "agreement", "samples", "ratio_error", "drop_error"):
         return float("inf")
     return value
