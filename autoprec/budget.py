@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from autoprec.racing import race_s
 from autoprec.timing import Deadline, turn_s
 
-RANGES_SHARE, SENSITIVITY_SHARE = 0.2, 0.2
+RANGES_SHARE, _SENSITIVITY_SHARE = 0.2, 0.2
 """Of what is left when they begin."""
 _WITHIN_RANGES = {"ranges": 0.4, "calibrator": 0.6, "calibrator of each value": 0.8}
-_EVALUATED_SHARE, _LEAST_PASSES = 0.35, 6
-"""FP32 and one plan are judged on both halves, and FP32 once more to balance them: so much of the time at most."""
+_EVALUATED_SHARE, _LEAST_PASSES, _LEAST_RUNS = 0.4, 6, 50
+"""FP32 and one plan are judged on both halves, and FP32 once more to balance them; they are timed against each other
+by so many runs of a batch: so much of the time at most."""
 _FEWEST_SAMPLES = 16
 _COMFORT = 0.15
 """Confirming more than the least has this share of the time at most."""
@@ -69,7 +70,7 @@ class Budget:
         """For how many samples of each half there is time; infinite without a limit."""
         if not self.limited or self.sample_s <= 0:
             return math.inf
-        seconds = _EVALUATED_SHARE * max(self.deadline.left_s, 0.0)
+        seconds = _EVALUATED_SHARE * self.deadline.left_s - _LEAST_RUNS * 1e-3 * self.batch_ms
         return max(seconds / (_LEAST_PASSES * self.sample_s), _FEWEST_SAMPLES)
 
     def confirming_s(self, plans: int, judged: int, samples: int, rounds: int) -> float:
@@ -89,28 +90,33 @@ class Budget:
         """What the search must leave for confirming and reporting; 0 without a limit."""
         if not self.limited:
             return 0.0
-        least = self.confirming_s(min(plans, 3), min(judged, 3), samples, LEAST_ROUNDS)
+        least = self.least_s(samples)
         usual = self.confirming_s(plans, judged + 2, samples, USUAL_ROUNDS) + race_s(2 * self.batch_ms, self.threads)
         return least + min(usual - least, _COMFORT * self.deadline.total_s)
+
+    def least_s(self, samples: int) -> float:
+        """What confirming one plan beside FP32 and a uniform rival takes."""
+        return self.confirming_s(3, 3, samples, LEAST_ROUNDS)
 
     def search_over(self, reserve_s: float) -> bool:
         """Whether another plan would use what is reserved."""
         return self.limited and self.deadline.left_s < reserve_s + self.plan_s
 
-    def profiled(self, counts: list[int], entries: int, fixed_s: float, share: float) -> int | None:
+    def profiled(self, counts: list[int], entries: int, fixed_s: float, samples: int) -> int | None:
         """On how many samples sensitivities may be measured.
 
         Args:
             counts: to choose from, largest first.
             entries: units times precisions.
             fixed_s: what an entry costs however few the samples are.
-            share: of the time that is left.
+            samples: of each half, that the least of what comes after needs.
 
         Returns:
             One of the counts; None where there is no time for the least.
         """
         # An entry costs about half a pass: what lies before the unit is not computed again.
-        seconds = share * self.deadline.left_s
+        needed = self.least_s(samples) + 2 * samples * self.sample_s + 2 * LEAST_ROUNDS * turn_s(self.batch_ms, 0.0)
+        seconds = min(_SENSITIVITY_SHARE * self.deadline.left_s, 0.6 * (self.deadline.left_s - needed))
         costs = {count: entries * (fixed_s + 0.5 * self.sample_s * count) for count in counts}
         return next((count for count in counts if costs[count] <= seconds), None)
 

@@ -31,9 +31,9 @@ Progress = Callable[[str, float], bool | None]
 """Called with what is being done and the share of it that is done; True ends it there, for lack of time."""
 
 CANDIDATES: tuple[tuple[str, float], ...] = (
-    ("minmax", 100.0), ("percentile", 99.99), ("percentile", 99.9), ("mse", 100.0), ("entropy", 100.0),
+    ("percentile", 99.99), ("minmax", 100.0), ("percentile", 99.9), ("mse", 100.0), ("entropy", 100.0),
 )  # fmt: skip
-"""What "auto" chooses from."""
+"""What "auto" chooses from; the first is taken where there is no time to compare."""
 _JUDGED_SAMPLES = 64
 _REFINED_SAMPLES = 32
 _CAPTURE_BYTES = 1 << 29

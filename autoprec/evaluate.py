@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,16 +120,19 @@ class Evaluator:
         self.reference_scores: Array = np.concatenate(scores)
         self.reference_margins: Array | None = np.concatenate(margins) if margins else None
 
-    def evaluate(self, engine: Computing, enough: Callable[[Outcome], bool] | None = None) -> Outcome:
+    def evaluate(
+        self, engine: Computing, enough: Callable[[Outcome], bool] | None = None, looks: Sequence[float] = (0.25,)
+    ) -> Outcome:
         """Scores and fidelity of a model on every sample.
 
         Args:
             engine: the model.
-            enough: looks at the outcome on the first quarter of the samples; where it says so, that is the result.
+            enough: looks at the outcome on the first samples; where it says so, that is the result.
+            looks: the shares of the samples that it looks at, rising. More of them need wider intervals.
         """
         scores, totals, count, finite = [], dict.fromkeys(self._measures, 0.0), 0, True
         margins: list[Array] = []
-        look = self.dataset.count / 4 if enough is not None else math.inf
+        due = [share * self.dataset.count for share in looks] if enough is not None else []
         stream = self._stream(engine)
         for (batch, outputs), expected in zip(stream, self._expected(), strict=False):
             good = finite_samples(outputs)
@@ -140,7 +142,7 @@ class Evaluator:
             for name, total in self._fidelity(outputs, expected, batch.count).items():
                 totals[name] += total
             count += batch.count
-            if count < look and count < self.dataset.count:
+            if count < self.dataset.count and not (due and count >= due[0]):
                 continue
             mean = {name: total / count for name, total in totals.items() if name in self._measures}
             clear = np.concatenate(margins) if margins else None
@@ -148,7 +150,7 @@ class Evaluator:
             outcome = Outcome(np.concatenate(scores), finite, *fidelity, clear)
             if count < self.dataset.count and enough is not None and enough(outcome):
                 return outcome
-            look = math.inf  # looking more often would need wider intervals
+            due = [place for place in due if place > count]
         return outcome
 
     def drop(self, outcome: Outcome) -> float:

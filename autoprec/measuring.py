@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -21,9 +22,15 @@ from autoprec.task import Task
 from autoprec.timing import compare
 
 CERTAIN = 0.9995
-"""Confidence at which a quarter of the samples decides: with 40 such plans a run, one run in 50 has a wrong verdict."""
+"""Confidence at which a part of the samples decides: with 40 such plans a run, one run in 50 has a wrong verdict.
+
+The looks share the error of it evenly, so that however often it is looked the whole is kept (Bonferroni's rule, the
+plainest way to spend it; Lan and DeMets 1983).
+"""
+LOOKS = (0.125, 0.25, 0.5)
+"""The parts of the samples after which a plan may be judged."""
 _CONFIDENCE = 0.95  # of intervals where the user asks for none
-_FEWEST = 32  # samples of a first look; fewer know nothing for certain
+_FEWEST = 32  # samples of a look; fewer know nothing for certain
 _TIMED_ANYWAY = 3
 """Of plans over the bound each third is timed: they teach the latency model as well as others do."""
 _NEAR = 1.02  # times the rival's latency: so near, a plan may be a finalist
@@ -39,7 +46,7 @@ class Spent:
         clock_s: of all plans.
         plans: that were measured.
         samples: that were evaluated.
-        cut: plans that were judged on a quarter of the samples.
+        cut: plans that were judged on fewer samples.
         untimed: plans that were not timed.
         batch_ms: FP32's, for one batch, when it was last timed.
     """
@@ -57,7 +64,7 @@ class Spent:
 class Measuring:
     """Measures plans on the selection samples and by the clock, accuracy first.
 
-    A plan that is certain to be over the bound after a quarter of the samples is judged on that quarter, and most
+    A plan that is certain to be over the bound after a part of the samples is judged on that part, and most
     plans over the bound are not timed. A plan that may become a finalist is always judged on all samples.
 
     Args:
@@ -66,20 +73,30 @@ class Measuring:
         reference: FP32.
         ranges: calibrated.
         economy: whether anything is left out at all.
+        hurry: whether what comes after the search needs the time.
     """
 
     def __init__(
-        self, task: Task, engines: Engines, reference: PlanEngine, ranges: RangeTable, *, economy: bool = True
+        self,
+        task: Task,
+        engines: Engines,
+        reference: PlanEngine,
+        ranges: RangeTable,
+        *,
+        economy: bool = True,
+        hurry: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.spent, self._economy = Spent(), economy
+        self.spent, self._economy, self._hurry = Spent(), economy, hurry
         self._task, self._engines, self._reference, self._ranges = task, engines, reference, ranges
         settings = task.settings
-        data = quarter_first(task.splits.select)
+        data = spread(task.splits.select)
         self._evaluator = Evaluator(
             reference.computing, data, task.subject.model.interface, task.metric, settings.batch
         )
         self._feed = timing_feed(task, task.splits.select)
-        self._early = data.count >= 4 * _FEWEST
+        self._looks = tuple(share for share in LOOKS if share * data.count >= _FEWEST)
+        self._certainty = 1 - (1 - CERTAIN) / max(len(self._looks), 1)
+        self._early = bool(self._looks)
         self._over = 0
 
     def __call__(self, plan: Assignment, asked: Wanted) -> Measurement:
@@ -123,7 +140,7 @@ class Measuring:
 
     def _evaluated(self, engine: PlanEngine, *, early: bool) -> Outcome:
         begun = time.monotonic()
-        outcome = self._evaluator.evaluate(engine.computing, self._certain if early else None)
+        outcome = self._evaluator.evaluate(engine.computing, self._certain if early else None, self._looks)
         self.spent.evaluate_s += time.monotonic() - begun
         self.spent.samples += len(outcome.scores)
         return outcome
@@ -132,14 +149,14 @@ class Measuring:
         """Latency over FP32's, with its standard error."""
         begun = time.monotonic()
         pair = {"fp32": self._reference.timed, "plan": engine.timed}
-        timing = compare(pair, self._feed, rounds=(5, 15), rival=rival)
+        timing = compare(pair, self._feed, rounds=(5, 15), rival=rival, hurry=self._hurry)
         self.spent.clock_s += time.monotonic() - begun
         self.spent.batch_ms = timing["fp32"].median_ms
         return timing["plan"].ratio_to(timing["fp32"]).estimate, timing["plan"].error_to(timing["fp32"])
 
     def _certain(self, outcome: Outcome) -> bool:
         """Whether so few samples prove that the bound is met or missed."""
-        drop, bound = self._evaluator.estimated_drop(outcome, CERTAIN), self._task.settings.max_drop
+        drop, bound = self._evaluator.estimated_drop(outcome, self._certainty), self._task.settings.max_drop
         return drop.low > bound or drop.high < bound
 
     def _estimated(self, outcome: Outcome) -> Drop:
@@ -160,7 +177,7 @@ class Measuring:
         )  # fmt: skip
 
 
-def quarter_first(data: Dataset) -> Dataset:
-    """The same samples, each fourth of them first, so that a first look sees a fair part of all."""
-    rest = [place for place in range(data.count) if place % 4]
-    return data.subset([*range(0, data.count, 4), *rest])
+def spread(data: Dataset) -> Dataset:
+    """The same samples, each eighth of them first, then each fourth, each second, so that a look sees a fair part."""
+    first = [place for step in (8, 4, 2) for place in range(0, data.count, step)]
+    return data.subset(list(dict.fromkeys([*first, *range(data.count)])))

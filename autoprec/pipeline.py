@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from autoprec.blocking import Blocking, find_blocking
-from autoprec.budget import SENSITIVITY_SHARE, Budget, Hurry
+from autoprec.budget import Budget, Hurry
 from autoprec.calibrate import calibrate_model, needed_tensors, range_fingerprint
 from autoprec.confirming import Confirming
 from autoprec.data.dataset import Dataset
@@ -127,6 +127,7 @@ class Pipeline:
                 begun = time.monotonic()
                 found = difficulty(engine, data, interface, task.metric, settings.batch)
                 self.budget.sample_s = (time.monotonic() - begun) / data.count
+                self.budget.batch_ms = 1e3 * self.budget.sample_s * (interface.batch_size or settings.batch)
                 return found
 
             splits = task.splits
@@ -229,7 +230,7 @@ class Pipeline:
             else f", {self.budget.deadline.left_s:.0f} s left of {settings.timeout_s:g} s"
         )
         self._stage("search", f"at most {settings.trials} plans on {select.count} samples, {settings.sampler}{left}")
-        measuring = Measuring(task, self.engines, reference, ranges, economy=self._economy)
+        measuring = Measuring(task, self.engines, reference, ranges, economy=self._economy, hurry=self._late)
         loss = {key: entry.noise for key, entry in profile.entries.items()}
         problem = Problem(task.subject.partition, task.subject.choices, loss, task.subject.space.carrier)
         choices = str(sorted((n, [p.value for p in o]) for n, o in task.subject.choices.items()))
@@ -257,6 +258,10 @@ class Pipeline:
         losses = {unit: profile.entries.get((unit, precision)) for unit, precision in best.items()}
         noises = {unit: entry.noise for unit, entry in losses.items() if entry is not None}
         return find_blocking(best, noises, measuring.drop_of, bound, lambda: self._over(measuring))
+
+    def _late(self) -> bool:
+        """Whether the least of confirming and reporting needs the time that is left."""
+        return self.budget.search_over(self.budget.least_s(self.task.splits.report.count))
 
     def _over(self, measuring: Measuring) -> bool:
         """Whether one more plan would take the time of confirming and reporting."""
@@ -291,7 +296,7 @@ class Pipeline:
             return parts[0]
         entries = sum(len(options) - 1 for options in self.task.subject.choices.values())
         counts = [part.count for part in parts]
-        found = self.budget.profiled(counts, entries, 0.5 * self.budget.build_s, SENSITIVITY_SHARE)
+        found = self.budget.profiled(counts, entries, 0.5 * self.budget.build_s, self.task.splits.report.count)
         if found is None:
             return None
         if found < counts[0]:

@@ -158,8 +158,8 @@ def _say_time(summary: dict[str, Any]) -> None:
         click.echo(f"for lack of time: {'; '.join(summary['left_out'])}.")
     if allowed is not None and total > _OVER * allowed:
         click.echo(
-            f"the limit was too short: with this model and data, on this machine as busy as it is, the least that "
-            f"gives an answer took {total:.0f} s; allow more, or give less data."
+            f"over the limit by {total / allowed - 1:.0%}: it is too short for this model and data, or the machine got "
+            f"slower as it ran; allow about {1.2 * total:.0f} s, or give less data."
         )
     elif allowed is not None and total < allowed / _OVER and summary["stopped"] != OUT_OF_TIME:
         click.echo(f"the rest of the time was not needed: {summary['stopped']}.")
@@ -174,7 +174,7 @@ def _say_curse(summary: dict[str, Any]) -> None:
     borne = [name for name, row in (("latency", latency), ("drop", drop)) if not row["borne_out"]]
     click.echo(
         f"chosen among {curse['plans']} plans within the bound. latency: {latency['selected']:.3f} of FP32's when "
-        f"chosen, expected to look {latency['optimism'] / latency['selected']:+.1%} better than it is, so "
+        f"chosen, expected to look {max(latency['optimism'] / latency['selected'], 0):.1%} better than it is, so "
         f"{latency['corrected']:.3f}; {latency['fresh']:.3f} in fresh rounds. drop: {drop['selected']:+.4f} on the "
         f"samples that chose, {drop['corrected']:+.4f} corrected, {drop['fresh']:+.4f} on fresh ones"
         + (f"; fresh figures do not bear out the {' and the '.join(borne)}." if borne else "; fresh figures agree.")
@@ -225,7 +225,7 @@ def _say_models(summary: dict[str, Any]) -> None:
     spent = summary["spent"]
     click.echo(
         f"{summary['trials']} plans measured; of those over the bound {spent['untimed']} were not timed, and "
-        f"{spent['cut']} were judged on a quarter of the samples."
+        f"{spent['cut']} were judged on fewer samples."
     )
 
 
