@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from autoprec.data.splits import FEWEST
 from autoprec.racing import race_s
 from autoprec.timing import Deadline, turn_s
 
 RANGES_SHARE, _SENSITIVITY_SHARE = 0.2, 0.2
 """Of what is left when they begin."""
-_WITHIN_RANGES = {"ranges": 0.4, "calibrator": 0.6, "calibrator of each value": 0.8}
+_WITHIN_RANGES = {"ranges": 0.4, "calibrators": 0.45, "calibrator": 0.6, "calibrator of each value": 0.8}
 _EVALUATED_SHARE, _LEAST_PASSES, _LEAST_RUNS = 0.4, 6, 50
 """FP32 and one plan are judged on both halves, and FP32 once more to balance them; they are timed against each other
 by so many runs of a batch: so much of the time at most."""
-_FEWEST_SAMPLES = 16
 _COMFORT = 0.15
 """Confirming more than the least has this share of the time at most."""
 _ENDING_S = 0.3  # writing files, freeing engines, ending the process
@@ -54,6 +54,10 @@ class Budget:
         """Whether there is a limit at all."""
         return math.isfinite(self.deadline.total_s)
 
+    def known_sample(self, seconds: float, batch: int) -> None:
+        """Take over what FP32 takes for a sample, and so for a batch until that is timed by itself."""
+        self.sample_s, self.batch_ms = seconds, 1e3 * seconds * batch
+
     @property
     def ending_s(self) -> float:
         """What is left for a race of the answer, once files are written; infinite without a limit."""
@@ -71,7 +75,7 @@ class Budget:
         if not self.limited or self.sample_s <= 0:
             return math.inf
         seconds = _EVALUATED_SHARE * self.deadline.left_s - _LEAST_RUNS * 1e-3 * self.batch_ms
-        return max(seconds / (_LEAST_PASSES * self.sample_s), _FEWEST_SAMPLES)
+        return max(seconds / (_LEAST_PASSES * self.sample_s), FEWEST)
 
     def confirming_s(self, plans: int, judged: int, samples: int, rounds: int) -> float:
         """About how long it takes to confirm and report.

@@ -84,9 +84,10 @@ def calibrate_model(
     if not tensors:
         return RangeTable(recipe.method, {}, {}, {}, 0, mark, {})
     observed = observe(lowerer, tensors, backend, data, recipe.batch, progress)
+    late = progress("calibrators", 0.0)
     tables = {
         label: _table(observed, label, method, percentile, lowerer.scheme.symmetric, mark)
-        for label, method, percentile in _methods(recipe)
+        for label, method, percentile in _methods(recipe)[: 1 if late else None]
     }
     if len(tables) == 1:
         return next(iter(tables.values()))

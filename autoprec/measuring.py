@@ -27,6 +27,7 @@ CERTAIN = 0.9995
 The looks share the error of it evenly, so that however often it is looked the whole is kept (Bonferroni's rule, the
 plainest way to spend it; Lan and DeMets 1983).
 """
+_MET_SHARE = 0.25
 LOOKS = (0.125, 0.25, 0.5)
 """The parts of the samples after which a plan may be judged."""
 _CONFIDENCE = 0.95  # of intervals where the user asks for none
@@ -156,8 +157,8 @@ class Measuring:
 
     def _certain(self, outcome: Outcome) -> bool:
         """Whether so few samples prove that the bound is met or missed."""
-        drop, bound = self._evaluator.estimated_drop(outcome, self._certainty), self._task.settings.max_drop
-        return drop.low > bound or drop.high < bound
+        drop = self._evaluator.estimated_drop(outcome, self._certainty)
+        return certain(drop, self._task.settings.max_drop, self._evaluator.dataset.count)
 
     def _estimated(self, outcome: Outcome) -> Drop:
         return self._evaluator.estimated_drop(outcome, self._task.settings.confidence or _CONFIDENCE)
@@ -175,6 +176,15 @@ class Measuring:
             len(outcome.scores) if self._partial(outcome) else None, error,
             drop.error(self._task.settings.confidence or _CONFIDENCE),
         )  # fmt: skip
+
+
+def certain(drop: Drop, bound: float, samples: int) -> bool:
+    """Whether the drop on some of so many samples proves that the bound is met or missed.
+
+    That it is missed shows by decisions that changed. That none has changed among very few says little, whatever the
+    interval: simulated, one plan in 60 near the bound was taken for met on an eighth of 512 samples.
+    """
+    return drop.low > bound or (drop.high < bound and drop.samples >= _MET_SHARE * samples)
 
 
 def spread(data: Dataset) -> Dataset:

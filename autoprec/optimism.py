@@ -21,7 +21,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 DRAWS = 2000
-_GRID, _STEPS = 81, 200
+_GRID, _STEPS = 81, 100
 _Z = 1.96
 
 

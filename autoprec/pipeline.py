@@ -44,6 +44,7 @@ from autoprec.tuned import Tuned
 _PROFILE_MACS = 6e10
 _PROFILE_SAMPLES = (128, 512)
 _FEWEST_PROFILED = 16
+_PROBES = 3
 
 
 class Progress(Protocol):
@@ -119,6 +120,7 @@ class Pipeline:
         union = task.splits.select.merged(task.splits.report)
         self._stage("splits", f"FP32 on {union.count} samples, to make both halves equally hard")
         interface, settings = task.subject.model.interface, task.settings
+        batch = interface.batch_size or settings.batch
         begun = time.monotonic()
         with self.backend.build(to_bytes(task.subject.model.original), exact=True) as engine:
             self.budget.build_s = time.monotonic() - begun
@@ -126,15 +128,17 @@ class Pipeline:
             def keys(data: Dataset) -> Array:
                 begun = time.monotonic()
                 found = difficulty(engine, data, interface, task.metric, settings.batch)
-                self.budget.sample_s = (time.monotonic() - begun) / data.count
-                self.budget.batch_ms = 1e3 * self.budget.sample_s * (interface.batch_size or settings.batch)
+                self.budget.known_sample((time.monotonic() - begun) / data.count, batch)
                 return found
 
             splits = task.splits
             if self.budget.limited:
                 probe = union.subset(range(min(union.count, settings.batch)))
-                keys(probe)  # the first batch pays for allocations
-                keys(probe)
+                seconds = []
+                for _ in range(_PROBES):  # the first pays for allocations, any may be disturbed
+                    keys(probe)
+                    seconds.append(self.budget.sample_s)
+                self.budget.known_sample(min(seconds), batch)
                 splits = shortened(splits, self.budget.most_samples())
                 if splits is not task.splits:
                     self.budget.leave_out(f"plans were judged on {splits.select.count} samples of each half")

@@ -16,6 +16,9 @@ CALIBRATE_SHARE = 0.2
 CALIBRATE_LIMIT = 512
 """The most samples of a single data set that are used for calibration."""
 
+FEWEST = 32
+"""Samples to judge plans on, however little time there is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Splits:
@@ -98,11 +101,11 @@ def _split_one(data: Dataset, seed: int) -> Splits:
 def shortened(splits: Splits, most: float) -> Splits:
     """The same parts, of select and report only so many samples each, taken evenly; as they were where that is all.
 
-    Halved until they fit, so that runs on a machine about as fast take the same samples.
+    Halved until they fit, or few are left, so that runs on a machine about as fast take the same samples.
     """
-    larger = max(splits.select.count, splits.report.count)
+    smaller, larger = sorted((splits.select.count, splits.report.count))
     step = 1
-    while larger / step > most and larger // (2 * step) >= 1:
+    while larger / step > most and smaller // (2 * step) >= FEWEST:
         step *= 2
     if step == 1:
         return splits
