@@ -21,7 +21,7 @@ _EVALUATED_SHARE, _LEAST_PASSES, _LEAST_RUNS = 0.4, 6, 50
 by so many runs of a batch: so much of the time at most."""
 _COMFORT = 0.15
 """Confirming more than the least has this share of the time at most."""
-_ENDING_S = 0.3  # writing files, freeing engines, ending the process
+_ENDING_S = 0.6  # writing files, freeing engines, ending the process
 _SLACK = 1.15
 CONFIRM_TURN_MS = 60.0
 LEAST_ROUNDS, USUAL_ROUNDS, MOST_ROUNDS = 5, 9, 25

@@ -20,6 +20,7 @@ from autoprec.timing import Timing
 
 _SHARED, _MOST_SHARED = 0.5, 0.95
 """Correlation of two plans' losses, where it cannot be measured, and the most that is believed."""
+_LEAST_ERROR = 1e-6  # of a clock that seems to be exact: only FP32's ratio to itself is
 _PRIOR_TRIALS = 5
 """What the rounds say of their own noise counts as much as so many plans that were timed twice."""
 
@@ -138,6 +139,6 @@ def _ratio_errors(timed: Sequence[Trial], timings: Mapping[str, Timing], names: 
         pairs = max(float(np.var(apart, ddof=1) - again), 0.0)
         degrees = len(apart) - 1
         variance, weight = (weight * variance + degrees * pairs) / (weight + degrees), weight + degrees
-    relative = math.sqrt(variance) if weight else 0.0
+    relative = max(math.sqrt(variance), _LEAST_ERROR)
     exact = [all(p is Precision.FP32 for p in t.plan.values()) for t in timed]
     return [0.0 if same else relative * t.measured.latency_ratio for t, same in zip(timed, exact, strict=True)]

@@ -70,6 +70,66 @@ def test_a_run_out_of_time_stops_searching_and_still_answers(
     assert result.summary["stopped"] == "the time was used up"
     assert len(told.trials) == 4
     assert result.feasible
+    assert result.summary["left_out"] == []
+
+
+def test_ranges_made_in_a_hurry_are_made_again_where_there_is_time(model: Path, tmp_path: Path) -> None:
+    hurried, _ = searched(model, tmp_path, timeout_s=1e-3)
+    again, told = searched(model, tmp_path)
+
+    assert any(words.startswith("ranges are of ") for words in hurried.summary["left_out"])
+    assert again.summary["left_out"] == []
+    assert "ranges" not in told.reused
+    assert "sensitivity" not in told.reused
+
+
+def test_without_time_for_sensitivities_the_uniform_plans_are_still_compared(model: Path, tmp_path: Path) -> None:
+    result, told = searched(model, tmp_path, timeout_s=1e-3)
+
+    assert told.stages["sensitivity"] == "left out: there is no time for it"
+    assert told.stages["latency"] == "left out: there is no time for it"
+    assert [trial.origin for trial in told.trials] == ["uniform fp32", "uniform int8"]
+    assert result.summary["chosen"] in ("uniform fp32", "uniform int8")
+
+
+def test_a_blocked_bound_names_units_that_measured_in_fp32_let_the_rest_meet_it(model: Path, tmp_path: Path) -> None:
+    result, told = searched(model, tmp_path, pins=[".*=int8"], max_drop=1e-4)
+    blocking = result.summary["blocking"]
+
+    assert not result.feasible
+    assert told.trials[0].measured.judged_drop > 1e-4
+    assert blocking["units"]
+    assert blocking["drop"] <= 1e-4
+    freed = searched(model, tmp_path / "freed", max_drop=1e-4,
+                     pins=[".*=int8", *(f"^{unit}$=fp32" for unit in blocking["units"])])[0]  # fmt: skip
+    assert freed.feasible
+    assert freed.summary["blocking"] is None
+
+
+def test_the_answer_is_corrected_for_having_been_chosen(model: Path, tmp_path: Path) -> None:
+    result, _ = searched(model, tmp_path, max_drop=9)
+    curse = result.summary["winners_curse"]
+    ratio = result.summary["candidates"][result.summary["chosen"]]["latency_vs_fp32"]["estimate"]
+
+    assert result.summary["chosen"] != "uniform fp32"
+    assert curse["plans"] == sum(trial.feasible for trial in result.trials)
+    for figure in ("latency", "drop"):
+        assert curse[figure]["corrected"] == pytest.approx(curse[figure]["selected"] + curse[figure]["optimism"])
+    assert curse["latency"]["fresh"] == ratio
+
+
+def test_with_a_confidence_only_plans_whose_upper_end_meets_the_bound_are_accepted(model: Path, tmp_path: Path) -> None:
+    """The bound lies between the estimates of some plans and their upper ends."""
+    free, _ = searched(model, tmp_path / "free", metric="kl", max_drop=9)
+    bound = 1.02 * max(trial.measured.judged_drop for trial in free.trials)
+    loose, _ = searched(model, tmp_path / "loose", metric="kl", max_drop=bound)
+    strict, _ = searched(model, tmp_path / "strict", metric="kl", max_drop=bound, confidence=0.95)
+
+    assert {t.feasible for t in loose.trials if t.origin == "uniform int8"} == {True}
+    [int8] = [t for t in strict.trials if t.origin == "uniform int8"]
+    assert int8.measured.judged_drop > bound > int8.measured.drop
+    assert not int8.feasible
+    assert all(t.measured.judged_drop <= bound for t in strict.trials if t.feasible)
 
 
 def test_without_a_limit_it_is_not_the_time_that_stops_it(model: Path, tmp_path: Path) -> None:

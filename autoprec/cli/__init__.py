@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import sys
+import time
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -26,6 +28,14 @@ VERBS = {
 
 class LazyGroup(click.Group):
     """A group whose help needs no verb's module, so that it starts at once."""
+
+    began = 0.0
+    whole_process = False
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        """Run a command line; that of the process itself where none is given."""
+        self.began, self.whole_process = time.monotonic(), args is None
+        return super().main(args, *more, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The verbs in the order of a user's work."""
@@ -59,6 +69,14 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt:
             click.echo("autoprec: stopped; the same command goes on where it was", err=True)
             ctx.exit(EXIT_INTERRUPTED)
+
+
+def elapsed_s() -> float:
+    """Seconds since this command began, what it took to start Python and import modules included."""
+    from autoprec.clocks import process_age_s
+
+    since = time.monotonic() - main.began
+    return max(since, process_age_s()) if main.whole_process else since
 
 
 def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:

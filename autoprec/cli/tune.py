@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autoprec.cli import elapsed_s
 from autoprec.cli.options import data_options, model_options, target_list
 from autoprec.cli.screen import Screen, print_json, print_table
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_NOT_HONOURED, EXIT_OK
@@ -66,7 +67,6 @@ def command(
 ) -> None:
     """Find the fastest precision plan for MODEL whose metric drops by at most --max-drop."""
     from autoprec.api import make_backend, run
-    from autoprec.clocks import process_age_s
     from autoprec.task import Settings, prepare_task
 
     task = prepare_task(Settings(**options), make_backend(backend, threads, target_list(targets)))
@@ -76,7 +76,7 @@ def command(
     screen = Screen(quiet)
     _introduce(task, quiet or as_json)
     try:
-        result = run(task, out, screen, elapsed_s=process_age_s())
+        result = run(task, out, screen, elapsed_s=elapsed_s())
     finally:
         screen.close()
     folder = result.save()
@@ -146,10 +146,8 @@ def _say_result(result: SearchResult, folder: Path) -> None:
 
 def _say_time(summary: dict[str, Any]) -> None:
     """Seconds of each stage against the limit, and what there was no time for."""
-    from autoprec.clocks import process_age_s
-
     seconds, allowed = dict(summary["seconds"]), summary["timeout_s"]
-    total = max(process_age_s(), sum(seconds.values()))
+    total = max(elapsed_s(), sum(seconds.values()))
     seconds["writing"] = total - sum(seconds.values())
     stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value >= 0.05)
     limit = "" if allowed is None else f" of {allowed:g} allowed"

@@ -123,6 +123,51 @@ def test_every_metric_without_labels(invoke: Invoke, metric: str) -> None:
     assert record["metric"] == metric
     assert record["direction"] == ("lower is better" if metric in ("kl", "sqnr") else "higher is better")
     assert all(c["drop"]["estimate"] >= -1e-9 for c in record["candidates"].values())
+    for candidate in record["candidates"].values():
+        drop = candidate["estimated_drop"]
+        assert drop["low"] <= drop["estimate"] <= drop["high"]
+        assert drop["certified"] is (drop["high"] <= 0.5)
+
+
+@pytest.mark.parametrize("metric", ["top1", "agreement", "sqnr"])
+def test_each_plan_of_the_table_says_whether_it_is_certified(invoke: Invoke, metric: str) -> None:
+    lines = invoke(*TUNE, "--calib", "data.npz", "--metric", metric, "--max-drop", "0.5").stdout.splitlines()
+    rows = [line for line in lines if line.startswith("uniform ")]
+
+    assert "within 0.5" in lines[1]
+    assert len(rows) == 2
+    assert all("certified" in row or "  no  " in row for row in rows)
+    assert [line for line in lines if line.startswith(("certified: ", "not certified: "))]
+
+
+@pytest.mark.parametrize("metric", ["top1", "sqnr"])
+def test_fp32_kept_is_certified_and_owes_nothing_to_luck(invoke: Invoke, metric: str) -> None:
+    options = ("--metric", metric, "--max-drop", "0", "--confidence", "0.95", "--pin", ".*=fp32", "--json")
+    record = strict(invoke(*TUNE, "--calib", "data.npz", *options).stdout)
+
+    assert record["chosen"] == "uniform fp32"
+    assert record["verdict"] == "certified: the whole interval is within 0"
+    assert record["winners_curse"] is None
+
+
+def test_a_limit_too_short_for_anything_still_gives_an_answer_and_says_so(work: Path, invoke: Invoke) -> None:
+    result = invoke(*TUNE, "--calib", "data.npz", "--timeout", "0.01")
+
+    assert result.exit_code in (EXIT_OK, EXIT_INFEASIBLE)
+    assert re.search(r"seconds: [\d.]+ of 0.01 allowed \(start [\d.]+, ", result.stdout)
+    assert "for lack of time: " in result.stdout
+    assert "sensitivities were not measured" in result.stdout
+    assert re.search(r"over the limit by \d+%: it is too short .*; allow about \d+ s, or give less data", result.stdout)
+    load_plan(work / "run" / "plan.json")
+    assert strict((work / "run" / "result.json").read_text())["left_out"]
+
+
+def test_time_that_was_not_needed_is_said(invoke: Invoke) -> None:
+    result = invoke(*TUNE, "--calib", "data.npz", "--timeout", "1000")
+
+    assert "of 1000 allowed" in result.stdout
+    assert "the rest of the time was not needed: " in result.stdout
+    assert "for lack of time" not in result.stdout
 
 
 def test_a_folder_of_archives(work: Path, invoke: Invoke) -> None:
@@ -169,7 +214,8 @@ def test_no_plan_within_the_bound_has_its_own_exit_code(work: Path, invoke: Invo
 
     assert result.exit_code == EXIT_INFEASIBLE
     assert "no plan meets the bound: the best found drops only_fp32:m by" in result.stdout
-    assert "0 is allowed; allow more, free pinned units or add fp32 to the space" in result.stdout
+    assert "0 is allowed; " in result.stdout
+    assert "block it: with them in FP32 the drop is 0; allow more or free pinned units." in result.stdout
     plan = load_plan(work / "run" / "plan.json")
     assert {choice.precision for choice in plan.units.values()} == {Precision.INT8}
     assert plan.evidence["feasible"] is False

@@ -1,0 +1,90 @@
+"""How much better the winner's drop looks on the samples that chose it than on others, before and after correction.
+
+    python tests/benchmarks/winners_curse.py PATH_OF_THE_ZOO [MODEL ...] [--splits N] [--plans N] [--seed N]
+
+Plans are those of tests/benchmarks/drop_interval.py, judged on every evaluation sample once. Then, many times, the
+samples are split in halves. The plan with the most units in INT8 whose estimated drop on one half is within the bound
+wins, as the fastest plan would, with a latency known to 1 %. Its drop there, and that less the expected optimism, are
+compared with its drop on the other half, both as autoprec estimates them, in points. The bound of each split is the
+median drop of all plans on all samples, so that about half of the plans are close to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from drop_interval import Decisions, decisions_of_plans
+from zoo import is_classifier, load_zoo
+
+from autoprec.cli.screen import print_table
+from autoprec.curse import shared_noise
+from autoprec.drops import Drop, estimate_drop, smoothed_losses
+from autoprec.optimism import Choice, Seen, expected_optimism
+
+_CLOCK_ERROR = 0.01
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("zoo", type=Path)
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--splits", type=int, default=200)
+    parser.add_argument("--plans", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    options.threads, options.images_augmented = None, False
+    zoo, rows = load_zoo(options.zoo), []
+    for name in options.models or zoo.NAMES:
+        task = zoo.load(name)
+        if is_classifier(task):
+            rows.append([name, *row(decisions_of_plans(task, options), options)])
+            print(" ".join(rows[-1]), flush=True)
+    print_table(["model", "splits", "shared", "optimism", "left after correction", "+- error"], rows)
+
+
+def row(plans: list[Decisions], options: argparse.Namespace) -> list[str]:
+    reference, *candidates = plans
+    count, generator = reference.right.shape[1], np.random.default_rng(options.seed)
+    everything = np.arange(count)
+    bound = float(np.median([estimate(reference, plan, everything).estimate for plan in candidates]))
+    errors, corrected, shares = [], [], []
+    for number in range(options.splits):
+        order = generator.permutation(count)
+        select, report = order[: count // 2], order[count // 2 :]
+        found = [estimate(reference, plan, select) for plan in candidates]
+        # Uniform INT8 is first, and the last has the most units in INT8 of the others.
+        costs = [0.5, *np.linspace(0.85, 0.55, len(found) - 1).tolist()]
+        seen = [Seen(1.0, 0.0, 0.0, 0.0)]
+        seen += [Seen(c, c * _CLOCK_ERROR, d.estimate, d.error() or 0.0) for c, d in zip(costs, found, strict=True)]
+        losses = [smoothed_losses(reference.margins[0][report], p.margins[0][report]) for p in candidates[:2]]
+        shared = float(np.clip(shared_noise(losses) or 0.0, 0.0, 0.95))
+        accepted = [n for n, d in enumerate(found) if d.estimate <= bound]
+        if not accepted:
+            continue
+        winner = min(accepted, key=costs.__getitem__)
+        luck = expected_optimism(seen, Choice(bound, 1, _CLOCK_ERROR, shared), number, draws=400)
+        fresh = estimate(reference, candidates[winner], report).estimate
+        errors.append(found[winner].estimate - fresh)
+        corrected.append(found[winner].estimate + luck.limited - fresh)
+        shares.append(shared)
+    spread = 100 * float(np.std(errors)) / math.sqrt(len(errors))
+    return [
+        str(len(errors)), f"{np.mean(shares):.2f}", f"{100 * np.mean(errors):+.3f}", f"{100 * np.mean(corrected):+.3f}",
+        f"{spread:.3f}",
+    ]  # fmt: skip
+
+
+def estimate(reference: Decisions, plan: Decisions, places: Any) -> Drop:
+    changed = float((reference.classes[0][places] != plan.classes[0][places]).mean())
+    return estimate_drop(
+        reference.right[0][places], plan.right[0][places], True,
+        margins=(reference.margins[0][places], plan.margins[0][places]), changed=changed,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
