@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprec.backends.protocol import Backend
+from autoprec.drops import Drop
 from autoprec.errors import UsageError
 from autoprec.evidence import write_evidence
 from autoprec.gather import evidence_of
@@ -47,6 +48,16 @@ class SearchResult:
     summary: dict[str, Any]
     directory: Path
     tuned: Tuned
+
+    @property
+    def drop(self) -> Drop:
+        """How much the metric dropped on samples that chose nothing, with its interval."""
+        return self.tuned.candidates[self.tuned.chosen].drop
+
+    @property
+    def certified(self) -> bool:
+        """Whether all of that interval is within the bound; `summary["verdict"]` says what it would take."""
+        return self.drop.certifies(self.tuned.task.settings.max_drop)
 
     def save(self, folder: str | Path | None = None) -> Path:
         """Write plan.json, result.json, evidence.json and the lowered model.onnx; returns the folder.

@@ -195,7 +195,9 @@ def plan_of(tuned: Tuned) -> Plan:
         for unit in subject.partition.units
     }
     record = summary(tuned)
-    evidence = {key: record[key] for key in ("metric", "max_drop", "feasible", "reason", "machine", "splits")}
+    evidence = {
+        key: record[key] for key in ("metric", "max_drop", "feasible", "reason", "verdict", "machine", "splits")
+    }
     evidence |= {"chosen": record["candidates"][tuned.chosen], "fp32": record["candidates"][FP32_PLAN]}
     return Plan(
         units, subject.space.carrier, subject.lowerer.scheme.name, task.backend.name,
