@@ -197,14 +197,14 @@ class Pipeline:
         self.directory.profile_journal.unlink(missing_ok=True)
         return profile
 
-    def latency(self, ranges: RangeTable, profile: Profile) -> dict[tuple[str, Precision], float]:
+    def latency(self, ranges: RangeTable, profile: Profile | None = None) -> dict[tuple[str, Precision], float]:
         """(unit, precision) -> share of FP32's profiled time, from one profile of each uniform plan."""
         task = self.task
         plans = uniform_plans(self.task.subject)
         machine = map(str, sorted(self.backend.describe().items()))
         mark = fingerprint([ranges.fingerprint, *machine, str(task.settings.batch), str(plans)])
         rows = self.directory.stored_unit_ms(mark)
-        if rows is None and not profile.entries and self.budget.limited:
+        if rows is None and profile is not None and not profile.entries and self.budget.limited:
             self._stage("latency", "left out: there is no time for it")
             rows = {FP32_PLAN: {}}
         elif rows is None:

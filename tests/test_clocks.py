@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,13 @@ def test_a_machine_that_tells_nothing_is_no_error(tmp_path: Path, monkeypatch: p
 
     assert clocks.driver(gpu=True) == ""
     assert clocks.clocks(gpu=True) == ""
+
+
+def test_a_process_knows_how_long_it_has_run() -> None:
+    code = "import time; from autoprec.clocks import process_age_s as age; a = age(); time.sleep(0.2); print(a, age())"
+    first, second = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()  # fmt: skip
+
+    if float(second) > 0:  # where the system tells
+        assert float(second) - float(first) == pytest.approx(0.2, abs=0.15)

@@ -124,3 +124,22 @@ def test_a_candidate_that_is_not_finite_has_an_infinite_drop() -> None:
 
     assert not outcome.finite
     assert evaluator.drop(outcome) == float("inf")
+
+
+def test_fp32_is_not_run_again_to_be_judged() -> None:
+    model, data = loaded(mlp()), Dataset.from_arrays(random_feed(mlp(), 10))
+
+    class Counting:
+        runs = 0
+
+        def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+            self.runs += 1
+            return dict(engine.run(feed))
+
+    with BACKEND.build(to_bytes(model.ir)) as engine:
+        reference = Counting()
+        evaluator = Evaluator(reference, data, model.interface, load_metric("sqnr"), 5)
+        outcome = evaluator.evaluate(reference)
+
+    assert reference.runs == 2
+    assert (outcome.noise, evaluator.losses(outcome).tolist()) == (0.0, [0.0] * 10)

@@ -64,6 +64,33 @@ def test_an_outlier_round_does_not_move_the_median() -> None:
     assert Timing((1.0, 1.1, 50.0, 0.9, 1.0)).median_ms == 1.0
 
 
+def test_the_error_of_a_ratio_is_that_of_the_median_of_the_rounds_ratios() -> None:
+    """Simulated: rounds that share a drift, whose ratio alone is noisy by 2 %."""
+    generator = np.random.default_rng(0)
+    errors, ratios = [], []
+    for _ in range(300):
+        base = 10 * (1 + 0.3 * generator.random(15))
+        plan = 0.5 * base * (1 + 0.02 * generator.normal(size=15))
+        one, other = Timing(tuple(base)), Timing(tuple(plan))
+        errors.append(other.error_to(one) / 0.5)
+        ratios.append(float(np.median(plan / base)) / 0.5)
+
+    assert np.mean(errors) == pytest.approx(np.std(ratios), rel=0.15)
+    assert Timing((2.0, 4.0, 6.0)).error_to(Timing((4.0, 8.0, 12.0))) == 0.0
+
+
+def test_a_long_run_warms_up_once_and_a_turn_costs_what_is_said() -> None:
+    engines, _ = scripted(slow=lambda turn: 100.0)
+    runs: list[int] = []
+    time_ms = engines["slow"].time_ms
+    engines["slow"].time_ms = lambda feed, count: runs.append(count) or time_ms(feed, count)  # type: ignore[func-returns-value, method-assign]
+    compare(engines, {}, rounds=(3, 3), turn_ms=60.0)
+
+    assert runs[-1] == 2
+    assert timing.turn_s(100.0, 60.0) == pytest.approx(0.2)
+    assert timing.turn_s(1.0, 60.0) == pytest.approx(0.062)
+
+
 def test_a_deadline_counts_from_its_making(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(100.0, 4.0)
     monkeypatch.setattr(timing.time, "monotonic", lambda: next(clock))

@@ -70,12 +70,13 @@ def row(task: Any, folder: Path, options: argparse.Namespace, *, economy: bool) 
     cpu_s = clock.began["confirmation"] - clock.began["search"]
     spent, chosen = tuned.spent, tuned.candidates[tuned.chosen]
     ratio = chosen.timing.ratio_to(tuned.candidates["uniform fp32"].timing).estimate
-    print(f"{task.name}, economy {economy}: {cpu_s:.0f} s", flush=True)
-    return [
+    found = [
         task.name, "as it is" if economy else "everything", f"{spent['plans']:g}", f"{spent['cut']:g}",
         f"{spent['untimed']:g}", f"{spent['samples']:g}", f"{cpu_s:.1f}", f"{cpu_s / max(spent['plans'], 1):.2f}",
         tuned.chosen, f"{ratio:.3f}",
     ]  # fmt: skip
+    print(" ".join(found), flush=True)
+    return found
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoprec.data.dataset import Dataset
-from autoprec.data.splits import Splits, balanced, make_splits
+from autoprec.data.splits import Splits, balanced, make_splits, shortened
 from autoprec.errors import DataError
 
 
@@ -135,3 +135,26 @@ def test_balancing_keeps_equal_samples_together_and_loses_none(values: list[int]
     select, report = content(fair.select), content(fair.report)
     assert not set(select) & set(report)
     assert sorted([*select, *report]) == sorted(values)
+
+
+def test_for_lack_of_time_both_parts_are_halved_evenly_until_they_fit() -> None:
+    splits = make_splits(holding(range(100, 108)), holding(range(400)), seed=3)
+    short = shortened(splits, 60.0)
+
+    assert counts(short) == (8, 50, 50)
+    assert content(short.select) == content(splits.select)[::4]
+    assert short.words.endswith("; for lack of time, every 4th of select and report: 50 and 50")
+
+
+@pytest.mark.parametrize("most", [200.0, float("inf")])
+def test_parts_that_fit_stay_as_they_are(most: float) -> None:
+    splits = make_splits(holding(range(100, 108)), holding(range(400)), seed=3)
+
+    assert shortened(splits, most) is splits
+
+
+def test_however_little_time_there_is_32_samples_are_left_or_all_of_fewer() -> None:
+    many, few = (make_splits(holding(range(1000, 1008)), holding(range(n)), seed=3) for n in (400, 40))
+
+    assert counts(shortened(many, 1.0)) == (8, 50, 50)
+    assert shortened(few, 1.0) is few
