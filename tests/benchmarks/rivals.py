@@ -38,7 +38,8 @@ from autoprec.precision import Precision
 from autoprec.recipes import CalibrationRecipe
 from autoprec.timing import compare
 
-HEADER = ["model", "plan", "score", "drop by count (95 %)", "estimated drop", "ms", "vs FP16", "INT8 units", "made in s"]  # fmt: skip
+HEADER = ["model", "plan", "score", "drop by count (95 %)", "estimated drop", "ms", "vs FP16", "INT8 units",
+          "made in s"]  # fmt: skip
 FP16, INT8, DEFAULT = "uniform fp16", "uniform int8", "uniform int8, entropy, biases as they were"
 LEAST, HALF, REVERTED = "least sensitive first", "least sensitive half", "worst reverted first"
 
@@ -138,7 +139,7 @@ def rows_of(name: str, result: Any, seconds: float) -> list[list[str]]:
             plans[words] = make()
             took[words] = f"{time.monotonic() - start:.0f}"
         plans["autoprec"] = tuned.plan
-        ranges = {words: tuned.ranges for words in plans} | {DEFAULT: default_ranges(tuned)}
+        ranges = dict.fromkeys(plans, tuned.ranges) | {DEFAULT: default_ranges(tuned)}
         engines = {}
         for words, plan in plans.items():
             try:
