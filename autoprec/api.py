@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from autoprec.backends.protocol import Backend
 from autoprec.drops import Drop
@@ -21,7 +21,7 @@ from autoprec.records import write_json
 from autoprec.report import plan_of, summary
 from autoprec.rundir import RunDirectory
 from autoprec.study.trials import Trial
-from autoprec.task import Settings, Source, Task, prepare_task
+from autoprec.task import Settings, Source, Task, drop_bound, prepare_task
 from autoprec.tuned import Tuned
 
 BACKENDS = ("ort-cpu", "tensorrt", "tensorrt-rtx")
@@ -87,7 +87,10 @@ def search(
     eval: Source | None = None,
     metric: str | Callable[..., Any] | None = None,
     direction: Direction | None = None,
-    max_drop: float = 0.01,
+    max_drop: float | None = None,
+    objective: Literal["latency", "throughput", "size"] | None = None,
+    max_latency: float | None = None,
+    max_latency_ms: float | None = None,
     confidence: float | None = None,
     space: str | Path | None = None,
     recipe: str | Path = "default",
@@ -103,7 +106,7 @@ def search(
     sampler: str = "guided",
     progress: Progress | None = None,
 ) -> SearchResult:
-    """Find the fastest precision plan whose metric drops by at most `max_drop`.
+    """Find the fastest precision plan whose metric drops by at most `max_drop`, or what `objective` asks for instead.
 
     Args:
         model: path of a float ONNX model.
@@ -112,7 +115,14 @@ def search(
         metric: "top1", "agreement", "kl", "cosine", "sqnr", "module:function" or a callable
             (outputs, labels) -> one score per sample; by default top1 with labels, else agreement.
         direction: "higher" or "lower" is better, for a function without the attribute `higher_is_better`.
-        max_drop: the most that the metric may get worse than FP32's, in the metric's own unit.
+        max_drop: the most that the metric may get worse than FP32's, in the metric's own unit: by default 0.01, and
+            no bound where only the latency is bounded.
+        objective: what is best within the bounds: the least "latency" of one batch, the highest "throughput" with
+            several batches in flight, or the least "size" of the built engine (of the lowered model where the runtime
+            keeps none; within half a percent the faster). By default the latency, or, where that is bounded, the
+            accuracy.
+        max_latency: the most latency, as a share of FP32's on this machine: finds the most accurate plan.
+        max_latency_ms: the same in milliseconds for one batch.
         confidence: accept only plans whose interval of the drop lies within the bound, such as 0.95; by default
             plans are accepted by the estimate.
         space: a search space's name or TOML file.
@@ -139,8 +149,9 @@ def search(
     """
     begun = time.monotonic()
     settings = Settings(
-        model, calib, eval, metric, direction, max_drop, space, recipe, tuple(pins), batch, trials, timeout_s, seed,
-        confidence, sampler,
+        model, calib, eval, metric, direction,
+        drop_bound(max_drop, objective, max_latency is not None or max_latency_ms is not None), space, recipe,
+        tuple(pins), batch, trials, timeout_s, seed, confidence, sampler, objective, max_latency, max_latency_ms,
     )  # fmt: skip
     task = prepare_task(settings, make_backend(backend, threads, targets))
     return run(task, out, progress, elapsed_s=time.monotonic() - begun)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from autoprec.backends.protocol import Engine
 from autoprec.budget import CONFIRM_TURN_MS, LEAST_ROUNDS, MOST_ROUNDS, USUAL_ROUNDS, Budget
+from autoprec.choosing import Contender, choose
 from autoprec.curse import Curse, shared_noise, winners_curse
 from autoprec.drops import Drop
 from autoprec.engines import Engines, PlanEngine, timing_feed
@@ -15,6 +17,7 @@ from autoprec.evaluate import Evaluator, Outcome
 from autoprec.precision import Array
 from autoprec.ranges.table import RangeTable
 from autoprec.seeds import FP32_PLAN, uniform_plans
+from autoprec.study.goals import Goal
 from autoprec.study.latency import Assignment
 from autoprec.study.search import Found
 from autoprec.study.trials import Trial
@@ -31,6 +34,7 @@ class Confirmed:
     """What the finalists came to.
 
     Attributes:
+        found: the search; where no finalist is fast enough in the shared rounds, it has found none.
         chosen: the answer's name among the candidates.
         candidates: FP32, the answer, and those uniform plans that there was time to judge.
         reference_scores: FP32's metric on each report sample.
@@ -39,6 +43,7 @@ class Confirmed:
         simulated: the answer in exact arithmetic.
     """
 
+    found: Found
     chosen: str
     candidates: Mapping[str, Candidate]
     reference_scores: Array
@@ -55,6 +60,7 @@ class Confirming:
         engines: builds plans.
         reference: FP32.
         ranges: calibrated.
+        goal: what was minimised, and the bounds.
         budget: of the run.
         advance: told the share that is done.
     """
@@ -65,11 +71,12 @@ class Confirming:
         engines: Engines,
         reference: PlanEngine,
         ranges: RangeTable,
+        goal: Goal,
         budget: Budget,
         advance: Callable[[float], None] = lambda share: None,
     ) -> None:
         self._task, self._engines, self._reference, self._ranges = task, engines, reference, ranges
-        self._budget, self._advance = budget, advance
+        self._goal, self._budget, self._advance = goal, budget, advance
         self._uniform = uniform_plans(task.subject)
 
     def plans(self, found: Found) -> dict[str, Assignment]:
@@ -95,8 +102,8 @@ class Confirming:
         finalists = found.finalists or (found.best,)
         with ExitStack() as stack:
             engines = self._reopened(plans, stack)
-            timings = self._timed(engines)
-            chosen = self._choose({name: plans[name] for name in engines}, timings, found)
+            timings = self._timed({name: engine.timed for name, engine in engines.items()})
+            found, chosen = self._chosen(engines, timings, found)
             evaluator = Evaluator(
                 self._reference.computing, task.splits.report, task.subject.model.interface, task.metric,
                 task.settings.batch,
@@ -109,13 +116,15 @@ class Confirming:
                 else:
                     budget.leave_out("the answer was not compared with exact arithmetic")
         verification = self._engines.verified(plans[chosen], self._ranges)
-        names = {t.number: self.name(t) for t in finalists if self.name(t) in timings}
-        finite = [c.outcome for n, c in candidates.items() if n != FP32_PLAN and c.outcome.finite]
-        curse = winners_curse(
-            found, candidates[chosen], timings, names, task.settings.max_drop, task.settings.confidence,
-            shared_noise([evaluator.losses(outcome) for outcome in finite]), task.settings.seed,
-        )  # fmt: skip
-        return Confirmed(chosen, candidates, evaluator.reference_scores, verification, simulated, curse)
+        curse = None
+        if self._goal == Goal(max_drop=task.settings.max_drop):  # luck is understood for the fastest under a drop
+            names = {t.number: self.name(t) for t in finalists if self.name(t) in timings}
+            finite = [c.outcome for n, c in candidates.items() if n != FP32_PLAN and c.outcome.finite]
+            curse = winners_curse(
+                found, candidates[chosen], timings, names, task.settings.max_drop, task.settings.confidence,
+                shared_noise([evaluator.losses(outcome) for outcome in finite]), task.settings.seed,
+            )  # fmt: skip
+        return Confirmed(found, chosen, candidates, evaluator.reference_scores, verification, simulated, curse)
 
     def name(self, trial: Trial) -> str:
         """A uniform plan's own name, another's number."""
@@ -127,14 +136,14 @@ class Confirming:
             plans, judged, self._task.splits.report.count, LEAST_ROUNDS
         )
 
-    def _timed(self, engines: Mapping[str, PlanEngine]) -> dict[str, Timing]:
+    def _timed(self, engines: Mapping[str, Engine]) -> dict[str, Timing]:
         """All engines, round by round, until ratios are known well or what comes after needs the time."""
         budget, samples = self._budget, self._task.splits.report.count
         judged = budget.confirming_s(0, min(3, len(engines)), samples, 0)
         late = lambda: budget.deadline.left_s < judged  # noqa: E731
         most = MOST_ROUNDS if not budget.deadline.spent(0.8) else USUAL_ROUNDS
         timings = compare(
-            {name: engine.timed for name, engine in engines.items()}, timing_feed(self._task, self._task.splits.report),
+            engines, timing_feed(self._task, self._task.splits.report),
             rounds=(USUAL_ROUNDS, most), turn_ms=CONFIRM_TURN_MS, hurry=late,
         )  # fmt: skip
         rounds = len(next(iter(timings.values())).rounds_ms)
@@ -164,10 +173,19 @@ class Confirming:
                 continue
             outcome = evaluator.evaluate(engines[name].computing)
             drop: Drop = evaluator.estimated_drop(outcome, confidence)
-            candidates[name] = Candidate(name, plans[name], outcome, drop, timings[name])
+            candidates[name] = Candidate(name, plans[name], outcome, drop, timings[name], engines[name].size)
             self._advance((number + 1) / len(wanted))
         order = [*(name for name in self._uniform if name in candidates), chosen]
-        return {name: candidates[name] for name in dict.fromkeys(order)}
+        alone = self._alone({name: candidates[name].plan for name in dict.fromkeys(order)})
+        return {name: replace(candidates[name], alone=alone.get(name)) for name in dict.fromkeys(order)}
+
+    def _alone(self, plans: Mapping[str, Assignment]) -> dict[str, Timing]:
+        """Latencies of single batches, where the clock was that of a busy machine."""
+        if self._goal.objective != "throughput":
+            return {}
+        engines = Engines(self._task, self._task.backend)
+        with ExitStack() as stack:
+            return self._timed({name: engines.open(plan, self._ranges, stack).timed for name, plan in plans.items()})
 
     def _reopened(self, plans: Mapping[str, Assignment], stack: ExitStack) -> dict[str, PlanEngine]:
         """The engines of these plans; one that the runtime refuses is left out, as it was in the search."""
@@ -180,21 +198,25 @@ class Confirming:
                     raise
         return engines
 
-    def _choose(self, plans: Mapping[str, Assignment], timings: Mapping[str, Timing], found: Found) -> str:
-        """The fastest accepted plan by the shared rounds, if it is faster than the fastest uniform one for certain.
-
-        The fastest of several in the same rounds may owe that to luck, so each of the comparisons that could have
-        been made must err less often: the interval is widened by Bonferroni's rule.
-        """
-        if not found.feasible:
-            return self.name(found.best)
-        accepted = [name for t in found.finalists if (name := self.name(t)) in plans]
-        fastest = min(accepted, key=lambda name: timings[name].median_ms)
-        uniform = min((n for n in accepted if n in self._uniform),
-                      key=lambda name: timings[name].median_ms, default=fastest)  # fmt: skip
-        rivals = max(sum(name not in self._uniform for name in accepted), 1)
-        surely = timings[fastest].ratio_to(timings[uniform], 1 - (1 - _CONFIDENCE) / rivals)
-        return fastest if fastest == uniform or surely.high < 1.0 else uniform
+    def _chosen(
+        self, engines: Mapping[str, PlanEngine], timings: Mapping[str, Timing], found: Found
+    ) -> tuple[Found, str]:
+        """The answer's name; where no finalist is fast enough in the shared rounds, the search has found none."""
+        trials = {self.name(t): t for t in found.finalists or (found.best,)}
+        fp32 = timings[FP32_PLAN]
+        contenders = [
+            Contender(
+                name, trial, timings[name], timings[name].ratio_to(fp32).estimate, engines[name].size,
+                name in self._uniform,
+            )
+            for name, trial in trials.items() if name in engines
+        ]  # fmt: skip
+        if found.feasible:
+            winner = choose(self._goal, contenders, self._task.settings.max_latency_ms)
+            if winner is not None:
+                return found, winner.name
+        nearest = min(contenders, key=lambda c: c.timing.median_ms)
+        return replace(found, feasible=False, best=nearest.trial), nearest.name
 
 
 def _name(plan: Assignment, plans: Mapping[str, Assignment]) -> str | None:

@@ -25,10 +25,12 @@ class PlanEngine:
     Attributes:
         timed: built by the runtime, with its clock.
         computing: gives the outputs: the same engine, or the simulation where that one cannot run on this machine.
+        size: bytes of the built engine, or of the lowered model where the runtime keeps none.
     """
 
     timed: Engine
     computing: Engine
+    size: int
 
 
 class Engines:
@@ -37,10 +39,11 @@ class Engines:
     Args:
         task: what was asked.
         backend: for this run.
+        busy: whether plans are timed with several batches in flight.
     """
 
-    def __init__(self, task: Task, backend: Backend) -> None:
-        self._task, self._backend = task, backend
+    def __init__(self, task: Task, backend: Backend, *, busy: bool = False) -> None:
+        self._task, self._backend, self._busy = task, backend, busy
 
     def open(self, plan: Assignment, ranges: RangeTable, stack: ExitStack) -> PlanEngine:
         """Build a plan; its engines are freed with the stack.
@@ -48,10 +51,12 @@ class Engines:
         Raises:
             BackendError: the runtime refused the plan.
         """
-        timed = stack.enter_context(self._backend.build(self.lowered(plan, ranges)))
+        lowered = self.lowered(plan, ranges)
+        timed = stack.enter_context(self._backend.build_busy(lowered) if self._busy else self._backend.build(lowered))
+        size = int(getattr(timed, "engine_bytes", 0)) or len(lowered)
         if self._backend.runs_here:
-            return PlanEngine(timed, timed)
-        return PlanEngine(timed, self.simulated(plan, ranges, stack))
+            return PlanEngine(timed, timed, size)
+        return PlanEngine(timed, self.simulated(plan, ranges, stack), size)
 
     def simulated(self, plan: Assignment, ranges: RangeTable, stack: ExitStack) -> Engine:
         """The plan in exact arithmetic, types by rounding: what the plan costs whatever the runtime does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -25,7 +26,7 @@ from autoprec.racing import RACE_THREADS, race_block, race_s
 from autoprec.ranges.table import RangeTable
 from autoprec.records import fingerprint
 from autoprec.seeds import FP32_PLAN
-from autoprec.task import Source
+from autoprec.task import DEFAULT_MAX_DROP, Source
 from autoprec.timing import Deadline
 from autoprec.tuned import Tuned
 from autoprec.units.measure import value_keys
@@ -48,7 +49,7 @@ def evidence_of(tuned: Tuned, lowered: Path) -> Evidence:
         model=model_record(task.subject.model),
         lowered=lowered_record(model, lowered),
         data=data,
-        metric=metric_record(task.metric, settings.max_drop),
+        metric=metric_record(task.metric, settings.max_drop if math.isfinite(settings.max_drop) else DEFAULT_MAX_DROP),
         machine=machine_record(task.backend, settings.batch),
         samples=Samples(
             tuple(mark[:8] for mark in report.identities()),
@@ -59,7 +60,11 @@ def evidence_of(tuned: Tuned, lowered: Path) -> Evidence:
         rounds=_raced(tuned, model),
         verification=tuned.verification.to_record(),
         values=keys_of_ranges(Topology(task.subject.model.graph), tuned.ranges),
-        found={"feasible": tuned.found.feasible, "complaint": tuned.verification.complaint()},
+        found={
+            "feasible": tuned.found.feasible,
+            "complaint": tuned.verification.complaint(),
+            "objective": tuned.goal.objective,
+        },
     )
 
 

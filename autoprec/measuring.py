@@ -15,6 +15,7 @@ from autoprec.errors import BackendError
 from autoprec.evaluate import Evaluator, Outcome
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
+from autoprec.study.goals import Goal
 from autoprec.study.latency import Assignment
 from autoprec.study.search import Wanted
 from autoprec.study.trials import Measurement
@@ -73,6 +74,7 @@ class Measuring:
         engines: builds plans.
         reference: FP32.
         ranges: calibrated.
+        goal: what the search minimises, and its bounds; by default the latency under the task's bound.
         economy: whether anything is left out at all.
         hurry: whether what comes after the search needs the time.
     """
@@ -83,6 +85,7 @@ class Measuring:
         engines: Engines,
         reference: PlanEngine,
         ranges: RangeTable,
+        goal: Goal | None = None,
         *,
         economy: bool = True,
         hurry: Callable[[], bool] = lambda: False,
@@ -95,6 +98,7 @@ class Measuring:
             reference.computing, data, task.subject.model.interface, task.metric, settings.batch
         )
         self._feed = timing_feed(task, task.splits.select)
+        self._goal = goal or Goal(max_drop=settings.max_drop)
         self._looks = tuple(share for share in LOOKS if share * data.count >= _FEWEST)
         self._certainty = 1 - (1 - CERTAIN) / max(len(self._looks), 1)
         self._early = bool(self._looks)
@@ -107,24 +111,26 @@ class Measuring:
             BackendError: the runtime refused it.
         """
         if all(precision is Precision.FP32 for precision in plan.values()):
-            return Measurement(0.0, 0.0, 0.0, 0.0, 1.0, 1.0, ratio_error=0.0, drop_error=0.0)
+            return Measurement(
+                0.0, 0.0, 0.0, 0.0, 1.0, 1.0, ratio_error=0.0, drop_error=0.0, bytes=self._reference.size
+            )
         wanted = asked if self._economy else Wanted(math.inf, everything=True)
         with ExitStack() as stack:
             begun = time.monotonic()
             engine = self._engines.open(plan, self._ranges, stack)
             self.spent.build_s += time.monotonic() - begun
-            outcome = self._evaluated(engine, early=self._early and not wanted.everything)
-            over = self._judged(outcome) > self._task.settings.max_drop
+            outcome = self._evaluated(engine, wanted, early=self._early and not wanted.everything)
+            over = self._judged(outcome) > self._goal.max_drop
             self._over += over
             self.spent.plans += 1
             if over and not wanted.everything and self._over % _TIMED_ANYWAY:
                 self.spent.untimed += 1
-                return self._measurement(outcome, float("inf"), None)
+                return self._measurement(outcome, float("inf"), None, engine.size)
             ratio, error = self._ratio(engine, wanted.rival)
-            if self._partial(outcome) and not over and ratio < _NEAR * wanted.rival:
-                outcome = self._evaluated(engine, early=False)
+            if self._partial(outcome) and not over and self._near(outcome, ratio, engine.size, wanted.rival):
+                outcome = self._evaluated(engine, wanted, early=False)
             self.spent.cut += self._partial(outcome)
-            return self._measurement(outcome, ratio, error)
+            return self._measurement(outcome, ratio, error, engine.size)
 
     def drop_of(self, plan: Assignment) -> float:
         """The judged drop of a plan, however few samples make it certain; infinite where the runtime refuses it."""
@@ -133,15 +139,24 @@ class Measuring:
                 engine = self._engines.open(plan, self._ranges, stack)
             except BackendError:
                 return math.inf
-            return self._judged(self._evaluated(engine, early=self._early))
+            return self._judged(self._evaluated(engine, Wanted(math.inf, everything=True), early=self._early))
 
     def judged_drop(self, drop: Drop) -> float:
         """What the bound is compared with: the estimate, or the upper end where a confidence was asked for."""
         return drop.estimate if self._task.settings.confidence is None else drop.high
 
-    def _evaluated(self, engine: PlanEngine, *, early: bool) -> Outcome:
+    def _near(self, outcome: Outcome, ratio: float, size: int, rival: float) -> bool:
+        """Whether a plan may be a finalist."""
+        if self._goal.objective == "size":
+            return size <= rival and ratio < _NEAR * self._goal.max_latency
+        if self._goal.objective == "accuracy":
+            return self._judged(outcome) <= rival and ratio < _NEAR * self._goal.max_latency
+        return ratio < _NEAR * rival
+
+    def _evaluated(self, engine: PlanEngine, wanted: Wanted, *, early: bool) -> Outcome:
         begun = time.monotonic()
-        outcome = self._evaluator.evaluate(engine.computing, self._certain if early else None, self._looks)
+        enough = (lambda outcome: self._certain(outcome, wanted.rival)) if early else None
+        outcome = self._evaluator.evaluate(engine.computing, enough, self._looks)
         self.spent.evaluate_s += time.monotonic() - begun
         self.spent.samples += len(outcome.scores)
         return outcome
@@ -150,15 +165,19 @@ class Measuring:
         """Latency over FP32's, with its standard error."""
         begun = time.monotonic()
         pair = {"fp32": self._reference.timed, "plan": engine.timed}
-        timing = compare(pair, self._feed, rounds=(5, 15), rival=rival, hurry=self._hurry)
+        # Where time is not what counts, it need not be known better than the fewest rounds show it.
+        least = {"latency": rival, "throughput": rival, "size": 0.0, "accuracy": None}[self._goal.objective]
+        timing = compare(pair, self._feed, rounds=(5, 15), rival=least, hurry=self._hurry)
         self.spent.clock_s += time.monotonic() - begun
         self.spent.batch_ms = timing["fp32"].median_ms
         return timing["plan"].ratio_to(timing["fp32"]).estimate, timing["plan"].error_to(timing["fp32"])
 
-    def _certain(self, outcome: Outcome) -> bool:
-        """Whether so few samples prove that the bound is met or missed."""
-        drop = self._evaluator.estimated_drop(outcome, self._certainty)
-        return certain(drop, self._task.settings.max_drop, self._evaluator.dataset.count)
+    def _certain(self, outcome: Outcome, rival: float) -> bool:
+        """Whether so few samples prove that the bound is met or missed, or that others are more accurate."""
+        drop, bound = self._evaluator.estimated_drop(outcome, self._certainty), self._goal.max_drop
+        if self._goal.objective == "accuracy":
+            return drop.low > min(bound, rival)
+        return certain(drop, bound, self._evaluator.dataset.count)
 
     def _estimated(self, outcome: Outcome) -> Drop:
         return self._evaluator.estimated_drop(outcome, self._task.settings.confidence or _CONFIDENCE)
@@ -169,12 +188,12 @@ class Measuring:
     def _partial(self, outcome: Outcome) -> bool:
         return len(outcome.scores) < self._evaluator.dataset.count
 
-    def _measurement(self, outcome: Outcome, ratio: float, error: float | None) -> Measurement:
+    def _measurement(self, outcome: Outcome, ratio: float, error: float | None, size: int) -> Measurement:
         drop = self._estimated(outcome)
         return Measurement(
             self._evaluator.drop(outcome), self.judged_drop(drop), outcome.noise, outcome.kl, outcome.agreement, ratio,
             len(outcome.scores) if self._partial(outcome) else None, error,
-            drop.error(self._task.settings.confidence or _CONFIDENCE),
+            drop.error(self._task.settings.confidence or _CONFIDENCE), size,
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from autoprec.errors import ModelError, RunDirectoryError, UsageError
 from autoprec.lower import Lowerer
 from autoprec.model import Model, check_model, load_model, save_model, to_bytes
 from autoprec.plan import Choice, Plan
-from autoprec.points import Chosen, Objective, Point
+from autoprec.points import Chosen, Cost, Point
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable, load_ranges
 from autoprec.report import mac_share
@@ -44,20 +44,20 @@ class RunFront:
             )
         self.studied = read_studied(self.directory.studied)
         trials = stored_trials(
-            self.directory.study, self.studied.study, self.studied.choices, self.studied.max_drop
+            self.directory.study, self.studied.study, self.studied.choices, self.studied.goal
         )  # fmt: skip
         if not trials:
             raise RunDirectoryError(
                 f"no plan was measured in {root} yet; run `autoprec tune` with the same options and --out {root}"
             )
         self.model = self._model(Path(self.studied.model if model is None else model))
-        self._partition = find_units(self.model.graph)
-        if {unit.name: unit.key for unit in self._partition.units} != {n: u.key for n, u in self.studied.units.items()}:
+        self.partition = find_units(self.model.graph)
+        if {unit.name: unit.key for unit in self.partition.units} != {n: u.key for n, u in self.studied.units.items()}:
             raise RunDirectoryError(
                 f"the units in {root} are not those that this autoprec finds in the model; run `autoprec tune` again"
             )
-        self._lowerer = Lowerer(self.model, self._partition, self._scheme(), self.studied.carrier)
-        self._ranges = self._stored_ranges()
+        self._lowerer = Lowerer(self.model, self.partition, self._scheme(), self.studied.carrier)
+        self.ranges = self._stored_ranges()
         self.points = tuple(self._point(trial) for trial in trials)
 
     @property
@@ -70,9 +70,17 @@ class RunFront:
         """FP32's latency in the run's last rounds, None where it did not end."""
         return None if self.studied.answer is None else self.studied.answer.fp32_ms
 
-    def front(self, objective: Objective = "latency") -> tuple[Point, ...]:
-        """The plans that no other beats in both the objective and the drop, cheapest first."""
+    def front(self, objective: Cost | None = "latency") -> tuple[Point, ...]:
+        """The plans that no other beats in both the objective and the drop, cheapest first.
+
+        Args:
+            objective: latency or size; None for the plans that no other beats in latency, drop and size at once,
+                fastest first.
+        """
         able = self._able(objective)
+        if objective is None:
+            joint = front([point.costs for point in able])
+            return tuple(sorted((able[place] for place in joint), key=lambda p: (p.costs, p.trial.number)))
         places = front([(point.cost(objective), point.drop) for point in able])
         return tuple(sorted((able[place] for place in places), key=lambda p: (p.cost(objective), p.trial.number)))
 
@@ -88,10 +96,10 @@ class RunFront:
             raise UsageError(f"a point must be the number of a measured plan, one of {numbers}; got {number}")
         return found
 
-    def within(self, max_drop: float | None = None, objective: Objective = "latency") -> Chosen:
+    def within(self, max_drop: float | None = None, objective: Cost | None = None) -> Chosen:
         """The plan of least latency or size whose drop is within the bound, by default the run's.
 
-        Under the run's own bound the fastest plan is the run's answer, which was chosen by more rounds.
+        Under the run's own bound and objective it is the run's answer, which was chosen by more rounds.
 
         Raises:
             UsageError: the bound is below 0.
@@ -99,9 +107,15 @@ class RunFront:
         bound = self.studied.max_drop if max_drop is None else max_drop
         if not bound >= 0:
             raise UsageError(f"--max-drop must be 0 or more, got {bound:g}; FP32 itself has drop 0")
-        words, answer = f"a drop of at most {bound:g}", self.answer
-        if answer is not None and bound == self.studied.max_drop and objective == "latency" and answer.trial.feasible:
+        goal, answer = self.studied.goal, self.answer
+        own = "size" if goal.objective == "size" else "latency"
+        if max_drop is None and objective is None and math.isfinite(goal.max_latency):
+            return self._by_goal()
+        words = f"a drop of at most {bound:g}"
+        same = bound == goal.max_drop and objective in (None, own) and goal.objective != "accuracy"
+        if answer is not None and same and answer.trial.feasible:
             return Chosen(answer, answer, words)
+        objective = objective or ("size" if own == "size" else "latency")
         return _least(self._able(objective), lambda p: p.cost(objective), lambda p: p.drop, bound, words)
 
     def fast_enough(self, max_ratio: float | None = None, max_ms: float | None = None) -> Chosen:
@@ -114,8 +128,21 @@ class RunFront:
         Raises:
             UsageError: the limit is not above 0, or is in milliseconds and the run's are not known.
         """
-        limit, words = self._latency_limit(max_ratio, max_ms)
+        limit, words = self.latency_limit(max_ratio, max_ms)
         return _least(self._able("latency"), lambda p: p.drop, lambda p: p.cost("latency"), limit, words)
+
+    def _by_goal(self) -> Chosen:
+        """What a run with a bound on the latency was for."""
+        goal, answer = self.studied.goal, self.answer
+        words = f"a latency of at most {goal.max_latency:.3g} of FP32's"
+        words += f" and a drop of at most {goal.max_drop:g}" if math.isfinite(goal.max_drop) else ""
+        if answer is not None and answer.trial.feasible:
+            return Chosen(answer, answer, words)
+        able = [p for p in self._able("latency") if p.trial.feasible]
+        costs = [goal.cost(p.drop, p.cost("latency"), p.size, p.trial.measured.noise) for p in able]
+        best = able[costs.index(min(costs))] if able else None
+        near = min(self._able("latency"), key=lambda p: goal.short_of(p.drop, p.cost("latency")), default=None)
+        return Chosen(best, best or near, words)
 
     def plan(self, point: Point, max_drop: float | None = None) -> Plan:
         """The plan file's content, as the run would have written it, with evidence that says where it comes from.
@@ -130,13 +157,14 @@ class RunFront:
         units = {
             unit: Choice(
                 trial.plan[unit],
-                about.fixed or searched_reason(self._noises.get(unit, {}), trial.plan[unit], point.name, feasible),
+                about.fixed or searched_reason(self.noises.get(unit, {}), trial.plan[unit], point.name, feasible),
                 about.pinned, about.key,
             )
             for unit, about in studied.units.items()
         }  # fmt: skip
         evidence = {
-            "metric": studied.metric, "max_drop": bound, "feasible": feasible, "reason": self.reason(point),
+            "metric": studied.metric, "objective": studied.objective,
+            "max_drop": bound, "feasible": feasible, "reason": self.reason(point),
             "machine": dict(studied.machine), "splits": studied.splits,
             "point": {"run": str(self.directory.root), **point.to_record()},
         }  # fmt: skip
@@ -145,7 +173,7 @@ class RunFront:
         quantized = any(precision.is_quantized for precision in trial.plan.values())
         return Plan(
             units, studied.carrier, studied.scheme, studied.backend, studied.fingerprints, evidence,
-            self._ranges.to_record() if quantized and self._ranges is not None else None,
+            self.ranges.to_record() if quantized and self.ranges is not None else None,
         )  # fmt: skip
 
     def reason(self, point: Point) -> str:
@@ -178,14 +206,14 @@ class RunFront:
             )
         plan = self.plan(point, max_drop)
         target.prepare()
-        lowered = self._lowerer.lower(plan.precisions(), self._ranges)
+        lowered = self._lowerer.lower(plan.precisions(), self.ranges)
         check_model(lowered.ir)
         save_model(lowered.ir, target.model)
         plan.save(target.plan)
         return target
 
     @cached_property
-    def _noises(self) -> dict[str, dict[Precision, float]]:
+    def noises(self) -> dict[str, dict[Precision, float]]:
         """Unit -> precision -> noise, in the order of the unit's choices."""
         entries = load_profile(self.directory.profile).entries
         return {
@@ -193,11 +221,22 @@ class RunFront:
             for name, unit in self.studied.units.items()
         }
 
-    def _able(self, objective: Objective) -> list[Point]:
-        return [p for p in self.points if math.isfinite(p.cost(objective)) and math.isfinite(p.drop)]
+    def _able(self, objective: Cost | None) -> list[Point]:
+        wanted = objective or "latency"
+        return [p for p in self.points if math.isfinite(p.cost(wanted)) and math.isfinite(p.drop)]
 
-    def _latency_limit(self, max_ratio: float | None, max_ms: float | None) -> tuple[float, str]:
+    def latency_limit(self, max_ratio: float | None, max_ms: float | None) -> tuple[float, str]:
+        """A limit as a share of FP32's latency, and in words.
+
+        Raises:
+            UsageError: it is not above 0, or in milliseconds and the run's are not known.
+        """
         value = max_ms if max_ratio is None else max_ratio
+        if self.studied.objective == "throughput":
+            raise UsageError(
+                f"the run {self.directory.root} measured throughput, so no latency of its plans is known; tune without "
+                f"--objective throughput to bound the latency"
+            )
         if value is None or not value > 0:
             raise UsageError("--max-latency must be more than 0: a share of FP32's latency such as 0.5, or 5ms")
         if max_ratio is not None:
@@ -211,11 +250,11 @@ class RunFront:
 
     def _point(self, trial: Trial) -> Point:
         answer, measured = self.studied.answer, trial.measured
-        size = len(to_bytes(self._lowerer.lower(trial.plan, self._ranges).ir))
+        size = measured.bytes or len(to_bytes(self._lowerer.lower(trial.plan, self.ranges).ir))
         latency_ms = measured.latency_ratio * answer.fp32_ms if answer is not None and measured.timed else None
         confirmed = answer is not None and dict(answer.plan) == dict(trial.plan)
         samples = measured.samples or self.studied.samples
-        return Point(trial, samples, size, mac_share(self._partition, trial.plan), latency_ms, confirmed)
+        return Point(trial, samples, size, mac_share(self.partition, trial.plan), latency_ms, confirmed)
 
     def _model(self, path: Path) -> Model:
         if not path.is_file():

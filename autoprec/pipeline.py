@@ -5,6 +5,7 @@ ranges -> sensitivity -> latency -> search -> confirmation -> report
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from autoprec.blocking import Blocking, find_blocking
-from autoprec.budget import Budget, Hurry
+from autoprec.budget import USUAL_ROUNDS, Budget, Hurry
 from autoprec.calibrate import calibrate_model, needed_tensors, range_fingerprint
 from autoprec.confirming import Confirming
 from autoprec.data.dataset import Dataset
@@ -32,13 +33,14 @@ from autoprec.rundir import RunDirectory
 from autoprec.seeds import FP32_PLAN, seed_plans, uniform_plans
 from autoprec.sensitivity import Profile, load_profile, profile_fingerprint
 from autoprec.studied import studied
+from autoprec.study.goals import Goal
 from autoprec.study.latency import Assignment
 from autoprec.study.samplers import make_sampler
 from autoprec.study.search import FINALISTS, Found, Search
 from autoprec.study.solve import Problem
 from autoprec.study.trials import Ledger, Trial
 from autoprec.task import Task
-from autoprec.timing import Deadline
+from autoprec.timing import Deadline, compare
 from autoprec.tuned import Tuned
 
 _PROFILE_MACS = 6e10
@@ -102,7 +104,7 @@ class Pipeline:
         self._began = time.monotonic() - elapsed_s
         shapes = {name: array.shape for name, array in timing_feed(task, task.splits.select).items()}
         self.backend = task.backend.for_run(shapes, directory.root)
-        self.engines = Engines(task, self.backend)
+        self.engines = Engines(task, self.backend, busy=task.settings.aim == "throughput")
         self.task = self._balanced(task)
 
     def run(self) -> Tuned:
@@ -225,7 +227,7 @@ class Pipeline:
     def search(
         self, reference: PlanEngine, ranges: RangeTable, profile: Profile, prior: Mapping[tuple[str, Precision], float]
     ) -> Found:
-        """Find the fastest plan whose drop on the selection samples meets the bound."""
+        """Find the best plan within the bounds, on the selection samples."""
         task, settings = self.task, self.task.settings
         select = task.splits.select
         left = (
@@ -234,30 +236,50 @@ class Pipeline:
             else f", {self.budget.deadline.left_s:.0f} s left of {settings.timeout_s:g} s"
         )
         self._stage("search", f"at most {settings.trials} plans on {select.count} samples, {settings.sampler}{left}")
-        measuring = Measuring(task, self.engines, reference, ranges, economy=self._economy, hurry=self._late)
+        self.goal = goal = self._goal(reference)
+        measuring = Measuring(task, self.engines, reference, ranges, goal, economy=self._economy, hurry=self._late)
         loss = {key: entry.noise for key, entry in profile.entries.items()}
         problem = Problem(task.subject.partition, task.subject.choices, loss, task.subject.space.carrier)
-        choices = str(sorted((n, [p.value for p in o]) for n, o in task.subject.choices.items()))
-        machine = map(str, sorted(self.backend.describe().items()))
-        judged = () if settings.confidence is None else (f"confidence {settings.confidence!r}",)
-        mark = fingerprint([profile.fingerprint, select.fingerprint(), choices, *machine, str(settings.batch), *judged])
-        self._studied = studied(replace(task, backend=self.backend), ranges, mark)
+        mark = self.study_mark(profile)
+        self._studied = studied(replace(task, backend=self.backend), ranges, mark, goal, prior)
         self._studied.save(self.directory.studied)
-        sampler = make_sampler(settings.sampler, problem, prior, settings.max_drop, settings.seed)
-        ledger = Ledger(self.directory.study, mark, task.subject.choices, settings.max_drop, sampler)
+        sampler = make_sampler(settings.sampler, problem, prior, goal, settings.seed)
+        ledger = Ledger(self.directory.study, mark, task.subject.choices, goal, sampler)
         search = Search(
             seed_plans(task.subject), ledger, measuring, limit=settings.trials,
             spent=lambda: self._over(measuring), progress=self.progress.trial,
         )  # fmt: skip
         found = search.run()
         self.spent = measuring.spent
-        if not found.feasible:
+        if not found.feasible and found.best.measured.judged_drop > goal.max_drop:
             self._blocking = self._find_blocking(found.best.plan, profile, measuring)
         return found
 
+    def study_mark(self, profile: Profile) -> str:
+        """The study's name: everything that a measured plan depends on, so that others are not taken for it."""
+        task, settings = self.task, self.task.settings
+        choices = str(sorted((n, [p.value for p in o]) for n, o in task.subject.choices.items()))
+        machine = map(str, sorted(self.backend.describe().items()))
+        parts = [profile.fingerprint, task.splits.select.fingerprint(), choices, *machine, str(settings.batch)]
+        parts += [] if settings.confidence is None else [f"confidence {settings.confidence!r}"]
+        parts += ["busy"] if settings.aim == "throughput" else []
+        if settings.sampler != "guided" and settings.aim not in ("latency", "throughput"):
+            parts.append(f"{settings.aim} {settings.max_drop!r}")  # only the guided one reads figures that others told
+        return fingerprint(parts)
+
+    def _goal(self, reference: PlanEngine) -> Goal:
+        """What is minimised, and the bounds, in shares of FP32's latency."""
+        settings = self.task.settings
+        share = settings.max_latency
+        if settings.max_latency_ms is not None:
+            feed = timing_feed(self.task, self.task.splits.select)
+            timing = compare({"fp32": reference.timed}, feed, rounds=(USUAL_ROUNDS, USUAL_ROUNDS))
+            share = settings.max_latency_ms / timing["fp32"].median_ms
+        return Goal(settings.aim, settings.max_drop, math.inf if share is None else share)
+
     def _find_blocking(self, best: Assignment, profile: Profile, measuring: Measuring) -> Blocking:
         """Which units keep even the best plan over the bound."""
-        bound = self.task.settings.max_drop
+        bound = self.goal.max_drop
         self._stage("blocking", f"which units keep the drop above {bound:g}")
         losses = {unit: profile.entries.get((unit, precision)) for unit, precision in best.items()}
         noises = {unit: entry.noise for unit, entry in losses.items() if entry is not None}
@@ -280,7 +302,7 @@ class Pipeline:
     def report(self, reference: PlanEngine, ranges: RangeTable, profile: Profile, found: Found) -> Tuned:
         """Measure the finalists again, side by side, choose, and judge on samples that chose nothing."""
         task = replace(self.task, backend=self.backend)
-        confirming = Confirming(task, self.engines, reference, ranges, self.budget, self.progress.advance)
+        confirming = Confirming(task, self.engines, reference, ranges, self.goal, self.budget, self.progress.advance)
         plans = confirming.plans(found)
         self._stage("confirmation", f"{len(plans)} plans, interleaved; then {task.splits.report.count} fresh samples")
         confirmed = confirming.run(plans, found)
@@ -288,9 +310,10 @@ class Pipeline:
         self._studied.answered(candidates[confirmed.chosen], candidates[FP32_PLAN]).save(self.directory.studied)
         self._stage("", "")
         return Tuned(
-            task, ranges, profile, found, confirmed.chosen, candidates, confirmed.reference_scores,
+            task, ranges, profile, confirmed.found, confirmed.chosen, candidates, confirmed.reference_scores,
             confirmed.verification, confirmed.simulated, dict(self.seconds), asdict(self.spent),
             tuple(self.budget.left_out), self.budget.ending_s, self._blocking, confirmed.curse,
+            self.goal, task.settings.max_latency_ms,
         )  # fmt: skip
 
     def profiling_set(self) -> Dataset | None:

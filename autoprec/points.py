@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from autoprec.study.trials import Trial
 
-Objective = Literal["latency", "size"]
+Cost = Literal["latency", "size"]
+"""What a front may have beside the drop. In a run for throughput the latency is the time of one batch among several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Point:
     Attributes:
         trial: what was measured, on selection samples.
         samples: how many of them.
-        size: bytes of the lowered model.
+        size: bytes of the built engine, or of the lowered model where the runtime keeps none.
         mac_share: precision -> share of all multiply-accumulates.
         latency_ms: for one batch: the ratio times FP32's latency in the run's last rounds; None where unknown.
         confirmed: whether it is the run's answer, which was measured on fresh samples too.
@@ -41,9 +42,14 @@ class Point:
         """As the run names its candidates."""
         return self.trial.origin if self.trial.origin.startswith("uniform") else f"trial {self.trial.number}"
 
-    def cost(self, objective: Objective) -> float:
+    def cost(self, objective: Cost) -> float:
         """What is minimised: latency over FP32's, infinite where it was not timed, or bytes."""
         return self.trial.measured.latency_ratio if objective == "latency" else self.size
+
+    @property
+    def costs(self) -> tuple[float, float, float]:
+        """Latency, drop and bytes."""
+        return self.cost("latency"), self.drop, self.cost("size")
 
     def to_record(self) -> dict[str, Any]:
         """As JSON; numbers that are not finite become null when it is written."""

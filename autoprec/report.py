@@ -14,7 +14,8 @@ from autoprec.seeds import FP32_PLAN, PINNED_FP32_PLAN
 from autoprec.stats import Interval, paired_bootstrap
 from autoprec.studied import fixed_reason, plan_fingerprints, searched_reason
 from autoprec.study.latency import Assignment
-from autoprec.study.proposals import Fidelities
+from autoprec.study.told import Fidelities
+from autoprec.study.trials import Trial
 from autoprec.tuned import Candidate, Tuned
 from autoprec.units.records import Partition
 
@@ -24,7 +25,7 @@ SCHEMA = 1
 def summary(tuned: Tuned) -> dict[str, Any]:
     """Everything a run found, as JSON."""
     task, chosen = tuned.task, tuned.candidates[tuned.chosen]
-    best_uniform = fastest_uniform(tuned)
+    best_uniform = best_uniform_of(tuned)
     model = task.subject.model
     return {
         "schema": SCHEMA,
@@ -33,7 +34,9 @@ def summary(tuned: Tuned) -> dict[str, Any]:
         "reason": reason(tuned),
         "metric": task.metric.name,
         "direction": "higher is better" if task.metric.higher_is_better else "lower is better",
+        "objective": tuned.goal.objective,
         "max_drop": task.settings.max_drop,
+        "max_latency": latency_bound(tuned),
         "confidence": task.settings.confidence,
         "verdict": verdict(chosen.drop, task.settings.max_drop),
         "splits": task.splits.words,
@@ -41,7 +44,7 @@ def summary(tuned: Tuned) -> dict[str, Any]:
         "chosen": tuned.chosen,
         "best_uniform": best_uniform,
         "candidates": {name: candidate_record(tuned, candidate) for name, candidate in tuned.candidates.items()},
-        "latency_vs_best_uniform": _interval(chosen.timing.ratio_to(tuned.candidates[best_uniform].timing)),
+        "latency_vs_best_uniform": _interval(chosen.latency.ratio_to(tuned.candidates[best_uniform].latency)),
         "clock": task.backend.clock.words,
         "verification": tuned.verification.to_record(),
         "complaint": tuned.verification.complaint(),
@@ -85,10 +88,28 @@ def candidate_record(tuned: Tuned, candidate: Candidate) -> dict[str, Any]:
         "agreement": outcome.agreement,
         "kl": outcome.kl,
         "sqnr_db": outcome.sqnr_db,
-        "latency_ms": candidate.timing.median_ms,
-        "latency_vs_fp32": _interval(candidate.timing.ratio_to(tuned.candidates[FP32_PLAN].timing)),
+        "latency_ms": candidate.latency.median_ms,
+        "latency_vs_fp32": _interval(candidate.latency.ratio_to(tuned.candidates[FP32_PLAN].latency)),
+        "bytes": candidate.size,
         "mac_share": mac_share(tuned.task.subject.partition, candidate.plan),
+        **(throughput_record(tuned, candidate) if tuned.goal.objective == "throughput" else {}),
     }
+
+
+def throughput_record(tuned: Tuned, candidate: Candidate) -> dict[str, Any]:
+    """Samples per second with several batches in flight, and how many times FP32's that is."""
+    batch = tuned.task.subject.model.interface.batch_size or tuned.task.settings.batch
+    times_fp32 = tuned.candidates[FP32_PLAN].timing.ratio_to(candidate.timing)
+    return {
+        "samples_per_s": 1e3 * batch / candidate.timing.median_ms, "throughput_vs_fp32": _interval(times_fp32),
+    }  # fmt: skip
+
+
+def latency_bound(tuned: Tuned) -> dict[str, float] | None:
+    """The bound on the latency: as a share of FP32's, and in milliseconds where it was given so."""
+    if math.isinf(tuned.goal.max_latency):
+        return None
+    return {"share": tuned.goal.max_latency, **({} if tuned.limit_ms is None else {"ms": tuned.limit_ms})}
 
 
 def simulation_record(tuned: Tuned) -> dict[str, Any] | None:
@@ -116,6 +137,11 @@ def report_drop(tuned: Tuned, outcome: Outcome) -> Interval:
 
 def drop_record(drop: Drop, bound: float) -> dict[str, Any]:
     """The estimate, its interval, and whether it certifies the bound or how many samples would."""
+    if math.isinf(bound):  # there is nothing to certify
+        return {
+            "estimate": drop.estimate, "low": drop.low, "high": drop.high, "method": drop.method,
+            "samples": drop.samples, "certified": None, "samples_to_certify": None,
+        }  # fmt: skip
     return {
         "estimate": drop.estimate, "low": drop.low, "high": drop.high, "method": drop.method, "samples": drop.samples,
         "certified": drop.certifies(bound), "samples_to_certify": drop.samples_to_certify(bound),
@@ -124,6 +150,8 @@ def drop_record(drop: Drop, bound: float) -> dict[str, Any]:
 
 def verdict(drop: Drop, bound: float) -> str:
     """Whether fresh samples prove that the bound is met, in words."""
+    if math.isinf(bound):
+        return "no bound on the drop was asked for"
     if drop.certifies(bound):
         return f"certified: the whole interval is within {bound:g}"
     needed = drop.samples_to_certify(bound)
@@ -132,14 +160,16 @@ def verdict(drop: Drop, bound: float) -> str:
     return f"not certified: about {needed:,} samples would do if the estimate stays, there are {drop.samples:,}"
 
 
-def fastest_uniform(tuned: Tuned) -> str:
-    """The fastest uniform plan that was free to be chosen and meets the bound on the selection samples, else FP32."""
-    accepted = {tuple(sorted(t.plan.items())) for t in tuned.found.trials if t.feasible}
-    uniform = [
-        name for name, c in tuned.candidates.items()
-        if name.startswith("uniform") and tuple(sorted(c.plan.items())) in accepted
-    ]  # fmt: skip
-    return min(uniform, key=lambda name: tuned.candidates[name].timing.median_ms, default=FP32_PLAN)
+def best_uniform_of(tuned: Tuned) -> str:
+    """The best uniform plan that was free to be chosen and meets the bounds on the selection samples, else FP32."""
+    accepted = {tuple(sorted(t.plan.items())): t.measured for t in tuned.found.trials if t.feasible}
+    costs = {}
+    for name, candidate in tuned.candidates.items():
+        measured = accepted.get(tuple(sorted(candidate.plan.items())))
+        if name.startswith("uniform") and measured is not None:
+            drop, noise = measured.judged_drop, measured.noise
+            costs[name] = tuned.goal.cost(drop, candidate.timing.median_ms, candidate.size, noise)
+    return min(costs, key=lambda name: costs[name], default=FP32_PLAN)
 
 
 def mac_share(partition: Partition, plan: Assignment) -> dict[str, float]:
@@ -154,24 +184,61 @@ def mac_share(partition: Partition, plan: Assignment) -> dict[str, float]:
 
 def reason(tuned: Tuned) -> str:
     """Why this plan is the answer, in one sentence."""
-    found, settings = tuned.found, tuned.task.settings
-    metric = tuned.task.metric
+    found, goal = tuned.found, tuned.goal
     if not found.feasible:
-        drop = found.best.measured.judged_drop
-        judged = "" if settings.confidence is None else f" by the upper end of its {settings.confidence:.0%} interval"
-        blocking = "" if tuned.blocking is None else f"{tuned.blocking.words}; "
-        return (
-            f"no plan meets the bound: the best found drops {metric.name} by {drop:.4g}{judged} on the selection "
-            f"samples, {settings.max_drop:g} is allowed; {blocking}{_way_out(tuned)}"
-        )
+        return _why_infeasible(tuned)
+    chosen, fp32 = tuned.candidates[tuned.chosen], tuned.candidates[FP32_PLAN]
+    ratio = chosen.latency.ratio_to(fp32.latency).estimate
     if tuned.chosen in (FP32_PLAN, PINNED_FP32_PLAN):
         pins = tuned.chosen.removeprefix(FP32_PLAN)
+        among = f"keep FP32{pins}: of {len(found.trials)} measured plans none within {goal.bounds} was {goal.better}"
+        return f"{among} for certain when measured side by side" if goal.timed else among
+    among = f"{len(found.trials)} measured plans within {goal.bounds}"
+    if goal.objective == "throughput":
+        times = fp32.timing.ratio_to(chosen.timing).estimate
+        return f"the highest throughput of {among}: {times:.2f} times FP32's, at {ratio:.2f} of its latency"
+    if goal.objective == "size":
+        share = chosen.size / max(fp32.size, 1)
+        return f"the smallest of {among}: {chosen.size:,} bytes, {share:.2f} of FP32's, at {ratio:.2f} of its latency"
+    if goal.objective == "accuracy":
+        drop = chosen_trial(tuned).measured.judged_drop
         return (
-            f"keep FP32{pins}: of {len(found.trials)} measured plans none within the bound was faster for certain when "
-            f"measured side by side"
+            f"the most accurate of {among}: {chosen.latency.median_ms:.4g} ms, {ratio:.2f} of FP32's latency, where "
+            f"{limit_words(tuned)} is allowed; {tuned.task.metric.name} dropped by {drop:.4g} on the selection samples"
         )
-    ratio = tuned.candidates[tuned.chosen].timing.ratio_to(tuned.candidates[FP32_PLAN].timing).estimate
-    return f"the fastest of {len(found.trials)} measured plans within the bound: {ratio:.2f} of FP32's latency"
+    return f"the fastest of {among}: {ratio:.2f} of FP32's latency"
+
+
+def _why_infeasible(tuned: Tuned) -> str:
+    """What came nearest to the bounds, and what to do."""
+    measured, name = tuned.found.best.measured, tuned.task.metric.name
+    level = tuned.task.settings.confidence
+    judged = "" if level is None else f" by the upper end of its {level:.0%} interval"
+    blocking = "" if tuned.blocking is None else f"{tuned.blocking.words}; "
+    if measured.judged_drop > tuned.goal.max_drop or math.isinf(tuned.goal.max_latency):
+        return (
+            f"no plan meets {tuned.goal.bounds}: the best found drops {name} by {measured.judged_drop:.4g}{judged} on "
+            f"the selection samples, {tuned.task.settings.max_drop:g} is allowed; {blocking}{_way_out(tuned)}"
+        )
+    chosen = tuned.candidates[tuned.chosen]
+    ratio = chosen.latency.ratio_to(tuned.candidates[FP32_PLAN].latency).estimate
+    within = "" if math.isinf(tuned.goal.max_drop) else f" within a drop of {tuned.goal.max_drop:g}"
+    return (
+        f"no plan meets {tuned.goal.bounds}: the fastest found{within} takes {chosen.latency.median_ms:.4g} ms, "
+        f"{ratio:.2f} of FP32's latency, {limit_words(tuned)} is allowed; allow more, free pinned units, or offer "
+        f"lower precisions by --space"
+    )
+
+
+def limit_words(tuned: Tuned) -> str:
+    """The bound on the latency."""
+    return f"{tuned.goal.max_latency:.3g} of it" if tuned.limit_ms is None else f"{tuned.limit_ms:g} ms"
+
+
+def chosen_trial(tuned: Tuned) -> Trial:
+    """What the search measured of the answer."""
+    plan = dict(tuned.plan)
+    return next((t for t in tuned.found.trials if dict(t.plan) == plan), tuned.found.best)
 
 
 def _way_out(tuned: Tuned) -> str:
@@ -195,9 +262,9 @@ def plan_of(tuned: Tuned) -> Plan:
         for unit in subject.partition.units
     }
     record = summary(tuned)
-    evidence = {
-        key: record[key] for key in ("metric", "max_drop", "feasible", "reason", "verdict", "machine", "splits")
-    }
+    evidence = {key: record[key] for key in (
+        "metric", "objective", "max_drop", "max_latency", "feasible", "reason", "verdict", "machine", "splits",
+    )}  # fmt: skip
     evidence |= {"chosen": record["candidates"][tuned.chosen], "fp32": record["candidates"][FP32_PLAN]}
     return Plan(
         units, subject.space.carrier, subject.lowerer.scheme.name, task.backend.name,
@@ -221,9 +288,11 @@ def table_rows(tuned: Tuned) -> tuple[list[str], list[list[str]]]:
     milliseconds = "ms" if tuned.task.backend.clock.kind == "measured" else "ms, modelled"
     bound = tuned.task.settings.max_drop
     level = tuned.task.settings.confidence or 0.95
+    bounded = math.isfinite(bound)
+    extra = {"throughput": ["samples/s"], "size": ["bytes"]}.get(tuned.goal.objective, [])
     header = [
-        "plan", metric.name, f"drop ({100 * level:g} %)", f"within {bound:g}", "agreement", "KL", milliseconds,
-        "vs FP32", "MACs",
+        "plan", metric.name, f"drop ({100 * level:g} %)", *([f"within {bound:g}"] if bounded else []), "agreement",
+        "KL", milliseconds, "vs FP32", *extra, "MACs",
     ]  # fmt: skip
     rows = []
     for name, candidate in tuned.candidates.items():
@@ -234,11 +303,13 @@ def table_rows(tuned: Tuned) -> tuple[list[str], list[list[str]]]:
                 f"{name} *" if name == tuned.chosen else name,
                 metric.describe(record["score"]),
                 f"{drop['estimate']:+.4f} ({drop['low']:+.4f} .. {drop['high']:+.4f})",
-                _certificate(candidate.drop, bound),
+                *([_certificate(candidate.drop, bound)] if bounded else []),
                 "-" if record["agreement"] is None else f"{record['agreement']:.4f}",
                 "-" if record["kl"] is None else f"{record['kl']:.2g}",
                 f"{record['latency_ms']:.2f}",
                 f"{ratio['estimate']:.3f}",
+                *([f"{record['samples_per_s']:,.0f}"] if "samples_per_s" in record else []),
+                *([f"{record['bytes']:,}"] if tuned.goal.objective == "size" else []),
                 " ".join(f"{share:.0%} {p}" for p, share in record["mac_share"].items()),
             ]
         )

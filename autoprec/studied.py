@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from autoprec.errors import RunDirectoryError
 from autoprec.precision import FLOATS, Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.records import fingerprint, read_json, write_json
+from autoprec.study.goals import OBJECTIVES, Goal, Objective
 from autoprec.study.latency import Assignment
 from autoprec.task import Subject, Task
 from autoprec.tuned import Candidate
@@ -85,6 +86,10 @@ class Studied:
         fingerprints: those of its plans.
         machine: what ran them.
         answer: None until the run has ended.
+        objective: what was minimised.
+        max_latency: the most latency as a share of FP32's, infinite where there was no bound.
+        prior: unit -> precision -> share of FP32's latency in the runtime's own profile; empty in older studies.
+        asked: the data and the settings that plans are measured by; empty likewise.
     """
 
     study: str
@@ -101,6 +106,15 @@ class Studied:
     fingerprints: Mapping[str, str]
     machine: Mapping[str, str]
     answer: Answer | None = None
+    objective: Objective = "latency"
+    max_latency: float = math.inf
+    prior: Mapping[str, Mapping[Precision, float]] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def goal(self) -> Goal:
+        """What was minimised, and the bounds."""
+        return Goal(self.objective, self.max_drop, self.max_latency)
 
     @property
     def choices(self) -> dict[str, tuple[Precision, ...]]:
@@ -123,8 +137,18 @@ class Studied:
         write_json(path, {"schema": SCHEMA, "kind": "autoprec study", **asdict(self)})
 
 
-def studied(task: Task, ranges: RangeTable, study: str) -> Studied:
-    """What the study of that name is about."""
+def studied(
+    task: Task, ranges: RangeTable, study: str, goal: Goal, prior: Mapping[tuple[str, Precision], float]
+) -> Studied:
+    """What the study of that name is about.
+
+    Args:
+        task: what was asked.
+        ranges: calibrated.
+        study: the name.
+        goal: what is minimised, and the bounds.
+        prior: (unit, precision) -> share of FP32's latency in the runtime's own profile.
+    """
     subject, settings = task.subject, task.settings
     units = {
         unit.name: StudiedUnit(
@@ -135,8 +159,32 @@ def studied(task: Task, ranges: RangeTable, study: str) -> Studied:
     return Studied(
         study, os.path.abspath(settings.model), task.backend.name, subject.lowerer.scheme.name, subject.space.carrier,
         units, task.metric.name, settings.max_drop, settings.confidence, task.splits.words, task.splits.select.count,
-        plan_fingerprints(task, ranges), dict(task.backend.describe()),
+        plan_fingerprints(task, ranges), dict(task.backend.describe()), None, goal.objective, goal.max_latency,
+        {name: {p: share for (unit, p), share in prior.items() if unit == name} for name in units}, asked(task),
     )  # fmt: skip
+
+
+def asked(task: Task) -> dict[str, Any]:
+    """The settings that a plan is measured by, as far as files and names say them; None for what only memory holds."""
+    settings = task.settings
+    sources = {"calib": settings.calib, "evaluate": settings.evaluate, "metric": settings.metric}
+    texts = {
+        name: os.path.abspath(source) if os.path.exists(source) else os.fspath(source)
+        for name, source in sources.items() if isinstance(source, (str, os.PathLike))
+    }  # fmt: skip
+    return {
+        **dict.fromkeys(sources), **texts,
+        "memory": [name for name, source in sources.items() if source is not None and name not in texts],
+        "direction": settings.direction, "space": _path(settings.space), "recipe": _path(settings.recipe),
+        "pins": list(settings.pins), "batch": settings.batch, "seed": settings.seed,
+        "threads": task.backend.threads, "sampler": settings.sampler,
+        "targets": list(getattr(getattr(task.backend, "options", None), "targets", ())),
+    }  # fmt: skip
+
+
+def _path(source: str | Path | None) -> str | None:
+    """A file's absolute path; a name stays a name."""
+    return None if source is None else os.path.abspath(source) if os.path.isfile(source) else str(source)
 
 
 def plan_fingerprints(task: Task, ranges: RangeTable) -> dict[str, str]:
@@ -215,8 +263,18 @@ def _from_record(record: Mapping[str, Any]) -> Studied:
         str(record["study"]), str(record["model"]), str(record["backend"]), str(record["scheme"]), carrier, units,
         str(record["metric"]), max_drop, None if confidence is None else float(confidence),
         str(record["splits"]), int(record["samples"]), _texts(record["fingerprints"]), _texts(record["machine"]),
-        None if answer is None else _answer(answer),
+        None if answer is None else _answer(answer), _objective(record.get("objective", "latency")),
+        math.inf if record.get("max_latency") is None else float(record["max_latency"]),
+        {str(u): {Precision(p): float(v) for p, v in row.items()} for u, row in record.get("prior", {}).items()},
+        dict(record.get("asked", {})),
     )  # fmt: skip
+
+
+def _objective(text: Any) -> Objective:
+    found: Objective | None = next((known for known in OBJECTIVES if known == text), None)
+    if found is None:
+        raise ValueError(f"there is no objective {text!r}")
+    return found
 
 
 def _answer(record: Mapping[str, Any]) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,11 +28,13 @@ from autoprec.recipes import (
     parse_pin,
 )  # fmt: skip
 from autoprec.schemes import scheme_named, why_not
+from autoprec.study.goals import OBJECTIVES, Objective
 from autoprec.units.find import find_units
 from autoprec.units.records import Partition
 
 Source = str | Path | Mapping[str, Any] | Dataset
 
+DEFAULT_MAX_DROP = 0.01
 DEFAULT_SPACES = {"ort-cpu": "cpu", "tensorrt": "tensorrt", "tensorrt-8": "tensorrt", "tensorrt-rtx": "tensorrt"}
 
 
@@ -56,6 +59,10 @@ class Settings:
         timeout_s: seconds for the whole run.
         seed: of splits and samplers.
         sampler: what proposes plans: "guided", or one of Optuna's.
+        objective: what is best within the bounds: "latency", "throughput" or "size"; None is accuracy where the
+            latency is bounded, else latency.
+        max_latency: the most latency as a share of FP32's.
+        max_latency_ms: the same in milliseconds for one batch.
     """
 
     model: str | Path
@@ -73,6 +80,19 @@ class Settings:
     seed: int = 0
     confidence: float | None = None
     sampler: str = "guided"
+    objective: str | None = None
+    max_latency: float | None = None
+    max_latency_ms: float | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Whether the latency is bounded."""
+        return self.max_latency is not None or self.max_latency_ms is not None
+
+    @property
+    def aim(self) -> Objective:
+        """What is minimised."""
+        return next((o for o in OBJECTIVES if o == self.objective), "accuracy" if self.limited else "latency")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +199,36 @@ def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) ->
     return Task(settings, subject, splits, metric, recipe, backend)
 
 
+def drop_bound(max_drop: float | None, objective: str | None, limited: bool) -> float:
+    """The most drop: where nobody says, the default, or none where accuracy is what is best within a latency."""
+    if max_drop is not None:
+        return max_drop
+    return math.inf if limited and objective is None else DEFAULT_MAX_DROP
+
+
+def _check_goal(settings: Settings) -> None:
+    offered = [o for o in OBJECTIVES if o != "accuracy"]
+    if settings.objective is not None and settings.objective not in offered:
+        raise UsageError(
+            f"--objective must be one of {', '.join(offered)}, got {settings.objective!r}; for the most accurate plan "
+            f"that is fast enough give --max-latency instead"
+        )
+    if settings.limited and settings.objective not in (None, "size"):
+        raise UsageError(
+            f"--max-latency asks for the most accurate plan that is fast enough, so it cannot go with --objective "
+            f"{settings.objective}; leave one of them out, or choose --objective size"
+        )
+    if settings.max_latency is not None and settings.max_latency_ms is not None:
+        raise UsageError("--max-latency must be a share of FP32's latency or milliseconds, got both")
+    for value in (settings.max_latency, settings.max_latency_ms):
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(
+                f"--max-latency must be more than 0, got {value:g}: a share of FP32's latency such as 0.5, or 5ms"
+            )
+
+
 def _check_numbers(settings: Settings) -> None:
+    _check_goal(settings)
     if not settings.max_drop >= 0:
         raise UsageError(f"--max-drop must be 0 or more, got {settings.max_drop:g}; FP32 itself has drop 0")
     for name, value in (("batch", settings.batch), ("trials", settings.trials)):

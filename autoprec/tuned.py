@@ -12,6 +12,7 @@ from autoprec.evaluate import Outcome
 from autoprec.precision import Array
 from autoprec.ranges.table import RangeTable
 from autoprec.sensitivity import Profile
+from autoprec.study.goals import Goal
 from autoprec.study.latency import Assignment
 from autoprec.study.search import Found
 from autoprec.task import Task
@@ -28,7 +29,10 @@ class Candidate:
         plan: unit -> precision.
         outcome: on samples that chose nothing.
         drop: of the metric there, as well as it can be known.
-        timing: in rounds shared with the other candidates.
+        timing: in rounds shared with the other candidates; where throughput is the objective, with several batches
+            in flight.
+        size: bytes of the built engine, or of the lowered model where the runtime keeps none.
+        alone: latencies of single batches, where `timing` is not of these.
     """
 
     name: str
@@ -36,6 +40,13 @@ class Candidate:
     outcome: Outcome
     drop: Drop
     timing: Timing
+    size: int = 0
+    alone: Timing | None = None
+
+    @property
+    def latency(self) -> Timing:
+        """Of one batch at a time."""
+        return self.timing if self.alone is None else self.alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,8 @@ class Tuned:
         left_s: seconds of the limit that were left for gathering evidence, infinite without a limit.
         blocking: which units keep every plan over the bound, None where some plan meets it.
         curse: what the answer owes to luck, None where nothing was chosen.
+        goal: what was minimised, and the bounds.
+        limit_ms: the bound on the latency in milliseconds, where it was given so.
     """
 
     task: Task
@@ -76,6 +89,8 @@ class Tuned:
     left_s: float = float("inf")
     blocking: Blocking | None = None
     curse: Curse | None = None
+    goal: Goal = field(default_factory=Goal)
+    limit_ms: float | None = None
 
     @property
     def plan(self) -> Assignment:

@@ -139,6 +139,13 @@ class Backend(Protocol):
             BackendError: the runtime refused, with its own words.
         """
 
+    def build_busy(self, model: bytes) -> Engine:
+        """An engine whose clock says what a batch takes while several are in flight: the inverse of the throughput.
+
+        Raises:
+            BackendError: the runtime refused, with its own words.
+        """
+
     def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
         """What each named node of a lowered model became; nodes that the runtime no longer speaks of are left out."""
 

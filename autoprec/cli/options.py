@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -56,6 +57,28 @@ _MODEL = (
     click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Samples in each timed run."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of data splits and samplers."),
 )
+
+
+_NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
+
+
+def latency_limit(_context: click.Context, _parameter: click.Parameter, text: str | None) -> dict[str, float]:
+    """{"max_ratio": 0.5} of 0.5, 0.5x or 50%, {"max_ms": 5.0} of 5ms.
+
+    Raises:
+        BadParameter: it is neither, or a bare number above 1, which may be meant as milliseconds.
+    """
+    if text is None:
+        return {}
+    found = re.fullmatch(rf"{_NUMBER}\s*(%|x|ms|)", text.strip().lower())
+    if found is None:
+        raise click.BadParameter(f"must be a share of FP32's latency such as 0.5 or 50%, or 5ms, got {text!r}")
+    value = float(found[1])
+    if found[2] == "ms":
+        return {"max_ms": value}
+    if not found[2] and value > 1:
+        raise click.BadParameter(f"must say what {text} is: {text}ms for milliseconds, {text}x for times FP32's")
+    return {"max_ratio": value / (100 if found[2] == "%" else 1)}
 
 
 def data_options(command: Command) -> Command:

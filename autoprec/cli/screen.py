@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from autoprec.study.goals import Goal
     from autoprec.study.trials import Trial
 
 _REPEAT_S = 5.0
@@ -28,7 +29,8 @@ class Screen:
         self._status = self._console.status("") if self._console.is_terminal and not quiet else None
         self._name = ""
         self._said = self._began = time.monotonic()
-        self._best: float | None = None
+        self._best: tuple[float, float] | None = None
+        self._goal: Goal | None = None
 
     def stage(self, name: str, detail: str) -> None:
         """A stage begins."""
@@ -57,16 +59,32 @@ class Screen:
         """A plan was measured."""
         measured = trial.measured
         mark = " "
-        if trial.feasible and (self._best is None or measured.latency_ratio < self._best):
-            self._best, mark = measured.latency_ratio, "*"
+        cost = self._cost(trial)
+        if trial.feasible and (self._best is None or cost < self._best):
+            self._best, mark = cost, "*"
         verdict = "within the bound" if trial.feasible else "over the bound"
         latency = f"{measured.latency_ratio:6.3f} x FP32" if measured.timed else "     not timed"
+        size = ""
+        if self._goal is not None and self._goal.objective == "size":
+            size = f"{measured.bytes or 0:>13,} bytes   "
+        if self._goal is not None and self._goal.objective == "throughput":
+            latency = f"{1 / measured.latency_ratio:6.3f} x FP32's throughput" if measured.timed else latency
         self._console.print(
-            f"          {mark} plan {trial.number:<3} {latency}   "
+            f"          {mark} plan {trial.number:<3} {size}{latency}   "
             f"drop {measured.judged_drop:+.4f}  {verdict:<16}  {trial.origin}",
             highlight=False,
             soft_wrap=True,
         )
+
+    def aim(self, goal: Goal) -> None:
+        """What the plans that follow are compared by."""
+        self._goal = goal
+
+    def _cost(self, trial: Trial) -> tuple[float, float]:
+        m = trial.measured
+        if self._goal is None:
+            return m.latency_ratio, m.judged_drop
+        return self._goal.cost(m.judged_drop, m.latency_ratio, m.bytes, m.noise)
 
     def close(self) -> None:
         """Take the live line away."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from autoprec.cli import elapsed_s
-from autoprec.cli.options import data_options, model_options, target_list
+from autoprec.cli.options import data_options, latency_limit, model_options, target_list
 from autoprec.cli.screen import Screen, print_json, print_table
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_NOT_HONOURED, EXIT_OK
 
 if TYPE_CHECKING:
     from autoprec.api import SearchResult
-    from autoprec.task import Task
+    from autoprec.task import Settings, Task
 
 
 _OVER = 1.1
@@ -31,7 +32,24 @@ _METHODS = {
 @click.argument("model")
 @data_options
 @click.option(
-    "--max-drop", type=float, default=0.01, show_default=True, help="The most the metric may get worse than FP32's."
+    "--objective",
+    type=click.Choice(["latency", "throughput", "size"]),
+    help="What is best within the bounds: the least time of one batch; the most samples per second with several "
+    "batches in flight (on a CPU one single-threaded run for each of --threads, on a GPU two streams; the inverse of "
+    "the latency where that is modelled); or the fewest bytes of the engine (ort-cpu: of the lowered model), within "
+    "half a percent the faster.  [default: latency]",
+)
+@click.option(
+    "--max-drop",
+    type=float,
+    help="The most the metric may get worse than FP32's.  [default: 0.01; none with --max-latency alone]",
+)
+@click.option(
+    "--max-latency",
+    "limit",
+    callback=latency_limit,
+    metavar="SHARE|MS",
+    help="Find the most accurate plan that is as fast as this: a share of FP32's latency such as 0.5, or 5ms.",
 )
 @click.option(
     "--confidence",
@@ -63,17 +81,28 @@ def command(
     backend: str,
     threads: int | None,
     targets: str,
+    limit: dict[str, float],
+    max_drop: float | None,
     **options: Any,
 ) -> None:
-    """Find the fastest precision plan for MODEL whose metric drops by at most --max-drop."""
-    from autoprec.api import make_backend, run
-    from autoprec.task import Settings, prepare_task
+    """Find the fastest precision plan for MODEL whose metric drops by at most --max-drop.
 
-    task = prepare_task(Settings(**options), make_backend(backend, threads, target_list(targets)))
+    With --objective it is the one of highest throughput or the smallest, with --max-latency the most accurate.
+    """
+    from autoprec.api import make_backend, run
+    from autoprec.study.goals import Goal
+    from autoprec.task import Settings, drop_bound, prepare_task
+
+    bounds: dict[str, Any] = {
+        "max_drop": drop_bound(max_drop, options["objective"], bool(limit)),
+        "max_latency": limit.get("max_ratio"), "max_latency_ms": limit.get("max_ms"),
+    }  # fmt: skip
+    task = prepare_task(Settings(**options, **bounds), make_backend(backend, threads, target_list(targets)))
     if dry_run:
         _say_plan(task, out, as_json)
         return
     screen = Screen(quiet)
+    screen.aim(Goal(task.settings.aim))
     _introduce(task, quiet or as_json)
     try:
         result = run(task, out, screen, elapsed_s=elapsed_s())
@@ -110,7 +139,10 @@ def _say_plan(task: Task, out: str | None, as_json: bool) -> None:
         "directory": str(default_out(task.settings.model) if out is None else Path(out)),
         "splits": task.splits.words,
         "metric": task.metric.name,
+        "objective": task.settings.aim,
         "max_drop": task.settings.max_drop,
+        "max_latency": task.settings.max_latency,
+        "max_latency_ms": task.settings.max_latency_ms,
         "machine": task.backend.describe(),
         "notes": list(subject.notes),
         "choices": {name: [p.value for p in options] for name, options in subject.choices.items()},
@@ -127,8 +159,19 @@ def _say_plan(task: Task, out: str | None, as_json: bool) -> None:
     print_table(["unit", "kind", "precisions", ""], rows)
     click.echo(
         f"\nwould measure at most {task.settings.trials} plans with {task.metric.name} on {task.backend.name}, "
-        f"allow a drop of {task.settings.max_drop:g}, and write to {record['directory']}"
+        f"{_bounds(task.settings)}, and write to {record['directory']}"
     )
+
+
+def _bounds(settings: Settings) -> str:
+    """What is allowed, in words."""
+    words = [f"allow a drop of {settings.max_drop:g}"] if math.isfinite(settings.max_drop) else []
+    if settings.limited:
+        share, ms = settings.max_latency, settings.max_latency_ms
+        words.append(f"allow {ms:g} ms" if share is None else f"allow {share:g} of FP32's latency")
+    if settings.aim not in ("latency", "accuracy"):
+        words.append(f"look for the {'smallest' if settings.aim == 'size' else 'highest throughput'}")
+    return ", ".join(words)
 
 
 def _say_result(result: SearchResult, folder: Path) -> None:
@@ -182,18 +225,15 @@ def _say_curse(summary: dict[str, Any]) -> None:
 def _say_numbers(summary: dict[str, Any]) -> None:
     chosen = summary["candidates"][summary["chosen"]]
     drop, counted, samples = chosen["estimated_drop"], chosen["drop"], summary["samples"]["report"]
+    allowed = f"; allowed is {summary['max_drop']:g}" if math.isfinite(summary["max_drop"]) else ""
     click.echo(
         f"on {samples} samples that chose nothing, {summary['metric']} dropped by about {drop['estimate']:+.4f} "
         f"({drop['low']:+.4f} to {drop['high']:+.4f}, {_METHODS[drop['method']]}; by count {counted['estimate']:+.4f}, "
-        f"{counted['low']:+.4f} to {counted['high']:+.4f}); allowed is {summary['max_drop']:g}."
+        f"{counted['low']:+.4f} to {counted['high']:+.4f}){allowed}."
     )
     basis = "the estimate" if summary["confidence"] is None else f"the {summary['confidence']:.0%} interval"
     click.echo(f"{summary['verdict']}; plans were accepted by {basis} on the {summary['samples']['select']} others.")
-    versus = summary["latency_vs_best_uniform"]
-    if summary["chosen"] != summary["best_uniform"]:
-        click.echo(
-            f"against {summary['best_uniform']}, the fastest uniform plan within the bound: {versus['estimate']:.3f}."
-        )
+    _say_uniform(summary)
     _say_curse(summary)
     _say_ran(summary)
     _say_models(summary)
@@ -201,6 +241,24 @@ def _say_numbers(summary: dict[str, Any]) -> None:
         click.echo(
             f"sensitivity cost {summary['sensitivity_passes_per_entry']:.2f} full passes for each unit and precision."
         )
+
+
+def _say_uniform(summary: dict[str, Any]) -> None:
+    """The answer beside the best uniform plan, in what was minimised."""
+    if summary["chosen"] == summary["best_uniform"] or not summary["feasible"]:
+        return
+    chosen, uniform = (summary["candidates"][summary[name]] for name in ("chosen", "best_uniform"))
+    versus = f"{summary['latency_vs_best_uniform']['estimate']:.3f}"
+    words = {
+        "latency": f"the fastest uniform plan within the bound: {versus}.",
+        "throughput": f"the uniform plan of highest throughput within the bound: "
+        f"{chosen.get('samples_per_s', 0) / uniform.get('samples_per_s', 1):.3f} times its throughput.",
+        "size": f"the smallest uniform plan within the bound: {chosen['bytes'] / uniform['bytes']:.3f} of its bytes, "
+        f"{versus} of its latency.",
+        "accuracy": f"the most accurate uniform plan within the bound: {versus} of its latency, a drop of "
+        f"{chosen['estimated_drop']['estimate']:+.4f} against {uniform['estimated_drop']['estimate']:+.4f}.",
+    }
+    click.echo(f"against {summary['best_uniform']}, {words[summary['objective']]}")
 
 
 def _say_models(summary: dict[str, Any]) -> None:

@@ -107,6 +107,7 @@ def summary_of(plan: Plan, evidence: Evidence) -> dict[str, Any]:
         "bytes_fp32": evidence.model["bytes"],
         "units": {name: precisions.count(name) for name in sorted(set(precisions))},
         "units_as_they_ran": {name: count for name, count in evidence.verification["counts"].items() if count},
+        "objective": evidence.found.get("objective", "latency"),
         "feasible": evidence.found.get("feasible"),
         "hardware": evidence.machine["hardware"],
         "runtime": ", ".join(f"{key} {value}" for key, value in sorted(evidence.machine["describe"].items())),

@@ -26,15 +26,35 @@ Prior = Mapping[tuple[str, Precision], float]
 Crossing = tuple[str, str, str]
 
 _KINDS = ("up", "down", "cast")
-_GUESS = np.array([1.0, 0.03, 0.03, 0.01, 0.002, 0.0])
-"""Before anything mixed was measured a boundary costs what a guess says, as shares of FP32's latency."""
-_DOUBT = np.array([1.0, 1.0, 1.0, 1.0, 0.1, 0.3])
-"""How far from the guess the six may lie: boundaries have cost nothing, and ten times the guess."""
-_UNIT_DOUBTS = (0.1, 0.3, 1.0)
-_EDGE_DOUBTS = (0.1, 0.5, 2.0)
-_NOISES = (0.01, 0.03, 0.1)
-_LEAST_UNIT = 0.3
-"""A unit is as doubtful as one of this share of the mean at least, for the profile may have missed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assumed:
+    """What is taken for true before anything is measured, in shares of FP32's figure.
+
+    Attributes:
+        guess: of the six that all plans share: profiled sum, elements up, down and cast, boundaries, constant.
+        doubt: how far from the guess the six may lie.
+        unit_doubts: how far units may lie from the profile; the evidence chooses.
+        edge_doubts: how far boundaries may lie from the guess; likewise.
+        noises: of a measurement; likewise.
+        least_unit: a unit is as doubtful as one of this share of the mean at least, for the profile may have missed
+            it.
+    """
+
+    guess: tuple[float, ...]
+    doubt: tuple[float, ...]
+    unit_doubts: tuple[float, ...]
+    edge_doubts: tuple[float, ...]
+    noises: tuple[float, ...]
+    least_unit: float
+
+
+LATENCY = Assumed(
+    guess=(1.0, 0.03, 0.03, 0.01, 0.002, 0.0),
+    doubt=(1.0, 1.0, 1.0, 1.0, 0.1, 0.3),  # boundaries have cost nothing, and ten times the guess
+    unit_doubts=(0.1, 0.3, 1.0), edge_doubts=(0.1, 0.5, 2.0), noises=(0.01, 0.03, 0.1), least_unit=0.3,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +115,17 @@ class Pricing:
         carrier: precision of what is outside all units.
     """
 
-    def __init__(self, partition: Partition, prior: Prior, carrier: Precision) -> None:
-        self.partition, self.prior, self.carrier = partition, prior, carrier
+    def __init__(self, partition: Partition, prior: Prior, carrier: Precision, assumed: Assumed = LATENCY) -> None:
+        self.partition, self.prior, self.carrier, self.assumed = partition, prior, carrier, assumed
         self.largest = max((edge.elements for edge in partition.edges), default=1) or 1
         self.units = {key: place for place, key in enumerate(prior)}
         self.edges: dict[Crossing, int] = {}
         for edge, kind in itertools.product(partition.edges, _KINDS):
             self.edges.setdefault((edge.producer, edge.consumer, kind), len(self.edges))
         mean = sum(prior.values()) / max(len(prior), 1) or 1.0 / max(len(partition.units), 1)
-        self.unit_scale = np.array([value + _LEAST_UNIT * mean for value in prior.values()])
+        self.unit_scale = np.array([value + assumed.least_unit * mean for value in prior.values()])
         size = {(e.producer, e.consumer): e.elements / self.largest for e in partition.edges}
-        self.edge_scale = np.array([_GUESS[1] * size[key[:2]] + _GUESS[4] for key in self.edges])
+        self.edge_scale = np.array([assumed.guess[1] * size[key[:2]] + assumed.guess[4] for key in self.edges])
 
     def parts(self, plans: Sequence[Assignment]) -> tuple[Array, Array, Array]:
         """What each plan is made of.
@@ -169,7 +189,7 @@ class LatencyFit:
         self._target = np.array([value for _, value in measured])
         self._rows = pricing.rows([plan for plan, _ in measured]) / self._target[:, None]  # relative errors count
         self._guess = np.zeros(self._rows.shape[1])
-        self._guess[:6] = _GUESS
+        self._guess[:6] = pricing.assumed.guess
         self._deviation, self._noise = self._likeliest()
         self._solve()
 
@@ -197,14 +217,14 @@ class LatencyFit:
 
     def _likeliest(self) -> tuple[Array, float]:
         """Deviations of all parameters, and the noise, that make the measurements most likely."""
-        middle = 6 + len(self.pricing.units)
+        assumed, middle = self.pricing.assumed, 6 + len(self.pricing.units)
         parts = (slice(0, 6), slice(6, middle), slice(middle, None))
         shared = np.ones(len(self._guess))
-        shared[:6] = _DOUBT
+        shared[:6] = assumed.doubt
         grams = [(self._rows[:, part] * shared[part] ** 2) @ self._rows[:, part].T for part in parts]
         surprise = 1.0 - self._rows @ self._guess
-        best, chosen = -np.inf, (_UNIT_DOUBTS[1], _EDGE_DOUBTS[1], _NOISES[1])
-        for unit, edge, noise in itertools.product(_UNIT_DOUBTS, _EDGE_DOUBTS, _NOISES):
+        best, chosen = -np.inf, (assumed.unit_doubts[1], assumed.edge_doubts[1], assumed.noises[1])
+        for unit, edge, noise in itertools.product(assumed.unit_doubts, assumed.edge_doubts, assumed.noises):
             gram = grams[0] + unit**2 * grams[1] + edge**2 * grams[2] + noise**2 * np.eye(len(surprise))
             factor = np.linalg.cholesky(gram)
             scaled = np.linalg.solve(factor, surprise)

@@ -12,12 +12,17 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprec.precision import Precision
+from autoprec.study.goals import Goal, goal_of
 from autoprec.study.latency import Assignment
-from autoprec.study.proposals import Fidelities, Foretold, Proposal, Proposer, Told, fidelities
+from autoprec.study.proposals import Proposer
 from autoprec.study.solve import Problem
+from autoprec.study.told import Fidelities, Foretold, Proposal, Told, fidelities
 
-NOISE = "noise"
-"""User attribute of a trial: the noise of its outputs, for a better accuracy model; it may be missing."""
+NOISE, LATENCY, SIZE = "noise", "latency", "bytes"
+"""User attributes of a trial: the noise of its outputs, for a better accuracy model, its latency over FP32's, and its
+size, where these are not the objective; they may be missing."""
+MEASUREMENT = "measurement"
+"""User attribute of a trial of `autoprec.study.trials`: all figures, whatever the objective was when they were told."""
 CLAIM = "autoprec:plan"
 FORETOLD = "autoprec:foretold"
 PROPOSED_AS = "autoprec:origin"
@@ -29,23 +34,25 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
     """Proposes plans by solving fitted models of latency and accuracy exactly, then by swaps round the best plan.
 
     One categorical parameter for each unit, called as the unit, whose values are names of precisions; units with a
-    single choice have none. The objective is the latency relative to FP32, to be minimised; the bound is a
-    constraint, set in the objective by `trial.set_constraint(name, drop - max_drop)`, and without one every plan is
-    accepted. A trial may say the noise of its outputs in the user attribute "noise". Plans of running trials are not
-    proposed again, in this process or another, and neither are those of finished ones.
+    single choice have none. The objective, to be minimised, is what the goal says: the latency relative to FP32, the
+    bytes, or the drop. Bounds are constraints, set in the objective by `trial.set_constraint(name, drop - max_drop)`,
+    or by `latency - max_latency` where the latency is bounded, with a name that begins with "latency"; without any,
+    every plan is accepted. A trial may say the noise of its outputs in the user attribute "noise", and its latency in
+    "latency" where neither objective nor constraint does. Plans of running trials are not proposed again, in this
+    process or another, and neither are those of finished ones.
 
     Args:
         problem: units with their edges, the choices, and the additive losses.
         prior: (unit, precision) -> share of FP32's latency, as far as known before anything is measured.
-        max_drop: the bound, in the units of the drop.
+        goal: what is minimised, and the bounds; a number is the most drop of the fastest plan.
         seed: of what is drawn; the same trials and seed give the same proposal.
     """
 
     def __init__(
-        self, problem: Problem, prior: Mapping[tuple[str, Precision], float], max_drop: float, seed: int = 0
+        self, problem: Problem, prior: Mapping[tuple[str, Precision], float], goal: Goal | float, seed: int = 0
     ) -> None:
-        self.problem, self.max_drop = problem, max_drop
-        self._proposer = Proposer(problem, prior, max_drop, seed)
+        self.problem, self.goal = problem, goal_of(goal)
+        self._proposer = Proposer(problem, prior, self.goal, seed)
         self._fixed = {unit: options[0] for unit, options in problem.choices.items() if len(options) == 1}
         self._space: dict[str, BaseDistribution] = {
             unit: CategoricalDistribution([p.value for p in options])
@@ -78,7 +85,7 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
         told, busy = self._trials(study)
         taken, refused = [*busy, *excluded], self._refused
         plans = [sorted(plan.items()) for plan in (*taken, *refused)]
-        state = repr([[(t.number, t.latency, t.drop) for t in told], plans, len(refused)])
+        state = repr([[(t.number, t.latency, t.drop, t.size) for t in told], plans, len(refused)])
         last = self._last
         if last is None or last[0] != state:
             last = self._last = (state, self._proposer.propose(told, taken, refused))
@@ -89,7 +96,7 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
         return fidelities(self._trials(study)[0])
 
     def stop(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """A callback for `study.optimize` that ends it when nothing promises to be faster within the bound."""
+        """A callback for `study.optimize` that ends it when nothing promises to be better within the bounds."""
         proposal = self.propose(study)
         if proposal is None or not proposal.promising:
             study.stop()
@@ -178,14 +185,34 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
         return {unit: self._fixed.get(unit) or Precision(chosen[unit]) for unit in self.problem.choices}
 
     def _told(self, trial: FrozenTrial, plan: dict[str, Precision]) -> Told:
-        timed = trial.state is TrialState.COMPLETE and trial.value is not None
-        excess = list(trial.constraints.values())
         foretold = trial.system_attrs.get(FORETOLD)
-        noise = trial.user_attrs.get(NOISE)
+        latency, drop, size = self._stored(trial) if MEASUREMENT in trial.user_attrs else self._figures(trial)
         return Told(
-            trial.number, plan,
-            trial.value if timed and trial.value is not None and math.isfinite(trial.value) else None,
-            self.max_drop + max(excess) if excess else math.nan,
-            float(noise) if isinstance(noise, int | float) else None,
-            None if foretold is None else Foretold(*foretold),
+            trial.number, plan, latency, drop, _finite(trial.user_attrs.get(NOISE)),
+            None if foretold is None else Foretold(*foretold), size,
         )  # fmt: skip
+
+    def _stored(self, trial: FrozenTrial) -> tuple[float | None, float, float | None]:
+        """Latency, drop and size as they were measured, whatever was minimised then."""
+        stored = trial.user_attrs[MEASUREMENT]
+        drop = stored.get("judged_drop")
+        return _finite(stored.get("latency_ratio")), math.inf if drop is None else drop, _finite(stored.get("bytes"))
+
+    def _figures(self, trial: FrozenTrial) -> tuple[float | None, float, float | None]:
+        """Latency, drop and size by the trial's value, its constraints and its attributes."""
+        goal, attributes = self.goal, trial.user_attrs
+        value = _finite(trial.value) if trial.state is TrialState.COMPLETE else None
+        latencies = [x for name, x in trial.constraints.items() if name.startswith(LATENCY)]
+        drops = [x for name, x in trial.constraints.items() if not name.startswith(LATENCY)]
+        if not math.isfinite(goal.max_drop):
+            latencies, drops = latencies + drops, []
+        bounded = goal.max_latency + max(latencies) if latencies else None
+        latency = value if goal.timed else bounded if bounded is not None else _finite(attributes.get(LATENCY))
+        drop = goal.max_drop + max(drops) if drops else math.nan
+        if goal.objective == "accuracy":
+            drop = math.inf if value is None else value
+        return latency, drop, value if goal.objective == "size" else _finite(attributes.get(SIZE))
+
+
+def _finite(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

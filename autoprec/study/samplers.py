@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from autoprec.errors import UsageError
 from autoprec.precision import Precision
+from autoprec.study.goals import Goal
 from autoprec.study.sampler import ModelGuidedSampler
 from autoprec.study.solve import Problem
 
@@ -19,7 +20,7 @@ _MOST_GRID = 5000
 
 
 def make_sampler(
-    name: str, problem: Problem, prior: Mapping[tuple[str, Precision], float], max_drop: float, seed: int
+    name: str, problem: Problem, prior: Mapping[tuple[str, Precision], float], goal: Goal | float, seed: int
 ) -> optuna.samplers.BaseSampler:
     """The sampler of that name.
 
@@ -27,14 +28,14 @@ def make_sampler(
         name: one of `SAMPLERS`.
         problem: what may be chosen.
         prior: (unit, precision) -> profiled share of FP32's latency.
-        max_drop: the bound.
+        goal: what is minimised, and the bounds; a number is the most drop of the fastest plan.
         seed: of what is drawn.
 
     Raises:
         UsageError: no such sampler, its library is missing, or a grid would be too large.
     """
     if name == "guided":
-        return ModelGuidedSampler(problem, prior, max_drop, seed)
+        return ModelGuidedSampler(problem, prior, goal, seed)
     if name not in _OTHERS:
         raise UsageError(f"--sampler must be one of {', '.join(SAMPLERS)}, got {name!r}")
     with warnings.catch_warnings():

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from autoprec.errors import BackendError
+from autoprec.study.goals import improves
 from autoprec.study.latency import Assignment
-from autoprec.study.proposals import Fidelities, fidelities
+from autoprec.study.told import Fidelities, fidelities
 from autoprec.study.trials import Asked, Ledger, Measurement, Trial
 
 FINALISTS = 4
@@ -17,10 +18,11 @@ MOST_REFUSED = 8
 PATIENCE = 10
 """Among plans of about equal speed more trials only find the luckiest, so the search ends after so many timed ones in
 vain, or after twice as many that were not all worth timing."""
+_SAFELY = 0.95
+"""A plan of this share of the latency limit will meet it again, where those near the limit may not."""
 MOST_REPEATS = 50
 """A sampler that asks for known plans this often in a row has nothing new."""
 _LEAST_TRIALS = 2  # FP32 and a rival, however little time there is
-_GAIN = 0.98  # what counts as an improvement
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Wanted:
     """What is to be known of a plan.
 
     Attributes:
-        rival: the latency that it must beat to matter, relative to FP32; infinite where any will do.
+        rival: what it must beat to matter, in the figure that is minimised; infinite where any will do.
         everything: it is measured in full whatever comes out: it may be an answer, or is there to teach.
     """
 
@@ -45,8 +47,8 @@ class Found:
 
     Attributes:
         trials: all measured plans.
-        best: the accepted trial of least latency; where none is accepted, the one of least drop.
-        feasible: whether the bound is met.
+        best: the best accepted trial; where none is accepted, the one that comes nearest to the bounds.
+        feasible: whether the bounds are met.
         stopped: why the search ended.
         finalists: the plans worth measuring again, best first.
         models: how well plans were foretold that the models had not seen.
@@ -132,7 +134,12 @@ class Search:
         proposal = self.ledger.proposal()
         if proposal is None:
             return "every plan was measured"
-        return None if proposal.promising else "no plan promises to be faster within the bound"
+        if proposal.promising:
+            return None
+        goal = self.ledger.goal
+        if math.isfinite(goal.max_latency) and not any(t.feasible for t in self.trials):
+            return f"no plan promises to meet {goal.bounds}"
+        return f"no plan promises to be {goal.better} within {goal.bounds}"
 
     def _measure(self, asked: Asked) -> None:
         try:
@@ -153,29 +160,39 @@ class Search:
 
     def _wanted(self, asked: Asked) -> Wanted:
         """Finalists are measured in full, and so is every plan that was asked for by name."""
-        accepted = sorted(t.measured.latency_ratio for t in self.trials if t.feasible)
+        accepted = sorted(self._cost(t)[0] for t in self.trials if t.feasible)
         rival = accepted[FINALISTS - 1] if len(accepted) >= FINALISTS else math.inf
         return Wanted(rival, asked.origin in self.seeds or asked.origin == "explore")
 
     def _stale(self) -> str | None:
-        """Whether the last plans, each proposed after one was accepted, all failed to be surely faster than it."""
-        best, since = math.inf, 0
+        """Whether the last plans, each proposed after one was accepted, all failed to be surely better than it."""
+        best, since, goal = (math.inf, math.inf), 0, self.ledger.goal
         for place, trial in enumerate(self.trials):
-            if trial.feasible and trial.measured.latency_ratio <= _GAIN * best:
-                best, since = trial.measured.latency_ratio, place + 1
+            if trial.feasible and improves(self._cost(trial), best):
+                best, since = self._cost(trial), place + 1
         recent = self.trials[max(since, len(self.seeds)) :]
         timed = sum(trial.measured.timed for trial in recent)
         vain = timed >= PATIENCE or len(recent) >= 2 * PATIENCE
-        return f"the last {len(recent)} plans were not faster within the bound" if vain and best < math.inf else None
+        words = f"the last {len(recent)} plans were not {goal.better} within {goal.bounds}"
+        return words if vain and since > 0 else None
+
+    def _cost(self, trial: Trial) -> tuple[float, float]:
+        measured = trial.measured
+        return self.ledger.goal.cost(measured.judged_drop, measured.latency_ratio, measured.bytes, measured.noise)
 
     def _known(self, plan: Assignment) -> Trial | None:
         return next((trial for trial in self.trials if dict(trial.plan) == dict(plan)), None)
 
     def _result(self, stopped: str) -> Found:
-        accepted = sorted((t for t in self.trials if t.feasible), key=lambda t: t.measured.latency_ratio)
-        best = accepted[0] if accepted else min(self.trials, key=lambda t: (t.measured.judged_drop, t.number))
+        goal = self.ledger.goal
+        accepted = sorted((t for t in self.trials if t.feasible), key=self._cost)
+        best = accepted[0] if accepted else min(
+            self.trials, key=lambda t: (*goal.short_of(t.measured.judged_drop, t.measured.latency_ratio), t.number)
+        )  # fmt: skip
         finalists = accepted[:FINALISTS]
-        finalists += [t for t in accepted[FINALISTS:] if t.origin.startswith("uniform")]
+        safe = [t for t in accepted[FINALISTS:] if t.measured.latency_ratio <= _SAFELY * goal.max_latency]
+        finalists += safe[:1] if math.isfinite(goal.max_latency) else []
+        finalists += [t for t in accepted[FINALISTS:] if t.origin.startswith("uniform") and t not in finalists]
         return Found(
             tuple(self.trials), best, bool(accepted), stopped, tuple(finalists), fidelities(self.ledger.told()),
             tuple(words for _, words in self.refused),

@@ -1,7 +1,8 @@
-"""The plan that a latency model calls fastest within a budget of loss: an exact mixed-integer program.
+"""The plan that a model calls best within bounds: an exact mixed-integer program.
 
 Binary x[u,p] choose one precision for each unit; continuous z[e,..] >= x[producer,p] + x[consumer,q] - 1
-price the boundaries. Solved by HiGHS.
+price the boundaries. Either the prices are minimised within a budget of loss, or the loss within a limit of prices.
+Solved by HiGHS.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from autoprec.study.latency import Assignment, LatencyModel
 from autoprec.units.records import Partition
 
 _TIME_LIMIT_S = 10.0
+_SCALINGS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +65,29 @@ class _Rows:
         return LinearConstraint(coo_matrix((values, (rows, cols)), (len(self.low), columns)), self.low, self.high)
 
 
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """A bound on another figure: what `model` predicts is at most `limit`."""
+
+    model: LatencyModel
+    limit: float
+
+
 def fastest(
-    problem: Problem, model: LatencyModel, budget: float, excluded: Sequence[Assignment] = ()
+    problem: Problem,
+    model: LatencyModel,
+    budget: float,
+    excluded: Sequence[Assignment] = (),
+    cap: Cap | None = None,
 ) -> dict[str, Precision] | None:
-    """The assignment of least predicted latency whose additive loss is within `budget`.
+    """The assignment of least predicted latency, or whatever `model` prices, whose additive loss is within `budget`.
 
     Args:
         problem: the choices.
         model: prices.
         budget: the most loss, in the units of `problem.loss`.
         excluded: assignments that must not come out again.
+        cap: a bound on a second model's figure.
 
     Returns:
         The assignment, or None where nothing is left within the budget.
@@ -81,20 +96,13 @@ def fastest(
         (name, p): number
         for number, (name, p) in enumerate((n, p) for n, options in problem.choices.items() for p in options)
     }
-    cost = [model.unary[key] for key in columns]
     rows = _Rows()
     for name, options in problem.choices.items():
         rows.add({columns[(name, p)]: 1.0 for p in options}, 1.0, 1.0)
-    # Losses span many powers of ten: in units of the budget, and with what alone exceeds it ruled out, they are safe
-    # from the solver's tolerances.
-    ruled_out: list[int] = []
-    if math.isfinite(budget):
-        unit = budget if budget > 0 else 1.0
-        losses = {columns[key]: problem.loss.get(key, 0.0) / unit for key in columns}
-        limit = budget / unit
-        ruled_out = [column for column, loss in losses.items() if loss > limit]
-        rows.add({c: v for c, v in losses.items() if 0 < v <= limit} or {0: 0.0}, -np.inf, limit)
-    _price_edges(problem, model, columns, cost, rows)
+    ruled_out = _within_budget(problem, columns, budget, rows)
+    cost, capped = _price_edges(problem, model, cap, columns, rows)
+    if cap is not None:
+        rows.add(capped or {0: 0.0}, -np.inf, cap.limit - cap.model.constant)
     for plan in excluded:
         chosen = [columns[(name, p)] for name, p in plan.items() if (name, p) in columns]
         if len(chosen) == len(problem.choices):
@@ -110,6 +118,53 @@ def fastest(
     if result.x is None:
         return None
     return {name: max(options, key=lambda p: result.x[columns[(name, p)]]) for name, options in problem.choices.items()}
+
+
+def most_accurate(
+    problem: Problem, cap: Cap, budget: float = math.inf, excluded: Sequence[Assignment] = ()
+) -> dict[str, Precision] | None:
+    """The assignment of least additive loss whose predicted latency is within the cap, and the loss within `budget`.
+
+    Losses span many powers of ten, more than the solver's tolerances. So the first solution only sets the scale: what
+    alone loses more than all of it cannot be part of a better one.
+
+    Returns:
+        The assignment, or None where nothing is fast enough.
+    """
+    scale, found = budget, None
+    largest = max((abs(loss) for loss in problem.loss.values()), default=0.0) or 1.0
+    for _ in range(_SCALINGS):
+        unit = scale if 0 < scale < math.inf else largest
+        prices = {
+            (n, p): problem.loss.get((n, p), 0.0) / unit for n, options in problem.choices.items() for p in options
+        }
+        better = fastest(problem, LatencyModel(prices, 0.0, 0.0, 0.0, 0.0, 0.0), min(scale, budget), excluded, cap)
+        if better is None:
+            break
+        total = problem.total_loss(better)
+        if found is not None and total >= problem.total_loss(found):
+            break
+        found, scale = better, total * (1 + 1e-9)
+        if total <= 0:
+            break
+    return found
+
+
+def _within_budget(
+    problem: Problem, columns: Mapping[tuple[str, Precision], int], budget: float, rows: _Rows
+) -> list[int]:
+    """Bound the loss, and give the columns that alone exceed it.
+
+    Losses span many powers of ten: in units of the budget, and with what alone exceeds it ruled out, they are safe
+    from the solver's tolerances.
+    """
+    if not math.isfinite(budget):
+        return []
+    unit = budget if budget > 0 else 1.0
+    losses = {columns[key]: problem.loss.get(key, 0.0) / unit for key in columns}
+    limit = budget / unit
+    rows.add({c: v for c, v in losses.items() if 0 < v <= limit} or {0: 0.0}, -np.inf, limit)
+    return [column for column, loss in losses.items() if loss > limit]
 
 
 @contextlib.contextmanager
@@ -133,22 +188,29 @@ def _quiet() -> Iterator[None]:
 def _price_edges(
     problem: Problem,
     model: LatencyModel,
+    cap: Cap | None,
     columns: Mapping[tuple[str, Precision], int],
-    cost: list[float],
     rows: _Rows,
-) -> None:
+) -> tuple[list[float], dict[int, float]]:
+    """The objective's price of each column, with one more for each boundary, and the cap's prices by column."""
+    cost = [model.unary[key] for key in columns]
+    capped = {} if cap is None else {column: cap.model.unary[key] for key, column in columns.items()}
     for edge in problem.partition.edges:
         before = problem.choices.get(edge.producer, (problem.carrier,))
         after = problem.choices.get(edge.consumer, (problem.carrier,))
         for p in before:
             for q in after:
                 price = model.boundary(edge, p, q)
-                if price <= 0:
+                second = 0.0 if cap is None else cap.model.boundary(edge, p, q)
+                if price <= 0 and second <= 0:
                     continue
                 terms = [columns[key] for key in ((edge.producer, p), (edge.consumer, q)) if key in columns]
-                if len(terms) < 2:  # one side is outside all units
-                    for column in terms:
-                        cost[column] += price
-                    continue
-                cost.append(price)
-                rows.add({len(cost) - 1: -1.0, terms[0]: 1.0, terms[1]: 1.0}, -np.inf, 1.0)
+                if len(terms) == 2:
+                    cost.append(0.0)
+                    rows.add({len(cost) - 1: -1.0, terms[0]: 1.0, terms[1]: 1.0}, -np.inf, 1.0)
+                    terms = [len(cost) - 1]
+                for column in terms:  # where one side is outside all units, the other's own
+                    cost[column] += price
+                    if second > 0:
+                        capped[column] = capped.get(column, 0.0) + second
+    return cost, capped

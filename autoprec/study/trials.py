@@ -17,17 +17,18 @@ from optuna.trial import TrialState
 
 from autoprec.errors import RunDirectoryError
 from autoprec.precision import Precision
+from autoprec.study.goals import Goal, goal_of
 from autoprec.study.latency import Assignment
 from autoprec.study.owners import abandoned, own_mark
-from autoprec.study.proposals import Foretold, Proposal, Told
-from autoprec.study.sampler import FORETOLD, NOISE, PROPOSED_AS, ModelGuidedSampler
+from autoprec.study.sampler import FORETOLD, LATENCY, MEASUREMENT, NOISE, PROPOSED_AS, SIZE, ModelGuidedSampler
+from autoprec.study.told import Foretold, Proposal, Told
 
 ORIGIN = "origin"
-MEASUREMENT = "measurement"
 OWNER = "owner"
 REFUSED = "refused"
 _MEASURED = (TrialState.COMPLETE, TrialState.PRUNED)
-_CONSTRAINT = "drop above the bound"
+_CONSTRAINT, _LATENCY_CONSTRAINT = "drop above the bound", "latency above the bound"
+_WORST = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,11 @@ class Measurement:
         kl: mean KL divergence from FP32 in nats, None for outputs that are no distributions.
         agreement: share of equal top-1 decisions with FP32, None likewise.
         latency_ratio: latency over FP32's, measured in the same rounds; infinite where a plan over the bound was not
-            timed.
+            timed. Where throughput is the objective, the time of one of several batches in flight.
         samples: that it was judged on, None for all: fewer where the verdict was certain before.
         ratio_error: standard error of the ratio, by its rounds; None where it is not known.
         drop_error: standard error of the judged drop, likewise.
+        bytes: of the built engine, or of the lowered model where the runtime builds none; None in older studies.
     """
 
     drop: float
@@ -56,6 +58,7 @@ class Measurement:
     samples: int | None = None
     ratio_error: float | None = None
     drop_error: float | None = None
+    bytes: int | None = None
 
     @property
     def timed(self) -> bool:
@@ -72,7 +75,7 @@ class Trial:
         origin: what proposed it.
         plan: unit -> precision.
         measured: what was found.
-        feasible: whether its judged drop meets the bound.
+        feasible: whether it meets the bounds.
     """
 
     number: int
@@ -107,7 +110,7 @@ class Ledger:
         path: the journal file; None keeps the study in memory.
         name: of the study: other settings are another study in the same file.
         choices: unit -> precisions; units with one choice are no parameters.
-        max_drop: the bound.
+        goal: what is minimised, and the bounds; a number is the most drop of the fastest plan.
         sampler: proposes plans where none is enqueued.
 
     Raises:
@@ -119,11 +122,11 @@ class Ledger:
         path: Path | None,
         name: str,
         choices: Mapping[str, Sequence[Precision]],
-        max_drop: float,
+        goal: Goal | float,
         sampler: optuna.samplers.BaseSampler,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.max_drop, self.sampler = max_drop, sampler
+        self.goal, self.sampler = goal_of(goal), sampler
         self._choices = choices
         self._space: dict[str, BaseDistribution] = {
             unit: CategoricalDistribution([p.value for p in options])
@@ -137,7 +140,7 @@ class Ledger:
 
     def trials(self) -> list[Trial]:
         """Measured plans in order."""
-        return _measured(self.study, self._choices, self.max_drop)
+        return _measured(self.study, self._choices, self.goal)
 
     def enqueue(self, seeds: Mapping[str, Assignment]) -> None:
         """Have these plans measured first, unless they were measured, are being measured, or wait already."""
@@ -180,14 +183,14 @@ class Ledger:
         return Asked(trial, origin, _plan(self._choices, trial.params))
 
     def tell(self, asked: Asked, measured: Measurement) -> Trial:
-        """Store what was measured. A plan that was not timed is told as pruned, with its constraint."""
+        """Store what was measured. A plan whose objective is not known is told as pruned, with its constraints."""
         values = asdict(measured)
         stored = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
         trial = asked.trial
         trial.set_user_attr(ORIGIN, asked.origin)
         trial.set_user_attr(MEASUREMENT, stored)
         self._tell(trial, measured)
-        return _trial(trial.number, asked.origin, asked.plan, measured, self.max_drop)
+        return _trial(trial.number, asked.origin, asked.plan, measured, self.goal)
 
     def repeat(self, asked: Asked, measured: Measurement) -> None:
         """Tell the sampler what is known of a plan that it asked for again; it is no new trial."""
@@ -213,24 +216,32 @@ class Ledger:
             m = trial.measured
             found.append(
                 Told(trial.number, trial.plan, m.latency_ratio if m.timed else None, m.judged_drop, m.noise,
-                     None if foretold is None else Foretold(*foretold))
+                     None if foretold is None else Foretold(*foretold), m.bytes)
             )  # fmt: skip
         return found
 
     def _tell(self, trial: optuna.Trial, measured: Measurement) -> None:
         if math.isfinite(measured.noise):
             trial.set_user_attr(NOISE, measured.noise)
+        if measured.bytes is not None:
+            trial.set_user_attr(SIZE, measured.bytes)
+        if measured.timed:
+            trial.set_user_attr(LATENCY, measured.latency_ratio)
+        goal, value = self.goal, _objective(self.goal, measured)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            trial.set_constraint(_CONSTRAINT, min(measured.judged_drop - self.max_drop, 1e9))
-            if measured.timed:
-                self.study.tell(trial, measured.latency_ratio)
-            else:
+            if math.isfinite(goal.max_drop):
+                trial.set_constraint(_CONSTRAINT, min(measured.judged_drop - goal.max_drop, _WORST))
+            if math.isfinite(goal.max_latency):
+                trial.set_constraint(_LATENCY_CONSTRAINT, min(measured.latency_ratio - goal.max_latency, _WORST))
+            if value is None:
                 self.study.tell(trial, state=TrialState.PRUNED)
+            else:
+                self.study.tell(trial, value)
 
 
 def stored_trials(
-    path: Path, name: str, choices: Mapping[str, Sequence[Precision]], max_drop: float
+    path: Path, name: str, choices: Mapping[str, Sequence[Precision]], goal: Goal | float
 ) -> tuple[Trial, ...]:
     """The measured plans of a study, in order, while nothing is written to it: another process may be at work there.
 
@@ -238,7 +249,7 @@ def stored_trials(
         path: the journal file.
         name: of the study.
         choices: unit -> precisions, as the study had them.
-        max_drop: the bound that makes a trial feasible.
+        goal: whose bounds make a trial feasible; a number is the most drop.
 
     Raises:
         RunDirectoryError: there is no such study, or it cannot be read.
@@ -248,7 +259,7 @@ def stored_trials(
         raise RunDirectoryError(f"there is no study {path}, so no plan was measured; run `autoprec tune` first")
     try:
         storage = JournalStorage(JournalFileBackend(str(path)))
-        return tuple(_measured(optuna.load_study(study_name=name, storage=storage), choices, max_drop))
+        return tuple(_measured(optuna.load_study(study_name=name, storage=storage), choices, goal_of(goal)))
     except OSError as error:
         raise RunDirectoryError(f"cannot read the study {path}: {error.strerror or error}") from error
     except Exception as error:  # garbage trips Optuna in as many ways as there is garbage
@@ -257,14 +268,14 @@ def stored_trials(
         ) from error
 
 
-def _measured(study: optuna.Study, choices: Mapping[str, Sequence[Precision]], max_drop: float) -> list[Trial]:
+def _measured(study: optuna.Study, choices: Mapping[str, Sequence[Precision]], goal: Goal) -> list[Trial]:
     found = []
     for trial in study.get_trials(deepcopy=False, states=_MEASURED):
         stored: dict[str, Any] | None = trial.user_attrs.get(MEASUREMENT)
         if stored is not None:
             measured = Measurement(**{key: _number(key, value) for key, value in stored.items()})
             plan = _plan(choices, trial.params)
-            found.append(_trial(trial.number, trial.user_attrs[ORIGIN], plan, measured, max_drop))
+            found.append(_trial(trial.number, trial.user_attrs[ORIGIN], plan, measured, goal))
     return found
 
 
@@ -273,8 +284,18 @@ def _plan(choices: Mapping[str, Sequence[Precision]], params: Mapping[str, Any])
     return {unit: options[0] if len(options) == 1 else Precision(params[unit]) for unit, options in choices.items()}
 
 
-def _trial(number: int, origin: str, plan: Assignment, measured: Measurement, max_drop: float) -> Trial:
-    return Trial(number, origin, dict(plan), measured, measured.judged_drop <= max_drop)
+def _trial(number: int, origin: str, plan: Assignment, measured: Measurement, goal: Goal) -> Trial:
+    feasible = goal.accepts(measured.judged_drop, measured.latency_ratio)
+    return Trial(number, origin, dict(plan), measured, feasible)
+
+
+def _objective(goal: Goal, measured: Measurement) -> float | None:
+    """What is minimised; None where it is not known."""
+    if goal.objective == "size":
+        return None if measured.bytes is None else float(measured.bytes)
+    if goal.objective == "accuracy":
+        return min(measured.judged_drop, _WORST)
+    return measured.latency_ratio if measured.timed else None
 
 
 def _create(path: Path | None, name: str, sampler: optuna.samplers.BaseSampler) -> optuna.Study:
@@ -293,6 +314,6 @@ def _create(path: Path | None, name: str, sampler: optuna.samplers.BaseSampler) 
 
 
 def _number(key: str, value: Any) -> Any:
-    if value is None and key not in ("kl", "agreement", "samples", "ratio_error", "drop_error"):
+    if value is None and key not in ("kl", "agreement", "samples", "ratio_error", "drop_error", "bytes"):
         return float("inf")
     return value

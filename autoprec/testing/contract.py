@@ -93,6 +93,16 @@ class BackendContract:
         assert len(times) == 4
         assert all(milliseconds > 0 for milliseconds in times)
 
+    def test_a_busy_machine_has_a_clock_too(self, tmp_path: Path) -> None:
+        """And what is timed there computes the same."""
+        model = tiny_model(tmp_path)
+        x = tiny_data(model, 2)["x"]
+        with self.backend().build_busy(model.read_bytes()) as engine:
+            times, outputs = engine.time_ms({"x": x}, 4), engine.run({"x": x})
+        assert len(times) == 4
+        assert all(milliseconds > 0 for milliseconds in times)
+        np.testing.assert_allclose(outputs["scores"], tiny_scores(tiny_weights(0), x), rtol=1e-3, atol=1e-4)
+
     def test_inspect_names_only_given_nodes(self, tmp_path: Path) -> None:
         """Kernels that belong to none of them are left out."""
         model = tiny_model(tmp_path).read_bytes()

@@ -60,6 +60,7 @@ class FakeBackend:
         costs: node name or op type -> (milliseconds in float, milliseconds on 8-bit codes); names come before
             types, "" stands for all other types, and what is not given has a default. A QuantizeLinear or
             DequantizeLinear of an activation costs as its op type, one of a weight costs nothing.
+        busy: likewise, for a batch of several in flight; by default the same.
         jitter: each timed run takes up to this share longer, by a generator seeded with model and `seed`.
         seed: of the jitter.
     """
@@ -70,8 +71,11 @@ class FakeBackend:
     runs_here = True
     clock = Clock("modelled", "a sum of costs")
 
-    def __init__(self, costs: Costs | None = None, *, jitter: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self, costs: Costs | None = None, *, busy: Costs | None = None, jitter: float = 0.0, seed: int = 0
+    ) -> None:
         self._costs = {**_COSTS, **(costs or {})}
+        self._busy = {**self._costs, **(busy or {})}
         self._jitter, self._seed = jitter, seed
         self._runtime = OrtBackend(threads=1)
 
@@ -81,7 +85,7 @@ class FakeBackend:
 
     def describe(self) -> dict[str, str]:
         """The settings that decide what the clock shows."""
-        costs = fingerprint(f"{key}={value}" for key, value in sorted(self._costs.items()))
+        costs = fingerprint(f"{key}={value}" for c in (self._costs, self._busy) for key, value in sorted(c.items()))
         return {"backend": self.name, "costs": costs, "jitter": str(self._jitter), "seed": str(self._seed)}
 
     def support(self) -> dict[Precision, str | None]:
@@ -95,9 +99,19 @@ class FakeBackend:
         Raises:
             BackendError: ONNX Runtime refused the model.
         """
-        engine = self._runtime.build(model, exact=exact, threads=threads)
+        return self._engine(model, self._runtime.build(model, exact=exact, threads=threads), self._costs)
+
+    def build_busy(self, model: bytes) -> FakeEngine:
+        """The same with the costs of a batch of several in flight.
+
+        Raises:
+            BackendError: ONNX Runtime refused the model.
+        """
+        return self._engine(model, self._runtime.build(model), self._busy)
+
+    def _engine(self, model: bytes, engine: Engine, costs: Costs) -> FakeEngine:
         seed = int(fingerprint([model, str(self._seed)]), 16)
-        return FakeEngine(engine, sum(ms for _, ms, _ in self._reckon(model)), self._jitter, seed)
+        return FakeEngine(engine, sum(ms for _, ms, _ in self._reckon(model, costs)), self._jitter, seed)
 
     def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
         """Each named node as it is written; it counts as quantised where it computes on codes."""
@@ -118,19 +132,20 @@ class FakeBackend:
             timed.append((kernels[-1], milliseconds))
         return share_out(timed, kernels)
 
-    def _reckon(self, model: bytes) -> list[tuple[ir.Node, float, bool]]:
+    def _reckon(self, model: bytes, costs: Costs | None = None) -> list[tuple[ir.Node, float, bool]]:
         """(node, milliseconds, whether it computes on codes) for every node that costs anything."""
         try:
             graph = ir.from_proto(onnx.load_from_string(model)).graph
         except Exception as error:  # protobuf and onnx_ir have no error in common
             raise BackendError(f"the fake backend cannot read the model: {error}") from error
+        costs = self._costs if costs is None else costs
         rows = []
         for node in graph:
             pair = node.op_type in ("QuantizeLinear", "DequantizeLinear")
             if pair and (node.inputs[0] is None or node.inputs[0].is_initializer()):
                 continue
             quantized = _computes_on_codes(node)
-            cost = self._costs.get(str(node.name)) or self._costs.get(node.op_type) or self._costs[""]
+            cost = costs.get(str(node.name)) or costs.get(node.op_type) or costs[""]
             rows.append((node, cost[int(quantized)], quantized))
         return rows
 

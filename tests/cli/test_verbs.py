@@ -174,7 +174,7 @@ def test_the_version() -> None:
 def test_an_interrupted_run_says_how_to_go_on(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     from autoprec import api
 
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(api, "run", stop)

@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 
 from autoprec.errors import UsageError
 from autoprec.precision import Precision
+from autoprec.study.goals import Goal
 from autoprec.study.latency import LatencyModel
 from autoprec.study.sampler import ModelGuidedSampler
 from autoprec.study.samplers import SAMPLERS, make_sampler
@@ -268,3 +269,48 @@ def test_a_sampler_without_its_library_is_a_usage_error(monkeypatch: pytest.Monk
 def test_an_unknown_sampler_is_a_usage_error_that_lists_them() -> None:
     with pytest.raises(UsageError, match="--sampler must be one of guided, tpe, nsga2, gp, random, grid, got 'best'"):
         make_sampler("best", PROBLEM, PRIOR, BOUND, 0)
+
+
+BYTES = {(name, p): (place + 1) * (400 if p is FP32 else 110) for place, name in enumerate(NAMES) for p in (FP32, INT8)}
+
+
+def size(params: dict[str, str]) -> int:
+    return 900 + sum(BYTES[name, Precision(value)] for name, value in params.items())
+
+
+@pytest.mark.parametrize("times", [1.1, 1.4])
+def test_the_twin_problem_in_a_plain_study(times: float) -> None:
+    """The drop is minimised, and the latency is the constraint: some times the least that there is."""
+    limit = times * min(latency for latency, _, _ in EVERYTHING)
+
+    def accurate(trial: optuna.Trial) -> float:
+        params = {name: str(trial.suggest_categorical(name, ["fp32", "int8"])) for name in NAMES}
+        latency, drop, noise = MEASURE(params)
+        trial.set_constraint("latency", latency - limit)
+        trial.set_user_attr("noise", noise)
+        return drop
+
+    study = optuna.create_study(sampler=ModelGuidedSampler(PROBLEM, PRIOR, Goal("accuracy", max_latency=limit)))
+    study.optimize(accurate, 40)
+    best = min(t.value or 0.0 for t in study.trials if max(t.constraints.values()) <= 0)
+    least = min(drop for latency, drop, _ in EVERYTHING if latency <= limit)
+
+    assert best <= 1.05 * least
+
+
+def test_the_smallest_plan_within_a_bound_in_a_plain_study() -> None:
+    def small(trial: optuna.Trial) -> float:
+        params = {name: str(trial.suggest_categorical(name, ["fp32", "int8"])) for name in NAMES}
+        latency, drop, _ = MEASURE(params)
+        trial.set_constraint("drop", drop - BOUND)
+        trial.set_user_attr("latency", latency)
+        return size(params)
+
+    weighted = [replace(u, weights=100 * (place + 1)) for place, u in enumerate(PROBLEM.partition.units)]
+    problem = replace(PROBLEM, partition=Partition(tuple(weighted), {}, PROBLEM.partition.edges))
+    study = optuna.create_study(sampler=ModelGuidedSampler(problem, PRIOR, Goal("size", BOUND)))
+    study.optimize(small, 40)
+    rows = [dict(zip(NAMES, row, strict=True)) for row in itertools.product(("fp32", "int8"), repeat=len(NAMES))]
+    least = min(size(params) for params in rows if MEASURE(params)[1] <= BOUND)
+
+    assert min(t.value or 0.0 for t in study.trials if max(t.constraints.values()) <= 0) <= 1.01 * least

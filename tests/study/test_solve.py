@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from autoprec.precision import Precision
 from autoprec.study.latency import LatencyModel
-from autoprec.study.solve import Problem, fastest
+from autoprec.study.solve import Cap, Problem, fastest, most_accurate
 from autoprec.units.records import Edge, Partition, Unit
 
 OPTIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
@@ -139,3 +139,58 @@ def test_losses_of_any_size_are_compared_with_budgets_of_the_same(scale: float) 
     )
 
     assert found == {"a": Precision.INT8, "b": Precision.INT8, "c": Precision.FP32}
+
+
+@given(problems(), st.floats(0.2, 3.0), st.integers(0, 4))
+@settings(max_examples=60)
+def test_it_finds_the_most_accurate_plan_that_is_fast_enough(
+    drawn: tuple[Problem, LatencyModel, float], limit: float, excluded: int
+) -> None:
+    """Losses span nine powers of ten, so that the solver's tolerances would pass over the small ones."""
+    problem, model, budget = drawn
+    loss = {key: value * 1e-9 ** (place % 4 / 3) for place, (key, value) in enumerate(problem.loss.items())}
+    problem = replace(problem, loss=loss)
+    ranked = sorted(
+        (p for p in every_plan(problem) if latency(problem, model, p) <= limit and problem.total_loss(p) <= budget),
+        key=problem.total_loss,
+    )
+    found = most_accurate(problem, Cap(model, limit + 1e-7), budget * (1 + 1e-9), ranked[:excluded])
+
+    if len(ranked) > excluded:
+        assert found is not None
+        assert found not in ranked[:excluded]
+        assert problem.total_loss(found) <= problem.total_loss(ranked[excluded]) * (1 + 1e-3) + 1e-15
+    if found is not None:
+        assert latency(problem, model, found) <= limit + 1e-5
+        assert problem.total_loss(found) <= budget * (1 + 1e-5)
+
+
+@given(problems(), st.floats(0.2, 3.0), st.data())
+@settings(max_examples=60)
+def test_a_second_figure_is_bounded_beside_the_loss(
+    drawn: tuple[Problem, LatencyModel, float], limit: float, data: st.DataObject
+) -> None:
+    """The smallest plan within a budget of loss and a limit of latency, as for an engine's size."""
+    problem, model, budget = drawn
+    unary = {key: data.draw(st.floats(0.01, 1.0)) for key in model.unary}
+    size = LatencyModel(unary, 0.0, 0.0, 0.0, edge=0.05, constant=0.2)
+    able = [
+        p for p in every_plan(problem)
+        if latency(problem, model, p) <= limit and problem.total_loss(p) <= budget * (1 + 1e-6)
+    ]  # fmt: skip
+    found = fastest(problem, size, budget, cap=Cap(model, limit + 1e-7))
+
+    if able:
+        assert found is not None
+        least = min(latency(problem, size, p) for p in able)
+        assert latency(problem, size, found) <= least * (1 + 1e-3) + 1e-6
+    if found is not None:
+        assert latency(problem, model, found) <= limit + 1e-5
+
+
+def test_nothing_is_fast_enough() -> None:
+    problem = Problem(partition(["a"], []), {"a": OPTIONS}, {}, Precision.FP32)
+    model = LatencyModel({("a", p): 1.0 for p in OPTIONS}, 0, 0, 0, 0, 0.5)
+
+    assert most_accurate(problem, Cap(model, 1.4)) is None
+    assert most_accurate(problem, Cap(model, 1.6)) is not None

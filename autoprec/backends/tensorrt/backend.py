@@ -14,6 +14,7 @@ from autoprec.backends.protocol import Attribution, Clock, Engine, RanAs
 from autoprec.backends.tensorrt.attribution import attribute
 from autoprec.backends.tensorrt.bindings import find_bindings
 from autoprec.backends.tensorrt.builder import EngineBuilder, check_options, find_device, hardware_of
+from autoprec.backends.tensorrt.busy import BusyEngine
 from autoprec.backends.tensorrt.engine import TensorRtEngine
 from autoprec.backends.tensorrt.gpus import Gpu, default_gpu
 from autoprec.backends.tensorrt.inspector import parse_layers
@@ -132,7 +133,22 @@ class TensorRtBackend:
         if self.runs_here:
             return TensorRtEngine(self.build_file(model).path, self._bindings.module)
         gpu = self._gpu  # which may be refused: before the time of a build is spent
-        return ModelledEngine(self.build_file(model).layers, gpu)
+        file = self.build_file(model)
+        return ModelledEngine(file.layers, gpu, file.engine_bytes)
+
+    def build_busy(self, model: bytes) -> Engine:
+        """An engine that runs on two streams at once, as trtexec with --infStreams=2; nothing waits in between.
+
+        For a target that is not here it is the modelled engine, whose throughput is the inverse of its latency.
+
+        Raises:
+            BackendError: as `build`.
+            UsageError: as `build`.
+        """
+        if not self.runs_here:
+            return self.build(model)
+        path = self.build_file(model).path
+        return BusyEngine(lambda: TensorRtEngine(path, self._bindings.module))
 
     def build_file(self, model: bytes, *, anew: bool = False) -> EngineFile:
         """Build an engine and say how it was made; for any target, whether or not it can be timed.

@@ -103,6 +103,23 @@ class TensorRtEngine:
             laps, _ = stopwatch.run(lambda done, _: done < runs)
         return [lap.steps_ms[0] for lap in laps]
 
+    def ready(self, feed: Mapping[str, Array]) -> None:
+        """Bring a batch to the GPU, for `launch`.
+
+        Raises:
+            DataError: the batch does not fit the engine.
+            BackendError: TensorRT or CUDA failed.
+        """
+        self._make_ready(feed)
+
+    def launch(self) -> None:
+        """Enqueue one run of the batch that is `ready`, and wait for nothing."""
+        self._open().launch()
+
+    def wait(self) -> None:
+        """Wait for all that was enqueued."""
+        self._cuda.synchronize(self._stream)
+
     def measure(
         self,
         feed: Mapping[str, Array],

@@ -1,0 +1,86 @@
+"""What a search is for: the figure that it makes as small as it can, and the bounds that its answer meets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Objective = Literal["latency", "throughput", "size", "accuracy"]
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+
+_GAIN = 0.98  # what counts as an improvement
+_BETTER = {"latency": "faster", "throughput": "of higher throughput", "size": "smaller", "accuracy": "more accurate"}
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One figure to minimise under bounds on others.
+
+    Times are relative to FP32's: of one batch alone, or, where throughput is the objective, of one of several batches
+    in flight, which is the inverse of the throughput.
+
+    Attributes:
+        objective: what is minimised: time, bytes, or the drop.
+        max_drop: the most drop, infinite where any will do.
+        max_latency: the most time, infinite likewise.
+    """
+
+    objective: Objective = "latency"
+    max_drop: float = math.inf
+    max_latency: float = math.inf
+
+    def accepts(self, drop: float, latency: float) -> bool:
+        """Whether a plan meets the bounds, and is not worthless.
+
+        A drop that is no number was not judged, and nothing is held against it.
+        """
+        return drop != math.inf and not drop > self.max_drop and latency <= self.max_latency
+
+    def cost(self, drop: float, latency: float, size: float | None, noise: float) -> tuple[float, float]:
+        """What is minimised, and what decides between plans that are equal in it.
+
+        A drop below 0 is luck and counts as 0. Of equally accurate plans the one whose outputs are nearest to FP32's
+        is better, of equally large ones the faster.
+        """
+        if self.objective == "size":
+            return math.inf if size is None else float(size), latency
+        if self.objective == "accuracy":
+            return max(drop, 0.0), noise
+        return latency, drop
+
+    def short_of(self, drop: float, latency: float) -> tuple[float, float, float]:
+        """How far a plan is from meeting the bounds: the least comes nearest."""
+        excess = max(drop - self.max_drop, 0.0)
+        return (excess, latency, drop) if math.isfinite(self.max_latency) else (drop, latency, 0.0)
+
+    @property
+    def timed(self) -> bool:
+        """Whether times are what it minimises."""
+        return self.objective in ("latency", "throughput")
+
+    @property
+    def better(self) -> str:
+        """In words: faster, and so on."""
+        return _BETTER[self.objective]
+
+    @property
+    def bounds(self) -> str:
+        """In words: the bound, or the bounds."""
+        return "the bounds" if math.isfinite(self.max_drop) and math.isfinite(self.max_latency) else "the bound"
+
+
+def goal_of(goal: Goal | float) -> Goal:
+    """The goal; a number is the most drop of the fastest plan."""
+    return goal if isinstance(goal, Goal) else Goal(max_drop=goal)
+
+
+def improves(cost: Sequence[float], best: Sequence[float]) -> bool:
+    """Whether a cost is surely lower: by 2 % in the first figure in which the two are not equal."""
+    for one, other in zip(cost, best, strict=True):
+        if other == math.inf > one or one <= _GAIN * other < other:
+            return True
+        if one != other:
+            return False
+    return False
