@@ -23,7 +23,7 @@ from autoprec.study.latency import Assignment, LatencyModel
 from autoprec.units.records import Partition
 
 _TIME_LIMIT_S = 10.0
-_SCALINGS = 4
+_SCALINGS, _SAME_SCALE = 4, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +144,9 @@ def most_accurate(
         total = problem.total_loss(better)
         if found is not None and total >= problem.total_loss(found):
             break
+        exact = unit is not largest and total >= _SAME_SCALE * scale
         found, scale = better, total * (1 + 1e-9)
-        if total <= 0:
+        if exact or total <= 0:
             break
     return found
 

@@ -94,9 +94,8 @@ class View:
         mean, doubt = self._costs(plans)
         likely = self._likely(plans)
         gain = likely * _expected_improvement(min(self.incumbent, float(mean.max())), mean, doubt)
-        places = [p for p in np.argsort(-gain) if likely[p] >= _LIKELY and mean[p] < _WORTH_TELLING * self.incumbent][
-            :_PROMISES
-        ]
+        worth = (likely >= _LIKELY) & (mean < _WORTH_TELLING * self.incumbent)
+        places = [place for place in np.argsort(-gain) if worth[place]][:_PROMISES]
         return [self._promise(plans[place], origins[place], float(likely[place])) for place in places]
 
     def _promise(self, plan: dict[str, Precision], origin: str, likely: float) -> Promise:
