@@ -113,7 +113,8 @@ def noise_to_signal(outputs: Outputs, labels: Array | None, reference: Outputs |
     """Power of the error over power of FP32's outputs; the mean over all float outputs."""
 
     def ratio(before: Array, after: Array) -> Array:
-        noise, signal = np.square(after - before).sum(axis=1), np.square(before).sum(axis=1)
+        error = after - before
+        noise, signal = np.einsum("ij,ij->i", error, error), np.einsum("ij,ij->i", before, before)
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             quotient = noise / signal
         return np.where(noise > 0, np.minimum(quotient, WORST_NOISE_TO_SIGNAL), 0.0)
@@ -130,7 +131,7 @@ def _over_float_outputs(
 ) -> Array:
     """The mean over all float outputs, each counting the same whatever its size and scale.
 
-    `compare` gets float64[samples, values] twice, scaled per sample so that no square can overflow.
+    `compare` gets float64[samples, values] twice, where needed scaled per sample so that no square can overflow.
     """
     results = []
     for name in outputs:
@@ -138,10 +139,13 @@ def _over_float_outputs(
             continue
         before, after = (array.reshape(len(array), -1) for array in _pair(metric, name, outputs, reference))
         finite = _finite_rows(after)
-        after = np.where(finite[:, None], after, 0.0)
-        scale = np.maximum(np.abs(before).max(axis=1), np.abs(after).max(axis=1))
-        scale = np.where(scale > 0, scale, 1.0)[:, None]
-        results.append(np.where(finite, compare(before / scale, after / scale), worst))
+        if not finite.all():
+            after = np.where(finite[:, None], after, 0.0)
+        if np.asarray(outputs[name]).dtype.itemsize > 4:  # the squares of smaller types fit into float64 as they are
+            scale = np.maximum(np.abs(before).max(axis=1), np.abs(after).max(axis=1))
+            scale = np.where(scale > 0, scale, 1.0)[:, None]
+            before, after = before / scale, after / scale
+        results.append(np.where(finite, compare(before, after), worst))
     if not results:
         raise MetricError(f"{metric} needs at least one float output, the model gives {', '.join(outputs)}")
     mean: Array = np.mean(results, axis=0)

@@ -1,8 +1,8 @@
-"""Parts of a graph as models: one lowered unit and what a change of it reaches."""
+"""Parts of a graph: a lowered unit with what a change of it reaches, and many of them as branches of one model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -15,14 +15,26 @@ class Spliced:
     """A lowered unit with all that its outputs reach, in FP32.
 
     Attributes:
-        model: serialised.
+        graph: its outputs are those outputs of the whole model that the unit reaches.
         feeds: the name of each input -> the FP32 value that it takes.
-        finals: the outputs of the whole model that it computes; the unit does not reach the others.
+    """
+
+    graph: ir.Graph
+    feeds: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Branched:
+    """The FP32 model with branches.
+
+    Attributes:
+        model: serialised.
+        outputs: for each branch, the model's output -> the name of the branch's own; those that it does not reach
+            are missing.
     """
 
     model: bytes
-    feeds: Mapping[str, str]
-    finals: tuple[str, ...]
+    outputs: tuple[Mapping[str, str], ...]
 
 
 def suffix_cut(graph: ir.Graph, changed: tuple[str, ...]) -> tuple[list[str], list[str]]:
@@ -52,8 +64,8 @@ def _reads(node: ir.Node, graph: ir.Graph) -> list[ir.Value]:
 def splice(lowered: ir.Graph, graph: ir.Graph, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Spliced:
     """One unit of a lowered graph in front of what it reaches in the FP32 graph.
 
-    One model and not two, so that what lies between stays in the runtime's own memory and layout. A value that
-    its producer quantises or rounds is taken before that, so that the unit shows the whole error of its operands.
+    A value that its producer quantises or rounds is taken before that, so that the unit shows the whole error of its
+    operands.
 
     Args:
         lowered: the graph in which the unit is lowered.
@@ -70,7 +82,49 @@ def splice(lowered: ir.Graph, graph: ir.Graph, inputs: tuple[str, ...], outputs:
         made = {str(v.name): v for node in head for v in node.outputs}
         head.outputs.clear()
         head.outputs.extend(made[name] for name in finals)
-    return Spliced(to_bytes(ir.Model(head, ir_version=10)), feeds, tuple(finals))
+    return Spliced(head, feeds)
+
+
+def branched(graph: ir.Graph, parts: Sequence[Spliced]) -> Branched:
+    """The FP32 graph with each part as a branch, so that nothing in front of a part is computed for it alone.
+
+    Args:
+        graph: the FP32 graph, in the opset of the parts.
+        parts: they are used up.
+    """
+    trunk = graph.clone()
+    values = {str(v.name): v for v in trunk.inputs} | {str(v.name): v for node in trunk for v in node.outputs}
+    values |= {str(name): v for name, v in trunk.initializers.items()}
+    outputs = []
+    for number, part in enumerate(parts):
+        made = {str(v.name): v for v in part.graph.outputs}
+        _add_branch(trunk, values, part, f"branch{number}/")
+        outputs.append({name: str(value.name) for name, value in made.items()})
+        trunk.outputs.extend(made.values())
+    return Branched(to_bytes(ir.Model(trunk, ir_version=10)), tuple(outputs))
+
+
+def _add_branch(trunk: ir.Graph, values: Mapping[str, ir.Value], part: Spliced, prefix: str) -> None:
+    head = part.graph
+    head.outputs.clear()
+    for value in list(head.inputs):
+        head.inputs.remove(value)
+        ir.convenience.replace_all_uses_with(value, values[part.feeds[str(value.name)]])
+    for name, value in list(head.initializers.items()):
+        del head.initializers[name]
+        known = values.get(name)
+        if known is not None and known.const_value is value.const_value:
+            ir.convenience.replace_all_uses_with(value, known)
+            continue
+        value.name = prefix + name
+        trunk.register_initializer(value)
+    nodes = list(head)
+    head.remove(nodes)
+    for node in nodes:
+        node.name = f"{prefix}{node.name}"
+        for value in node.outputs:
+            value.name = f"{prefix}{value.name}" if value.name else value.name
+    trunk.extend(nodes)
 
 
 def _unit_alone(graph: ir.Graph, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> tuple[ir.Graph, dict[str, str]]:

@@ -9,7 +9,7 @@ known score). Every figure of a row comes from one run of the tool: drops from s
 counted with a 95 % paired bootstrap interval and as autoprec estimates them, latencies from interleaved rounds.
 
 Classifiers are tuned with their labels and the built-in top-1, so that the estimate sees by how much each decision
-was won or lost; the other tasks with their own scores.
+was won or lost; language models with their targets, the other tasks with their own scores.
 """
 
 from __future__ import annotations
@@ -88,14 +88,13 @@ def tune(task: Any, out: Path, options: argparse.Namespace) -> dict[str, Any]:
         model = grouped(task.model, group, out / "grouped.onnx")
         calib, evaluate = ({k: v.reshape(-1, group) for k, v in feed.items()} for feed in (calib, evaluate))
     calib = {name: array[:CALIBRATION_SAMPLES] for name, array in calib.items()}
-    classifier = is_classifier(task)
-    labels = labels_of(task, outputs[0]) if classifier else np.arange(samples)
+    labels, score = judged_by(task, outputs, samples, group)
     start = time.monotonic()
     screen = Screen(quiet=False)
     try:
         result = autoprec.search(
             model, calib=calib, eval={**evaluate, "labels": labels},
-            metric="top1" if classifier else metric(task, group), direction="higher",
+            metric=score, direction="higher",
             max_drop=MAX_DROP.get(task.name, 0.01), confidence=options.confidence, out=out, seed=options.seed,
             threads=options.threads, progress=screen,
         )  # fmt: skip
@@ -130,6 +129,43 @@ def row(model: str, plan: str, summary: dict[str, Any]) -> list[str]:
 
 def interval(drop: dict[str, Any]) -> str:
     return f"{drop['estimate']:+.4f} ({drop['low']:+.4f} .. {drop['high']:+.4f})"
+
+
+def judged_by(task: Any, outputs: list[Any], samples: int, group: int) -> tuple[Any, Any]:
+    """Labels and a metric that give the task's own scores, batch by batch where that is known how to do."""
+    if is_classifier(task):
+        return labels_of(task, outputs[0]), "top1"
+    targets = next_tokens(task, outputs[0])
+    if targets is not None:
+        return targets, lambda made, labels: likelihood(next(iter(made.values())), labels)
+    return np.arange(samples), metric(task, group)
+
+
+def next_tokens(task: Any, output: Any) -> Any:
+    """The token that each position of a language model must foretell, int64[samples, positions]; None for other tasks.
+
+    Each position foretells the next input. The last one's target is in no input: scores of logits that grow with the
+    token say which it is.
+    """
+    ids = next(iter(task.eval.values()))
+    if len(task.eval) != 1 or ids.dtype.kind not in "iu" or output.ndim != 3 or output.shape[:2] != ids.shape:
+        return None
+    positions, tokens = output.shape[1:]
+    probe = np.zeros(output.shape)
+    probe[:, -1] = np.arange(tokens) / tokens
+    rest = (positions - 1) * np.log(tokens) + np.log(np.exp(probe[0, -1]).sum())
+    last = np.rint((np.asarray(task.score([probe])) * positions + rest) * tokens).astype(np.int64)
+    if not ((last >= 0) & (last < tokens)).all():
+        return None
+    targets = np.concatenate([ids[:, 1:], last[:, None]], axis=1)
+    return targets if np.allclose(likelihood(output, targets), task.score([output]), rtol=0, atol=1e-5) else None
+
+
+def likelihood(logits: Any, targets: Any) -> Any:
+    """The mean log-likelihood of each sample's targets, float64[samples]."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    chosen = np.take_along_axis(shifted, np.asarray(targets)[..., None], axis=-1)[..., 0].astype(np.float64)
+    return (chosen - np.log(np.exp(shifted).sum(axis=-1, dtype=np.float64))).mean(axis=1)
 
 
 def is_classifier(task: Any) -> bool:
