@@ -63,7 +63,13 @@ def choose(goal: Goal, contenders: Sequence[Contender], limit_ms: float | None =
     # been made must err less often: the interval is widened by Bonferroni's rule.
     others = max(sum(not c.uniform for c in able), 1)
     surely = best is rival or best.timing.ratio_to(rival.timing, 1 - (1 - _CONFIDENCE) / others).high < 1.0
-    return best if surely else rival
+    if best.uniform or not surely:
+        return rival
+    # Of plans that the clock cannot tell from the fastest, and that are no slower than the uniform one, the most
+    # accurate: it costs nothing.
+    limit = rival.timing.median_ms if rival.uniform else math.inf
+    equal = [c for c in able if c.timing.median_ms <= limit and c.timing.ratio_to(best.timing).low <= 1.0]
+    return min(equal, key=lambda c: (c.trial.measured.judged_drop, c.timing.median_ms))
 
 
 def fast_enough(goal: Goal, contender: Contender, limit_ms: float | None) -> bool:

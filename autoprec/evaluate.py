@@ -97,18 +97,25 @@ class Evaluator:
         interface: of the model.
         metric: the user's.
         batch_size: samples for each run.
+        fidelity: what to measure against FP32, besides "sqnr".
 
     Raises:
         ModelError: the FP32 model gives NaN or infinity.
     """
 
     def __init__(
-        self, reference: Computing, dataset: Dataset, interface: Interface, metric: Metric, batch_size: int
+        self,
+        reference: Computing,
+        dataset: Dataset,
+        interface: Interface,
+        metric: Metric,
+        batch_size: int,
+        fidelity: tuple[str, ...] = ("kl", "agreement"),
     ) -> None:
         self.dataset, self.interface, self.metric, self.batch_size = dataset, interface, metric, batch_size
         self._engine = reference
         self._cache: list[dict[str, Array]] | None = []
-        self._measures = _fidelity_measures()
+        self._measures = {name: load_metric(name) for name in ("sqnr", *fidelity)}
         scores, margins, held = [], [], 0
         for batch, outputs in run_dataset(reference, dataset, interface, batch_size):
             check_finite(outputs, dataset)
@@ -253,10 +260,6 @@ def _margins(array: Array, count: int) -> Array:
     largest = np.partition(array.reshape(count, classes).astype(np.float64), -2, axis=1)[:, -2:]
     result: Array = largest[:, 1] - largest[:, 0]
     return result
-
-
-def _fidelity_measures() -> dict[str, Metric]:
-    return {name: load_metric(name) for name in ("sqnr", "kl", "agreement")}
 
 
 def _filled(array: Array, missing: int) -> Array:

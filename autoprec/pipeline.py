@@ -43,7 +43,8 @@ from autoprec.task import Task
 from autoprec.timing import Deadline, compare
 from autoprec.tuned import Tuned
 
-_PROFILE_MACS = 6e10
+_PROFILE_MACS = 1e12
+"""Multiply-accumulates of all entries together."""
 _PROFILE_SAMPLES = (128, 512)
 _FEWEST_PROFILED = 16
 _PROBES = 3
@@ -334,7 +335,8 @@ class Pipeline:
         """What sensitivities may be measured on, largest first: more samples for a cheap network."""
         select = self.task.splits.select
         macs = sum(unit.macs for unit in self.task.subject.partition.units)
-        wanted = min(select.count, int(np.clip(_PROFILE_MACS / max(macs, 1), *_PROFILE_SAMPLES)))
+        entries = sum(len(options) - 1 for options in self.task.subject.choices.values())
+        wanted = min(select.count, int(np.clip(_PROFILE_MACS / max(macs * entries, 1), *_PROFILE_SAMPLES)))
         counts = [wanted, *(wanted >> step for step in range(1, 4) if wanted >> step >= _FEWEST_PROFILED)]
         return [select.subset(range(count)) for count in counts]
 

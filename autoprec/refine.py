@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from autoprec.backends.protocol import Backend, Computing
-from autoprec.evaluate import Evaluator
+from autoprec.evaluate import Evaluator, Outcome
 from autoprec.lower import Lowerer
 from autoprec.model import to_bytes
 from autoprec.precision import Array, Precision
@@ -63,7 +64,7 @@ def refine(
         lowerer: of the model.
         plan: everything that can run in INT8 does.
         backend: runs the arithmetic.
-        evaluator: of outputs against FP32, on calibration samples.
+        evaluator: of the noise of outputs against FP32, on calibration samples.
         samples: that it runs.
         histograms: value name -> its values.
         best: the table of the calibrator that is best for all values together.
@@ -77,17 +78,23 @@ def refine(
     with adjustable(lowerer, plan, backend, best) as engine:
         tries = [t for t in _tries(histograms, best, others, lowerer.scheme.symmetric) if t.value in engine.values]
         tries = tries[: int(np.clip(_MACS / max(macs, 1), *_TRIES))]
-        noise = evaluator.evaluate(engine.under(best)).noise
+        least = evaluator.evaluate(engine.under(best))
         table = best
         for number, attempt in enumerate(tries):
             candidate = replace(table, clipped={**table.clipped, attempt.value: attempt.span})
-            found = evaluator.evaluate(engine.under(candidate)).noise
-            if found < _GAIN * noise:
-                noise = found
+            found = evaluator.evaluate(engine.under(candidate), partial(_in_vain, least))
+            if len(found.scores) == len(least.scores) and not _in_vain(least, found):
+                least = found
                 table = replace(candidate, chosen={**table.chosen, attempt.value: attempt.label})
             if progress((number + 1) / len(tries)):
                 break
     return table
+
+
+def _in_vain(least: Outcome, found: Outcome) -> bool:
+    """Whether noise did not fall on as many samples as were looked at."""
+    before: Array = least.scores[: len(found.scores)]
+    return not found.scores.mean() < _GAIN * before.mean()
 
 
 def _tries(

@@ -16,6 +16,8 @@ from autoprec.stats import Interval, mad, median, ratio_of_medians
 _FIRST_RUNS, _LONG_MS = 2, 20.0
 """Sleeping threads and caches full of another engine's data spoil the first runs of a turn, or one that is long."""
 _FEWEST_ROUNDS = 3  # however little time there is
+_HOPELESS = 1.1
+"""An engine that is slower than this many times the rival in each of the fewest rounds needs no closer look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ def compare(
         rounds: the fewest and the most; each engine has one turn in each, in alternating order.
         turn_ms: the least time of a turn. Short turns share a disturbance among all engines.
         tolerance: enough rounds were made when every ratio's 95 % interval is within this share of it.
-        rival: or when each such interval lies above this ratio: how much slower does not matter then.
+        rival: or when each such interval lies above this ratio: how much slower does not matter then. Far above it,
+            the first three rounds do.
         hurry: whether the time is up; no further round begins then, after the first three.
     """
     times: dict[str, list[float]] = {name: [] for name in engines}
@@ -78,7 +81,8 @@ def compare(
             times[name].append(median(samples))
         if number + 1 >= fewest and (number + 1 == most or _settled(times, tolerance, rival)):
             break
-        if number + 1 >= _FEWEST_ROUNDS and hurry():
+        hopeless = rival is not None and _slower(times, _HOPELESS * rival)
+        if number + 1 >= _FEWEST_ROUNDS and (hopeless or hurry()):
             break
     return {name: Timing(tuple(rounds_ms)) for name, rounds_ms in times.items()}
 
@@ -92,6 +96,12 @@ def _settled(times: Mapping[str, list[float]], tolerance: float, rival: float | 
         if (ratio.high - ratio.low) / 2 > tolerance * ratio.estimate:
             return False
     return True
+
+
+def _slower(times: Mapping[str, list[float]], ratio: float) -> bool:
+    """Whether each engine was slower than `ratio` times the first one in every round."""
+    baseline, *others = times.values()
+    return all(ms > ratio * base for rounds_ms in others for ms, base in zip(rounds_ms, baseline, strict=True))
 
 
 def _runs(once_ms: float, turn_ms: float) -> tuple[int, int]:

@@ -28,7 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("lower",),
     ("evaluate", "racing", "timing", "verify"),
     ("budget", "refine"),
-    ("calibrate", "proof", "sensitivity", "subgraph"),
+    ("calibrate", "full_pass", "proof", "sensitivity", "subgraph"),
     ("profiler", "unit_times"),
     ("study",),
     ("rundir", "task"),

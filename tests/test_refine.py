@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from autoprec.calibrate import (
     observe,
 )
 from autoprec.data.dataset import Dataset
-from autoprec.evaluate import Evaluator
+from autoprec.evaluate import Evaluator, Outcome
 from autoprec.lower import uniform
 from autoprec.metrics import load_metric
 from autoprec.model import to_bytes
@@ -177,3 +178,25 @@ def test_a_calibrator_that_the_recipe_names_is_used_for_every_value() -> None:
     table = calibrate_model(one.lowerer, one.possible, BACKEND, data, CalibrationRecipe("r", method="percentile"))
 
     assert (dict(table.chosen), dict(table.evidence)) == ({}, {})
+
+
+def test_a_range_that_does_not_help_on_the_first_samples_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = bench("mlp", TENSORRT, FP32)
+    data = Dataset.from_arrays(one.feed)
+    looked: list[int] = []
+    evaluate = Evaluator.evaluate
+
+    def counted(self: Evaluator, *arguments: Any) -> Outcome:
+        outcome = evaluate(self, *arguments)
+        looked.append(len(outcome.scores))
+        return outcome
+
+    monkeypatch.setattr(Evaluator, "evaluate", counted)
+    histograms = observe(one.lowerer, needed_tensors(one.lowerer, one.possible), BACKEND, data, 16).histograms
+    spoilt = scaled(one.ranges, 0.05, "relu_out")
+    with BACKEND.build(to_bytes(one.model.ir), exact=True) as reference:
+        evaluator = Evaluator(reference, data, one.model.interface, load_metric("sqnr"), 4)
+        table = refine(one.lowerer, plan_of(one), BACKEND, evaluator, data.count, histograms, one.ranges, [spoilt])
+
+    assert dict(table.chosen) == {}
+    assert looked == [data.count, 4]

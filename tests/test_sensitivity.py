@@ -77,6 +77,20 @@ def test_the_noise_of_a_unit_is_that_of_the_model_with_only_this_unit_lowered(na
         assert entry.noise > 0 or precision is not Precision.INT8
 
 
+@pytest.mark.parametrize("name", ["mlp", "mha_block", "concat_block"])
+def test_it_makes_no_difference_how_many_units_one_engine_has(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(BUILDERS[name](), TENSORRT, Precision.FP32)
+    precisions = (Precision.INT8, Precision.FP8)  # of different opsets
+    together = profiled(bench, precisions, load_metric("sqnr"))
+    monkeypatch.setattr("autoprec.profiler._ENGINE_NODES", 0)
+    monkeypatch.setattr("autoprec.profiler._CHUNK_MACS", 0)
+    alone = profiled(bench, precisions, load_metric("sqnr"))
+
+    assert set(alone.entries) == set(together.entries)
+    for key, entry in alone.entries.items():
+        assert entry.noise == pytest.approx(together.entries[key].noise, rel=1e-3, abs=1e-12)
+
+
 @pytest.mark.parametrize("name", ["mlp", "resnet_block"])
 def test_entries_are_all_units_in_all_possible_precisions_but_fp32(name: str) -> None:
     bench = Bench(BUILDERS[name](), TENSORRT, Precision.FP16)

@@ -105,3 +105,27 @@ def test_a_deadline_counts_from_its_making(monkeypatch: pytest.MonkeyPatch) -> N
 def test_without_a_limit_the_time_is_never_spent() -> None:
     assert not Deadline(None).spent()
     assert Deadline(None).left_s == float("inf")
+
+
+@pytest.mark.parametrize(("ratio", "rounds"), [(0.7, 3), (0.52, 5)])
+def test_an_engine_far_slower_than_its_rival_is_dropped_after_three_rounds(ratio: float, rounds: int) -> None:
+    engines, _ = scripted(base=lambda turn: 10.0, other=lambda turn: 10.0 * ratio)
+
+    assert len(compare(engines, {}, rounds=(5, 25), rival=0.5)["other"].rounds_ms) == rounds
+
+
+@pytest.mark.parametrize(("milliseconds", "runs"), [(1.0, 17), (20.0, 2)])
+def test_a_turn_begins_with_two_runs_that_do_not_count_or_one_of_a_slow_engine(milliseconds: float, runs: int) -> None:
+    asked: list[int] = []
+
+    class Counting(FakeEngine):
+        def __init__(self) -> None:
+            pass
+
+        def time_ms(self, feed: Mapping[str, Any], runs: int) -> list[float]:
+            asked.append(runs)
+            return [milliseconds] * runs
+
+    compare({"one": Counting()}, {}, rounds=(2, 2), turn_ms=15.0)
+
+    assert asked[-2:] == [runs, runs]
