@@ -39,7 +39,6 @@ Entry = tuple[str, Precision]
 
 _BATCH_BYTES = 1 << 24
 _CHUNKS = 8
-_CHUNK_MACS = 1e10  # less work is not worth looking at its outputs
 _OUTPUT_BYTES = 1 << 25  # more would come from the system anew for each chunk, slowly
 _ENGINE_BYTES = 1 << 30
 _ENGINE_NODES = 20_000
@@ -211,10 +210,8 @@ class Profiler:
     def _chunks(self, entries: int) -> Iterator[Dataset]:
         """Parts of the data: whole batches for each worker, several parts, and no more outputs than fit in memory."""
         whole, count = self.backend.threads * self._step(), self.dataset.count
-        macs = entries * sum(unit.macs for unit in self.lowerer.partition.units)
-        least = int(min(_CHUNK_MACS // max(macs, 1), count))
         output = sum(4 * elements(value) for value in self.lowerer.model.graph.outputs)
-        size = whole * max(1, count // (_CHUNKS * whole), -(-least // whole))
+        size = whole * max(1, count // (_CHUNKS * whole))
         size = min(size, _OUTPUT_BYTES // max(1, output * (entries + 1)))
         for first in range(0, count, max(1, size)):
             yield self.dataset.subset(range(first, min(first + max(1, size), count)))

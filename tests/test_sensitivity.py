@@ -83,7 +83,6 @@ def test_it_makes_no_difference_how_many_units_one_engine_has(name: str, monkeyp
     precisions = (Precision.INT8, Precision.FP8)  # of different opsets
     together = profiled(bench, precisions, load_metric("sqnr"))
     monkeypatch.setattr("autoprec.profiler._ENGINE_NODES", 0)
-    monkeypatch.setattr("autoprec.profiler._CHUNK_MACS", 0)
     alone = profiled(bench, precisions, load_metric("sqnr"))
 
     assert set(alone.entries) == set(together.entries)
