@@ -20,9 +20,11 @@ from autoprec.plan import Plan
 from autoprec.records import write_json
 from autoprec.report import plan_of, summary
 from autoprec.rundir import RunDirectory
+from autoprec.study.storages import open_storage, place_of
 from autoprec.study.trials import Trial
 from autoprec.task import Settings, Source, Task, drop_bound, prepare_task
 from autoprec.tuned import Tuned
+from autoprec.worker import Worked, Worker, await_search
 
 BACKENDS = ("ort-cpu", "tensorrt", "tensorrt-rtx")
 
@@ -104,6 +106,7 @@ def search(
     threads: int | None = None,
     targets: Sequence[str] = (),
     sampler: str = "guided",
+    storage: str | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
     """Find the fastest precision plan whose metric drops by at most `max_drop`, or what `objective` asks for instead.
@@ -139,6 +142,8 @@ def search(
             latency is modelled.
         sampler: what proposes plans: "guided" by models of latency and accuracy, or Optuna's "tpe", "nsga2", "gp",
             "random" or "grid", to compare with.
+        storage: where the study is kept for workers on other hosts: "postgresql://...", another database's URL,
+            "grpc://host:port", or a journal file; by default a file in the run directory.
         progress: told how far the run is.
 
     Returns:
@@ -154,17 +159,72 @@ def search(
         tuple(pins), batch, trials, timeout_s, seed, confidence, sampler, objective, max_latency, max_latency_ms,
     )  # fmt: skip
     task = prepare_task(settings, make_backend(backend, threads, targets))
-    return run(task, out, progress, elapsed_s=time.monotonic() - begun)
+    return run(task, out, progress, elapsed_s=time.monotonic() - begun, storage=storage)
+
+
+def work(
+    run: str | Path,
+    *,
+    model: str | Path | None = None,
+    calib: Source | None = None,
+    eval: Source | None = None,
+    storage: str | None = None,
+    backend: Backend | None = None,
+    wait_s: float = 600.0,
+    progress: Callable[[Trial], None] = lambda trial: None,
+    say: Callable[[str], None] = lambda words: None,
+) -> Worked:
+    """Measure plans for the search of a run directory until it is over, as `autoprec worker` does.
+
+    Args:
+        run: the run directory.
+        model: where the model is for this process, by default where the run found it.
+        calib: likewise the calibration data.
+        eval: likewise the evaluation data.
+        storage: likewise the study; with its password, which the run directory does not keep.
+        backend: an object of the Backend protocol where the run was given one.
+        wait_s: for the search to begin.
+        progress: called after each plan that this process measured.
+        say: told what it waits for.
+
+    Raises:
+        AutoprecError: there is no search, or this machine, model or data is not of its kind.
+    """
+    directory = RunDirectory(Path(run))
+    studied, shared = await_search(directory, wait_s, say)
+    settings = shared.settings_with(model=model, calib=calib, evaluate=eval)
+    task = prepare_task(settings, backend or make_backend(studied.backend, shared.threads, shared.targets))
+    return Worker(directory, studied, shared, task, storage, progress).run()
 
 
 def run(
-    task: Task, out: str | Path | None, progress: Progress | None = None, *, elapsed_s: float = 0.0
+    task: Task,
+    out: str | Path | None,
+    progress: Progress | None = None,
+    *,
+    elapsed_s: float = 0.0,
+    storage: str | None = None,
+    claimed: Callable[[], None] = lambda: None,
 ) -> SearchResult:
-    """Run a prepared task, `elapsed_s` of whose time was used to prepare it."""
+    """Run a prepared task.
+
+    Args:
+        task: what was asked.
+        out: the run directory.
+        progress: told how far the run is.
+        elapsed_s: what of its time was used to prepare the task.
+        storage: where the study is kept.
+        claimed: called when workers may be started, which wait for the search.
+    """
+    place = None if storage is None else place_of(storage)
+    if place is not None:
+        open_storage(place)  # before the first minute is spent
     _ = task.backend.clock  # a GPU without figures is refused before a folder is made
     directory = RunDirectory(default_out(task.settings.model) if out is None else Path(out))
     with directory.claim():
-        tuned = Pipeline(task, directory, progress, elapsed_s=elapsed_s).run()
+        directory.search.unlink(missing_ok=True)  # workers wait until this run's search begins
+        claimed()
+        tuned = Pipeline(task, directory, progress, elapsed_s=elapsed_s, place=place).run()
     record = summary(tuned)
     return SearchResult(
         plan_of(tuned), tuned.found.trials, tuned.found.feasible, record["reason"], record, directory.root, tuned

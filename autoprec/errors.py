@@ -10,6 +10,8 @@ AutoprecError               exit 2
 │   └── NoBaselineError     exit 3   there is no baseline to judge by
 ├── RecipeError             exit 2   a search space or calibration recipe is broken
 ├── RunDirectoryError       exit 2   the run directory cannot be read or written
+│   └── SearchOverError     exit 2   a worker came too late
+├── StorageError            exit 2   the storage that a study is kept in cannot be used
 └── BackendError            exit 2   a runtime could not build or run a model
 """
 
@@ -73,6 +75,14 @@ class RecipeError(AutoprecError):
 
 class RunDirectoryError(AutoprecError):
     """The run directory cannot be read or written."""
+
+
+class SearchOverError(RunDirectoryError):
+    """The search that a worker was to join has ended."""
+
+
+class StorageError(AutoprecError):
+    """The database or proxy that keeps a study cannot be reached, or its library is missing."""
 
 
 class BackendError(AutoprecError):

@@ -19,7 +19,7 @@ from autoprec.budget import USUAL_ROUNDS, Budget, Hurry
 from autoprec.calibrate import calibrate_model, needed_tensors, range_fingerprint
 from autoprec.confirming import Confirming
 from autoprec.data.dataset import Dataset
-from autoprec.data.splits import balanced, shortened
+from autoprec.data.splits import balanced, halves, shortened
 from autoprec.engines import Engines, PlanEngine, timing_feed
 from autoprec.errors import BackendError
 from autoprec.evaluate import difficulty
@@ -32,12 +32,13 @@ from autoprec.records import fingerprint
 from autoprec.rundir import RunDirectory
 from autoprec.seeds import FP32_PLAN, seed_plans, uniform_plans
 from autoprec.sensitivity import Profile, load_profile, profile_fingerprint
+from autoprec.shared import Shared, no_profile, problem_of, shared_settings, study_name
 from autoprec.studied import studied
 from autoprec.study.goals import Goal
 from autoprec.study.latency import Assignment
 from autoprec.study.samplers import make_sampler
 from autoprec.study.search import FINALISTS, Found, Search
-from autoprec.study.solve import Problem
+from autoprec.study.storages import Place, carry, has_study, journal_place, same
 from autoprec.study.trials import Ledger, Trial
 from autoprec.task import Task
 from autoprec.timing import Deadline, compare
@@ -85,6 +86,7 @@ class Pipeline:
         progress: told how far it is.
         elapsed_s: what of the time was used before: starting up, reading the data.
         economy: whether the search leaves out what it need not know of a plan.
+        place: where the study is kept; by default in the directory's journal.
     """
 
     def __init__(
@@ -95,8 +97,11 @@ class Pipeline:
         *,
         elapsed_s: float = 0.0,
         economy: bool = True,
+        place: Place | None = None,
     ) -> None:
         self.directory, self._economy = directory, economy
+        self.journal = journal_place(directory.study)
+        self.place = place or self.journal
         self.progress: Progress = progress or Silent()
         self.budget = Budget(Deadline(task.settings.timeout_s, elapsed_s), threads=task.backend.threads)
         self.seconds: dict[str, float] = {"start": elapsed_s}
@@ -145,7 +150,9 @@ class Pipeline:
                 splits = shortened(splits, self.budget.most_samples())
                 if splits is not task.splits:
                     self.budget.leave_out(f"plans were judged on {splits.select.count} samples of each half")
-            return replace(task, splits=balanced(splits, keys(splits.select.merged(splits.report)), settings.seed))
+            dealt = balanced(splits, keys(splits.select.merged(splits.report)), settings.seed)
+            self._halves = halves(task.splits, dealt)
+            return replace(task, splits=dealt)
 
     def ranges(self) -> RangeTable:
         """Calibrate, unless the stored ranges are of the same model, data and recipe."""
@@ -189,7 +196,7 @@ class Pipeline:
         if data is None:
             self._stage("sensitivity", "left out: there is no time for it")
             self.budget.leave_out("sensitivities were not measured")
-            return Profile({}, 0, 0.0, 0.0, fingerprint([ranges.fingerprint, "no sensitivities"]))
+            return no_profile(ranges)
         self._stage("sensitivity", f"{units} units on {data.count} samples")
         profiler = Profiler(
             task.subject.lowerer, task.subject.possible, self.backend, data, task.metric, ranges, task.settings.batch,
@@ -239,34 +246,36 @@ class Pipeline:
         self._stage("search", f"at most {settings.trials} plans on {select.count} samples, {settings.sampler}{left}")
         self.goal = goal = self._goal(reference)
         measuring = Measuring(task, self.engines, reference, ranges, goal, economy=self._economy, hurry=self._late)
-        loss = {key: entry.noise for key, entry in profile.entries.items()}
-        problem = Problem(task.subject.partition, task.subject.choices, loss, task.subject.space.carrier)
-        mark = self.study_mark(profile)
+        problem = problem_of(task.subject, profile)
+        mark = study_name(replace(task, backend=self.backend), profile)
         self._studied = studied(replace(task, backend=self.backend), ranges, mark, goal, prior)
         self._studied.save(self.directory.studied)
         sampler = make_sampler(settings.sampler, problem, prior, goal, settings.seed)
-        ledger = Ledger(self.directory.study, mark, task.subject.choices, goal, sampler)
+        if not same(self.place, self.journal) and not has_study(self.place, mark):
+            carry(self.journal, self.place, mark)
+        ledger = Ledger(self.place, mark, task.subject.choices, goal, sampler)
+        shared = self._shared(profile, prior)
         search = Search(
             seed_plans(task.subject), ledger, measuring, limit=settings.trials,
             spent=lambda: self._over(measuring), progress=self.progress.trial,
+            begun=lambda: shared.save(self.directory.search),
         )  # fmt: skip
-        found = search.run()
+        try:
+            found = search.run()
+        finally:
+            if self.directory.search.is_file():
+                shared.over(search.stopped).save(self.directory.search)
         self.spent = measuring.spent
+        carry(self.place, self.journal, mark)  # so that the run directory tells all of it
         if not found.feasible and found.best.measured.judged_drop > goal.max_drop:
             self._blocking = self._find_blocking(found.best.plan, profile, measuring)
         return found
 
-    def study_mark(self, profile: Profile) -> str:
-        """The study's name: everything that a measured plan depends on, so that others are not taken for it."""
-        task, settings = self.task, self.task.settings
-        choices = str(sorted((n, [p.value for p in o]) for n, o in task.subject.choices.items()))
-        machine = map(str, sorted(self.backend.describe().items()))
-        parts = [profile.fingerprint, task.splits.select.fingerprint(), choices, *machine, str(settings.batch)]
-        parts += [] if settings.confidence is None else [f"confidence {settings.confidence!r}"]
-        parts += ["busy"] if settings.aim == "throughput" else []
-        if settings.sampler != "guided" and settings.aim not in ("latency", "throughput"):
-            parts.append(f"{settings.aim} {settings.max_drop!r}")  # only the guided one reads figures that others told
-        return fingerprint(parts)
+    def _shared(self, profile: Profile, prior: Mapping[tuple[str, Precision], float]) -> Shared:
+        storage = None if same(self.place, self.journal) else self.place.public
+        targets = tuple(getattr(getattr(self.task.backend, "options", None), "targets", ()))
+        settings = shared_settings(self.task.settings)
+        return Shared(storage, settings, self.backend.threads, targets, self._halves, profile.fingerprint, prior)
 
     def _goal(self, reference: PlanEngine) -> Goal:
         """What is minimised, and the bounds, in shares of FP32's latency."""

@@ -112,24 +112,29 @@ def measure_promises(
 
 def _measure(pipeline: Pipeline, plans: Mapping[str, Assignment], ledger: Ledger, ranges: RangeTable) -> list[Trial]:
     """In full, whatever a search would make of them."""
-    task, found = pipeline.task, []
+    task = pipeline.task
+    found: list[Trial] = []
     pipeline.progress.stage("measuring", f"{len(plans)} plans on {task.splits.select.count} samples")
     with ExitStack() as stack:
         reference = pipeline.engines.open(uniform_plans(task.subject)[FP32_PLAN], ranges, stack)
         measuring = Measuring(task, pipeline.engines, reference, ranges)
         ledger.enqueue(plans)
         while ledger.waiting():
-            asked = ledger.ask()
+            asked = ledger.ask(0)  # nothing but what waits
+            if asked is None:
+                continue
             try:
                 measured = measuring(asked.plan, Wanted(math.inf, True))
             except BackendError as error:  # costs this plan
                 ledger.fail(asked, str(error))
                 continue
             except BaseException:
-                ledger.fail(asked)
+                ledger.leave(asked)
                 raise
-            found.append(ledger.tell(asked, measured))
-            pipeline.progress.trial(found[-1])
+            trial = ledger.tell(asked, measured)
+            if trial is not None:
+                found.append(trial)
+                pipeline.progress.trial(trial)
     pipeline.progress.stage("", "")
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,15 @@ class RunDirectory:
     def studied(self) -> Path:
         """What the study is about, and the run's answer."""
         return self.root / "study.json"
+
+    @property
+    def search(self) -> Path:
+        """What workers need to know of the search; it is there from its begin on."""
+        return self.root / "search.json"
+
+    def worker_log(self, number: int) -> Path:
+        """What a worker said that the run itself started."""
+        return self.root / f"worker-{number}.log"
 
     @property
     def plan(self) -> Path:
@@ -105,12 +115,51 @@ class RunDirectory:
             if handle is not None:
                 os.close(handle)
 
+    def claimed(self) -> bool:
+        """Whether a run works here, as far as this machine can tell."""
+        try:
+            handle = _lock(self.root)
+        except RunDirectoryError:
+            return True
+        if handle is not None:
+            os.close(handle)
+        return False
+
+    def looks_like_a_run(self) -> bool:
+        """Whether a search may begin here: a run works here or has, or there is nothing yet."""
+        found = (self.ranges, self.profile, self.profile_journal, self.studied, self.study)
+        return any(path.is_file() for path in found) or self.claimed() or not any(self.root.iterdir())
+
+    @contextlib.contextmanager
+    def joined(self) -> Iterator[None]:
+        """Keep a run that begins now from tidying up the journal, to which a worker writes."""
+        handle = self._share_journal()
+        try:
+            yield
+        finally:
+            if handle is not None:
+                os.close(handle)
+
+    def _share_journal(self) -> int | None:
+        for _ in range(20):
+            with contextlib.suppress(RunDirectoryError):  # a run that begins looks at it for a moment
+                return _lock(self.study, shared=True) if self.study.is_file() else None
+            time.sleep(0.05)
+        return None
+
     def _tidy(self) -> None:
         """Remove half-written files, locks without an owner and cut-off lines; nobody else writes here now."""
         files = (
             self.ranges, self.profile, self.latency, self.studied, self.plan, self.model, self.result, self.evidence,
+            self.search,
         )  # fmt: skip
         leftovers = [path for file in files for path in self.root.glob(f".{file.name}.*")]
+        try:
+            handle = _lock(self.study) if self.study.is_file() else None
+        except RunDirectoryError:  # workers of the killed run go on
+            return
+        if handle is not None:
+            os.close(handle)
         try:
             for path in [*leftovers, *self.root.glob(f"{self.study.name}.lock*")]:  # Optuna's own lock is a link
                 if path.is_dir() and not path.is_symlink():
@@ -150,19 +199,19 @@ class RunDirectory:
         write_json(self.latency, {"schema": SCHEMA, "fingerprint": mark, "unit_ms": rows})
 
 
-def _lock(folder: Path) -> int | None:
-    """An open handle that locks `folder`, None where the platform or the file system has no such locks."""
+def _lock(path: Path, *, shared: bool = False) -> int | None:
+    """An open handle that locks a folder or file, None where the platform or the file system has no such locks."""
     try:
         import fcntl
     except ImportError:  # Windows
         return None
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
         raise RunDirectoryError(
-            f"another run is working in {folder}; wait until it has ended, or choose another folder by --out"
+            f"another run is working in {path}; wait until it has ended, or choose another folder by --out"
         ) from None
     except OSError:  # some network file systems
         os.close(handle)

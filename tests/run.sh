@@ -7,7 +7,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-.ci/setup dev 'rtx?' || exit
+.ci/setup dev 'rtx?' +postgresql || exit
 bin=${VENV:-.venv}/bin
 failed=()
 

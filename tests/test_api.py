@@ -95,7 +95,7 @@ def test_nothing_but_the_stages_files_is_written_before_save(result: autoprec.Se
     before = {path.name for path in result.directory.iterdir()}
     folder = result.save(tmp_path / "saved")
 
-    assert before == {"latency.json", "profile.json", "ranges.json", "study.json", "study.log"}
+    assert before == {"latency.json", "profile.json", "ranges.json", "search.json", "study.json", "study.log"}
     assert folder == tmp_path / "saved"
     assert {path.name for path in folder.iterdir()} == {"evidence.json", "plan.json", "model.onnx", "result.json"}
     assert {path.name for path in result.directory.iterdir()} == before

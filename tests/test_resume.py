@@ -19,7 +19,7 @@ from autoprec.testing import tiny_data, tiny_model
 
 FINISHED = [
     "evidence.json", "latency.json", "model.onnx", "plan.json", "profile.json", "ranges.json", "result.json",
-    "study.json", "study.log",
+    "search.json", "study.json", "study.log",
 ]  # fmt: skip
 
 # The command line, but killed at the n-th sign of progress within a stage, or while a file is being written.

@@ -15,6 +15,7 @@ from autoprec.errors import EXIT_INTERRUPTED, EXIT_USAGE, AutoprecError
 
 VERBS = {
     "tune": "Find the fastest precision plan within an accuracy bound.",
+    "worker": "Measure plans for a search that another process leads.",
     "units": "List the units of a model and why other nodes are not tunable.",
     "profile": "Measure how much each unit loses in each precision.",
     "front": "List the best trade-offs of a run, and build any of them.",

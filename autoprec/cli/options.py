@@ -59,6 +59,21 @@ _MODEL = (
 )
 
 
+_PLACE = (
+    click.option(
+        "--storage",
+        metavar="URL|PATH",
+        envvar="AUTOPREC_STORAGE",
+        show_envvar=True,
+        help="Where the study is kept for workers: postgresql://..., grpc://HOST:PORT or a journal file.  "
+        "[default: a journal in the run directory]",
+    ),
+    click.option(
+        "--device", type=click.IntRange(0), metavar="N", help="Use only this GPU, counted as nvidia-smi does."
+    ),
+    click.option("--cores", metavar="LIST", help="Use only these cores of the CPU, such as 0-3,8."),
+)
+
 _NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
 
 
@@ -89,6 +104,11 @@ def data_options(command: Command) -> Command:
 def model_options(command: Command) -> Command:
     """--space, --backend, --pin, --threads, --batch, --seed."""
     return _apply(command, _MODEL)
+
+
+def place_options(command: Command) -> Command:
+    """--storage, --device, --cores."""
+    return _apply(command, _PLACE)
 
 
 def target_list(text: str) -> tuple[str, ...]:

@@ -86,6 +86,10 @@ class Screen:
             return m.latency_ratio, m.judged_drop
         return self._goal.cost(m.judged_drop, m.latency_ratio, m.bytes, m.noise)
 
+    def note(self, words: str) -> None:
+        """Something that a reader should know now."""
+        self._console.print(f"          {words}", highlight=False, soft_wrap=True, markup=False)
+
     def close(self) -> None:
         """Take the live line away."""
         if self._status is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autoprec.cli import elapsed_s
-from autoprec.cli.options import data_options, latency_limit, model_options, target_list
+from autoprec.cli.options import data_options, latency_limit, model_options, place_options, target_list
 from autoprec.cli.screen import Screen, print_json, print_table
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_NOT_HONOURED, EXIT_OK
 
@@ -70,6 +70,14 @@ _METHODS = {
 @click.option(
     "--out", metavar="FOLDER", help="Run directory; a stopped run goes on from it.  [default: autoprec-runs/MODEL]"
 )
+@place_options
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Worker processes beside this one, each on the next GPU, or on cores of its own.",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -83,6 +91,10 @@ def command(
     targets: str,
     limit: dict[str, float],
     max_drop: float | None,
+    storage: str | None,
+    device: int | None,
+    cores: str | None,
+    workers: int,
     **options: Any,
 ) -> None:
     """Find the fastest precision plan for MODEL whose metric drops by at most --max-drop.
@@ -90,6 +102,7 @@ def command(
     With --objective it is the one of highest throughput or the smallest, with --max-latency the most accurate.
     """
     from autoprec.api import make_backend, run
+    from autoprec.cli.local_workers import crew_of, pinned
     from autoprec.study.goals import Goal
     from autoprec.task import Settings, drop_bound, prepare_task
 
@@ -97,6 +110,7 @@ def command(
         "max_drop": drop_bound(max_drop, options["objective"], bool(limit)),
         "max_latency": limit.get("max_ratio"), "max_latency_ms": limit.get("max_ms"),
     }  # fmt: skip
+    helpers = pinned(backend, targets, threads, device, cores, workers)
     task = prepare_task(Settings(**options, **bounds), make_backend(backend, threads, target_list(targets)))
     if dry_run:
         _say_plan(task, out, as_json)
@@ -105,7 +119,8 @@ def command(
     screen.aim(Goal(task.settings.aim))
     _introduce(task, quiet or as_json)
     try:
-        result = run(task, out, screen, elapsed_s=elapsed_s())
+        with crew_of(helpers, out, task.settings.model, storage, screen.note) as crew:
+            result = run(task, out, screen, elapsed_s=elapsed_s(), storage=storage, claimed=crew.start)
     finally:
         screen.close()
     folder = result.save()
@@ -278,11 +293,12 @@ def _say_models(summary: dict[str, Any]) -> None:
         )
     if not models["accuracy_trusted"]:
         click.echo("the model of accuracy is too weak to trust; the search leant on measuring round the best plan.")
-    spent = summary["spent"]
     click.echo(
-        f"{summary['trials']} plans measured; of those over the bound {spent['untimed']} were not timed, and "
-        f"{spent['cut']} were judged on fewer samples."
+        f"{summary['trials']} plans measured; of those over the bound {summary['not_timed']} were not timed, and "
+        f"{summary['judged_in_part']} were judged on fewer samples."
     )
+    if len(by := summary["measured_by"]) > 1:
+        click.echo("measured by: " + ", ".join(f"{process} {count} plans" for process, count in by.items()) + ".")
 
 
 def _say_ran(summary: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -141,6 +142,36 @@ def balanced(splits: Splits, keys: Array, seed: int) -> Splits:
     select, report = (union.subset(sorted(half)) for half in halves)
     words = splits.words.replace("samples, none in", "samples, equally hard for FP32, none in")
     return Splits(splits.calibrate, select, report, words, splits.overlap)
+
+
+def halves(splits: Splits, dealt: Splits) -> str:
+    """How `dealt` divided the samples that `splits` selects and reports with: a letter each, s, r, or - for left out.
+
+    By it another process gets the same halves, even where its FP32 differs in the last bit.
+    """
+    left = {"s": Counter(dealt.select.digests()), "r": Counter(dealt.report.digests())}
+    letters = []
+    for digest in splits.select.merged(splits.report).digests():
+        letter = next((letter for letter, counts in left.items() if counts[digest]), "-")
+        left.get(letter, Counter())[digest] -= 1
+        letters.append(letter)
+    return "".join(letters)
+
+
+def dealt_as(splits: Splits, letters: str) -> Splits:
+    """The same samples, dealt as `halves` says.
+
+    Raises:
+        DataError: there are not as many samples.
+    """
+    union = splits.select.merged(splits.report)
+    if len(letters) != union.count or not {"s", "r"} <= set(letters):
+        raise DataError(
+            f"{union.origin} must have the {len(letters)} samples to select and to report with that the run had, but "
+            f"it has {union.count}; give the run's data"
+        )
+    select, report = ([n for n, letter in enumerate(letters) if letter == half] for half in "sr")
+    return Splits(splits.calibrate, union.subset(select), union.subset(report), splits.words, splits.overlap)
 
 
 def _half(count: int) -> int:

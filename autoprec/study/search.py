@@ -1,12 +1,18 @@
-"""The loop round a study: ask for a plan, measure it, tell what was found, until nothing promises to be better."""
+"""The loop round a study: ask for a plan, measure it, tell what was found, until nothing promises to be better.
+
+Several processes may run it on one study. One leads: it says what is measured first and when the search is over, waits
+for what others still measure, and takes all of it in. The others follow.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from autoprec.errors import BackendError
+from autoprec.errors import BackendError, RunDirectoryError, StorageError
 from autoprec.study.goals import improves
 from autoprec.study.latency import Assignment
 from autoprec.study.told import Fidelities, fidelities
@@ -23,6 +29,9 @@ _SAFELY = 0.95
 MOST_REPEATS = 50
 """A sampler that asks for known plans this often in a row has nothing new."""
 _LEAST_TRIALS = 2  # FP32 and a rival, however little time there is
+MOST_VAIN = 3
+"""A follower whose runtime refuses its first so many plans is of no use, and must not spoil them for others."""
+_POLL_S = (0.05, 1.0)  # least and most, while others measure what this process waits for
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,7 @@ class Found:
         finalists: the plans worth measuring again, best first.
         models: how well plans were foretold that the models had not seen.
         refused: what the runtime said of plans that it could not build or run.
+        by: process -> the plans that it measured since this search began.
     """
 
     trials: tuple[Trial, ...]
@@ -62,6 +72,7 @@ class Found:
     finalists: tuple[Trial, ...]
     models: Fidelities
     refused: tuple[str, ...] = ()
+    by: Mapping[str, int] = field(default_factory=dict)
 
 
 class Search:
@@ -73,7 +84,8 @@ class Search:
         measure: runs a plan on the machine.
         limit: the most trials.
         spent: whether the time is used up.
-        progress: called after each trial.
+        progress: called after each trial, other processes' too.
+        begun: called when workers may join.
     """
 
     def __init__(
@@ -85,41 +97,115 @@ class Search:
         limit: int,
         spent: Callable[[], bool] = lambda: False,
         progress: Callable[[Trial], None] = lambda trial: None,
+        begun: Callable[[], None] = lambda: None,
     ) -> None:
         self.seeds, self.ledger, self.measure = seeds, ledger, measure
-        self.limit, self.spent, self.progress = limit, spent, progress
+        self.limit, self.spent, self.progress, self.begun = limit, spent, progress, begun
         self.trials: list[Trial] = ledger.trials()
         self.refused: list[tuple[Assignment, str]] = []
+        self.stopped = "the run that leads it was stopped"
+        self._shown = {trial.number for trial in self.trials}
+        self.measured = 0
 
     def run(self) -> Found:
         """Measure the seeds, then what the sampler asks for, until nothing promises to be better."""
-        uniform = {name: plan for name, plan in self.seeds.items() if name.startswith("uniform")}
-        self._measure_all(uniform)
-        self._measure_all(self.seeds)
-        stopped, repeats = self._stopped(), 0
-        while stopped is None:
-            asked = self.ledger.ask()
-            known = self._known(asked.plan)
-            if known is not None:
-                self.ledger.repeat(asked, known.measured)
-                repeats += 1
-            elif any(dict(asked.plan) == dict(plan) for plan, _ in self.refused):
-                self.ledger.fail(asked)
-                repeats += 1
-            else:
-                self._measure(asked)
-                repeats = 0
-            stopped = self._stopped() if repeats < MOST_REPEATS else "the sampler asks only for plans that are known"
-        return self._result(stopped)
+        with self.ledger.present():
+            self.ledger.begin()
+            try:
+                uniform = {name: plan for name, plan in self.seeds.items() if name.startswith("uniform")}
+                self.ledger.enqueue(uniform)
+                self.begun()
+                self._measure_waiting(uniform)
+                self._measure_waiting(self.seeds)
+                self.stopped = self._loop()
+            finally:
+                self._end(self.stopped)
+            self._gather()
+        return self._result(self.stopped)
 
-    def _measure_all(self, seeds: Mapping[str, Assignment]) -> None:
+    def _loop(self) -> str:
+        """Measure until there is a reason to stop."""
+        repeats, poll_s = 0, _POLL_S[0]
+        while (stopped := self._stopped()) is None:
+            asked = None if self._waits() else self.ledger.ask(self.limit)
+            if asked is None:
+                time.sleep(poll_s)
+                poll_s = min(2 * poll_s, _POLL_S[1])
+                continue
+            poll_s = _POLL_S[0]
+            repeats = 0 if self._new(asked) else repeats + 1
+            if repeats >= MOST_REPEATS:
+                return "the sampler asks only for plans that are known"
+        return stopped
+
+    def _new(self, asked: Asked) -> bool:
+        """Measure a plan, unless it is known."""
+        if asked.known is not None:
+            self.ledger.repeat(asked, asked.known.measured)
+        elif any(dict(asked.plan) == dict(plan) for plan, _ in self.refused):
+            self.ledger.fail(asked)
+        else:
+            self._measure(asked)
+            return True
+        return False
+
+    def _measure_waiting(self, seeds: Mapping[str, Assignment]) -> None:
+        """Measure these plans first, and what else waits."""
         refused = [dict(plan) for plan, _ in self.refused]
         self.ledger.enqueue({name: plan for name, plan in seeds.items() if dict(plan) not in refused})
         while self.ledger.waiting() and not (len(self.trials) >= _LEAST_TRIALS and self.spent()):
-            self._measure(self.ledger.ask())
+            asked = self.ledger.ask(0)  # nothing but what waits
+            if asked is not None:
+                self._new(asked)
+        self._look()
+
+    def _gather(self) -> None:
+        """Wait for what others still measure; what they leave behind is measured here."""
+        poll_s = _POLL_S[0]
+        while not self.spent():
+            self.ledger.recover()
+            if self.ledger.waiting():
+                self._measure_waiting({})
+            if not self.ledger.queue().running:
+                break
+            time.sleep(poll_s)
+            poll_s = min(2 * poll_s, _POLL_S[1])
+        self._look()
+
+    def _end(self, why: str) -> None:
+        with contextlib.suppress(StorageError, RunDirectoryError):  # whatever ended it is worse
+            self.ledger.end(why)
+
+    def _look(self) -> None:
+        """Take in what is new in the study."""
+        self.trials = self.ledger.trials()
+        for trial in self.trials:
+            if trial.number not in self._shown:
+                self._shown.add(trial.number)
+                self._show(trial)
+        for plan, words in self.ledger.refusals():
+            if all(dict(plan) != dict(other) for other, _ in self.refused):
+                self.refused.append((plan, words))
+                self.ledger.refuse(plan)
+
+    def _show(self, trial: Trial) -> None:
+        """Say what another process measured."""
+        self.progress(trial)
+
+    def _waits(self) -> bool:
+        """Whether only what others measure can say how to go on."""
+        queue = self.ledger.queue()
+        if queue.waiting or not (queue.begun >= self.limit or self.ledger.guided):
+            return False
+        if queue.begun >= self.limit:
+            return True
+        proposal = self.ledger.proposal()
+        return proposal is None or not proposal.promising
 
     def _stopped(self) -> str | None:
         """Why to stop now, None to go on."""
+        self.ledger.recover()
+        self._look()
         if len(self.trials) >= self.limit:
             return f"all {self.limit} trials were used"
         if self.spent():
@@ -127,9 +213,10 @@ class Search:
         if len(self.refused) > MOST_REFUSED:
             return f"the runtime refused {len(self.refused)} plans"
         stale = self._stale()
-        if stale is not None:
+        if stale is not None or not self.ledger.guided:
             return stale
-        if not self.ledger.guided:
+        queue = self.ledger.queue()  # before the proposal, which may follow from what has just been told
+        if queue.waiting or queue.running:
             return None
         proposal = self.ledger.proposal()
         if proposal is None:
@@ -145,18 +232,25 @@ class Search:
         try:
             measured = self.measure(asked.plan, self._wanted(asked))
         except BackendError as error:  # costs this plan and not the run
-            self.ledger.fail(asked, str(error))
-            self.ledger.refuse(asked.plan)
-            self.refused.append((asked.plan, f"{asked.origin}: {error}"))
-            if not self.trials:  # not even FP32: there is nothing to compare with
-                raise
+            self._refuse(asked, error)
             return
         except BaseException:
-            self.ledger.fail(asked)
+            self.ledger.leave(asked)
             raise
         trial = self.ledger.tell(asked, measured)
+        if trial is None:  # this process was taken for dead, and the plan is another's now
+            return
+        self.measured += 1
         self.trials.append(trial)
+        self._shown.add(trial.number)
         self.progress(trial)
+
+    def _refuse(self, asked: Asked, error: BackendError) -> None:
+        self.ledger.fail(asked, str(error))
+        self.ledger.refuse(asked.plan)
+        self.refused.append((asked.plan, f"{asked.origin}: {error}"))
+        if not self.trials:  # not even FP32: there is nothing to compare with
+            raise error
 
     def _wanted(self, asked: Asked) -> Wanted:
         """Finalists are measured in full, and so is every plan that was asked for by name."""
@@ -180,9 +274,6 @@ class Search:
         measured = trial.measured
         return self.ledger.goal.cost(measured.judged_drop, measured.latency_ratio, measured.bytes, measured.noise)
 
-    def _known(self, plan: Assignment) -> Trial | None:
-        return next((trial for trial in self.trials if dict(trial.plan) == dict(plan)), None)
-
     def _result(self, stopped: str) -> Found:
         goal = self.ledger.goal
         accepted = sorted((t for t in self.trials if t.feasible), key=self._cost)
@@ -195,5 +286,38 @@ class Search:
         finalists += [t for t in accepted[FINALISTS:] if t.origin.startswith("uniform") and t not in finalists]
         return Found(
             tuple(self.trials), best, bool(accepted), stopped, tuple(finalists), fidelities(self.ledger.told()),
-            tuple(words for _, words in self.refused),
+            tuple(words for _, words in self.refused), self.ledger.by_process(),
         )  # fmt: skip
+
+
+class Following(Search):
+    """Takes part in a search that another process leads, until that one or the same rules say that it is over."""
+
+    def follow(self) -> tuple[int, str]:
+        """Measure what the sampler asks for; returns how many plans this process measured, and why it ended.
+
+        Raises:
+            BackendError: the runtime here refused its first plans, one after the other.
+        """
+        with self.ledger.present():
+            self._look()
+            stopped = self._loop()
+        return self.measured, stopped
+
+    def _stopped(self) -> str | None:
+        return self.ledger.ended() or super()._stopped()
+
+    def _show(self, trial: Trial) -> None:
+        """Nothing: a worker speaks of its own plans."""
+
+    def _refuse(self, asked: Asked, error: BackendError) -> None:
+        self._vain += not self.measured
+        self.ledger.fail(asked, str(error))
+        self._look()
+        if self._vain >= MOST_VAIN:
+            raise BackendError(
+                f"a worker must be able to run what the search asks for, but the runtime here refused its first "
+                f"{self._vain} plans, the last one with: {error}"
+            ) from error
+
+    _vain = 0

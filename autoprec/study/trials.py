@@ -1,88 +1,54 @@
-"""What the search measures of a plan, and the Optuna study that remembers it."""
+"""The Optuna study of a run: who measures which plan, and what came of it."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
 
-from autoprec.errors import RunDirectoryError
+from autoprec.errors import RunDirectoryError, StorageError
 from autoprec.precision import Precision
+from autoprec.study.claims import LEFT, MOST_KILLS, OWNER, REFUSED, Claims
 from autoprec.study.goals import Goal, goal_of
 from autoprec.study.latency import Assignment
-from autoprec.study.owners import abandoned, own_mark
+from autoprec.study.measured import (
+    ORIGIN,
+    Choices,
+    Measurement,
+    Trial,
+    as_stored,
+    measured_trial,
+    measured_trials,
+    plan_of_params,
+    stored_trials,
+)  # fmt: skip
+from autoprec.study.owners import HUNG_S, Watch, abandoned, beating, elsewhere, label, own_mark
 from autoprec.study.sampler import FORETOLD, LATENCY, MEASUREMENT, NOISE, PROPOSED_AS, SIZE, ModelGuidedSampler
+from autoprec.study.storages import Place, journal_place, lost, opened_study
 from autoprec.study.told import Foretold, Proposal, Told
 
-ORIGIN = "origin"
-OWNER = "owner"
-REFUSED = "refused"
-_MEASURED = (TrialState.COMPLETE, TrialState.PRUNED)
+__all__ = ["OWNER", "Asked", "Ledger", "Measurement", "Trial", "stored_trials"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 _CONSTRAINT, _LATENCY_CONSTRAINT = "drop above the bound", "latency above the bound"
 _WORST = 1e9
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What was measured of one plan on the selection samples.
-
-    Attributes:
-        drop: FP32's metric minus the plan's, by direction: positive = worse.
-        judged_drop: the drop that the bound is compared with, see `autoprec.drops`.
-        noise: noise-to-signal power ratio of the outputs.
-        kl: mean KL divergence from FP32 in nats, None for outputs that are no distributions.
-        agreement: share of equal top-1 decisions with FP32, None likewise.
-        latency_ratio: latency over FP32's, measured in the same rounds; infinite where a plan over the bound was not
-            timed. Where throughput is the objective, the time of one of several batches in flight.
-        samples: that it was judged on, None for all: fewer where the verdict was certain before.
-        ratio_error: standard error of the ratio, by its rounds; None where it is not known.
-        drop_error: standard error of the judged drop, likewise.
-        bytes: of the built engine, or of the lowered model where the runtime builds none; None in older studies.
-    """
-
-    drop: float
-    judged_drop: float
-    noise: float
-    kl: float | None
-    agreement: float | None
-    latency_ratio: float
-    samples: int | None = None
-    ratio_error: float | None = None
-    drop_error: float | None = None
-    bytes: int | None = None
-
-    @property
-    def timed(self) -> bool:
-        """Whether its latency was measured."""
-        return math.isfinite(self.latency_ratio)
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One measured plan.
-
-    Attributes:
-        number: in order of measurement.
-        origin: what proposed it.
-        plan: unit -> precision.
-        measured: what was found.
-        feasible: whether it meets the bounds.
-    """
-
-    number: int
-    origin: str
-    plan: Mapping[str, Precision]
-    measured: Measurement
-    feasible: bool
+_ENDED = "autoprec:ended"
+_FIRST = "autoprec:first"
+_BEAT = "autoprec:beat:"
+_TOLD_LATE = (UpdateFinishedTrialError, ValueError)
+"""What Optuna raises where a trial was taken away from a process that was thought dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,39 +59,72 @@ class Asked:
         trial: Optuna's.
         origin: what proposed it.
         plan: unit -> precision.
+        known: the trial that measured it before, None where it is new.
     """
 
     trial: optuna.Trial
     origin: str
     plan: dict[str, Precision]
+    known: Trial | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What is under way.
+
+    Attributes:
+        waiting: plans that were enqueued.
+        running: plans that are being measured.
+        begun: these and the measured ones.
+    """
+
+    waiting: int
+    running: int
+    begun: int
+
+
+def _guarded(method: Callable[Concatenate[Ledger, P], R]) -> Callable[Concatenate[Ledger, P], R]:
+    """Words for people where the storage cannot be reached any more."""
+
+    @functools.wraps(method)
+    def guarded(self: Ledger, /, *args: P.args, **options: P.kwargs) -> R:
+        with contextlib.nullcontext() if self.place is None else lost(self.place):
+            return method(self, *args, **options)
+
+    return guarded
 
 
 class Ledger:
     """The Optuna study of one run: asks before a plan is measured, is told after, and survives a kill.
 
-    Several processes may share one journal. A plan counts as running while it is measured, so that no two measure the
-    same; a running trial whose process is gone is failed by whoever opens the study next.
+    Several processes may share it, on this machine or others. A plan counts as running while it is measured, so that
+    no two measure the same; what a process that died had begun waits for the next one that asks.
 
     Args:
-        path: the journal file; None keeps the study in memory.
-        name: of the study: other settings are another study in the same file.
+        place: where it is kept, a path for a journal file; None keeps it in memory.
+        name: of the study: other settings are another study in the same place.
         choices: unit -> precisions; units with one choice are no parameters.
         goal: what is minimised, and the bounds; a number is the most drop of the fastest plan.
         sampler: proposes plans where none is enqueued.
+        join: only take part in a study that is there.
 
     Raises:
-        RunDirectoryError: the journal cannot be read or written.
+        RunDirectoryError: the journal cannot be read or written, or there is no study to join.
+        StorageError: the database or proxy cannot be reached.
     """
 
     def __init__(
         self,
-        path: Path | None,
+        place: Place | Path | None,
         name: str,
-        choices: Mapping[str, Sequence[Precision]],
+        choices: Choices,
         goal: Goal | float,
         sampler: optuna.samplers.BaseSampler,
+        *,
+        join: bool = False,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.place = journal_place(place) if isinstance(place, Path) else place
         self.goal, self.sampler = goal_of(goal), sampler
         self._choices = choices
         self._space: dict[str, BaseDistribution] = {
@@ -133,30 +132,90 @@ class Ledger:
             for unit, options in choices.items()
             if len(options) > 1
         }
-        self.study = _create(path, name, sampler)
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if abandoned(trial.user_attrs.get(OWNER), trial.datetime_start):
-                self.study.tell(trial.number, state=TrialState.FAIL)
+        self._watch, self._mark = Watch(), own_mark()
+        self._session: int | None = None
+        self.study = opened_study(self.place, name, sampler, join=join)
+        self._release()
 
+    @_guarded
     def trials(self) -> list[Trial]:
-        """Measured plans in order."""
-        return _measured(self.study, self._choices, self.goal)
+        """Measured plans in order, whoever measured them."""
+        return measured_trials(self._records(), self._choices, self.goal)
 
+    @_guarded
+    def begin(self) -> None:
+        """Open the study to workers: those that join now belong to this session."""
+        self._session = len(self._records())
+        self.study.set_user_attr(_FIRST, self._session)
+        self.study.set_user_attr(_ENDED, None)
+
+    @_guarded
+    def end(self, why: str) -> None:
+        """Tell the workers that no more plans are wanted."""
+        self.study.set_user_attr(_ENDED, why)
+
+    @_guarded
+    def ended(self) -> str | None:
+        """Why no more plans are wanted, None where they are."""
+        found: str | None = self.study.user_attrs.get(_ENDED)
+        return found
+
+    @contextlib.contextmanager
+    def present(self) -> Iterator[None]:
+        """Give signs of life while the block runs, by which processes elsewhere see that this one lives."""
+        key = _BEAT + label(self._mark)
+        with contextlib.nullcontext() if self.place is None else lost(self.place), contextlib.ExitStack() as stack:
+            if self.place is not None:
+                stack.enter_context(beating(lambda count: self.study.set_user_attr(key, count)))
+            yield
+
+    @_guarded
     def enqueue(self, seeds: Mapping[str, Assignment]) -> None:
         """Have these plans measured first, unless they were measured, are being measured, or wait already."""
-        states = (*_MEASURED, TrialState.RUNNING, TrialState.WAITING)
-        begun = self.study.get_trials(deepcopy=False, states=states)
-        known = [{**trial.system_attrs.get("fixed_params", {}), **trial.params} for trial in begun]
+        claims = self._claims()
+        known = {claims.key(record) for record in claims.counted()}
         for name, plan in seeds.items():
-            params = {unit: plan[unit].value for unit in self._space}
-            if params not in known:
-                known.append(params)
-                self.study.enqueue_trial(params, user_attrs={ORIGIN: name})
+            key = tuple(plan[unit].value for unit in self._space)
+            if key not in known:
+                known.add(key)
+                self._enqueue(key, name)
+        self._drop_twins()
+
+    @_guarded
+    def recover(self) -> None:
+        """Have what dead processes had begun measured by others, once more each."""
+        claims = self._release()
+        again, _ = claims.orphans(self._first())
+        for key, record in again.items():
+            self._enqueue(key, self._origin(record))
+        if again:
+            self._drop_twins()
+
+    @_guarded
+    def queue(self) -> Queue:
+        """What is under way in all processes."""
+        counted = list(self._claims().counted())
+        states = Counter(record.state for record in counted)
+        return Queue(states[TrialState.WAITING], states[TrialState.RUNNING], len(counted))
 
     def waiting(self) -> bool:
         """Whether enqueued plans are left to be measured."""
-        return bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+        return self.queue().waiting > 0
 
+    @_guarded
+    def refusals(self) -> list[tuple[Assignment, str]]:
+        """Plans that the runtime refused in this session, in whichever process, and those that ended several."""
+        claims, first = self._claims(), self._first()
+        found = [(r, r.user_attrs[REFUSED]) for r in claims.records[first:] if REFUSED in r.user_attrs]
+        _, deadly = claims.orphans(first)
+        found += [(r, f"it ended {MOST_KILLS} processes that measured it") for r in deadly.values()]
+        return [
+            (plan_of_params(self._choices, dict(zip(self._space, key, strict=True))), f"{self._origin(r)}: {words}")
+            for r, words in found
+            if (key := claims.key(r)) is not None
+        ]
+
+    @_guarded
     def proposal(self) -> Proposal | None:
         """What the guided sampler would ask for next; None where it has nothing left.
 
@@ -172,46 +231,87 @@ class Ledger:
         """Whether the sampler can say when nothing promises to be better."""
         return isinstance(self.sampler, ModelGuidedSampler)
 
-    def ask(self) -> Asked:
-        """Take the next plan: it counts as running until it is told."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            trial = self.study.ask(fixed_distributions=self._space)
-        trial.set_user_attr(OWNER, own_mark())
-        record = self.study.get_trials(deepcopy=False)[trial.number]
-        origin = trial.user_attrs.get(ORIGIN) or record.system_attrs.get(PROPOSED_AS) or str(self.sampler)
-        return Asked(trial, origin, _plan(self._choices, trial.params))
+    @_guarded
+    def ask(self, limit: int | None = None) -> Asked | None:
+        """Take the next plan: it counts as running until it is told.
 
-    def tell(self, asked: Asked, measured: Measurement) -> Trial:
-        """Store what was measured. A plan whose objective is not known is told as pruned, with its constraints."""
-        values = asdict(measured)
-        stored = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
-        trial = asked.trial
-        trial.set_user_attr(ORIGIN, asked.origin)
-        trial.set_user_attr(MEASUREMENT, stored)
-        self._tell(trial, measured)
-        return _trial(trial.number, asked.origin, asked.plan, measured, self.goal)
+        Args:
+            limit: the most plans; what was enqueued is asked for nevertheless.
 
+        Returns:
+            None where another process was quicker to take the plan or the last of the budget.
+        """
+        trial = None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                trial = self.study.ask(fixed_distributions=self._space)
+            claims = self._claims()
+            late = claims.gives_way(trial.number) or (limit is not None and claims.beyond(trial.number, limit))
+            if not late:
+                trial.set_user_attr(OWNER, self._mark)
+                claims = self._claims()
+                late = claims.gives_way(trial.number)
+        except UpdateFinishedTrialError:  # taken away before it was marked
+            return None
+        if late:
+            self._fail(trial._trial_id)
+            return None
+        known = claims.known(trial.number)
+        return Asked(
+            trial, self._origin(claims.records[trial.number]), plan_of_params(self._choices, trial.params),
+            None if known is None else measured_trial(known, self._choices, self.goal),
+        )  # fmt: skip
+
+    @_guarded
+    def tell(self, asked: Asked, measured: Measurement) -> Trial | None:
+        """Store what was measured. A plan whose objective is not known is told as pruned, with its constraints.
+
+        Returns:
+            None where this process was thought dead meanwhile, so that the plan is another's now.
+        """
+        try:
+            asked.trial.set_user_attr(ORIGIN, asked.origin)
+            asked.trial.set_user_attr(MEASUREMENT, as_stored(measured))
+            self._tell(asked.trial, measured)
+        except _TOLD_LATE:
+            if self._records()[asked.trial.number].state is TrialState.RUNNING:
+                raise
+            return None
+        feasible = self.goal.accepts(measured.judged_drop, measured.latency_ratio)
+        return Trial(asked.trial.number, asked.origin, asked.plan, measured, feasible)
+
+    @_guarded
     def repeat(self, asked: Asked, measured: Measurement) -> None:
         """Tell the sampler what is known of a plan that it asked for again; it is no new trial."""
-        self._tell(asked.trial, measured)
+        with contextlib.suppress(*_TOLD_LATE):
+            self._tell(asked.trial, measured)
 
+    @_guarded
     def fail(self, asked: Asked, words: str = "") -> None:
-        """Give a plan up: the runtime refused it, or this process ends."""
-        if words:
-            asked.trial.set_user_attr(REFUSED, words)
-        self.study.tell(asked.trial, state=TrialState.FAIL)
+        """Give a plan up: the runtime refused it, or it need not be measured."""
+        self._fail(asked.trial._trial_id, {REFUSED: words} if words else {})
+
+    def leave(self, asked: Asked) -> None:
+        """Leave a plan to other processes, as this one ends."""
+        with contextlib.suppress(StorageError, RunDirectoryError):  # the process ends for another reason
+            self._leave(asked)
+
+    @_guarded
+    def _leave(self, asked: Asked) -> None:
+        self._fail(asked.trial._trial_id, {LEFT: "stopped"})
 
     def refuse(self, plan: Assignment) -> None:
         """Have the guided sampler leave a plan alone."""
         if isinstance(self.sampler, ModelGuidedSampler):
             self.sampler.refuse(plan)
 
+    @_guarded
     def told(self) -> list[Told]:
         """Measured plans with what was foretold of them."""
-        records = {trial.number: trial for trial in self.study.get_trials(deepcopy=False, states=_MEASURED)}
+        records = self._records()
         found = []
-        for trial in self.trials():
+        for trial in measured_trials(records, self._choices, self.goal):
             foretold = records[trial.number].system_attrs.get(FORETOLD)
             m = trial.measured
             found.append(
@@ -219,6 +319,60 @@ class Ledger:
                      None if foretold is None else Foretold(*foretold), m.bytes)
             )  # fmt: skip
         return found
+
+    @_guarded
+    def by_process(self) -> dict[str, int]:
+        """host:pid -> plans that it measured in this session."""
+        records = [r for r in self._claims().counted() if r.number >= self._first() and MEASUREMENT in r.user_attrs]
+        owners = [r.user_attrs.get(OWNER, {}) for r in records]
+        return dict(Counter(f"{owner.get('host')}:{owner.get('pid')}" for owner in owners))
+
+    def _records(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def _claims(self) -> Claims:
+        return Claims(self._records(), tuple(self._space))
+
+    def _first(self) -> int:
+        """Number of the session's first trial."""
+        if self._session is None:
+            self._session = int(self.study.user_attrs.get(_FIRST, 0))
+        return self._session
+
+    def _origin(self, record: FrozenTrial) -> str:
+        return str(record.user_attrs.get(ORIGIN) or record.system_attrs.get(PROPOSED_AS) or self.sampler)
+
+    def _enqueue(self, key: tuple[str, ...], origin: str) -> None:
+        self.study.enqueue_trial(dict(zip(self._space, key, strict=True)), user_attrs={ORIGIN: origin})
+
+    def _drop_twins(self) -> None:
+        for record in self._claims().twins():
+            self._fail(record._trial_id)
+
+    def _release(self) -> Claims:
+        """Fail the running trials of processes that are gone; all trials after that."""
+        claims, gone = self._claims(), False
+        beats: Mapping[str, Any] | None = None
+        for record in claims.records:
+            owner, silent = record.user_attrs.get(OWNER), None
+            if record.state is not TrialState.RUNNING or owner == self._mark:
+                continue
+            if owner is not None and elsewhere(owner):
+                beats = self.study.user_attrs if beats is None else beats
+                silent = self._watch.silent_s(label(owner), beats.get(_BEAT + label(owner)))
+            hangs = (self._watch.silent_s(f"trial {record.number}", "runs") or 0.0) > HUNG_S
+            if hangs or abandoned(owner, record.datetime_start, silent):
+                gone = True
+                self._fail(record._trial_id, {LEFT: "killed"})
+        return self._claims() if gone else claims
+
+    def _fail(self, trial_id: int, attributes: Mapping[str, str] | None = None) -> None:
+        """Several processes may try; what the first of them said stays."""
+        storage = self.study._storage
+        with contextlib.suppress(UpdateFinishedTrialError):
+            for key, value in (attributes or {}).items():
+                storage.set_trial_user_attr(trial_id, key, value)
+            storage.set_trial_state_values(trial_id, state=TrialState.FAIL)
 
     def _tell(self, trial: optuna.Trial, measured: Measurement) -> None:
         if math.isfinite(measured.noise):
@@ -240,55 +394,6 @@ class Ledger:
                 self.study.tell(trial, value)
 
 
-def stored_trials(
-    path: Path, name: str, choices: Mapping[str, Sequence[Precision]], goal: Goal | float
-) -> tuple[Trial, ...]:
-    """The measured plans of a study, in order, while nothing is written to it: another process may be at work there.
-
-    Args:
-        path: the journal file.
-        name: of the study.
-        choices: unit -> precisions, as the study had them.
-        goal: whose bounds make a trial feasible; a number is the most drop.
-
-    Raises:
-        RunDirectoryError: there is no such study, or it cannot be read.
-    """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if not path.is_file():
-        raise RunDirectoryError(f"there is no study {path}, so no plan was measured; run `autoprec tune` first")
-    try:
-        storage = JournalStorage(JournalFileBackend(str(path)))
-        return tuple(_measured(optuna.load_study(study_name=name, storage=storage), choices, goal_of(goal)))
-    except OSError as error:
-        raise RunDirectoryError(f"cannot read the study {path}: {error.strerror or error}") from error
-    except Exception as error:  # garbage trips Optuna in as many ways as there is garbage
-        raise RunDirectoryError(
-            f"the study {path} is damaged ({error!r}); delete it and run `autoprec tune` again"
-        ) from error
-
-
-def _measured(study: optuna.Study, choices: Mapping[str, Sequence[Precision]], goal: Goal) -> list[Trial]:
-    found = []
-    for trial in study.get_trials(deepcopy=False, states=_MEASURED):
-        stored: dict[str, Any] | None = trial.user_attrs.get(MEASUREMENT)
-        if stored is not None:
-            measured = Measurement(**{key: _number(key, value) for key, value in stored.items()})
-            plan = _plan(choices, trial.params)
-            found.append(_trial(trial.number, trial.user_attrs[ORIGIN], plan, measured, goal))
-    return found
-
-
-def _plan(choices: Mapping[str, Sequence[Precision]], params: Mapping[str, Any]) -> dict[str, Precision]:
-    """Units with one choice are no parameters."""
-    return {unit: options[0] if len(options) == 1 else Precision(params[unit]) for unit, options in choices.items()}
-
-
-def _trial(number: int, origin: str, plan: Assignment, measured: Measurement, goal: Goal) -> Trial:
-    feasible = goal.accepts(measured.judged_drop, measured.latency_ratio)
-    return Trial(number, origin, dict(plan), measured, feasible)
-
-
 def _objective(goal: Goal, measured: Measurement) -> float | None:
     """What is minimised; None where it is not known."""
     if goal.objective == "size":
@@ -296,24 +401,3 @@ def _objective(goal: Goal, measured: Measurement) -> float | None:
     if goal.objective == "accuracy":
         return min(measured.judged_drop, _WORST)
     return measured.latency_ratio if measured.timed else None
-
-
-def _create(path: Path | None, name: str, sampler: optuna.samplers.BaseSampler) -> optuna.Study:
-    try:
-        storage = None
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            storage = JournalStorage(JournalFileBackend(str(path)))
-        return optuna.create_study(storage=storage, sampler=sampler, study_name=name, load_if_exists=True)
-    except OSError as error:
-        raise RunDirectoryError(
-            f"cannot keep the study in {path}: {error.strerror or error}; choose a writable folder by --out"
-        ) from error
-    except Exception as error:  # garbage trips Optuna in as many ways as there is garbage
-        raise RunDirectoryError(f"the study {path} is damaged ({error!r}); delete it to search again") from error
-
-
-def _number(key: str, value: Any) -> Any:
-    if value is None and key not in ("kl", "agreement", "samples", "ratio_error", "drop_error", "bytes"):
-        return float("inf")
-    return value

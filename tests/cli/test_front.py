@@ -375,7 +375,7 @@ def test_a_tune_with_another_bound_goes_on_from_what_the_front_lists(work: Path,
     assert after["max_drop"] == 0.2
     assert contents(work / "run").keys() == {
         "evidence.json", "latency.json", "model.onnx", "plan.json", "profile.json", "ranges.json", "result.json",
-        "study.json", "study.log",
+        "search.json", "study.json", "study.log",
     }  # fmt: skip
 
 

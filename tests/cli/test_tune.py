@@ -22,7 +22,7 @@ Invoke = Callable[..., Result]
 TUNE = ("tune", "tiny.onnx", "--trials", "4", "--threads", "1", "--out", "run")
 WRITTEN = [
     "evidence.json", "latency.json", "model.onnx", "plan.json", "profile.json", "ranges.json", "result.json",
-    "study.json", "study.log",
+    "search.json", "study.json", "study.log",
 ]  # fmt: skip
 
 ALWAYS_WRONG = """

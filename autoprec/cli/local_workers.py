@@ -1,0 +1,79 @@
+"""What --device, --cores and --workers do to this process and to the workers beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoprec.errors import UsageError
+
+if TYPE_CHECKING:
+    from autoprec.crew import Crew
+
+Helper = tuple[list[str], dict[str, str]]
+"""Arguments of `autoprec worker`, and what it finds in its environment."""
+
+
+def pin(device: int | None, cores: str | None) -> None:
+    """Keep this process to a GPU and to cores; before CUDA or ONNX Runtime is loaded.
+
+    Raises:
+        UsageError: there is no such GPU, or no such core.
+    """
+    from autoprec.pinning import gpu_environment, parse_cores, pin_cores
+
+    if device is not None:
+        os.environ.update(gpu_environment(device))
+    if cores is not None:
+        pin_cores(parse_cores(cores))
+
+
+def pinned(
+    backend: str, targets: str, threads: int | None, device: int | None, cores: str | None, workers: int
+) -> list[Helper]:
+    """Pin this process, and say how the workers beside it are started, each with hardware of its own.
+
+    Args:
+        backend: its name.
+        targets: that engines are built for, "" for this machine's GPU.
+        threads: of the CPU that each process uses.
+        device: this process's GPU; the workers take the next ones.
+        cores: to be shared out.
+        workers: beside this process.
+
+    Raises:
+        UsageError: there are too few GPUs or cores, or the backend has no use for a GPU.
+    """
+    from autoprec.pinning import core_blocks, gpu_environment, parse_cores, usable_cores
+
+    gpu = backend.startswith("tensorrt") and not targets
+    if device is not None and not gpu:
+        what = "an engine that is built for other GPUs" if targets else backend
+        raise UsageError(f"--device is for backends that run on this machine's GPU, got it with {what}; leave it out")
+    helpers: list[Helper] = [([], {}) for _ in range(workers)]
+    if gpu and workers:
+        environments = [gpu_environment((device or 0) + place) for place in range(workers + 1)]
+        helpers = [([], environment) for environment in environments[1:]]
+        os.environ.update(environments[0])
+        device = None
+    elif workers and (usable := usable_cores()):
+        blocks = core_blocks(parse_cores(cores) if cores else usable, workers + 1, threads)
+        helpers = [(["--cores", ",".join(map(str, block))], {}) for block in blocks[1:]]
+        cores = ",".join(map(str, blocks[0]))
+    pin(device, cores)
+    return helpers
+
+
+def crew_of(
+    helpers: list[Helper], out: str | None, model: str | Path, storage: str | None, say: Callable[[str], None]
+) -> Crew:
+    """The workers of a run; none where there are no helpers. The study's URL is no argument, which all users see."""
+    from autoprec.api import default_out
+    from autoprec.crew import Crew
+    from autoprec.rundir import RunDirectory
+
+    directory = RunDirectory(default_out(model) if out is None else Path(out))
+    place = {} if storage is None else {"AUTOPREC_STORAGE": storage}
+    return Crew(directory, [words for words, _ in helpers], [{**env, **place} for _, env in helpers], say)
