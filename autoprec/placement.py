@@ -130,6 +130,8 @@ class _Placer:
                 late.append(unit)  # these look at what their neighbours became
         self._light(late)
         self._residuals()
+        if self.scheme.quantize_norms:
+            self._norms()
         activations = tuple(
             ActivationPoint(str(value.name), precision, frozenset(consumers), everywhere, scale)
             for (value, precision), (consumers, everywhere, scale) in self.points.items()
@@ -253,6 +255,31 @@ class _Placer:
                     value = node.inputs[index]
                     if value is not None and not self._is_lone(value, precision):
                         self._add(value, precision, node, index)
+
+    def _norms(self) -> None:
+        """The input of a normalisation that no convolution could take in, where 8-bit layers read its unit's result."""
+        for unit in self.partition.units:
+            if (
+                unit.kind == "conv"
+                and self.precisions.get(unit.name) is Precision.INT8
+                and unit.name not in self.skipped
+            ):
+                members = [self.nodes[name] for name in unit.nodes if name in self.nodes]
+                ends = [value for node in members for value in node.outputs if self._leaves(value, set(members))]
+                if ends and all(self._read_in_int8(value) for value in ends):
+                    for node in members:
+                        if node.op_type == "BatchNormalization":
+                            self._add(node.inputs[0], Precision.INT8, node, 0)
+
+    def _leaves(self, value: ir.Value, members: set[ir.Node]) -> bool:
+        return self.topology.escapes(value) or any(node not in members for node in self.topology.consumers(value))
+
+    def _read_in_int8(self, value: ir.Value) -> bool:
+        """Whether some reader takes it in INT8, be it reshaped or pooled before."""
+        if (value, Precision.INT8) in self.points:
+            return True
+        between = [n for n in self.topology.consumers(value) if n.op_type in RESHAPING_OPS | {"MaxPool"}]
+        return any(self._read_in_int8(node.outputs[0]) for node in between)
 
     def _is_lone(self, value: ir.Value, precision: Precision) -> bool:
         """Whether nothing else holds the skip in this precision: neither another reader nor the op that makes it."""

@@ -9,7 +9,7 @@ import pytest
 from autoprec.graph import COPY_OPS, Topology
 from autoprec.placement import Placement, calibration_tensors, quantized_macs, range_root
 from autoprec.precision import FLOATS, Precision
-from autoprec.schemes import ORT_CPU
+from autoprec.schemes import ORT_CPU, TENSORRT_RTX
 
 from .lowering import Bench, bench, edges, finish, int8_edges, loaded
 from .models import BUILDERS
@@ -205,6 +205,37 @@ def test_rule_11_is_left_out_a_lone_batch_norm_stays_float() -> None:
     found = int8_edges(finish(b, "after_out", ["N", CHANNELS, 1, 1]))
 
     assert not any(node == "bn" for served in found.values() for node, _ in served)
+
+
+def late_norm() -> onnx.ModelProto:
+    """Conv -> Relu -> BatchNormalization -> conv, as in EtinyNet: nothing can take the normalisation in."""
+    b = Builder()
+    value = b.node("Relu", "relu", [b.conv("conv", b.image(), CHANNELS, CHANNELS)])
+    b.conv("after", b.bn("bn", value, CHANNELS), CHANNELS, CHANNELS)
+    return finish(b, "after_out", ["N", CHANNELS, SIDE, SIDE])
+
+
+def test_rule_11_a_normalisation_between_int8_convolutions_has_a_pair() -> None:
+    one = Bench(late_norm())
+
+    assert edges(one.place(one.uniform(INT8))) == {
+        "x": {("conv", 0)},
+        "relu_out": {("bn", 0)},
+        "bn_out": {("after", 0)},
+    }
+
+
+def test_rule_11_a_normalisation_that_is_read_in_float_has_none() -> None:
+    one = Bench(late_norm())
+
+    assert "relu_out" not in edges(one.place(one.uniform(INT8, after=FP16)))
+    assert "relu_out" not in edges(one.place(one.uniform(INT8, conv=FP16)))
+
+
+def test_rule_11_is_left_out_for_rtx_whose_convolutions_write_floats() -> None:
+    one = Bench(late_norm(), scheme=TENSORRT_RTX)
+
+    assert edges(one.place(one.uniform(INT8))) == {"x": {("conv", 0)}, "bn_out": {("after", 0)}}
 
 
 def test_rule_12_a_graph_output_of_a_light_op_stays_float() -> None:

@@ -215,7 +215,10 @@ def lost(place: Place, doing: str = "lost the study's storage") -> Iterator[None
             raise
         if place.kind == "journal":
             words = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise RunDirectoryError(f"{doing} {place.public}: {words}") from error
+            raise RunDirectoryError(
+                f"{doing} {place.public}: {words}; what was measured is kept; see that its disk can be written "
+                f"and has free space, or choose another folder by --out"
+            ) from error
         raise StorageError(
             f"{doing} {place.public}: {place.clean(_said(error))}; see that it can be reached from here and that user, "
             f"password and name are right, then give the same command again: what was measured is kept"
