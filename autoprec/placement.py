@@ -257,22 +257,16 @@ class _Placer:
                         self._add(value, precision, node, index)
 
     def _norms(self) -> None:
-        """The input of a normalisation that no convolution could take in, where 8-bit layers read its unit's result."""
+        """The input of a normalisation that no convolution could take in, where its result is read in 8 bits."""
         for unit in self.partition.units:
             if (
                 unit.kind == "conv"
                 and self.precisions.get(unit.name) is Precision.INT8
                 and unit.name not in self.skipped
             ):
-                members = [self.nodes[name] for name in unit.nodes if name in self.nodes]
-                ends = [value for node in members for value in node.outputs if self._leaves(value, set(members))]
-                if ends and all(self._read_in_int8(value) for value in ends):
-                    for node in members:
-                        if node.op_type == "BatchNormalization":
-                            self._add(node.inputs[0], Precision.INT8, node, 0)
-
-    def _leaves(self, value: ir.Value, members: set[ir.Node]) -> bool:
-        return self.topology.escapes(value) or any(node not in members for node in self.topology.consumers(value))
+                for node in (self.nodes[name] for name in unit.nodes if name in self.nodes):
+                    if node.op_type == "BatchNormalization" and self._read_in_int8(node.outputs[0]):
+                        self._add(node.inputs[0], Precision.INT8, node, 0)
 
     def _read_in_int8(self, value: ir.Value) -> bool:
         """Whether some reader takes it in INT8, be it reshaped or pooled before."""
