@@ -11,8 +11,8 @@ from autoprec.study.samplers import make_sampler
 
 from .table import Table, disturbed, greedy, load, searched
 
-PATH = Path(__file__).parent / "data" / "resnet20.npz"
-SHARE = 0.05
+PATH = Path(__file__).parent / "data" / "resnet20_12.npz"
+SHARE = 0.0125
 SEEDS = 20
 
 
@@ -28,7 +28,7 @@ def _bound(table: Table) -> float:
 
 
 def found(table: Table, name: str, bound: float, seed: int) -> float:
-    """The best latency over the optimum's after evaluating 5 % of the plans."""
+    """The best latency over the optimum's after evaluating 51 of 4096 plans."""
     known = disturbed(table, seed)
     sampler = make_sampler(name, known.problem, known.prior, bound, seed)
     return float(searched(known, sampler, bound, round(SHARE * len(table.latency)))[-1])
@@ -51,7 +51,7 @@ def test_the_table_is_no_gift(table: Table, bound: float) -> None:
 
 
 @pytest.mark.slow
-def test_ours_is_within_one_per_cent_of_the_optimum_after_five_per_cent_of_the_plans(
+def test_ours_is_within_one_per_cent_of_the_optimum_after_a_hundredth_of_the_plans(
     table: Table, bound: float
 ) -> None:
     """Over 20 seeds, each with sensitivities and a profile that are wrong by another 20 %."""
