@@ -51,9 +51,7 @@ def test_the_table_is_no_gift(table: Table, bound: float) -> None:
 
 
 @pytest.mark.slow
-def test_ours_is_within_one_per_cent_of_the_optimum_after_a_hundredth_of_the_plans(
-    table: Table, bound: float
-) -> None:
+def test_ours_is_within_one_per_cent_of_the_optimum_after_a_hundredth_of_the_plans(table: Table, bound: float) -> None:
     """Over 20 seeds, each with sensitivities and a profile that are wrong by another 20 %."""
     assert max(found(table, "guided", bound, seed) for seed in range(SEEDS)) <= 1.01
 
