@@ -26,8 +26,6 @@ from autoprec.timing import Timing, compare
 from autoprec.tuned import Candidate
 from autoprec.verify import Verification
 
-_CONFIDENCE = 0.95
-
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
@@ -165,7 +163,7 @@ class Confirming:
         rival = min(accepted, key=lambda name: timings[name].median_ms, default=FP32_PLAN)
         needed = dict.fromkeys([FP32_PLAN, chosen, rival])
         wanted = dict.fromkeys([*needed, *(name for name in engines if name in self._uniform)])
-        confidence, candidates = self._task.settings.confidence or _CONFIDENCE, {}
+        confidence, candidates = self._task.settings.level, {}
         for number, name in enumerate(wanted):
             one_s = self._budget.confirming_s(0, 2, evaluator.dataset.count, 0)
             if name not in needed and self._budget.deadline.left_s < one_s:

@@ -31,7 +31,6 @@ plainest way to spend it; Lan and DeMets 1983).
 _MET_SHARE = 0.25
 LOOKS = (0.125, 0.25, 0.5)
 """The parts of the samples after which a plan may be judged."""
-_CONFIDENCE = 0.95  # of intervals where the user asks for none
 _FEWEST = 32  # samples of a look; fewer know nothing for certain
 _TIMED_ANYWAY = 3
 """Of plans over the bound each third is timed: they teach the latency model as well as others do."""
@@ -180,7 +179,7 @@ class Measuring:
         return certain(drop, bound, self._evaluator.dataset.count)
 
     def _estimated(self, outcome: Outcome) -> Drop:
-        return self._evaluator.estimated_drop(outcome, self._task.settings.confidence or _CONFIDENCE)
+        return self._evaluator.estimated_drop(outcome, self._task.settings.level)
 
     def _judged(self, outcome: Outcome) -> float:
         return self.judged_drop(self._estimated(outcome))
@@ -193,7 +192,7 @@ class Measuring:
         return Measurement(
             self._evaluator.drop(outcome), self.judged_drop(drop), outcome.noise, outcome.kl, outcome.agreement, ratio,
             len(outcome.scores) if self._partial(outcome) else None, error,
-            drop.error(self._task.settings.confidence or _CONFIDENCE), size,
+            drop.error(self._task.settings.level), size,
         )  # fmt: skip
 
 

@@ -228,8 +228,8 @@ class Pipeline:
         prior: dict[tuple[str, Precision], float] = {}
         for unit in task.subject.partition.units:
             for precision in {*task.subject.choices[unit.name], Precision.FP32}:
-                name = next((n for n, plan in plans.items() if plan[unit.name] is precision), "uniform fp32")
-                prior[(unit.name, precision)] = rows.get(name, rows["uniform fp32"]).get(unit.name, 0.0) / total
+                name = next((n for n, plan in plans.items() if plan[unit.name] is precision), FP32_PLAN)
+                prior[(unit.name, precision)] = rows.get(name, rows[FP32_PLAN]).get(unit.name, 0.0) / total
         return prior
 
     def search(
@@ -254,7 +254,7 @@ class Pipeline:
         if not same(self.place, self.journal) and not has_study(self.place, mark):
             carry(self.journal, self.place, mark)
         ledger = Ledger(self.place, mark, task.subject.choices, goal, sampler)
-        shared = self._shared(profile, prior)
+        shared = self._shared(profile)
         search = Search(
             seed_plans(task.subject), ledger, measuring, limit=settings.trials,
             spent=lambda: self._over(measuring), progress=self.progress.trial,
@@ -271,11 +271,11 @@ class Pipeline:
             self._blocking = self._find_blocking(found.best.plan, profile, measuring)
         return found
 
-    def _shared(self, profile: Profile, prior: Mapping[tuple[str, Precision], float]) -> Shared:
+    def _shared(self, profile: Profile) -> Shared:
         storage = None if same(self.place, self.journal) else self.place.public
         targets = tuple(getattr(getattr(self.task.backend, "options", None), "targets", ()))
         settings = shared_settings(self.task.settings)
-        return Shared(storage, settings, self.backend.threads, targets, self._halves, profile.fingerprint, prior)
+        return Shared(storage, settings, self.backend.threads, targets, self._halves, profile.fingerprint)
 
     def _goal(self, reference: PlanEngine) -> Goal:
         """What is minimised, and the bounds, in shares of FP32's latency."""

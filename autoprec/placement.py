@@ -177,12 +177,16 @@ class _Placer:
             return "its weights are computed from constants in a way that was not folded"
         return None if self._carrier_of(unit) is self.carrier else "TensorRT has no BF16 ConvTranspose to carry 8 bits"
 
+    def _members(self, unit: Unit) -> list[ir.Node]:
+        """The unit's nodes that are left in the folded graph."""
+        return [self.nodes[name] for name in unit.nodes if name in self.nodes]
+
     def _carrier_of(self, unit: Unit) -> Precision:
-        return carrier_of([self.nodes[name] for name in unit.nodes if name in self.nodes], self.carrier, self.scheme)
+        return carrier_of(self._members(unit), self.carrier, self.scheme)
 
     def _conv_outputs(self, unit: Unit, precision: Precision) -> None:
         """ONNX Runtime fuses Conv [-> Relu | Clip] -> Q; behind a residual Add the same once more."""
-        members = {self.nodes[name] for name in unit.nodes if name in self.nodes}
+        members = set(self._members(unit))
         end = self._clipped(self.nodes[unit.anchors[0]].outputs[0], members)
         self._add(end, precision, None)
         for node in sorted(members, key=self.topology.index.__getitem__):
@@ -250,7 +254,7 @@ class _Placer:
         for unit in self.partition.units:
             precision = self.precisions.get(unit.name, Precision.FP32)
             if unit.kind == "conv" and precision.is_quantized:
-                members = {self.nodes[name] for name in unit.nodes if name in self.nodes}
+                members = set(self._members(unit))
                 for node, index in residual_skips(self.topology, members):
                     value = node.inputs[index]
                     if value is not None and not self._is_lone(value, precision):
@@ -264,7 +268,7 @@ class _Placer:
                 and self.precisions.get(unit.name) is Precision.INT8
                 and unit.name not in self.skipped
             ):
-                for node in (self.nodes[name] for name in unit.nodes if name in self.nodes):
+                for node in self._members(unit):
                     if node.op_type == "BatchNormalization" and self._read_in_int8(node.outputs[0]):
                         self._add(node.inputs[0], Precision.INT8, node, 0)
 

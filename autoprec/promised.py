@@ -64,13 +64,12 @@ def promises_of(run: RunFront, goal: Goal) -> list[Promise]:
         return []
     losses = {(u, p): noise for u, row in run.noises.items() for p, noise in row.items()}
     problem = Problem(run.partition, studied.choices, losses, studied.carrier)
-    prior = {(u, p): share for u, row in studied.prior.items() for p, share in row.items()}
     told = []
     for point in run.points:
         m = point.trial.measured
         latency = m.latency_ratio if m.timed else None
         told.append(Told(point.trial.number, point.trial.plan, latency, m.judged_drop, m.noise, None, point.size))
-    return Proposer(problem, prior, goal, seed=0).promises(told)
+    return Proposer(problem, studied.shares, goal, seed=0).promises(told)
 
 
 def measure_promises(

@@ -290,7 +290,7 @@ def table_rows(tuned: Tuned) -> tuple[list[str], list[list[str]]]:
     metric = tuned.task.metric
     milliseconds = "ms" if tuned.task.backend.clock.kind == "measured" else "ms, modelled"
     bound = tuned.task.settings.max_drop
-    level = tuned.task.settings.confidence or 0.95
+    level = tuned.task.settings.level
     bounded = math.isfinite(bound)
     extra = {"throughput": ["samples/s"], "size": ["bytes"]}.get(tuned.goal.objective, [])
     header = [

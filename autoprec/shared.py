@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from autoprec.errors import DataError, MetricError, RunDirectoryError, UsageError
-from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.records import fingerprint, read_json, write_json
 from autoprec.sensitivity import Profile
@@ -18,7 +17,6 @@ from autoprec.study.solve import Problem
 from autoprec.task import Settings, Subject, Task
 
 SCHEMA = 1
-Prior = Mapping[tuple[str, Precision], float]
 _FILES = ("model", "calib", "evaluate", "space", "recipe")
 _UNSHARED = "given in Python"
 _TUPLES = ("pins",)
@@ -35,7 +33,6 @@ class Shared:
         targets: of the backend.
         halves: how the evaluation samples were dealt, see `autoprec.data.splits.halves`.
         profile: fingerprint of the sensitivities.
-        prior: (unit, precision) -> share of FP32's latency.
         ended: why the search is over, None while it is not.
     """
 
@@ -45,7 +42,6 @@ class Shared:
     targets: tuple[str, ...]
     halves: str
     profile: str
-    prior: Prior
     ended: str | None = None
 
     def save(self, path: Path) -> None:
@@ -54,8 +50,7 @@ class Shared:
         Raises:
             RunDirectoryError: the folder cannot be written.
         """
-        prior = [[unit, precision.value, share] for (unit, precision), share in self.prior.items()]
-        rows = {f.name: getattr(self, f.name) for f in fields(self)} | {"prior": prior}
+        rows = {f.name: getattr(self, f.name) for f in fields(self)}
         write_json(path, {"schema": SCHEMA, "kind": "autoprec search", **rows})
 
     def over(self, why: str) -> Shared:
@@ -115,11 +110,10 @@ def read_shared(path: Path) -> Shared:
     """
     record = read_json(path, "search's description", RunDirectoryError, SCHEMA)
     try:
-        prior = {(str(unit), Precision(precision)): float(share) for unit, precision, share in record["prior"]}
         storage, ended = (None if record[key] is None else str(record[key]) for key in ("storage", "ended"))
         return Shared(
             storage, dict(record["settings"]), int(record["threads"]), tuple(map(str, record["targets"])),
-            str(record["halves"]), str(record["profile"]), prior, ended,
+            str(record["halves"]), str(record["profile"]), ended,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise RunDirectoryError(

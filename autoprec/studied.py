@@ -117,6 +117,11 @@ class Studied:
         return Goal(self.objective, self.max_drop, self.max_latency)
 
     @property
+    def shares(self) -> dict[tuple[str, Precision], float]:
+        """(unit, precision) -> share of FP32's latency, as samplers take it."""
+        return {(unit, p): share for unit, row in self.prior.items() for p, share in row.items()}
+
+    @property
     def choices(self) -> dict[str, tuple[Precision, ...]]:
         """Unit -> the precisions that the search might give it."""
         return {name: unit.choices for name, unit in self.units.items()}

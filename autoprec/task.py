@@ -90,6 +90,11 @@ class Settings:
         return self.max_latency is not None or self.max_latency_ms is not None
 
     @property
+    def level(self) -> float:
+        """Confidence of intervals: what was asked for, else 95 %."""
+        return self.confidence or 0.95
+
+    @property
     def aim(self) -> Objective:
         """What is minimised."""
         return next((o for o in OBJECTIVES if o == self.objective), "accuracy" if self.limited else "latency")

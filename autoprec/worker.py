@@ -141,7 +141,7 @@ class Worker:
         """
         task, settings, goal = self.task, self.task.settings, self.studied.goal
         problem = problem_of(task.subject, self.profile)
-        sampler = make_sampler(settings.sampler, problem, self.shared.prior, goal, settings.seed)
+        sampler = make_sampler(settings.sampler, problem, self.studied.shares, goal, settings.seed)
         sampler.reseed_rng()  # what is drawn by the same seed in two processes would be the same plans
         with self.directory.joined(), ExitStack() as stack:
             ledger = Ledger(self.place, self.studied.study, task.subject.choices, goal, sampler, join=True)

@@ -9,13 +9,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-import onnx
 import pytest
 from click.testing import CliRunner, Result
-from onnx import numpy_helper
 
 from autoprec.cli import main
 from autoprec.testing import tiny_data, tiny_model
+
+from ..spoiling import spoil
 
 Invoke = Callable[..., Result]
 
@@ -42,15 +42,6 @@ def _team(made: Path, work: Path) -> Path:
     """The current folder, with all of that."""
     shutil.copytree(made, work, dirs_exist_ok=True)
     return work
-
-
-def spoil(model: Path) -> None:
-    """Turn the rows of the classifier round, so that it names other classes."""
-    proto = onnx.load(model)
-    for tensor in proto.graph.initializer:
-        if tensor.name.startswith("head."):
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[::-1].copy(), tensor.name))
-    onnx.save(proto, model)
 
 
 @pytest.mark.usefixtures("team")

@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
 
 import autoprec
 from autoprec.gate.judge import record_baseline
 from autoprec.testing import tiny_data, tiny_model
+
+from ..spoiling import spoil
 
 pytest_plugins = ["pytester"]
 
@@ -45,15 +45,6 @@ def _team(pytester: pytest.Pytester, tuned: Path) -> pytest.Pytester:
         """
     )
     return pytester
-
-
-def spoil(model: Path) -> None:
-    """Turn the rows of the classifier round, so that it names other classes."""
-    proto = onnx.load(model)
-    for tensor in proto.graph.initializer:
-        if tensor.name.startswith("head."):
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[::-1].copy(), tensor.name))
-    onnx.save(proto, model)
 
 
 def test_an_unchanged_model_passes(team: pytest.Pytester) -> None:
