@@ -31,6 +31,7 @@ from autoprec.engines import timing_feed
 from autoprec.model import load_model
 from autoprec.pipeline import Pipeline
 from autoprec.precision import Precision
+from autoprec.proof import attributed
 from autoprec.rundir import RunDirectory
 from autoprec.seeds import FP32_PLAN, seed_plans, uniform_plans
 from autoprec.study.accuracy import fidelity
@@ -105,6 +106,7 @@ def measured(cpu: Any, task: Any, options: Any) -> dict[str, Any]:
                     timing = compare(pair, feed, rounds=ROUNDS, turn_ms=TURN_MS, tolerance=0.005)
                 ratio = timing["plan"].ratio_to(timing["fp32"])
                 row |= {"ratio": ratio.estimate, "low": ratio.low, "high": ratio.high}
+                row["profile"] = profiled(pipeline, pipeline.engines.lowered(plan, ranges), feed)
             except autoprec.AutoprecError as error:
                 row["error"] = str(error)
             row["seconds"] = time.monotonic() - start
@@ -114,14 +116,25 @@ def measured(cpu: Any, task: Any, options: Any) -> dict[str, Any]:
     return record
 
 
+def profiled(pipeline: Pipeline, model: bytes, feed: Any) -> dict[str, Any]:
+    """The runtime's own profile of a plan: milliseconds of each unit and boundary, as JSON."""
+    found = attributed(pipeline.task.subject.partition, pipeline.backend, model, feed)
+    boundaries = [[before, after, ms] for (before, after), ms in found.boundary_ms.items()]
+    return {"units": dict(found.unit_ms), "boundaries": boundaries, "rest": [list(row) for row in found.rest]}
+
+
 def plans_of(subject: Any, options: Any) -> list[tuple[str, Plan]]:
-    """What a search begins with, then the unseen plans, then those to fit, both kinds by turns."""
+    """What a search begins with, then the unseen plans, then those to fit, both kinds by turns; all differ."""
     random = np.random.default_rng(options.seed)
     plans = [("seed", dict(plan)) for plan in seed_plans(subject).values()]
     for use, count in (("unseen", options.unseen), ("fit", options.fit)):
         for number in range(count):
             draw = contiguous if number % 2 else scattered
-            plans.append((f"{use} {draw.__name__}", draw(subject.choices, random)))
+            for _ in range(100):
+                plan = draw(subject.choices, random)
+                if all(plan != known for _, known in plans):
+                    plans.append((f"{use} {draw.__name__}", plan))
+                    break
     return plans
 
 
