@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from autoprec.precision import Precision
 from autoprec.study.latency import Assignment
+from autoprec.study.neighbours import everywhere
 from autoprec.task import Subject
 
 FP32_PLAN = "uniform fp32"
@@ -22,7 +23,7 @@ def uniform_plans(subject: Subject) -> dict[str, Assignment]:
     free = {p for options in offered if len(options) > 1 for p in options}
     wanted = free or {p for options in offered for p in options}
     for precision in sorted(wanted, key=lambda p: (p is not Precision.FP32, p)):  # what is refused least goes first
-        plan = {name: precision if precision in options else options[0] for name, options in subject.choices.items()}
+        plan = everywhere(subject.choices, precision, subject.space.carrier)
         if plan not in plans.values():
             plans[PINNED_FP32_PLAN if precision is Precision.FP32 else f"uniform {precision}"] = plan
     return plans

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,11 @@ def test_where_all_is_pinned_the_one_possible_plan_is_offered(model: Path) -> No
 
     assert seed_plans(pinned) == {"uniform int8": dict.fromkeys(UNITS, INT8)}
     assert uniform_plans(pinned)["uniform fp32"] == dict.fromkeys(UNITS, FP32)
+
+
+def test_what_cannot_be_int8_runs_in_the_carrier_beside_it(model: Path) -> None:
+    """Between FP32 and 8 bits each boundary converts; the carrier is the float type that 8-bit kernels write."""
+    found = subject(model, space="tensorrt")
+    without = {**found.choices, "pool": tuple(p for p in found.choices["pool"] if p is not INT8)}
+
+    assert uniform_plans(replace(found, choices=without))["uniform int8"] == dict.fromkeys(UNITS, INT8) | {"pool": FP16}

@@ -7,7 +7,7 @@ an edge matter beside single units, because a lone unit in another precision pay
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -52,11 +52,23 @@ def drawn(problem: Problem, plan: Assignment, random: np.random.Generator) -> di
 
 
 def uniform(problem: Problem) -> Iterator[dict[str, Precision]]:
-    """For each precision the plan that has it wherever possible, and elsewhere a unit's first choice."""
+    """For each precision the plan that has it wherever possible."""
     for precision in sorted({p for options in problem.choices.values() for p in options}, reverse=True):
-        yield {
-            name: precision if precision in options else options[0] for name, options in problem.choices.items()
-        }  # fmt: skip
+        yield everywhere(problem.choices, precision, problem.carrier)
+
+
+def everywhere(
+    choices: Mapping[str, Sequence[Precision]], precision: Precision, carrier: Precision
+) -> dict[str, Precision]:
+    """`precision` wherever possible, elsewhere a unit's first choice, or the carrier among 8-bit units.
+
+    What has no 8-bit kernel runs in the type that 8-bit kernels write then: a keyword transformer in INT8 took 1.22 of
+    FP16's latency on an H200 with its normalisations in FP32, and 0.83 with them in FP16.
+    """
+    fallback = carrier if precision.is_quantized else None
+    return {
+        name: next((p for p in (precision, fallback) if p in options), options[0]) for name, options in choices.items()
+    }
 
 
 def _changed(problem: Problem, plan: Assignment, names: tuple[str, ...] | list[str]) -> Iterator[dict[str, Precision]]:
