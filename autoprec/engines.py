@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprec.backends.protocol import Backend, Engine
+from autoprec.backends.protocol import Attribution, Backend, Engine
 from autoprec.data.dataset import Dataset
+from autoprec.errors import BackendError
 from autoprec.model import Model, to_bytes
 from autoprec.precision import Array
 from autoprec.proof import attributed, verified
@@ -44,6 +45,7 @@ class Engines:
 
     def __init__(self, task: Task, backend: Backend, *, busy: bool = False) -> None:
         self._task, self._backend, self._busy = task, backend, busy
+        self._last: tuple[Assignment, RangeTable, bytes] | None = None
 
     def open(self, plan: Assignment, ranges: RangeTable, stack: ExitStack) -> PlanEngine:
         """Build a plan; its engines are freed with the stack.
@@ -65,7 +67,10 @@ class Engines:
 
     def lowered(self, plan: Assignment, ranges: RangeTable) -> bytes:
         """The serialised model under a plan."""
-        return to_bytes(self._task.subject.lowerer.lower(plan, ranges).ir)
+        last = self._last
+        if last is None or last[1] is not ranges or dict(last[0]) != dict(plan):  # what is built is often profiled next
+            last = self._last = (plan, ranges, to_bytes(self._task.subject.lowerer.lower(plan, ranges).ir))
+        return last[2]
 
     def verified(self, plan: Assignment, ranges: RangeTable) -> Verification:
         """What the runtime made of each unit, beside what it was asked for."""
@@ -77,9 +82,20 @@ class Engines:
         Raises:
             BackendError: the runtime refused the plan, or gives no profile.
         """
-        partition = self._task.subject.partition
-        found = attributed(partition, self._backend, self.lowered(plan, ranges), feed)
-        return {unit.name: found.unit_ms.get(unit.name, 0.0) for unit in partition.units}
+        found = self._attributed(plan, ranges, feed)
+        return {unit.name: found.unit_ms.get(unit.name, 0.0) for unit in self._task.subject.partition.units}
+
+    def layers_ms(self, plan: Assignment, ranges: RangeTable, feed: dict[str, Array]) -> dict[str, float] | None:
+        """Unit -> milliseconds of its kernels and of what converts for it; None where there is no profile to be had."""
+        if not self._backend.profiles_plans:
+            return None
+        try:
+            return self._attributed(plan, ranges, feed).layers_ms
+        except BackendError:  # it only helps to foretell other plans
+            return None
+
+    def _attributed(self, plan: Assignment, ranges: RangeTable, feed: dict[str, Array]) -> Attribution:
+        return attributed(self._task.subject.partition, self._backend, self.lowered(plan, ranges), feed)
 
 
 def timing_feed(task: Task, data: Dataset) -> dict[str, Array]:

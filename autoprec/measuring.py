@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autoprec.data.dataset import Dataset
 from autoprec.drops import Drop
@@ -111,8 +111,9 @@ class Measuring:
         """
         if all(precision is Precision.FP32 for precision in plan.values()):
             return Measurement(
-                0.0, 0.0, 0.0, 0.0, 1.0, 1.0, ratio_error=0.0, drop_error=0.0, bytes=self._reference.size
-            )
+                0.0, 0.0, 0.0, 0.0, 1.0, 1.0, ratio_error=0.0, drop_error=0.0, bytes=self._reference.size,
+                layers_ms=self._engines.layers_ms(plan, self._ranges, self._feed),
+            )  # fmt: skip
         wanted = asked if self._economy else Wanted(math.inf, everything=True)
         with ExitStack() as stack:
             begun = time.monotonic()
@@ -129,7 +130,10 @@ class Measuring:
             if self._partial(outcome) and not over and self._near(outcome, ratio, engine.size, wanted.rival):
                 outcome = self._evaluated(engine, wanted, early=False)
             self.spent.cut += self._partial(outcome)
-            return self._measurement(outcome, ratio, error, engine.size)
+            begun = time.monotonic()
+            layers = self._engines.layers_ms(plan, self._ranges, self._feed)
+            self.spent.clock_s += time.monotonic() - begun
+            return replace(self._measurement(outcome, ratio, error, engine.size), layers_ms=layers)
 
     def drop_of(self, plan: Assignment) -> float:
         """The judged drop of a plan, however few samples make it certain; infinite where the runtime refuses it."""

@@ -68,7 +68,8 @@ def promises_of(run: RunFront, goal: Goal) -> list[Promise]:
     for point in run.points:
         m = point.trial.measured
         latency = m.latency_ratio if m.timed else None
-        told.append(Told(point.trial.number, point.trial.plan, latency, m.judged_drop, m.noise, None, point.size))
+        trial = point.trial
+        told.append(Told(trial.number, trial.plan, latency, m.judged_drop, m.noise, None, point.size, m.layers_ms))
     return Proposer(problem, studied.shares, goal, seed=0).promises(told)
 
 

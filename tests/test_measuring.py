@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
+from autoprec.errors import BackendError
 from autoprec.measuring import Measuring, spread
 from autoprec.pipeline import Pipeline
 from autoprec.precision import Precision
@@ -118,3 +119,32 @@ def test_a_mixed_plan_costs_what_the_clock_says(pipeline: Pipeline, stack: ExitS
     measured = measuring(pipeline, stack, 1e3)(plan, FULL)
 
     assert 0 < measured.latency_ratio < 1
+
+
+def test_where_a_profile_is_cheap_each_timed_plan_has_one(
+    pipeline: Pipeline, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, plan = measuring(pipeline, stack, math.inf), int8(pipeline)
+    assert one(plan, FULL).layers_ms is None
+
+    monkeypatch.setattr(FakeBackend, "profiles_plans", True)
+    layers, own = one(plan, FULL).layers_ms, pipeline.engines.unit_ms(plan, pipeline.ranges(), one._feed)
+
+    assert layers is not None
+    assert set(layers) == {unit.name for unit in pipeline.task.subject.partition.units}
+    assert all(layers[name] >= own[name] for name in layers)
+    assert sum(layers.values()) > sum(own.values())  # what converts between units is somebody's
+
+
+def test_a_plan_whose_profile_fails_is_measured_all_the_same(
+    pipeline: Pipeline, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> None:
+        raise BackendError("no profile")
+
+    monkeypatch.setattr(FakeBackend, "profiles_plans", True)
+    monkeypatch.setattr(FakeBackend, "profile", broken)
+    measured = measuring(pipeline, stack, math.inf)(int8(pipeline), FULL)
+
+    assert measured.timed
+    assert measured.layers_ms is None

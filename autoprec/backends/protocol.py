@@ -71,6 +71,16 @@ class Attribution:
         return sum(self.unit_ms.values()) + sum(self.boundary_ms.values()) + sum(ms for _, ms in self.rest)
 
     @property
+    def layers_ms(self) -> dict[str, float]:
+        """Unit -> milliseconds of its kernels and of what converts for it; a result's conversion is its maker's."""
+        found = dict(self.unit_ms)
+        for (before, after), ms in self.boundary_ms.items():
+            unit = after or before
+            if unit:
+                found[unit] = found.get(unit, 0.0) + ms
+        return found
+
+    @property
     def share(self) -> float:
         """The part of the sum that belongs to a unit or a boundary; 1 for an empty profile."""
         total = self.total_ms
@@ -107,6 +117,8 @@ class Backend(Protocol):
     threads: int
     runs_here: bool
     """Whether its engines compute on this machine; engines for another only have a clock."""
+    profiles_plans: bool
+    """Whether a profile costs little beside a build, so that a search takes one of each plan that it times."""
 
     @property
     def clock(self) -> Clock:

@@ -3,28 +3,29 @@
 A change of precision costs a conversion and breaks a fusion: on an H200 a plan chosen by sensitivity alone
 ran up to 2.5 times slower than plain FP16. Six parameters explain most of it: a factor on the profiled sum of
 units, elements that cross from 8 bits to float, from float to 8 bits and between float types, the number of
-such boundaries, and a constant. On top of them every unit and every boundary has a correction of its own. All
-are fitted together by Bayesian linear regression to the relative errors: what was not measured yet stays where
-the profile puts it, and how far a correction may go is chosen by the evidence of the measurements (MacKay 1992,
-"Bayesian Interpolation").
+such boundaries, and a constant. On top of them each pair of precisions, every unit and every boundary has a
+correction of its own; `autoprec.study.fitting` fits all of them.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+import numpy.typing as npt
 
 from autoprec.precision import Array, Precision
 from autoprec.units.records import Edge, Partition
 
 Assignment = Mapping[str, Precision]
 Prior = Mapping[tuple[str, Precision], float]
-Crossing = tuple[str, str, str]
+Columns = npt.NDArray[np.intp]
+Crossing = tuple[str, str, Precision, Precision]
+"""A boundary: the unit before, the unit after, and their precisions."""
 
+SHARED = 6
+"""Parameters that all plans share: a factor on the profiled sum, elements up, down and cast, boundaries, a constant."""
 _KINDS = ("up", "down", "cast")
 
 
@@ -37,6 +38,8 @@ class Assumed:
         doubt: how far from the guess the six may lie.
         unit_doubts: how far units may lie from the profile; the evidence chooses.
         edge_doubts: how far boundaries may lie from the guess; likewise.
+        pair_doubts: how far boundaries of one pair of precisions may together lie from those of their kind: for each
+            element that enters a unit, for each that leaves one, and for each boundary.
         noises: of a measurement; likewise.
         least_unit: a unit is as doubtful as one of this share of the mean at least, for the profile may have missed
             it.
@@ -48,12 +51,30 @@ class Assumed:
     edge_doubts: tuple[float, ...]
     noises: tuple[float, ...]
     least_unit: float
+    pair_doubts: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A plan that was timed.
+
+    Attributes:
+        plan: unit -> precision.
+        latency: relative to FP32, above 0.
+        layers_ms: unit -> milliseconds of its kernels, and of what converts for them, by the runtime's own profile;
+            None where there is none.
+    """
+
+    plan: Assignment
+    latency: float
+    layers_ms: Mapping[str, float] | None = None
 
 
 LATENCY = Assumed(
     guess=(1.0, 0.03, 0.03, 0.01, 0.002, 0.0),
     doubt=(1.0, 1.0, 1.0, 1.0, 0.1, 0.3),  # boundaries have cost nothing, and ten times the guess
     unit_doubts=(0.1, 0.3, 1.0), edge_doubts=(0.1, 0.5, 2.0), noises=(0.01, 0.03, 0.1), least_unit=0.3,
+    pair_doubts=(0.1, 0.1, 0.02),
 )  # fmt: skip
 
 
@@ -68,7 +89,7 @@ class LatencyModel:
         cast: for each element that crosses between float types.
         edge: for each boundary.
         constant: what no plan changes.
-        own: (producer, consumer, way) -> what this boundary costs beyond that.
+        own: what a boundary costs beyond that.
     """
 
     unary: Mapping[tuple[str, Precision], float]
@@ -85,7 +106,7 @@ class LatencyModel:
         if kind is None:
             return 0.0
         shared = self.edge + edge.elements * {"up": self.up, "down": self.down, "cast": self.cast}[kind]
-        return max(shared + self.own.get((edge.producer, edge.consumer, kind), 0.0), 0.0)
+        return max(shared + self.own.get((edge.producer, edge.consumer, producer, consumer), 0.0), 0.0)
 
     def predict(self, partition: Partition, plan: Assignment, carrier: Precision) -> float:
         """Latency of a plan relative to FP32."""
@@ -109,157 +130,167 @@ def crossing(producer: Precision, consumer: Precision) -> str | None:
 class Pricing:
     """What the latency of one partition's plans is made of: rows of a linear model.
 
+    Its columns are the shared parameters, those of each pair of precisions (elements that enter a unit, elements that
+    leave one, boundaries), one for each unit and precision, and two for each edge and pair: what the unit after and the
+    one before have to do with it.
+
     Args:
         partition: units and edges.
         prior: (unit, precision) -> profiled share of FP32's latency.
         carrier: precision of what is outside all units.
+        assumed: what is taken for true before anything is measured.
+
+    Attributes:
+        count: of the columns that no unit has to itself.
+        scales: of the other columns; these parameters are in units of it.
+        blocks: for each unit the columns that are its own.
     """
 
     def __init__(self, partition: Partition, prior: Prior, carrier: Precision, assumed: Assumed = LATENCY) -> None:
         self.partition, self.prior, self.carrier, self.assumed = partition, prior, carrier, assumed
         self.largest = max((edge.elements for edge in partition.edges), default=1) or 1
-        self.units = {key: place for place, key in enumerate(prior)}
-        self.edges: dict[Crossing, int] = {}
-        for edge, kind in itertools.product(partition.edges, _KINDS):
-            self.edges.setdefault((edge.producer, edge.consumer, kind), len(self.edges))
+        self._precisions = sorted({p for _, p in prior} | {carrier})
+        self._pairs = [(p, q) for p in self._precisions for q in self._precisions if p is not q]
+        self.count = SHARED + 3 * len(self._pairs)
+        self._places = {unit.name: place for place, unit in enumerate(partition.units)}
+        self._units = {key: self.count + place for place, key in enumerate(prior)}
+        self._edges: dict[tuple[str, str], int] = {}
+        """(producer, consumer) -> first of its columns: one for each pair at the unit after, then at the one before."""
+        size: dict[tuple[str, str], float] = {}
+        for edge in partition.edges:
+            ends = edge.producer, edge.consumer
+            size[ends] = max(size.get(ends, 0.0), edge.elements / self.largest)
+            self._edges.setdefault(ends, self.count + len(prior) + 2 * len(self._pairs) * len(self._edges))
         mean = sum(prior.values()) / max(len(prior), 1) or 1.0 / max(len(partition.units), 1)
-        self.unit_scale = np.array([value + assumed.least_unit * mean for value in prior.values()])
-        size = {(e.producer, e.consumer): e.elements / self.largest for e in partition.edges}
-        self.edge_scale = np.array([assumed.guess[1] * size[key[:2]] + assumed.guess[4] for key in self.edges])
+        of_units = [value + assumed.least_unit * mean for value in prior.values()]
+        of_edges = [assumed.guess[1] * size[ends] + assumed.guess[4] for ends in self._edges]
+        self.scales = np.concatenate([of_units, np.repeat(of_edges, 2 * len(self._pairs))])
+        self.blocks = self._owned()
 
-    def parts(self, plans: Sequence[Assignment]) -> tuple[Array, Array, Array]:
-        """What each plan is made of.
+    @property
+    def units(self) -> slice:
+        """The columns of units and precisions."""
+        return slice(self.count, self.count + len(self.prior))
 
-        Returns:
-            float64[plans, 6]: profiled sum, elements up, down and cast over the largest, boundaries, 1;
-            float64[plans, (unit, precision)]: whether it has it; float64[plans, crossings]: whether it makes it.
-        """
-        count = len(plans)
-        shared, units = np.zeros((count, 6)), np.zeros((count, len(self.units)))
-        edges = np.zeros((count, len(self.edges)))
-        shared[:, 5] = 1.0
-        profiled = np.array(list(self.prior.values()))
-        places = np.array([[self.units[unit.name, plan[unit.name]] for unit in self.partition.units] for plan in plans])
-        if places.size:
-            np.put_along_axis(units, places.reshape(count, -1), 1.0, axis=1)
-            shared[:, 0] = profiled[places].sum(axis=1)
-        for row, plan in enumerate(plans):
-            for edge in self.partition.edges:
-                before, after = plan.get(edge.producer, self.carrier), plan.get(edge.consumer, self.carrier)
-                if before is after:
-                    continue
-                kind = crossing(before, after) or ""
-                shared[row, 1 + _KINDS.index(kind)] += edge.elements / self.largest
-                shared[row, 4] += 1
-                edges[row, self.edges[edge.producer, edge.consumer, kind]] += 1
-        return shared, units, edges
+    @property
+    def edges(self) -> slice:
+        """The columns of edges and pairs."""
+        return slice(self.count + len(self.prior), self.count + len(self.scales))
+
+    @property
+    def outgoing(self) -> Columns:
+        """Of these columns those of the unit before."""
+        places = np.arange(2 * len(self._pairs) * len(self._edges))
+        found: Columns = self.edges.start + places[places // len(self._pairs) % 2 == 1]
+        return found
 
     def rows(self, plans: Sequence[Assignment]) -> Array:
-        """float64[plans, parameters]; units and edges in units of their scales."""
-        shared, units, edges = self.parts(plans)
-        return np.concatenate([shared, units * self.unit_scale, edges * self.edge_scale], axis=1)
+        """float64[plans, columns]: what each plan is made of."""
+        rows = np.zeros((len(plans), self.count + len(self.scales)))
+        rows[:, SHARED - 1] = 1.0
+        codes = self._codes(plans)
+        for place, unit in enumerate(self.partition.units):
+            self._add_unit(rows, rows, unit.name, codes[:, place])
+        for edge, plan, pair in self._crossed(codes):
+            self._add_edge((rows, rows, rows), edge, plan, pair)
+        rows[:, self.count :] *= self.scales
+        return rows
+
+    def local_rows(self, plans: Sequence[Assignment]) -> tuple[Array, Array]:
+        """The same, unit by unit: float64[plans, units, shared columns], and float64[plans, all columns] as `rows`."""
+        rows = np.zeros((len(plans), self.count + len(self.scales)))
+        local = np.zeros((len(plans), len(self.partition.units), self.count))
+        codes = self._codes(plans)
+        for place, unit in enumerate(self.partition.units):
+            self._add_unit(local[:, place], rows, unit.name, codes[:, place])
+        nowhere = np.zeros((len(plans), self.count))
+        for edge, plan, pair in self._crossed(codes):
+            before, after = self._places.get(edge.producer), self._places.get(edge.consumer)
+            into = nowhere if after is None and before is None else local[:, before if after is None else after]
+            outof = nowhere if after is None or before is None else local[:, before]
+            self._add_edge((into, outof, rows), edge, plan, pair)
+        rows[:, self.count :] *= self.scales
+        return local, rows
 
     def model(self, weights: Array) -> LatencyModel:
         """The model of these parameters."""
-        share, up, down, cast, edge, constant = weights[:6]
-        middle = 6 + len(self.units)
-        per_unit = weights[6:middle] * self.unit_scale
-        unary = {key: float(share * value + per_unit[self.units[key]]) for key, value in self.prior.items()}
-        own = {
-            key: float(value)
-            for key, value in zip(self.edges, weights[middle:] * self.edge_scale, strict=True)
-            if value
-        }
+        share, up, down, cast, each, constant = weights[:SHARED]
+        scaled = weights[self.count :] * self.scales
+        unary = {key: float(share * value + scaled[self._units[key] - self.count]) for key, value in self.prior.items()}
         return LatencyModel(
-            unary, float(up / self.largest), float(down / self.largest), float(cast / self.largest), float(edge),
-            float(constant), own,
+            unary, float(up / self.largest), float(down / self.largest), float(cast / self.largest), float(each),
+            float(constant), dict(self._own(weights[SHARED : self.count].reshape(-1, 3), scaled)),
         )  # fmt: skip
 
+    def _own(self, pairs: Array, scaled: Array) -> Iterator[tuple[Crossing, float]]:
+        """What boundaries cost beyond what all of their kind do."""
+        for edge in self.partition.edges:
+            first = self._edges[edge.producer, edge.consumer] - self.count
+            between = edge.producer in self._places and edge.consumer in self._places
+            for place, (before, after) in enumerate(self._pairs):
+                into, outof, each = pairs[place]
+                price = each + (into + (outof if between else 0.0)) * edge.elements / self.largest
+                price += scaled[first + place] + (scaled[first + len(self._pairs) + place] if between else 0.0)
+                if price:
+                    yield (edge.producer, edge.consumer, before, after), float(price)
 
-class LatencyFit:
-    """The linear model fitted to measured plans, with what it still does not know.
+    def _owned(self) -> list[Columns]:
+        """For each unit its columns: of its precisions, of edges into it, and out of it."""
+        found: list[list[int]] = [[] for _ in self.partition.units]
+        for (name, _), column in self._units.items():
+            if name in self._places:
+                found[self._places[name]].append(column)
+        pairs = len(self._pairs)
+        for (producer, consumer), first in self._edges.items():
+            before, after = self._places.get(producer), self._places.get(consumer)
+            into = before if after is None else after
+            if into is not None:
+                found[into] += range(first, first + pairs)
+            if before is not None and after is not None:
+                found[before] += range(first + pairs, first + 2 * pairs)
+        return [np.array(columns, dtype=np.intp) for columns in found]
 
-    Args:
-        pricing: of the partition.
-        measured: plans with their latency relative to FP32, which is above 0.
-    """
+    def _codes(self, plans: Sequence[Assignment]) -> Columns:
+        """int[plans, units + 1]: number of each unit's precision; the last is the outside's."""
+        number = {p: place for place, p in enumerate(self._precisions)}
+        names = list(self._places)
+        rows = [[*(number[plan[name]] for name in names), number[self.carrier]] for plan in plans]
+        return np.array(rows, dtype=np.intp).reshape(len(rows), len(names) + 1)
 
-    def __init__(self, pricing: Pricing, measured: Sequence[tuple[Assignment, float]]) -> None:
-        self.pricing = pricing
-        self._target = np.array([value for _, value in measured])
-        self._rows = pricing.rows([plan for plan, _ in measured]) / self._target[:, None]  # relative errors count
-        self._guess = np.zeros(self._rows.shape[1])
-        self._guess[:6] = pricing.assumed.guess
-        self._deviation, self._noise = self._likeliest()
-        self._solve()
+    def _crossed(self, codes: Columns) -> Iterator[tuple[Edge, Columns, Columns]]:
+        """Each edge, the plans in which it is a boundary, and the pairs."""
+        pair = np.full((len(self._precisions),) * 2, -1, dtype=np.intp)
+        for place, (p, q) in enumerate(self._pairs):
+            pair[self._precisions.index(p), self._precisions.index(q)] = place
+        for edge in self.partition.edges:
+            before, after = (codes[:, self._places.get(name, -1)] for name in (edge.producer, edge.consumer))
+            found = pair[before, after]
+            plans = np.flatnonzero(found >= 0)
+            if len(plans):
+                yield edge, plans, found[plans]
 
-    @property
-    def model(self) -> LatencyModel:
-        """The most likely prices."""
-        return self.pricing.model(self._weights)
+    def _add_unit(self, shared: Array, rows: Array, name: str, codes: Columns) -> None:
+        columns = np.array([self._units.get((name, p), -1) for p in self._precisions])[codes]
+        profiled = np.array([self.prior.get((name, p), 0.0) for p in self._precisions])
+        if (columns < 0).any():
+            raise KeyError(f"unit {name} has no profiled share in one of its precisions")
+        shared[:, 0] += profiled[codes]
+        rows[np.arange(len(codes)), columns] = 1.0
 
-    def predict(self, plans: Sequence[Assignment]) -> tuple[Array, Array]:
-        """Latency of each plan relative to FP32, and its standard deviation: of the prices, and of what has none."""
-        rows = self.pricing.rows(plans)
-        known = (rows * self._deviation**2) @ self._rows.T
-        doubt = ((rows * self._deviation) ** 2).sum(axis=1) - (known * self._solved(known.T).T).sum(axis=1)
-        mean = rows @ self._weights
-        return mean, np.sqrt(np.maximum(doubt, 0.0) + (self._noise * mean) ** 2)
+    def _add_edge(self, where: tuple[Array, Array, Array], edge: Edge, plans: Columns, pairs: Columns) -> None:
+        """Add a boundary to the shared columns of the unit after and of the one before, and to its own columns."""
+        into, outof, rows = where
+        size, kinds = edge.elements / self.largest, self._kinds()[pairs]
+        into[plans, kinds] += size
+        into[plans, SHARED - 2] += 1
+        into[plans, SHARED + 3 * pairs] += size
+        into[plans, SHARED + 3 * pairs + 2] += 1
+        first = self._edges[edge.producer, edge.consumer]
+        rows[plans, first + pairs] += 1
+        if edge.producer in self._places and edge.consumer in self._places:
+            outof[plans, SHARED + 3 * pairs + 1] += size
+            rows[plans, first + len(self._pairs) + pairs] += 1
 
-    def drawn(self, random: np.random.Generator) -> LatencyModel:
-        """Prices as they might be, given the measurements (Thompson 1933; drawn as by Matheron's rule)."""
-        start = self._guess + self._deviation * random.standard_normal(len(self._guess))
-        noise = self._noise * random.standard_normal(len(self._target))
-        surprise = 1.0 - self._rows @ start - noise
-        drawn = start + self._deviation**2 * (self._rows.T @ self._solved(surprise))
-        drawn[:6] = np.maximum(drawn[:6], 0.0)
-        return self.pricing.model(drawn)
-
-    def _likeliest(self) -> tuple[Array, float]:
-        """Deviations of all parameters, and the noise, that make the measurements most likely."""
-        assumed, middle = self.pricing.assumed, 6 + len(self.pricing.units)
-        parts = (slice(0, 6), slice(6, middle), slice(middle, None))
-        shared = np.ones(len(self._guess))
-        shared[:6] = assumed.doubt
-        grams = [(self._rows[:, part] * shared[part] ** 2) @ self._rows[:, part].T for part in parts]
-        surprise = 1.0 - self._rows @ self._guess
-        best, chosen = -np.inf, (assumed.unit_doubts[1], assumed.edge_doubts[1], assumed.noises[1])
-        for unit, edge, noise in itertools.product(assumed.unit_doubts, assumed.edge_doubts, assumed.noises):
-            gram = grams[0] + unit**2 * grams[1] + edge**2 * grams[2] + noise**2 * np.eye(len(surprise))
-            factor = np.linalg.cholesky(gram)
-            scaled = np.linalg.solve(factor, surprise)
-            evidence = -0.5 * float(scaled @ scaled) - float(np.log(np.diag(factor)).sum())
-            if evidence > best:
-                best, chosen = evidence, (unit, edge, noise)
-        shared[parts[1]], shared[parts[2]] = chosen[0], chosen[1]
-        return shared, chosen[2]
-
-    def _solve(self) -> None:
-        """The posterior's mean; of the six that would be negative, each is fixed at 0 in turn."""
-        for _ in range(6):
-            gram = (self._rows * self._deviation**2) @ self._rows.T + self._noise**2 * np.eye(len(self._target))
-            self._factor = cho_factor(gram)
-            surprise = 1.0 - self._rows @ self._guess
-            self._weights = self._guess + self._deviation**2 * (self._rows.T @ self._solved(surprise))
-            worst = int(np.argmin(self._weights[:6]))
-            if self._weights[worst] >= 0:
-                break
-            self._guess[worst] = self._deviation[worst] = 0.0
-
-    def _solved(self, values: Array) -> Array:
-        result: Array = cho_solve(self._factor, values)
-        return result
-
-
-def fit(
-    partition: Partition, prior: Prior, carrier: Precision, measured: Sequence[tuple[Assignment, float]]
-) -> LatencyModel:
-    """Fit to measured plans.
-
-    Args:
-        partition: units and edges.
-        prior: (unit, precision) -> profiled share of FP32's latency.
-        carrier: precision of what is outside all units.
-        measured: plans with their latency relative to FP32.
-    """
-    return LatencyFit(Pricing(partition, prior, carrier), measured).model
+    def _kinds(self) -> Columns:
+        """Shared column of each pair's elements."""
+        return np.array([1 + _KINDS.index(crossing(*pair) or "") for pair in self._pairs], dtype=np.intp)

@@ -38,6 +38,8 @@ class Measurement:
         ratio_error: standard error of the ratio, by its rounds; None where it is not known.
         drop_error: standard error of the judged drop, likewise.
         bytes: of the built engine, or of the lowered model where the runtime builds none; None in older studies.
+        layers_ms: unit -> milliseconds of its kernels and of what converts for it, by the runtime's own profile; None
+            where there is none.
     """
 
     drop: float
@@ -50,6 +52,7 @@ class Measurement:
     ratio_error: float | None = None
     drop_error: float | None = None
     bytes: int | None = None
+    layers_ms: Mapping[str, float] | None = None
 
     @property
     def timed(self) -> bool:
@@ -127,6 +130,6 @@ def plan_of_params(choices: Choices, params: Mapping[str, Any]) -> dict[str, Pre
 
 
 def _number(key: str, value: Any) -> Any:
-    if value is None and key not in ("kl", "agreement", "samples", "ratio_error", "drop_error", "bytes"):
+    if value is None and key not in ("kl", "agreement", "samples", "ratio_error", "drop_error", "bytes", "layers_ms"):
         return float("inf")
     return value

@@ -18,9 +18,10 @@ from autoprec.study.proposals import Proposer
 from autoprec.study.solve import Problem
 from autoprec.study.told import Fidelities, Foretold, Proposal, Told, fidelities
 
-NOISE, LATENCY, SIZE = "noise", "latency", "bytes"
-"""User attributes of a trial: the noise of its outputs, for a better accuracy model, its latency over FP32's, and its
-size, where these are not the objective; they may be missing."""
+NOISE, LATENCY, SIZE, LAYERS = "noise", "latency", "bytes", "layers_ms"
+"""User attributes of a trial: the noise of its outputs, for a better accuracy model; its latency over FP32's, and its
+size, where these are not the objective; and by unit the milliseconds of its layers, for a better latency model. All may
+be missing."""
 MEASUREMENT = "measurement"
 """User attribute of a trial of `autoprec.study.trials`: all figures, whatever the objective was when they were told."""
 CLAIM = "autoprec:plan"
@@ -37,9 +38,9 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
     single choice have none. The objective, to be minimised, is what the goal says: the latency relative to FP32, the
     bytes, or the drop. Bounds are constraints, set in the objective by `trial.set_constraint(name, drop - max_drop)`,
     or by `latency - max_latency` where the latency is bounded, with a name that begins with "latency"; without any,
-    every plan is accepted. A trial may say the noise of its outputs in the user attribute "noise", and its latency in
-    "latency" where neither objective nor constraint does. Plans of running trials are not proposed again, in this
-    process or another, and neither are those of finished ones.
+    every plan is accepted. A trial may say the noise of its outputs in the user attribute "noise", its latency in
+    "latency" where neither objective nor constraint does, and in "layers_ms" what each unit took in a profile. Plans
+    of running trials are not proposed again, in this process or another, and neither are those of finished ones.
 
     Args:
         problem: units with their edges, the choices, and the additive losses.
@@ -190,6 +191,7 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
         return Told(
             trial.number, plan, latency, drop, _finite(trial.user_attrs.get(NOISE)),
             None if foretold is None else Foretold(*foretold), size,
+            trial.user_attrs.get(MEASUREMENT, trial.user_attrs).get(LAYERS),
         )  # fmt: skip
 
     def _stored(self, trial: FrozenTrial) -> tuple[float | None, float, float | None]:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from autoprec.precision import Precision
-from autoprec.study.latency import Assignment, Assumed, LatencyFit, LatencyModel, Pricing
+from autoprec.study.fitting import LatencyFit
+from autoprec.study.latency import Assignment, Assumed, Crossing, LatencyModel, Pricing, Timed
 from autoprec.study.solve import Problem
 
 _SIZE = Assumed(
@@ -44,12 +45,12 @@ class SizeFit:
 
     def __init__(self, pricing: Pricing, built: Sequence[tuple[Assignment, float]]) -> None:
         self.unit = max((size for _, size in built), default=1.0)
-        self.fit = LatencyFit(pricing, [(plan, size / self.unit) for plan, size in built])
+        self.fit = LatencyFit(pricing, [Timed(plan, size / self.unit) for plan, size in built])
 
 
 def combined(model: LatencyModel, other: LatencyModel, weight: float) -> LatencyModel:
     """The prices of one model and `weight` times those of another."""
-    own: Mapping[tuple[str, str, str], float] = {
+    own: Mapping[Crossing, float] = {
         key: model.own.get(key, 0.0) + weight * other.own.get(key, 0.0) for key in {*model.own, *other.own}
     }
     unary = {key: price + weight * other.unary.get(key, 0.0) for key, price in model.unary.items()}

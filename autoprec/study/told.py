@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autoprec.precision import Precision
@@ -37,6 +37,7 @@ class Told:
         noise: of the outputs, None where it is not known.
         foretold: before the measurement, None for plans that no model proposed.
         size: bytes, None where they are not known.
+        layers_ms: unit -> milliseconds in the runtime's own profile, None where there is none.
     """
 
     number: int
@@ -46,6 +47,7 @@ class Told:
     noise: float | None = None
     foretold: Foretold | None = None
     size: float | None = None
+    layers_ms: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

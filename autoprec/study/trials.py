@@ -316,7 +316,7 @@ class Ledger:
             m = trial.measured
             found.append(
                 Told(trial.number, trial.plan, m.latency_ratio if m.timed else None, m.judged_drop, m.noise,
-                     None if foretold is None else Foretold(*foretold), m.bytes)
+                     None if foretold is None else Foretold(*foretold), m.bytes, m.layers_ms)
             )  # fmt: skip
         return found
 

@@ -11,8 +11,9 @@ from scipy.special import ndtr
 
 from autoprec.precision import Array, Precision
 from autoprec.study.accuracy import AccuracyFit, Evaluated
+from autoprec.study.fitting import LatencyFit
 from autoprec.study.goals import Goal
-from autoprec.study.latency import Assignment, LatencyFit, LatencyModel, Pricing
+from autoprec.study.latency import Assignment, LatencyModel, Pricing, Timed
 from autoprec.study.neighbours import drawn, neighbours, uniform
 from autoprec.study.size import SizeFit, combined
 from autoprec.study.solve import Cap, Problem, fastest, most_accurate
@@ -52,7 +53,9 @@ class View:
     ) -> None:  # fmt: skip
         self.problem, self.random, self.told = problem, random, told
         self.goal = goal = _reachable(goal, told)
-        timed = [(t.plan, t.latency) for t in told if t.latency is not None and 0 < t.latency < math.inf]
+        timed = [
+            Timed(t.plan, t.latency, t.layers_ms) for t in told if t.latency is not None and 0 < t.latency < math.inf
+        ]
         self.latency = LatencyFit(pricing, timed)
         built = [(t.plan, t.size) for t in told if t.size is not None and t.size > 0]
         self.size = SizeFit(sizes, built)

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ from autoprec.proof import attributed
 from autoprec.rundir import RunDirectory
 from autoprec.seeds import FP32_PLAN, seed_plans, uniform_plans
 from autoprec.study.accuracy import fidelity
-from autoprec.study.latency import LatencyFit, Pricing
+from autoprec.study.fitting import LatencyFit
+from autoprec.study.latency import Pricing, Timed
 from autoprec.task import Settings, prepare_task
 from autoprec.timing import compare
 from autoprec.units.find import find_units
@@ -120,7 +122,10 @@ def profiled(pipeline: Pipeline, model: bytes, feed: Any) -> dict[str, Any]:
     """The runtime's own profile of a plan: milliseconds of each unit and boundary, as JSON."""
     found = attributed(pipeline.task.subject.partition, pipeline.backend, model, feed)
     boundaries = [[before, after, ms] for (before, after), ms in found.boundary_ms.items()]
-    return {"units": dict(found.unit_ms), "boundaries": boundaries, "rest": [list(row) for row in found.rest]}
+    return {
+        "units": dict(found.unit_ms), "boundaries": boundaries, "rest": [list(row) for row in found.rest],
+        "layers_ms": found.layers_ms,
+    }  # fmt: skip
 
 
 def plans_of(subject: Any, options: Any) -> list[tuple[str, Plan]]:
@@ -156,27 +161,35 @@ def contiguous(choices: Mapping[str, Sequence[Precision]], random: np.random.Gen
 
 
 def rows_of(record: Mapping[str, Any]) -> list[list[str]]:
-    """One row for each number of plans that the model is fitted to."""
+    """One row for each number of plans that the model is fitted to, with their profiles and without."""
     partition = find_units(load_model(record["path"]).graph)
     prior = {(unit, Precision(p)): share for unit, p, share in record["prior"]}
     pricing = Pricing(partition, prior, Precision(record["carrier"]))
-    known: dict[str, list[tuple[Plan, float]]] = {"seed": [], "unseen": [], "fit": []}
+    known: dict[str, list[Timed]] = {"seed": [], "unseen": [], "fit": []}
     for row in record["rows"]:
         if row["ratio"] is not None:
             plan = {unit: Precision(p) for unit, p in row["plan"].items()}
-            known[row["kind"].split()[0]].append((plan, row["ratio"]))
-    unseen, rows = known["unseen"], []
-    for count in [n for n in (0, 10, 20, 40, 80) if n <= len(known["fit"])]:
-        fit = LatencyFit(pricing, [*known["seed"], *known["fit"][:count]])
-        means, _ = fit.predict([plan for plan, _ in unseen])
-        found = fidelity([(n, float(m), ratio) for n, (m, (_, ratio)) in enumerate(zip(means, unseen, strict=True))])
-        errors = [abs(m / ratio - 1) for m, (_, ratio) in zip(means, unseen, strict=True)]
-        rank, mean, worst = "-" if found.rank is None else f"{found.rank:.3f}", np.mean(errors), int(np.argmax(errors))
-        rows.append([
-            record["model"], str(record["batch"]), f"{len(known['seed'])} + {count}", str(len(unseen)), rank,
-            f"{mean:.1%}", f"{errors[worst]:.1%}", str(worst),
-        ])  # fmt: skip
+            layers = row.get("profile", {}).get("layers_ms")
+            known[row["kind"].split()[0]].append(Timed(plan, row["ratio"], layers))
+    rows = []
+    for profiled in (False, True) if known["seed"][0].layers_ms else (False,):
+        for count in sorted({n for n in (0, 5, 10, 20, 40, 80) if n <= len(known["fit"])} | {len(known["fit"])}):
+            fitted = [t if profiled else replace(t, layers_ms=None) for t in (*known["seed"], *known["fit"][:count])]
+            words = f"{len(known['seed'])} + {count}{' profiled' if profiled else ''}"
+            rows.append([record["model"], str(record["batch"]), words, *figures(pricing, fitted, known["unseen"])])
     return rows
+
+
+def figures(pricing: Pricing, fitted: Sequence[Timed], unseen: Sequence[Timed]) -> list[str]:
+    """Number of unseen plans, Spearman, mean and worst error, and the worst plan."""
+    means, _ = LatencyFit(pricing, fitted).predict([timed.plan for timed in unseen])
+    foretold = [
+        (number, float(mean), timed.latency) for number, (mean, timed) in enumerate(zip(means, unseen, strict=True))
+    ]
+    found = fidelity(foretold)
+    errors = [abs(mean / latency - 1) for _, mean, latency in foretold]
+    rank, worst = "-" if found.rank is None else f"{found.rank:.3f}", int(np.argmax(errors))
+    return [str(len(unseen)), rank, f"{np.mean(errors):.1%}", f"{errors[worst]:.1%}", str(worst)]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from autoprec.precision import Precision
-from autoprec.study.latency import LatencyModel, Pricing, crossing, fit
+from autoprec.study.fitting import fit
+from autoprec.study.latency import LatencyModel, Pricing, Timed, crossing
 from autoprec.units.records import Edge, Partition, Unit
 
 NAMES = [f"u{number}" for number in range(12)]
@@ -43,7 +44,7 @@ def plans(count: int, seed: int) -> list[dict[str, Precision]]:
 
 def test_predictions_for_unseen_plans_are_right_after_enough_measurements() -> None:
     partition, (truth, prior) = chain(), planted()
-    measured = [(plan, truth.predict(partition, plan, FP32)) for plan in plans(60, 0)]
+    measured = [Timed(plan, truth.predict(partition, plan, FP32)) for plan in plans(60, 0)]
     model = fit(partition, prior, FP32, measured)
     unseen = plans(30, 7)[2:]
     errors = [model.predict(partition, plan, FP32) / truth.predict(partition, plan, FP32) - 1 for plan in unseen]
@@ -53,7 +54,7 @@ def test_predictions_for_unseen_plans_are_right_after_enough_measurements() -> N
 
 def test_planted_prices_are_recovered() -> None:
     partition, (truth, prior) = chain(), planted()
-    model = fit(partition, prior, FP32, [(p, truth.predict(partition, p, FP32)) for p in plans(400, 0)])
+    model = fit(partition, prior, FP32, [Timed(p, truth.predict(partition, p, FP32)) for p in plans(400, 0)])
 
     assert model.up == pytest.approx(truth.up, rel=0.15)
     assert model.down == pytest.approx(truth.down, rel=0.25)
@@ -63,7 +64,7 @@ def test_it_learns_that_one_unit_is_slow_in_int8_though_its_profile_says_otherwi
     partition, (truth, prior) = chain(), planted()
     slow = {**truth.unary, ("u5", INT8): truth.unary["u5", FP32] * 4}
     real = LatencyModel(slow, truth.up, truth.down, truth.cast, truth.edge, truth.constant)
-    model = fit(partition, prior, FP32, [(p, real.predict(partition, p, FP32)) for p in plans(60, 0)])
+    model = fit(partition, prior, FP32, [Timed(p, real.predict(partition, p, FP32)) for p in plans(60, 0)])
 
     assert model.unary["u5", INT8] > model.unary["u5", FP32]
     assert model.unary["u4", INT8] < model.unary["u4", FP32]
@@ -71,7 +72,7 @@ def test_it_learns_that_one_unit_is_slow_in_int8_though_its_profile_says_otherwi
 
 def test_before_anything_mixed_was_measured_boundaries_cost_something() -> None:
     partition, (truth, prior) = chain(), planted()
-    model = fit(partition, prior, FP32, [(p, truth.predict(partition, p, FP32)) for p in plans(2, 0)])
+    model = fit(partition, prior, FP32, [Timed(p, truth.predict(partition, p, FP32)) for p in plans(2, 0)])
     edge = partition.edges[3]
 
     assert model.boundary(edge, FP32, INT8) > 0
@@ -82,7 +83,7 @@ def test_before_anything_mixed_was_measured_boundaries_cost_something() -> None:
 def test_no_price_is_negative_whatever_was_measured() -> None:
     partition, (_, prior) = chain(), planted()
     random = np.random.default_rng(3)
-    model = fit(partition, prior, FP32, [(plan, float(random.uniform(0.1, 3))) for plan in plans(20, 0)])
+    model = fit(partition, prior, FP32, [Timed(plan, float(random.uniform(0.1, 3))) for plan in plans(20, 0)])
 
     assert min(model.up, model.down, model.cast, model.edge, model.constant) >= 0
 
@@ -99,7 +100,7 @@ def test_the_outside_counts_as_the_carrier() -> None:
     partition, (_, prior) = chain(), planted()
     ends = partition.edges[0].elements, partition.edges[-1].elements
     pricing = Pricing(partition, prior, FP32)
-    shared = pricing.parts([dict.fromkeys(NAMES, INT8)])[0][0]
+    shared = pricing.rows([dict.fromkeys(NAMES, INT8)])[0]
 
     assert tuple(shared[1:4] * pricing.largest) == pytest.approx((ends[1], ends[0], 0))
-    assert tuple(shared[4:]) == (2, 1)
+    assert tuple(shared[4:6]) == (2, 1)

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -18,7 +19,10 @@ from autoprec.errors import RunDirectoryError
 from autoprec.precision import Precision
 from autoprec.study.latency import Assignment
 from autoprec.study.owners import own_mark
+from autoprec.study.sampler import ModelGuidedSampler
+from autoprec.study.solve import Problem
 from autoprec.study.trials import OWNER, Ledger, Measurement, Trial, stored_trials
+from autoprec.units.records import Partition
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 CHOICES = {"a": (FP32, INT8), "b": (FP32, INT8), "fixed": (INT8,)}
@@ -60,6 +64,16 @@ def test_what_is_not_finite_comes_back(tmp_path: Path) -> None:
 
     assert trial.measured == worthless
     assert not trial.feasible
+
+
+def test_profiles_of_layers_come_back_and_reach_the_sampler(tmp_path: Path) -> None:
+    layers = {"a": 0.25, "b": 0.5}
+    told(ledger(tmp_path / "log"), LOW, replace(measurement(0.0), layers_ms=layers))
+    again = ledger(tmp_path / "log")
+    problem = Problem(Partition((), {}, ()), CHOICES, {}, FP32)
+    [seen] = ModelGuidedSampler(problem, {}, 0.01)._trials(again.study)[0]
+
+    assert again.trials()[0].measured.layers_ms == again.told()[0].layers_ms == seen.layers_ms == layers
 
 
 def test_the_constraint_is_set_on_the_optuna_trial(tmp_path: Path) -> None:
