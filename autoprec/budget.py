@@ -35,7 +35,7 @@ class Budget:
         deadline: of the whole run.
         sample_s: FP32's seconds for one sample; 0 while unknown.
         batch_ms: FP32's milliseconds for one timed batch; 0 while unknown.
-        build_s: mean seconds to lower and build a plan; 0 while unknown.
+        build_s: mean seconds to lower and build a plan, and to open it again where engines are kept; 0 while unknown.
         plan_s: mean seconds that a plan of the search took; 0 while unknown.
         threads: of a run.
         left_out: what there was no time for, in words.

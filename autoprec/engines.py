@@ -87,7 +87,7 @@ class Engines:
 
     def layers_ms(self, plan: Assignment, ranges: RangeTable, feed: dict[str, Array]) -> dict[str, float] | None:
         """Unit -> milliseconds of its kernels and of what converts for it; None where there is no profile to be had."""
-        if not self._backend.profiles_plans:
+        if not self._backend.keeps_engines:
             return None
         try:
             return self._attributed(plan, ranges, feed).layers_ms

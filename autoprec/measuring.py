@@ -43,6 +43,7 @@ class Spent:
 
     Attributes:
         build_s: of all plans.
+        least_build_s: of the plan that took least, 0 before the first.
         evaluate_s: of all plans.
         clock_s: of all plans.
         plans: that were measured.
@@ -53,6 +54,7 @@ class Spent:
     """
 
     build_s: float = 0.0
+    least_build_s: float = 0.0
     evaluate_s: float = 0.0
     clock_s: float = 0.0
     plans: int = 0
@@ -60,6 +62,11 @@ class Spent:
     cut: int = 0
     untimed: int = 0
     batch_ms: float = 0.0
+
+    def built(self, seconds: float) -> None:
+        """Add what a build took."""
+        self.least_build_s = min(self.least_build_s, seconds) if self.build_s else seconds
+        self.build_s += seconds
 
 
 class Measuring:
@@ -118,7 +125,7 @@ class Measuring:
         with ExitStack() as stack:
             begun = time.monotonic()
             engine = self._engines.open(plan, self._ranges, stack)
-            self.spent.build_s += time.monotonic() - begun
+            self.spent.built(time.monotonic() - begun)
             outcome = self._evaluated(engine, wanted, early=self._early and not wanted.everything)
             over = self._judged(outcome) > self._goal.max_drop
             self._over += over

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from autoprec.budget import Budget
 from autoprec.errors import BackendError
-from autoprec.measuring import Measuring, spread
+from autoprec.measuring import Measuring, Spent, spread
 from autoprec.pipeline import Pipeline
 from autoprec.precision import Precision
 from autoprec.rundir import RunDirectory
@@ -19,6 +21,7 @@ from autoprec.study.latency import Assignment
 from autoprec.study.search import Wanted
 from autoprec.task import Settings, prepare_task
 from autoprec.testing import FakeBackend, tiny_data, tiny_model
+from autoprec.timing import Deadline
 
 FULL, QUICK = Wanted(math.inf, everything=True), Wanted(math.inf, everything=False)
 SAMPLES = 320
@@ -127,7 +130,7 @@ def test_where_a_profile_is_cheap_each_timed_plan_has_one(
     one, plan = measuring(pipeline, stack, math.inf), int8(pipeline)
     assert one(plan, FULL).layers_ms is None
 
-    monkeypatch.setattr(FakeBackend, "profiles_plans", True)
+    monkeypatch.setattr(FakeBackend, "keeps_engines", True)
     layers, own = one(plan, FULL).layers_ms, pipeline.engines.unit_ms(plan, pipeline.ranges(), one._feed)
 
     assert layers is not None
@@ -142,9 +145,30 @@ def test_a_plan_whose_profile_fails_is_measured_all_the_same(
     def broken(*args: object) -> None:
         raise BackendError("no profile")
 
-    monkeypatch.setattr(FakeBackend, "profiles_plans", True)
+    monkeypatch.setattr(FakeBackend, "keeps_engines", True)
     monkeypatch.setattr(FakeBackend, "profile", broken)
     measured = measuring(pipeline, stack, math.inf)(int8(pipeline), FULL)
 
     assert measured.timed
     assert measured.layers_ms is None
+
+
+def test_the_quickest_build_is_known_beside_the_sum() -> None:
+    spent = Spent()
+    for seconds in (3.0, 0.5, 4.0):
+        spent.built(seconds)
+
+    assert (spent.build_s, spent.least_build_s) == (7.5, 0.5)
+
+
+@pytest.mark.parametrize(("kept", "build_s"), [(False, 5.5), (True, 0.75)])
+def test_where_engines_are_kept_no_builds_are_reserved_for_confirming(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, kept: bool, build_s: float
+) -> None:
+    monkeypatch.setattr(FakeBackend, "keeps_engines", kept)
+    monkeypatch.setattr(pipeline, "budget", Budget(Deadline(60.0)))
+    spent = Spent(build_s=16.5, least_build_s=0.5, plans=3)
+    pipeline._over(SimpleNamespace(spent=spent))
+
+    assert pipeline.budget.build_s == pytest.approx(build_s)
+    assert pipeline.budget.plan_s == pytest.approx(5.5)

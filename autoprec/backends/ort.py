@@ -120,7 +120,7 @@ class OrtBackend:
     name = "ort-cpu"
     scheme = "ort-cpu"
     runs_here = True
-    profiles_plans = False
+    keeps_engines = False
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or available_cpus()

@@ -117,8 +117,9 @@ class Backend(Protocol):
     threads: int
     runs_here: bool
     """Whether its engines compute on this machine; engines for another only have a clock."""
-    profiles_plans: bool
-    """Whether a profile costs little beside a build, so that a search takes one of each plan that it times."""
+    keeps_engines: bool
+    """Whether what was built once is opened again without a build: then a search profiles each plan that it times,
+    and confirming plans costs no builds."""
 
     @property
     def clock(self) -> Clock:

@@ -69,7 +69,7 @@ class FakeBackend:
     scheme = "ort-cpu"
     threads = 1
     runs_here = True
-    profiles_plans = False
+    keeps_engines = False
     clock = Clock("modelled", "a sum of costs")
 
     def __init__(

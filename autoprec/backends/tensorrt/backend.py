@@ -69,7 +69,7 @@ class TensorRtBackend:
         self.threads = self._reference.threads
         self.scheme = _SCHEMES[self._bindings.flavour]
         self.runs_here = not self._options.targets
-        self.profiles_plans = True
+        self.keeps_engines = True
         self._device = find_device(self._bindings) if self.runs_here else None
         self._hardware = hardware_of(self._bindings, self._options)
         self._clock = None if self._device is None else Clock("measured", self._device.name)
