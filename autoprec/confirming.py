@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from autoprec.backends.protocol import Engine
 from autoprec.budget import CONFIRM_TURN_MS, LEAST_ROUNDS, MOST_ROUNDS, USUAL_ROUNDS, Budget
 from autoprec.choosing import Contender, choose
-from autoprec.curse import Curse, shared_noise, winners_curse
+from autoprec.curse import Curse, drop_luck, shared_noise, winners_curse
 from autoprec.drops import Drop
 from autoprec.engines import Engines, PlanEngine, timing_feed
 from autoprec.errors import BackendError
@@ -39,6 +39,7 @@ class Confirmed:
         curse: what the answer owes to luck, None where nothing was chosen.
         verification: what the runtime made of the answer.
         simulated: the answer in exact arithmetic.
+        set_aside: finalists that met the bound by luck alone, as far as can be expected, in words.
     """
 
     found: Found
@@ -48,6 +49,7 @@ class Confirmed:
     verification: Verification
     simulated: Outcome | None
     curse: Curse | None
+    set_aside: tuple[str, ...] = ()
 
 
 class Confirming:
@@ -76,6 +78,7 @@ class Confirming:
         self._task, self._engines, self._reference, self._ranges = task, engines, reference, ranges
         self._goal, self._budget, self._advance = goal, budget, advance
         self._uniform = uniform_plans(task.subject)
+        self._set_aside: list[str] = []
 
     def plans(self, found: Found) -> dict[str, Assignment]:
         """What is timed side by side: FP32, the uniform plans and the finalists, as many as there is time for."""
@@ -122,7 +125,10 @@ class Confirming:
                 found, candidates[chosen], timings, names, task.settings.max_drop, task.settings.confidence,
                 shared_noise([evaluator.losses(outcome) for outcome in finite]), task.settings.seed,
             )  # fmt: skip
-        return Confirmed(found, chosen, candidates, evaluator.reference_scores, verification, simulated, curse)
+        return Confirmed(
+            found, chosen, candidates, evaluator.reference_scores, verification, simulated, curse,
+            tuple(self._set_aside),
+        )  # fmt: skip
 
     def name(self, trial: Trial) -> str:
         """A uniform plan's own name, another's number."""
@@ -210,11 +216,33 @@ class Confirming:
             for name, trial in trials.items() if name in engines
         ]  # fmt: skip
         if found.feasible:
+            contenders = self._not_by_luck(contenders, timings, found)
             winner = choose(self._goal, contenders, self._task.settings.max_latency_ms)
             if winner is not None:
                 return found, winner.name
         nearest = min(contenders, key=lambda c: c.timing.median_ms)
         return replace(found, feasible=False, best=nearest.trial), nearest.name
+
+    def _not_by_luck(self, contenders: list[Contender], timings: Mapping[str, Timing], found: Found) -> list[Contender]:
+        """Without plans that are expected to miss the bound on other samples, as they were found by meeting it here.
+
+        Uniform plans were not picked out of many, and where a confidence was asked for, intervals leave room.
+        """
+        settings, bound = self._task.settings, self._goal.max_drop
+        if settings.confidence is not None or self._goal != Goal(max_drop=settings.max_drop):
+            return contenders
+        names = {c.trial.number: c.name for c in contenders}
+        luck = max(drop_luck(found, timings, names, bound, settings.seed), 0.0)
+        left = [c for c in contenders if c.uniform or c.trial.measured.judged_drop + luck <= bound]
+        if not left:
+            return contenders
+        for contender in (c for c in contenders if c not in left):
+            drop = contender.trial.measured.judged_drop
+            self._set_aside.append(
+                f"{contender.name}: a drop of {drop:.4f} when measured, and of about {drop + luck:.4f} on other "
+                f"samples, as the best of many looks better than it is; allowed is {bound:g}"
+            )
+        return left
 
 
 def _name(plan: Assignment, plans: Mapping[str, Assignment]) -> str | None:

@@ -327,7 +327,7 @@ class Pipeline:
             task, ranges, profile, confirmed.found, confirmed.chosen, candidates, confirmed.reference_scores,
             confirmed.verification, confirmed.simulated, dict(self.seconds), asdict(self.spent),
             tuple(self.budget.left_out), self.budget.ending_s, self._blocking, confirmed.curse,
-            self.goal, task.settings.max_latency_ms,
+            self.goal, task.settings.max_latency_ms, confirmed.set_aside,
         )  # fmt: skip
 
     def profiling_set(self) -> Dataset | None:

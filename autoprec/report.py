@@ -65,6 +65,7 @@ def summary(tuned: Tuned) -> dict[str, Any]:
         "seconds": dict(tuned.seconds),
         "timeout_s": task.settings.timeout_s,
         "left_out": list(tuned.left_out),
+        "set_aside": list(tuned.set_aside),
         "machine": task.backend.describe(),
         "notes": list(task.subject.notes),
     }

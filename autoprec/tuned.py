@@ -72,6 +72,7 @@ class Tuned:
         curse: what the answer owes to luck, None where nothing was chosen.
         goal: what was minimised, and the bounds.
         limit_ms: the bound on the latency in milliseconds, where it was given so.
+        set_aside: finalists that met the bound by luck alone, as far as can be expected, in words.
     """
 
     task: Task
@@ -91,6 +92,7 @@ class Tuned:
     curse: Curse | None = None
     goal: Goal = field(default_factory=Goal)
     limit_ms: float | None = None
+    set_aside: tuple[str, ...] = ()
 
     @property
     def plan(self) -> Assignment:

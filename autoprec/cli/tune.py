@@ -250,6 +250,8 @@ def _say_numbers(summary: dict[str, Any]) -> None:
     click.echo(f"{summary['verdict']}; plans were accepted by {basis} on the {summary['samples']['select']} others.")
     _say_uniform(summary)
     _say_curse(summary)
+    for words in summary["set_aside"]:
+        click.echo(f"set aside {words}.")
     _say_ran(summary)
     _say_models(summary)
     if summary["sensitivity_passes_per_entry"]:
