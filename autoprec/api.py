@@ -15,8 +15,9 @@ from autoprec.evidence import write_evidence
 from autoprec.gather import evidence_of
 from autoprec.metrics import Direction
 from autoprec.model import check_model, save_model
-from autoprec.pipeline import Pipeline, Progress
+from autoprec.pipeline import Pipeline
 from autoprec.plan import Plan
+from autoprec.progress import Progress
 from autoprec.records import write_json
 from autoprec.report import plan_of, summary
 from autoprec.rundir import RunDirectory

@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from typing import Protocol
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from autoprec.measuring import Measuring, Spent
 from autoprec.model import to_bytes
 from autoprec.precision import Array, Precision
 from autoprec.profiler import Profiler
+from autoprec.progress import Progress, Silent
 from autoprec.ranges.table import RangeTable, load_ranges
 from autoprec.records import fingerprint
 from autoprec.rundir import RunDirectory
@@ -39,7 +39,7 @@ from autoprec.study.latency import Assignment
 from autoprec.study.samplers import make_sampler
 from autoprec.study.search import FINALISTS, Found, Search
 from autoprec.study.storages import Place, carry, has_study, journal_place, same
-from autoprec.study.trials import Ledger, Trial
+from autoprec.study.trials import Ledger
 from autoprec.task import Task
 from autoprec.timing import Deadline, compare
 from autoprec.tuned import Tuned
@@ -51,32 +51,6 @@ _FEWEST_PROFILED = 16
 _PROBES = 3
 _REOPENED = 1.5
 """Opening a kept engine again may take so many times what the quickest took."""
-
-
-class Progress(Protocol):
-    """Who is told how far a run is."""
-
-    def stage(self, name: str, detail: str) -> None:
-        """A stage begins, or is taken over from an earlier run."""
-
-    def advance(self, share: float) -> None:
-        """The share of the stage that is done, 0 to 1."""
-
-    def trial(self, trial: Trial) -> None:
-        """A plan was measured."""
-
-
-class Silent:
-    """Tells nobody."""
-
-    def stage(self, name: str, detail: str) -> None:
-        """Nothing."""
-
-    def advance(self, share: float) -> None:
-        """Nothing."""
-
-    def trial(self, trial: Trial) -> None:
-        """Nothing."""
 
 
 class Pipeline:

@@ -13,8 +13,9 @@ from autoprec.backends.protocol import Backend
 from autoprec.errors import BackendError, RunDirectoryError, UsageError
 from autoprec.measuring import Measuring
 from autoprec.pareto import RunFront
-from autoprec.pipeline import Pipeline, Progress
+from autoprec.pipeline import Pipeline
 from autoprec.points import Cost
+from autoprec.progress import Progress
 from autoprec.ranges.table import RangeTable
 from autoprec.seeds import FP32_PLAN, uniform_plans
 from autoprec.studied import plan_fingerprints

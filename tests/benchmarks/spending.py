@@ -17,7 +17,8 @@ from typing import Any
 
 from autoprec.backends.ort import OrtBackend
 from autoprec.cli.screen import print_table
-from autoprec.pipeline import Pipeline, Silent
+from autoprec.pipeline import Pipeline
+from autoprec.progress import Silent
 from autoprec.rundir import RunDirectory
 from autoprec.task import Settings, prepare_task
 
