@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -33,8 +32,9 @@ from autoprec.study.measured import (
     plan_of_params,
     stored_trials,
 )  # fmt: skip
+from autoprec.study.outcomes import tell
 from autoprec.study.owners import HUNG_S, Watch, abandoned, beating, elsewhere, label, own_mark
-from autoprec.study.sampler import FORETOLD, LATENCY, MEASUREMENT, NOISE, PROPOSED_AS, SIZE, ModelGuidedSampler
+from autoprec.study.sampler import FORETOLD, MEASUREMENT, PROPOSED_AS, ModelGuidedSampler
 from autoprec.study.storages import Place, journal_place, lost, opened_study
 from autoprec.study.told import Foretold, Proposal, Told
 
@@ -42,8 +42,6 @@ __all__ = ["OWNER", "Asked", "Ledger", "Measurement", "Trial", "stored_trials"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_CONSTRAINT, _LATENCY_CONSTRAINT = "drop above the bound", "latency above the bound"
-_WORST = 1e9
 _ENDED = "autoprec:ended"
 _FIRST = "autoprec:first"
 _BEAT = "autoprec:beat:"
@@ -273,7 +271,7 @@ class Ledger:
         try:
             asked.trial.set_user_attr(ORIGIN, asked.origin)
             asked.trial.set_user_attr(MEASUREMENT, as_stored(measured))
-            self._tell(asked.trial, measured)
+            tell(self.study, asked.trial, measured, self.goal)
         except _TOLD_LATE:
             if self._records()[asked.trial.number].state is TrialState.RUNNING:
                 raise
@@ -285,7 +283,7 @@ class Ledger:
     def repeat(self, asked: Asked, measured: Measurement) -> None:
         """Tell the sampler what is known of a plan that it asked for again; it is no new trial."""
         with contextlib.suppress(*_TOLD_LATE):
-            self._tell(asked.trial, measured)
+            tell(self.study, asked.trial, measured, self.goal)
 
     @_guarded
     def fail(self, asked: Asked, words: str = "") -> None:
@@ -373,31 +371,3 @@ class Ledger:
             for key, value in (attributes or {}).items():
                 storage.set_trial_user_attr(trial_id, key, value)
             storage.set_trial_state_values(trial_id, state=TrialState.FAIL)
-
-    def _tell(self, trial: optuna.Trial, measured: Measurement) -> None:
-        if math.isfinite(measured.noise):
-            trial.set_user_attr(NOISE, measured.noise)
-        if measured.bytes is not None:
-            trial.set_user_attr(SIZE, measured.bytes)
-        if measured.timed:
-            trial.set_user_attr(LATENCY, measured.latency_ratio)
-        goal, value = self.goal, _objective(self.goal, measured)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if math.isfinite(goal.max_drop):
-                trial.set_constraint(_CONSTRAINT, min(measured.judged_drop - goal.max_drop, _WORST))
-            if math.isfinite(goal.max_latency):
-                trial.set_constraint(_LATENCY_CONSTRAINT, min(measured.latency_ratio - goal.max_latency, _WORST))
-            if value is None:
-                self.study.tell(trial, state=TrialState.PRUNED)
-            else:
-                self.study.tell(trial, value)
-
-
-def _objective(goal: Goal, measured: Measurement) -> float | None:
-    """What is minimised; None where it is not known."""
-    if goal.objective == "size":
-        return None if measured.bytes is None else float(measured.bytes)
-    if goal.objective == "accuracy":
-        return min(measured.judged_drop, _WORST)
-    return measured.latency_ratio if measured.timed else None
