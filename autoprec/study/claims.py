@@ -3,6 +3,10 @@
 No storage of Optuna has locks that all of them share. What they do have is numbers: of two trials with one plan the
 later one gives way. Each process writes its plan down, looks, marks the trial as its own and looks again, so that of
 any two at least one sees the other in time, and never do both measure.
+
+The budget rests on the same order: a proposal counts the earlier trials that hold a place. What is enqueued is measured
+in any case, so its place must be held before it is there: seeds are enqueued before anybody else may ask, and a plan
+that was left keeps its place from the moment that its trial fails until it is enqueued again.
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ from autoprec.study.sampler import CLAIM, MEASUREMENT
 OWNER = "owner"
 REFUSED = "refused"
 LEFT = "left"
-"""Of a failed trial that nobody measured: "killed", or "stopped" where its process ended in order."""
+"""Of a failed trial whose plan is owed: "killed", "stopped" where its process ended in order, or "yielded" where what
+was enqueued gave way to another trial, which may yet give the plan up."""
 MOST_KILLS = 2
 """A plan that took so many processes with it is not given to another one."""
 
@@ -64,10 +69,22 @@ class Claims:
         key = self.key(self.records[number])
         return next((r for r in self.records if measured(r) and r.number != number and self.key(r) == key), None)
 
-    def beyond(self, number: int, limit: int) -> bool:
-        """Whether the budget was spent before a trial that the sampler proposed."""
-        enqueued = "fixed_params" in self.records[number].system_attrs
-        return not enqueued and sum(r.number < number for r in self.counted()) >= limit
+    def beyond(self, number: int, limit: int, first: int) -> bool:
+        """Whether the budget was spent before a trial that the sampler proposed.
+
+        Args:
+            number: of the trial, which has its plan.
+            limit: the most plans.
+            first: number of the session's first trial.
+        """
+        mine = self.records[number]
+        if enqueued(mine):
+            return False
+        places = [r for r in self.counted() if r.number < number or enqueued(r)]
+        # A later proposal of a plan that was left may be turned away, and an undecided one may choose anew.
+        held = {self.key(r) for r in (*places, mine) if enqueued(r) or all(u in r.params for u in self.units)}
+        left, _ = self._left(first, held)
+        return len(places) + len(left) >= limit
 
     def twins(self) -> Iterator[FrozenTrial]:
         """Waiting trials whose plan another has, or waits with first: two processes enqueued it at once."""
@@ -79,7 +96,10 @@ class Claims:
         Args:
             first: number of the session's first trial; what an earlier one was killed at is the user's affair.
         """
-        taken = {self.key(r) for r in self.counted()} | {self.key(r) for r in self.records if REFUSED in r.user_attrs}
+        return self._left(first, {self.key(r) for r in self.counted()})
+
+    def _left(self, first: int, held: set[Key | None]) -> tuple[dict[Key, FrozenTrial], dict[Key, FrozenTrial]]:
+        taken = held | {self.key(r) for r in self.records if REFUSED in r.user_attrs}
         left = [(key, r) for r in self.records if LEFT in r.user_attrs and (key := self.key(r)) is not None]
         kills = Counter(key for key, r in left if r.number >= first and r.user_attrs[LEFT] == "killed")
         free = {key: r for key, r in left if key not in taken and r.state is TrialState.FAIL}
@@ -90,6 +110,11 @@ class Claims:
         key = self.key(record)
         elders = (r for r in self.counted() if r.number < record.number or measured(r))
         return any(self.key(r) == key for r in elders if r.number != record.number)
+
+
+def enqueued(record: FrozenTrial) -> bool:
+    """Whether its plan was given to it, and is to be measured whatever the budget says."""
+    return "fixed_params" in record.system_attrs
 
 
 def measured(record: FrozenTrial) -> bool:

@@ -112,11 +112,9 @@ class Search:
         with self.ledger.present():
             self.ledger.begin()
             try:
-                uniform = {name: plan for name, plan in self.seeds.items() if name.startswith("uniform")}
-                self.ledger.enqueue(uniform)
+                self.ledger.enqueue(self.seeds)  # before workers may spend the budget on other plans
                 self.begun()
-                self._measure_waiting(uniform)
-                self._measure_waiting(self.seeds)
+                self._measure_waiting()
                 self.stopped = self._loop()
             finally:
                 self._end(self.stopped)
@@ -140,6 +138,7 @@ class Search:
 
     def _new(self, asked: Asked) -> bool:
         """Measure a plan, unless it is known."""
+        self._look()  # another process may have been refused it meanwhile
         if asked.known is not None:
             self.ledger.repeat(asked, asked.known.measured)
         elif any(dict(asked.plan) == dict(plan) for plan, _ in self.refused):
@@ -149,10 +148,8 @@ class Search:
             return True
         return False
 
-    def _measure_waiting(self, seeds: Mapping[str, Assignment]) -> None:
-        """Measure these plans first, and what else waits."""
-        refused = [dict(plan) for plan, _ in self.refused]
-        self.ledger.enqueue({name: plan for name, plan in seeds.items() if dict(plan) not in refused})
+    def _measure_waiting(self) -> None:
+        """Measure what was enqueued."""
         while self.ledger.waiting() and not (len(self.trials) >= _LEAST_TRIALS and self.spent()):
             asked = self.ledger.ask(0)  # nothing but what waits
             if asked is not None:
@@ -165,7 +162,7 @@ class Search:
         while not self.spent():
             self.ledger.recover()
             if self.ledger.waiting():
-                self._measure_waiting({})
+                self._measure_waiting()
             if not self.ledger.queue().running:
                 break
             time.sleep(poll_s)

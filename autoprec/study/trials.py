@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autoprec.errors import RunDirectoryError, StorageError
 from autoprec.precision import Precision
-from autoprec.study.claims import LEFT, MOST_KILLS, OWNER, REFUSED, Claims
+from autoprec.study.claims import LEFT, MOST_KILLS, OWNER, REFUSED, Claims, enqueued, measured
 from autoprec.study.goals import Goal, goal_of
 from autoprec.study.latency import Assignment
 from autoprec.study.measured import (
@@ -170,8 +170,8 @@ class Ledger:
     @_guarded
     def enqueue(self, seeds: Mapping[str, Assignment]) -> None:
         """Have these plans measured first, unless they were measured, are being measured, or wait already."""
-        claims = self._claims()
-        known = {claims.key(record) for record in claims.counted()}
+        claims = self._claims()  # a proposal may yet be given up: where it is kept, the twin is dropped
+        known = {claims.key(record) for record in claims.counted() if measured(record) or enqueued(record)}
         for name, plan in seeds.items():
             key = tuple(plan[unit].value for unit in self._space)
             if key not in known:
@@ -245,7 +245,8 @@ class Ledger:
                 warnings.simplefilter("ignore")
                 trial = self.study.ask(fixed_distributions=self._space)
             claims = self._claims()
-            late = claims.gives_way(trial.number) or (limit is not None and claims.beyond(trial.number, limit))
+            late = claims.gives_way(trial.number)
+            late = late or (limit is not None and claims.beyond(trial.number, limit, self._first()))
             if not late:
                 trial.set_user_attr(OWNER, self._mark)
                 claims = self._claims()
@@ -253,7 +254,7 @@ class Ledger:
         except UpdateFinishedTrialError:  # taken away before it was marked
             return None
         if late:
-            self._fail(trial._trial_id)
+            self._yield(claims.records[trial.number])
             return None
         known = claims.known(trial.number)
         return Asked(
@@ -345,7 +346,11 @@ class Ledger:
 
     def _drop_twins(self) -> None:
         for record in self._claims().twins():
-            self._fail(record._trial_id)
+            self._yield(record)
+
+    def _yield(self, record: FrozenTrial) -> None:
+        """Give way to another trial, which may yet fail: what was enqueued is owed all the same."""
+        self._fail(record._trial_id, {LEFT: "yielded"} if enqueued(record) else {})
 
     def _release(self) -> Claims:
         """Fail the running trials of processes that are gone; all trials after that."""
@@ -361,11 +366,12 @@ class Ledger:
             hangs = (self._watch.silent_s(f"trial {record.number}", "runs") or 0.0) > HUNG_S
             if hangs or abandoned(owner, record.datetime_start, silent):
                 gone = True
-                self._fail(record._trial_id, {LEFT: "killed"})
+                begun = owner is not None or enqueued(record)  # else it may be beyond the budget
+                self._fail(record._trial_id, {LEFT: "killed"} if begun else {})
         return self._claims() if gone else claims
 
     def _fail(self, trial_id: int, attributes: Mapping[str, str] | None = None) -> None:
-        """Several processes may try; what the first of them said stays."""
+        """Several processes may try; what the first of them said stays, and is there before the trial has failed."""
         storage = self.study._storage
         with contextlib.suppress(UpdateFinishedTrialError):
             for key, value in (attributes or {}).items():

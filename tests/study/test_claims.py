@@ -12,10 +12,11 @@ from optuna.trial import TrialState
 
 from autoprec.errors import BackendError
 from autoprec.precision import Precision
-from autoprec.study.claims import LEFT, OWNER
+from autoprec.study import owners
+from autoprec.study.claims import LEFT, OWNER, Claims
 from autoprec.study.latency import Assignment
 from autoprec.study.owners import STALE_S, Watch, abandoned, beating, own_mark
-from autoprec.study.search import MOST_VAIN, Following, Wanted
+from autoprec.study.search import MOST_VAIN, Following, Search, Wanted
 from autoprec.study.trials import Ledger, Measurement
 
 FP32, INT8 = Precision.FP32, Precision.INT8
@@ -28,10 +29,14 @@ DONE = Measurement(0.0, 0.0, 1e-3, None, None, 0.5)
 
 
 class Same(optuna.samplers.RandomSampler):
-    """Always asks for the plan LOW."""
+    """Always asks for one plan."""
+
+    def __init__(self, plan: Assignment = LOW) -> None:
+        super().__init__()
+        self.plan = plan
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        return LOW[param_name].value
+        return self.plan[param_name].value
 
 
 def ledger(
@@ -41,6 +46,18 @@ def ledger(
     book._mark = {**own_mark(), "pid": 1} if mark is None else mark  # process 1 always lives
     book._mark = {**book._mark, "began": None} if mark is None else book._mark
     return book
+
+
+def before_look(book: Ledger, what: Callable[[], object]) -> None:
+    """Have something happen when the next trial of a process has its plan, and before it looks at the others."""
+    look = book._claims
+
+    def interrupted() -> Claims:
+        book._claims = look  # type: ignore[method-assign]
+        what()
+        return look()
+
+    book._claims = interrupted  # type: ignore[method-assign]
 
 
 def states(book: Ledger) -> list[str]:
@@ -99,6 +116,106 @@ def test_the_budget_counts_what_all_processes_have_begun(tmp_path: Path) -> None
     assert second.ask(2) is None
     assert states(second)[:2] == ["RUNNING", "RUNNING"]
     assert set(states(second)[2:]) == {"FAIL"}
+
+
+def test_a_process_that_asks_before_what_a_dead_one_left_waits_again_takes_no_more_than_the_budget(
+    tmp_path: Path,
+) -> None:
+    first, second = ledger(tmp_path), ledger(tmp_path, own_mark(), Same(LOWEST))
+    dead = ledger(tmp_path, DEAD, Same())
+    assert dead.ask(1) is not None
+    first._release()  # and is interrupted before it enqueues the plan
+
+    assert second.ask(1) is None
+    first.recover()
+    again = second.ask(1)
+    assert again is not None
+    assert again.plan == LOW
+    assert second.ask(1) is None
+
+
+def test_a_sampler_may_ask_for_what_a_dead_process_left(tmp_path: Path) -> None:
+    first, second = ledger(tmp_path), ledger(tmp_path, own_mark(), Same())
+    assert ledger(tmp_path, DEAD, Same()).ask(1) is not None
+    first._release()
+
+    assert second.ask(1) is not None
+    first.recover()
+    assert states(first) == ["FAIL", "RUNNING"]
+
+
+def test_what_a_later_trial_holds_is_paid_for_by_an_earlier_one(tmp_path: Path) -> None:
+    """The later one holds the plan of a dead process, and gives it up as the earlier one takes the last place."""
+    first, later = ledger(tmp_path, sampler=Same(LOWEST)), ledger(tmp_path, own_mark(), Same())
+    assert ledger(tmp_path, DEAD, Same()).ask(1) is not None
+    first._release()
+
+    before_look(first, lambda: later.study.ask(fixed_distributions=later._space))
+    assert first.ask(1) is None
+
+
+def test_a_proposal_whose_process_died_before_the_budget_was_looked_at_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = ledger(tmp_path)
+    book.enqueue({"half": LOW})
+    for _ in range(2):  # what waits, and a proposal
+        book.study.ask(fixed_distributions=book._space)
+    monkeypatch.setattr(owners, "UNOWNED_S", -1.0)
+    book.recover()
+
+    assert states(book) == ["FAIL", "FAIL", "WAITING"]
+    assert book.study.trials[2].system_attrs["fixed_params"] == {"a": "fp32", "b": "int8"}
+
+
+def test_the_seeds_are_in_the_budget_before_workers_may_spend_it(tmp_path: Path) -> None:
+    leader, book = ledger(tmp_path), ledger(tmp_path, own_mark(), Same({"a": FP32, "b": FP32}))
+    seeds = {"uniform int8": LOWEST, "half": LOW}
+
+    def quick() -> None:
+        Following(seeds, book, measured, limit=2).follow()
+
+    found = Search(seeds, leader, measured, limit=2, begun=quick).run()
+
+    assert [trial.origin for trial in found.trials] == list(seeds)
+    assert found.stopped == "all 2 trials were used"
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_an_enqueued_plan_that_gives_way_to_a_trial_beyond_the_budget_is_not_lost(tmp_path: Path, seen: bool) -> None:
+    first, second = ledger(tmp_path, sampler=Same()), ledger(tmp_path, own_mark())
+
+    def enqueued() -> None:
+        if seen:
+            second.enqueue({"half": LOW})
+        else:
+            second._enqueue(("fp32", "int8"), "half")
+            assert second.ask() is None
+
+    before_look(first, enqueued)
+    assert first.ask(0) is None
+    assert states(first) == ["FAIL", "FAIL"]
+    second.recover()
+    again = second.ask()
+
+    assert again is not None
+    assert (again.origin, again.plan) == ("half", LOW)
+
+
+def test_what_one_process_refused_is_not_measured_because_another_enqueued_it_late(tmp_path: Path) -> None:
+    first, second = ledger(tmp_path), ledger(tmp_path, own_mark())
+    first.enqueue({"half": LOW})
+    asked = first.ask()
+    assert asked is not None
+    search = following(second)
+    search._look()
+    first.fail(asked, "no kernel")
+    first._enqueue(("fp32", "int8"), "half")
+    again = second.ask()
+    assert again is not None
+    search._new(again)
+
+    assert states(second) == ["FAIL", "FAIL"]
 
 
 def test_two_that_enqueue_the_same_at_once_enqueue_it_once(tmp_path: Path) -> None:
