@@ -20,6 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 from autoprec.study.sampler import CLAIM, MEASUREMENT
 
 OWNER = "owner"
+TAKER = "autoprec:taker:"
+"""Before the name of a process that took an enqueued trial: True, or False where it gave the trial up to another."""
 REFUSED = "refused"
 LEFT = "left"
 """Of a failed trial whose plan is owed: "killed", "stopped" where its process ended in order, or "yielded" where what
@@ -115,6 +117,11 @@ class Claims:
 def enqueued(record: FrozenTrial) -> bool:
     """Whether its plan was given to it, and is to be measured whatever the budget says."""
     return "fixed_params" in record.system_attrs
+
+
+def takers(record: FrozenTrial) -> dict[str, bool]:
+    """The processes that took an enqueued trial: SQLite locks no row, so that several may at once."""
+    return {key: bool(value) for key, value in record.user_attrs.items() if key.startswith(TAKER)}
 
 
 def measured(record: FrozenTrial) -> bool:

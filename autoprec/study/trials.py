@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autoprec.errors import RunDirectoryError, StorageError
 from autoprec.precision import Precision
-from autoprec.study.claims import LEFT, MOST_KILLS, OWNER, REFUSED, Claims, enqueued, measured
+from autoprec.study.claims import LEFT, MOST_KILLS, OWNER, REFUSED, TAKER, Claims, enqueued, measured, takers
 from autoprec.study.goals import Goal, goal_of
 from autoprec.study.latency import Assignment
 from autoprec.study.measured import (
@@ -244,6 +244,8 @@ class Ledger:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 trial = self.study.ask(fixed_distributions=self._space)
+            if not self._took(trial):
+                return None
             claims = self._claims()
             late = claims.gives_way(trial.number)
             late = late or (limit is not None and claims.beyond(trial.number, limit, self._first()))
@@ -351,6 +353,20 @@ class Ledger:
     def _yield(self, record: FrozenTrial) -> None:
         """Give way to another trial, which may yet fail: what was enqueued is owed all the same."""
         self._fail(record._trial_id, {LEFT: "yielded"} if enqueued(record) else {})
+
+    def _took(self, trial: optuna.Trial) -> bool:
+        """Whether an enqueued trial is this process's alone; the last of several that give it up has it wait again."""
+        if not enqueued(self._records()[trial.number]):
+            return True
+        key = TAKER + label(self._mark)
+        trial.set_user_attr(key, True)
+        if len(takers(self._records()[trial.number])) == 1:
+            return True
+        trial.set_user_attr(key, False)
+        record = self._records()[trial.number]
+        if not any(takers(record).values()):
+            self._yield(record)
+        return False
 
     def _release(self) -> Claims:
         """Fail the running trials of processes that are gone; all trials after that."""

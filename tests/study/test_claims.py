@@ -218,6 +218,42 @@ def test_what_one_process_refused_is_not_measured_because_another_enqueued_it_la
     assert states(second) == ["FAIL", "FAIL"]
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+def test_of_two_that_took_one_enqueued_trial_no_more_than_one_measures(tmp_path: Path, at_once: bool) -> None:
+    """As SQLite allows."""
+    first, second = ledger(tmp_path), ledger(tmp_path, own_mark())
+    first.enqueue({"half": LOW})
+    found: list[object] = []
+    number = first.study.trials[0]._trial_id
+
+    def too() -> None:
+        ask = second.study.ask
+        second.study.ask = lambda **_: taken(second, number)  # type: ignore[method-assign]
+        found.append(second.ask())
+        second.study.ask = ask  # type: ignore[method-assign]
+
+    if at_once:
+        marked = first._records
+        looks = iter([marked, lambda: (too(), marked())[1]])
+        first._records = lambda: next(looks, marked)()  # type: ignore[method-assign]
+        assert first.ask() is None
+        first.recover()
+        assert states(first) == ["FAIL", "WAITING"]
+    else:
+        assert first.ask() is not None
+        too()
+        assert states(first) == ["RUNNING"]
+        assert first.study.trials[0].user_attrs[OWNER] == first._mark
+    assert found == [None]
+
+
+def taken(book: Ledger, number: int) -> optuna.Trial:
+    trial = optuna.Trial(book.study, number)
+    for unit, options in book._space.items():
+        trial._suggest(unit, options)
+    return trial
+
+
 def test_two_that_enqueue_the_same_at_once_enqueue_it_once(tmp_path: Path) -> None:
     first, second = ledger(tmp_path), ledger(tmp_path, own_mark())
     first._enqueue(("fp32", "int8"), "uniform")  # neither has seen the other's
