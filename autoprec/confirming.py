@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -25,6 +26,9 @@ from autoprec.task import Task
 from autoprec.timing import Timing, compare
 from autoprec.tuned import Candidate
 from autoprec.verify import Verification
+
+_WORTH_ROOM = 1.05
+"""A plan that is expected to meet the bound without luck may take so much longer than the fastest that has met it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +230,8 @@ class Confirming:
     def _not_by_luck(self, contenders: list[Contender], timings: Mapping[str, Timing], found: Found) -> list[Contender]:
         """Without plans that are expected to miss the bound on other samples, as they were found by meeting it here.
 
-        Uniform plans were not picked out of many, and where a confidence was asked for, intervals leave room.
+        Uniform plans were not picked out of many, and where a confidence was asked for, intervals leave room. What is
+        expected is uncertain itself, so it is followed where that costs little.
         """
         settings, bound = self._task.settings, self._goal.max_drop
         if settings.confidence is not None or self._goal != Goal(max_drop=settings.max_drop):
@@ -234,7 +239,8 @@ class Confirming:
         names = {c.trial.number: c.name for c in contenders}
         luck = max(drop_luck(found, timings, names, bound, settings.seed), 0.0)
         left = [c for c in contenders if c.uniform or c.trial.measured.judged_drop + luck <= bound]
-        if not left:
+        fastest, rest = (min((c.timing.median_ms for c in some), default=math.inf) for some in (contenders, left))
+        if rest > _WORTH_ROOM * fastest:
             return contenders
         for contender in (c for c in contenders if c not in left):
             drop = contender.trial.measured.judged_drop

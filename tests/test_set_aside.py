@@ -52,19 +52,19 @@ def confirmed(trials: list[Trial], *, confidence: float | None = None, uniform: 
 
 
 def study(seed: int) -> tuple[list[Trial], dict[int, float]]:
-    """A search with noise: the faster a plan, the larger its true drop, but for chance; and the true drops."""
+    """A search that is near the front: the faster a plan, the larger its true drop, but for chance; and the drops."""
     random = np.random.default_rng(seed)
     trials, truth = [trial(0, 1.0, 0.0, 0.0)], {0: 0.0}
     for number in range(1, 21):
-        truth[number] = float(random.uniform(0.0, 0.025))
-        latency = 0.9 - 16 * truth[number] + random.normal(0, 0.02)
+        truth[number] = float(random.uniform(0.0, 0.02))
+        latency = 0.55 - 2 * truth[number] + random.normal(0, 0.01)
         trials.append(trial(number, float(latency), truth[number] + float(random.normal(0, ERROR))))
     return trials, truth
 
 
 LUCKY = [trial(0, 1.0, 0.0, 0.0), *(trial(n, 0.5 + 0.01 * n, 0.0095 + 0.0015 * (n - 1)) for n in range(1, 12))]
 """Many plans round the bound, of which the best-looking meets it barely."""
-SAFE = trial(32, 0.7, 0.002)
+SAFE = trial(32, 0.53, 0.002)
 
 
 def test_a_plan_that_meets_the_bound_by_luck_is_set_aside_and_the_words_say_so() -> None:
@@ -74,6 +74,14 @@ def test_a_plan_that_meets_the_bound_by_luck_is_set_aside_and_the_words_say_so()
     [words] = stage._set_aside
     assert words.startswith("trial 1: a drop of 0.0095 when measured, and of about 0.01")
     assert words.endswith("on other samples, as the best of many looks better than it is; allowed is 0.01")
+
+
+def test_it_stays_where_the_next_plan_is_much_slower() -> None:
+    """What is expected of other samples is uncertain, and half as fast again is much to give for it."""
+    names, stage = confirmed([*LUCKY, trial(32, 0.7, 0.002)])
+
+    assert names[0] == "trial 1"
+    assert not stage._set_aside
 
 
 @pytest.mark.parametrize("options", [{"uniform": 1}, {"confidence": 0.95}])
@@ -90,16 +98,17 @@ def test_without_noise_nothing_is_set_aside() -> None:
     assert "trial 1" in confirmed(exact)[0]
 
 
-def test_over_many_studies_the_answers_keep_the_bound_on_average() -> None:
-    """Without it they do not: the fastest of the accepted is the luckiest."""
-    naive, careful = [], []
+def test_over_many_studies_fewer_answers_miss_the_bound_for_little_latency() -> None:
+    naive, careful, slower = [], [], []
     for seed in range(60):
         trials, truth = study(seed)
         fastest = min((t for t in trials if t.feasible), key=lambda t: t.measured.latency_ratio)
         naive.append(truth[fastest.number])
         names, _ = confirmed(trials)
-        careful.append(truth[0 if names[0] == FP32_PLAN else int(names[0].split()[1])])
+        answer = trials[0 if names[0] == FP32_PLAN else int(names[0].split()[1])]
+        careful.append(truth[answer.number])
+        slower.append(answer.measured.latency_ratio / fastest.measured.latency_ratio)
 
-    assert np.mean(naive) > BOUND
-    assert np.mean(careful) < BOUND
-    assert np.mean(np.array(careful) > BOUND) < 0.7 * np.mean(np.array(naive) > BOUND)
+    assert np.mean(np.array(careful) > BOUND) < 0.8 * np.mean(np.array(naive) > BOUND)
+    assert max(slower) < 1.051
+    assert np.mean(slower) < 1.02
