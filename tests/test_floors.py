@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("calibrate", "full_pass", "proof", "sensitivity", "subgraph"),
     ("profiler", "unit_times"),
     ("study",),
-    ("rundir", "task"),
+    ("progress", "rundir", "task"),
     ("crew", "delivery", "engines", "points", "seeds"),
     ("blocking", "curse"),
     ("tuned",),

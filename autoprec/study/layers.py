@@ -52,7 +52,8 @@ class Belief:
 
     def drawn(self, random: np.random.Generator) -> Array:
         """Parameters as they might be."""
-        found, count = self.mean.copy(), len(self.shared)
+        found: Array = self.mean.copy()
+        count = len(self.shared)
         found[:count] += _root(self.shared) @ random.standard_normal(count)
         moved = found[:count] - self.mean[:count]
         for columns, own, follows in self.blocks:
@@ -61,7 +62,7 @@ class Belief:
 
     def _followed(self, rows: Array) -> Array:
         """The rows' shared columns, and what their own columns follow of them."""
-        found = rows[:, : len(self.shared)].copy()
+        found: Array = rows[:, : len(self.shared)].copy()
         for columns, _, follows in self.blocks:
             found += rows[:, columns] @ follows
         return found
