@@ -151,6 +151,8 @@ class Pricing:
         self.largest = max((edge.elements for edge in partition.edges), default=1) or 1
         self._precisions = sorted({p for _, p in prior} | {carrier})
         self._pairs = [(p, q) for p in self._precisions for q in self._precisions if p is not q]
+        self._kinds = np.array([1 + _KINDS.index(crossing(*pair) or "") for pair in self._pairs], dtype=np.intp)
+        """Of each pair the shared column of its elements."""
         self.count = SHARED + 3 * len(self._pairs)
         self._places = {unit.name: place for place, unit in enumerate(partition.units)}
         self._units = {key: self.count + place for place, key in enumerate(prior)}
@@ -280,7 +282,7 @@ class Pricing:
     def _add_edge(self, where: tuple[Array, Array, Array], edge: Edge, plans: Columns, pairs: Columns) -> None:
         """Add a boundary to the shared columns of the unit after and of the one before, and to its own columns."""
         into, outof, rows = where
-        size, kinds = edge.elements / self.largest, self._kinds()[pairs]
+        size, kinds = edge.elements / self.largest, self._kinds[pairs]
         into[plans, kinds] += size
         into[plans, SHARED - 2] += 1
         into[plans, SHARED + 3 * pairs] += size
@@ -290,7 +292,3 @@ class Pricing:
         if edge.producer in self._places and edge.consumer in self._places:
             outof[plans, SHARED + 3 * pairs + 1] += size
             rows[plans, first + len(self._pairs) + pairs] += 1
-
-    def _kinds(self) -> Columns:
-        """Shared column of each pair's elements."""
-        return np.array([1 + _KINDS.index(crossing(*pair) or "") for pair in self._pairs], dtype=np.intp)
