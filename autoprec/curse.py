@@ -19,8 +19,8 @@ from autoprec.study.trials import Trial
 from autoprec.timing import Timing
 
 _SHARED, _MOST_SHARED = 0.1, 0.95
-"""Correlation of two plans' losses where it is not known yet (measured: 0.09 on ResNet-20, 0.0 on EtinyNet), and the
-most that is believed."""
+"""Correlation of two plans' losses where it is not known yet (measured: 0.09 on ResNet-20), and the most that is
+believed."""
 _LEAST_ERROR = 1e-6  # of a clock that seems to be exact: only FP32's ratio to itself is
 _PRIOR_TRIALS = 5
 """What the rounds say of their own noise counts as much as so many plans that were timed twice."""
