@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autoprec.api import SearchResult, search
     from autoprec.errors import AutoprecError
-    from autoprec.pareto import load_front
+    from autoprec.front.run_front import load_front
     from autoprec.plan import Plan, load_plan
     from autoprec.precision import Precision
 
@@ -28,7 +28,7 @@ _HOMES = {
     "Plan": "autoprec.plan",
     "Precision": "autoprec.precision",
     "SearchResult": "autoprec.api",
-    "load_front": "autoprec.pareto",
+    "load_front": "autoprec.front.run_front",
     "load_plan": "autoprec.plan",
     "search": "autoprec.api",
 }

@@ -8,26 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from autoprec.backends.make import make_backend
 from autoprec.backends.protocol import Backend
-from autoprec.drops import Drop
-from autoprec.errors import UsageError
-from autoprec.evidence import write_evidence
-from autoprec.gather import evidence_of
-from autoprec.metrics import Direction
-from autoprec.model import check_model, save_model
-from autoprec.pipeline import Pipeline
+from autoprec.files.json import write_json
+from autoprec.gate.evidence import write_evidence
+from autoprec.gate.gather import evidence_of
+from autoprec.graph.model import check_model, save_model
+from autoprec.metrics.metric import Direction
 from autoprec.plan import Plan
-from autoprec.progress import Progress
-from autoprec.records import write_json
-from autoprec.report import plan_of, summary
-from autoprec.rundir import RunDirectory
-from autoprec.study.storages import open_storage, place_of
-from autoprec.study.trials import Trial
-from autoprec.task import Settings, Source, Task, drop_bound, prepare_task
-from autoprec.tuned import Tuned
-from autoprec.worker import Worked, Worker, await_search
-
-BACKENDS = ("ort-cpu", "tensorrt", "tensorrt-rtx")
+from autoprec.run.answer.plan_file import plan_of
+from autoprec.run.answer.report import summary
+from autoprec.run.answer.tuned import Tuned
+from autoprec.run.directory import RunDirectory, default_out
+from autoprec.run.pipeline import Pipeline
+from autoprec.run.progress import Progress
+from autoprec.run.settings import Settings, Source, drop_bound
+from autoprec.run.task import Task, prepare_task
+from autoprec.stats.drop import Drop
+from autoprec.study.ledger.ask_tell import Trial
+from autoprec.study.ledger.storages import open_storage, place_of
+from autoprec.workers.worker import Worked, Worker, await_search
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,31 +230,3 @@ def run(
     return SearchResult(
         plan_of(tuned), tuned.found.trials, tuned.found.feasible, record["reason"], record, directory.root, tuned
     )
-
-
-def default_out(model: str | Path) -> Path:
-    """The run directory where none is given: beside nothing of the user's, under the current folder."""
-    return Path("autoprec-runs") / Path(model).stem
-
-
-def make_backend(backend: str | Backend, threads: int | None = None, targets: Sequence[str] = ()) -> Backend:
-    """The backend of that name.
-
-    Raises:
-        UsageError: no such backend, or one that has no targets.
-        BackendError: its runtime is missing, or finds no GPU.
-    """
-    if not isinstance(backend, str):
-        return backend
-    if backend in ("tensorrt", "tensorrt-rtx"):
-        from autoprec.backends.tensorrt.backend import TensorRtBackend
-        from autoprec.backends.tensorrt.records import BuildOptions
-
-        return TensorRtBackend(backend, BuildOptions(targets=tuple(targets)), threads)
-    if targets:
-        raise UsageError(f"--target is for the backend tensorrt-rtx, got it with {backend!r}; leave it out")
-    if backend == "ort-cpu":
-        from autoprec.backends.ort import OrtBackend
-
-        return OrtBackend(threads)
-    raise UsageError(f"a backend must be one of {', '.join(BACKENDS)}, got {backend!r}")

@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from autoprec.errors import PlanError
-from autoprec.graph import Topology
+from autoprec.files.json import read_json, write_json
 from autoprec.precision import FLOATS, Precision
-from autoprec.records import read_json, write_json
-from autoprec.schemes import Scheme, why_not
-from autoprec.units.records import Partition
 
 SCHEMA = 1
 
@@ -41,7 +38,7 @@ class Plan:
     Attributes:
         units: unit name -> choice.
         carrier: the float type around quantised arithmetic.
-        scheme: how Q/DQ are placed, see `autoprec.schemes`.
+        scheme: how Q/DQ are placed, see `autoprec.lowering.possible`.
         backend: the runtime it was made for.
         fingerprints: of graph, weights, data, metric, ranges, and of the machine that measured it.
         evidence: measured numbers, for people and reports.
@@ -142,22 +139,4 @@ def check_plan_fits(plan: Plan, graph: str, weights: str, model: str | Path) -> 
         )
 
 
-def usable_precisions(plan: Plan, partition: Partition, topology: Topology, scheme: Scheme) -> dict[str, Precision]:
-    """Unit name -> precision, after checking that the plan can be lowered as it stands.
-
-    Raises:
-        PlanError: a unit is unknown, missing, or cannot run in its precision; plans may be edited by hand.
-    """
-    names = {unit.name for unit in partition.units}
-    precisions = plan.precisions()
-    strange = sorted(set(precisions) - names)
-    if strange:
-        raise PlanError(f"the plan has unit {strange[0]!r}, which the model does not; `autoprec units` lists them")
-    absent = sorted(names - set(precisions))
-    if absent:
-        raise PlanError(f"the plan has no precision for unit {absent[0]!r}; add it, or tune the model again")
-    for unit in partition.units:
-        reason = why_not(topology, unit, precisions[unit.name], scheme)
-        if reason is not None:
-            raise PlanError(f"unit {unit.name!r} cannot run in {precisions[unit.name]}: {reason}; change the plan")
-    return precisions
+Assignment = Mapping[str, Precision]

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import autoprec
-from autoprec.api import default_out
 from autoprec.errors import DataError, RunDirectoryError
-from autoprec.model import to_bytes
+from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
-from autoprec.seeds import uniform_plans
+from autoprec.run.directory import default_out
+from autoprec.run.uniform import uniform_plans
 from autoprec.testing import FakeBackend, tiny_data, tiny_model
 
 Array = npt.NDArray[Any]

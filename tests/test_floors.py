@@ -14,36 +14,16 @@ ROOT = Path(__file__).resolve().parents[1]
 # "backends.protocol" may lie under "backends". Brothers on one floor do not know each other; the members
 # of one name (the files of a package) do, as long as they make no circle.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
-    ("clocks", "functions", "precision", "records", "stats", "toml_table"),
-    ("benchmark", "data.interface", "drops", "graph", "optimism", "recipes"),
-    ("constants", "data", "model", "scores"),
-    ("metrics",),
-    ("backends.protocol",),
-    ("backends", "ranges", "units"),
-    ("branches", "pinning"),
-    ("schemes",),
-    ("placement", "plan"),
-    ("passes",),
-    ("lower",),
-    ("evaluate", "racing", "timing", "verify"),
-    ("budget", "refine"),
-    ("calibrate", "full_pass", "proof", "sensitivity", "subgraph"),
-    ("profiler", "unit_times"),
-    ("study",),
-    ("progress", "rundir", "task"),
-    ("crew", "delivery", "engines", "points", "seeds"),
-    ("blocking", "curse"),
-    ("tuned",),
-    ("choosing", "measuring", "shared", "studied"),
-    ("confirming",),
-    ("pipeline", "worker"),
-    ("evidence",),
-    ("gather", "report"),
-    ("pareto",),
-    ("api",),
-    ("gate", "promised"),
-    ("cli", "pytest_plugin", "testing"),
+    ("errors", "stats"),  # know nothing
+    ("files", "precision"),  # words and paper
+    ("backends", "graph", "plan", "ranges", "recipes"),  # machines, networks, records
+    ("data", "timing", "units"),  # samples, clocks, what is chosen for
+    ("lowering", "metrics", "study"),  # write a plan, score it, search plans
+    ("calibrate", "proof", "sensitivity", "testing"),  # what is measured of a model
+    ("build", "run"),  # one delivery; one tune
+    ("front", "gate", "workers"),  # what uses a run afterwards or beside it
+    ("api", "pytest_plugin"),
+    ("cli",),
     ("__main__",),
 )
 ROOF = len(FLOORS)  # the package itself: lazy, known to nobody below

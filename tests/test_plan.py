@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 
 from autoprec.errors import PlanError
-from autoprec.graph import Topology
-from autoprec.model import load_model
-from autoprec.plan import Choice, Plan, check_plan_fits, load_plan, usable_precisions
+from autoprec.graph.model import load_model
+from autoprec.graph.topology import Topology
+from autoprec.lowering.possible import usable_precisions
+from autoprec.lowering.scheme import ORT_CPU
+from autoprec.plan import Choice, Plan, check_plan_fits, load_plan
 from autoprec.precision import Precision
-from autoprec.schemes import ORT_CPU
 from autoprec.units.find import find_units
 
-from .models import mlp, write
-from .renaming import renamed
+from .helpers.networks import mlp, write
+from .helpers.renamed import renamed
 
 INT8 = Choice(Precision.INT8, "measured", False, "k1")
 FP32 = Choice(Precision.FP32, "pinned by the user", True, "k2")

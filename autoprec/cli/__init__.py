@@ -74,7 +74,7 @@ class LazyGroup(click.Group):
 
 def elapsed_s() -> float:
     """Seconds since this command began, what it took to start Python and import modules included."""
-    from autoprec.clocks import process_age_s
+    from autoprec.cli.elapsed import process_age_s
 
     since = time.monotonic() - main.began
     return max(since, process_age_s()) if main.whole_process else since

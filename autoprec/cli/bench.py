@@ -71,7 +71,7 @@ def command(
 def _measure(
     engine: TensorRtEngine, feed: Mapping[str, Array], with_layers: bool, measuring: Mapping[str, Any]
 ) -> dict[str, Any]:
-    from autoprec.benchmark import diagnose, summarize
+    from autoprec.backends.tensorrt.benchmark import diagnose, summarize
 
     with _naming(engine):
         summary = summarize(engine.measure(feed, **measuring))
@@ -93,7 +93,7 @@ def _measure(
 
 def _compare(engines: Sequence[TensorRtEngine], feed: Mapping[str, Array], rounds: int) -> list[dict[str, Any]]:
     """Each engine against the first; the same file may be given twice, to see what the noise alone makes."""
-    from autoprec.timing import compare
+    from autoprec.timing.compare import compare
 
     times = compare(
         {str(number): engine for number, engine in enumerate(engines)},

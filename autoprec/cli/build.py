@@ -10,12 +10,12 @@ from click.core import ParameterSource
 
 from autoprec.cli.options import target_list
 from autoprec.cli.screen import print_json
-from autoprec.cli.unit_times import print_times
+from autoprec.cli.words.unit_times import print_times
 from autoprec.errors import EXIT_NOT_HONOURED, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
-    from autoprec.delivery import Delivered
-    from autoprec.verify import Verification
+    from autoprec.build import Delivered
+    from autoprec.proof.verification import Verification
 
 
 @click.command("build")
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(plan: str, model: str, out: str | None, as_json: bool, **engine: Any) -> None:
     """Lower MODEL by PLAN, which must have been made for it."""
-    from autoprec.delivery import EngineWish, deliver
+    from autoprec.build import EngineWish, deliver
 
     name = engine.pop("backend")
     wish = None

@@ -63,7 +63,7 @@ def command(as_json: bool) -> None:
 
 def _backends() -> tuple[dict[str, Any], list[str]]:
     """Backend -> machine and precisions, and what keeps a backend from loading."""
-    from autoprec.api import BACKENDS, make_backend
+    from autoprec.backends.make import BACKENDS, make_backend
 
     found, problems = {}, []
     for name in (name for name in BACKENDS if not name.startswith("tensorrt")):  # `runtimes` speaks of those

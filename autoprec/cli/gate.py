@@ -115,8 +115,8 @@ def command(model: str, baseline: str, **options: Any) -> None:
 
 
 def _write(report: GateReport, markdown: str | None, junit: str | None) -> None:
+    from autoprec.files.json import write_bytes
     from autoprec.gate.surfaces import to_junit, to_markdown
-    from autoprec.records import write_bytes
 
     if markdown is not None:
         path = Path(markdown)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from autoprec.errors import UsageError
 
 if TYPE_CHECKING:
-    from autoprec.crew import Crew
+    from autoprec.workers.processes import Crew
 
 Helper = tuple[list[str], dict[str, str]]
 """Arguments of `autoprec worker`, and what it finds in its environment."""
@@ -22,7 +22,7 @@ def pin(device: int | None, cores: str | None) -> None:
     Raises:
         UsageError: there is no such GPU, or no such core.
     """
-    from autoprec.pinning import gpu_environment, parse_cores, pin_cores
+    from autoprec.workers.devices import gpu_environment, parse_cores, pin_cores
 
     if device is not None:
         os.environ.update(gpu_environment(device))
@@ -46,7 +46,7 @@ def pinned(
     Raises:
         UsageError: there are too few GPUs or cores, or the backend has no use for a GPU.
     """
-    from autoprec.pinning import core_blocks, gpu_environment, parse_cores, usable_cores
+    from autoprec.workers.devices import core_blocks, gpu_environment, parse_cores, usable_cores
 
     gpu = backend.startswith("tensorrt") and not targets
     if device is not None and not gpu:
@@ -70,9 +70,8 @@ def crew_of(
     helpers: list[Helper], out: str | None, model: str | Path, storage: str | None, say: Callable[[str], None]
 ) -> Crew:
     """The workers of a run; none where there are no helpers. The study's URL is no argument, which all users see."""
-    from autoprec.api import default_out
-    from autoprec.crew import Crew
-    from autoprec.rundir import RunDirectory
+    from autoprec.run.directory import RunDirectory, default_out
+    from autoprec.workers.processes import Crew
 
     directory = RunDirectory(default_out(model) if out is None else Path(out))
     place = {} if storage is None else {"AUTOPREC_STORAGE": storage}

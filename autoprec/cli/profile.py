@@ -25,10 +25,11 @@ def command(
     """Measure how much the outputs of MODEL change when one unit at a time runs in a lower precision."""
     from pathlib import Path
 
-    from autoprec.api import default_out, make_backend
-    from autoprec.pipeline import Pipeline
-    from autoprec.rundir import RunDirectory
-    from autoprec.task import Settings, prepare_task
+    from autoprec.backends.make import make_backend
+    from autoprec.run.directory import RunDirectory, default_out
+    from autoprec.run.pipeline import Pipeline
+    from autoprec.run.settings import Settings
+    from autoprec.run.task import prepare_task
 
     settings = Settings(**options)
     task = prepare_task(settings, make_backend(backend, threads, target_list(targets)), timed=False)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from autoprec.study.goals import Goal
-    from autoprec.study.trials import Trial
+    from autoprec.study.goal import Goal
+    from autoprec.study.ledger.ask_tell import Trial
 
 _REPEAT_S = 5.0
 
@@ -105,6 +105,6 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def print_json(record: Mapping[str, Any]) -> None:
     """One JSON document on standard output."""
-    from autoprec.records import as_json
+    from autoprec.files.json import as_json
 
     click.echo(as_json(record))

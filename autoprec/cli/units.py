@@ -24,8 +24,9 @@ def command(
     seed: int,
 ) -> None:
     """List the units of MODEL: nodes, precisions they can run in, and the reasons where they cannot."""
-    from autoprec.api import make_backend
-    from autoprec.task import Settings, prepare_subject
+    from autoprec.backends.make import make_backend
+    from autoprec.run.settings import Settings
+    from autoprec.run.task import prepare_subject
 
     settings = Settings(model, space=space, pins=pins, batch=batch, seed=seed)
     subject = prepare_subject(settings, make_backend(backend, threads, target_list(targets)), timed=False)

@@ -7,10 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
-from autoprec.data.interface import Batch
 from autoprec.errors import DataError
+from autoprec.files.json import array_fingerprint, fingerprint
+from autoprec.graph.interface import Batch
 from autoprec.precision import Array
-from autoprec.records import array_fingerprint, fingerprint
 
 __all__ = ["Batch", "Dataset", "Source"]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from autoprec.data.interface import Batch
 from autoprec.errors import DataError
+from autoprec.graph.interface import Batch
 from autoprec.precision import Array
-from autoprec.recipes import ImageRecipe
+from autoprec.recipes.image import ImageRecipe
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 _LABEL_FILES = {"labels.tsv": "\t", "labels.csv": ","}

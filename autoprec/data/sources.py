@@ -12,11 +12,11 @@ import numpy as np
 from autoprec.data.archives import ArchiveFolder, read_archive
 from autoprec.data.dataset import Dataset, Source
 from autoprec.data.images import IMAGE_SUFFIXES, ImageFolder, is_image
-from autoprec.data.interface import Batch, Interface, check_names, check_samples
 from autoprec.errors import AutoprecError, DataError
-from autoprec.functions import import_function, importable_folder, is_function_name
+from autoprec.files.functions import import_function, importable_folder, is_function_name
+from autoprec.graph.interface import Batch, Interface, check_names, check_samples
 from autoprec.precision import Array
-from autoprec.recipes import CalibrationRecipe
+from autoprec.recipes.ranging import CalibrationRecipe
 
 LABELS = "labels"
 """The name of the array that holds labels; where a model has an input of this name, it is that input."""

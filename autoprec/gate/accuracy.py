@@ -12,17 +12,17 @@ from autoprec.backends.protocol import Backend
 from autoprec.data.dataset import Dataset
 from autoprec.data.sources import load_data
 from autoprec.errors import DataError
-from autoprec.evaluate import Evaluator, Outcome
-from autoprec.evidence import Evidence, Samples
 from autoprec.gate.candidate import Candidate, Runtime
-from autoprec.gate.significance import ALPHA, Compared, compare_scores
+from autoprec.gate.evidence import Evidence, Samples
+from autoprec.gate.gather import kept_scores
 from autoprec.gate.verdict import Check, Status
-from autoprec.gather import kept_scores
-from autoprec.metrics import Metric
-from autoprec.model import to_bytes
+from autoprec.graph.model import to_bytes
+from autoprec.metrics.evaluator import Evaluator, Outcome
+from autoprec.metrics.metric import Metric
 from autoprec.precision import Array
-from autoprec.recipes import CalibrationRecipe
-from autoprec.task import Source
+from autoprec.recipes.ranging import CalibrationRecipe
+from autoprec.run.settings import Source
+from autoprec.stats.significance import ALPHA, Compared, compare_scores
 
 FEWEST_SAMPLES = 20
 """Fewer pairs than this prove nothing, whatever they show."""
@@ -209,7 +209,7 @@ def mirrored(compared: Compared) -> Compared:
     """The same comparison asked the other way round, for decisions; others are never called better."""
     if compared.test != "McNemar":
         return replace(compared, p=1.0)
-    from autoprec.gate.significance import mcnemar
+    from autoprec.stats.significance import mcnemar
 
     return replace(compared, p=mcnemar(compared.won, compared.lost))
 

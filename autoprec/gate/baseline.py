@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from autoprec.errors import AutoprecError, BaselineError, NoBaselineError
-from autoprec.evidence import Evidence, from_record, to_record
+from autoprec.files.json import as_json, write_bytes
+from autoprec.gate.evidence import Evidence, from_record, to_record
 from autoprec.plan import Plan, plan_from_record
-from autoprec.records import as_json, write_bytes
-from autoprec.stats import median
+from autoprec.stats.intervals import median
 
 SCHEMA = 1
 KIND = "autoprec baseline"

@@ -5,20 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoprec.api import make_backend
+from autoprec.backends.make import make_backend
 from autoprec.backends.protocol import Backend
 from autoprec.errors import BackendError, BaselineError, RunDirectoryError, UsageError
-from autoprec.evidence import interface_of, read_evidence
 from autoprec.gate.baseline import Baseline
+from autoprec.gate.evidence import interface_of, read_evidence
 from autoprec.gate.mapping import check_interface, fit_plan
-from autoprec.graph import Topology
-from autoprec.lower import Lowerer
-from autoprec.model import Model, load_model, to_bytes
-from autoprec.plan import Plan, load_plan, usable_precisions
+from autoprec.graph.model import Model, load_model, to_bytes
+from autoprec.graph.topology import Topology
+from autoprec.lowering.lowerer import Lowerer
+from autoprec.lowering.possible import usable_precisions
+from autoprec.lowering.scheme import scheme_named
+from autoprec.plan import Plan, load_plan
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable, ranges_from_plan
-from autoprec.rundir import RunDirectory
-from autoprec.schemes import scheme_named
+from autoprec.run.directory import RunDirectory
 from autoprec.units.find import find_units
 
 

@@ -6,15 +6,16 @@ import math
 from dataclasses import dataclass, replace
 
 from autoprec.backends.protocol import Backend
-from autoprec.calibrate import method_of, observe
+from autoprec.calibrate.choose import method_of
+from autoprec.calibrate.observe import observe
 from autoprec.data.dataset import Dataset
 from autoprec.gate.candidate import Candidate
 from autoprec.gate.verdict import Check, Status
-from autoprec.placement import range_root
+from autoprec.lowering.placement import range_root
 from autoprec.precision import Precision
 from autoprec.ranges.calibrators import calibrate, quantization_error
 from autoprec.ranges.histogram import Histogram, Range
-from autoprec.recipes import CalibrationRecipe
+from autoprec.recipes.ranging import CalibrationRecipe
 
 _SHOWN = 5
 

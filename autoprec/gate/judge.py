@@ -12,9 +12,10 @@ from autoprec.data.dataset import Dataset
 from autoprec.data.sources import load_data
 from autoprec.data.splits import make_splits
 from autoprec.errors import BackendError, DataError, RunDirectoryError
-from autoprec.evidence import read_evidence
 from autoprec.gate import accuracy, drift, latency, shipped
 from autoprec.gate.baseline import write_baseline
+from autoprec.gate.evidence import read_evidence
+from autoprec.gate.gather import machine_record
 from autoprec.gate.limits import Limits
 from autoprec.gate.session import (
     Progress,
@@ -27,12 +28,11 @@ from autoprec.gate.session import (
     verification_of,
 )
 from autoprec.gate.verdict import Check, GateReport, Status
-from autoprec.gather import machine_record
-from autoprec.model import to_bytes
+from autoprec.graph.model import to_bytes
 from autoprec.plan import load_plan
-from autoprec.rundir import RunDirectory
-from autoprec.task import Source
-from autoprec.verify import Verification
+from autoprec.proof.verification import Verification
+from autoprec.run.directory import RunDirectory
+from autoprec.run.settings import Source
 
 __all__ = ["Limits", "gate", "record_baseline", "update_baseline"]
 

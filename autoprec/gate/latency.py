@@ -12,14 +12,14 @@ import numpy as np
 
 from autoprec.backends.protocol import Backend
 from autoprec.errors import UsageError
-from autoprec.evidence import Evidence, Rounds
-from autoprec.gate.significance import rank_sum, signed_ranks
+from autoprec.gate.evidence import Evidence, Rounds
+from autoprec.gate.gather import rounds_of
 from autoprec.gate.verdict import Check, Status
-from autoprec.gather import rounds_of
 from autoprec.precision import Array
-from autoprec.racing import RACE_THREADS, race_block
-from autoprec.racing import race as race_of_all
-from autoprec.stats import Interval, mad, median, ratio_of_medians
+from autoprec.stats.intervals import Interval, mad, median, ratio_of_medians
+from autoprec.stats.significance import rank_sum, signed_ranks
+from autoprec.timing.race import RACE_THREADS, race_block
+from autoprec.timing.race import race as race_of_all
 
 BLOCKS = (3, 12)
 """The fewest and the most blocks of rounds."""

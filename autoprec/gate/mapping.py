@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autoprec.data.interface import Interface, TensorSpec
 from autoprec.errors import BaselineError
-from autoprec.graph import Topology
+from autoprec.graph.interface import Interface, TensorSpec
+from autoprec.graph.topology import Topology
 from autoprec.plan import Choice, Plan
 from autoprec.units.measure import value_keys
 from autoprec.units.records import Partition

@@ -11,21 +11,21 @@ from typing import Any, Protocol
 
 from autoprec.backends.protocol import Backend
 from autoprec.data.dataset import Dataset
-from autoprec.engines import batch_feed
 from autoprec.errors import DataError
-from autoprec.evidence import Evidence, Rounds
 from autoprec.gate import accuracy
 from autoprec.gate.baseline import Baseline, load_baseline
 from autoprec.gate.candidate import Candidate, Runtime, find_candidate, find_runtime
-from autoprec.gather import keys_of_ranges, lowered_record, machine_record, model_record, samples_mark
-from autoprec.graph import Topology
-from autoprec.metrics import Direction, Metric, load_metric
+from autoprec.gate.evidence import Evidence, Rounds
+from autoprec.gate.gather import keys_of_ranges, lowered_record, machine_record, model_record, samples_mark
+from autoprec.graph.topology import Topology
+from autoprec.metrics.metric import Direction, Metric, load_metric
 from autoprec.precision import Array
-from autoprec.proof import verified
-from autoprec.racing import RACE_THREADS
-from autoprec.recipes import CalibrationRecipe, load_calibration_recipe
-from autoprec.task import Source
-from autoprec.verify import Verification
+from autoprec.proof.inspect import verified
+from autoprec.proof.verification import Verification
+from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
+from autoprec.run.engines import batch_feed
+from autoprec.run.settings import Source
+from autoprec.timing.race import RACE_THREADS
 
 
 class Progress(Protocol):

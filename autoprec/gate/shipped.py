@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from autoprec.evidence import Evidence
+from autoprec.gate.evidence import Evidence
 from autoprec.gate.limits import Limits
 from autoprec.gate.verdict import Check, Status
-from autoprec.verify import Verification
+from autoprec.proof.verification import Verification
 
 _ROUNDING = 1e-9
 _MACHINE = ("autoprec", "hardware", "driver", "clocks", "threads", "batch")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from autoprec.errors import AutoprecError, DataError, PlanError, RunDirectoryError
+from autoprec.files.json import read_json, write_json
 from autoprec.precision import Array
 from autoprec.ranges.histogram import Range
-from autoprec.records import read_json, write_json
 
 SCHEMA = 1
 

@@ -11,19 +11,19 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from autoprec.plan import Assignment
 from autoprec.precision import Precision
-from autoprec.study.goals import Goal, goal_of
-from autoprec.study.latency import Assignment
-from autoprec.study.proposals import Proposer
-from autoprec.study.solve import Problem
-from autoprec.study.told import Fidelities, Foretold, Proposal, Told, fidelities
+from autoprec.study.goal import Goal, goal_of
+from autoprec.study.guide.proposer import Proposer
+from autoprec.study.guide.solve import Problem
+from autoprec.study.guide.told import Fidelities, Foretold, Proposal, Told, fidelities
 
 NOISE, LATENCY, SIZE, LAYERS = "noise", "latency", "bytes", "layers_ms"
 """User attributes of a trial: the noise of its outputs, for a better accuracy model; its latency over FP32's, and its
 size, where these are not the objective; and by unit the milliseconds of its layers, for a better latency model. All may
 be missing."""
 MEASUREMENT = "measurement"
-"""User attribute of a trial of `autoprec.study.trials`: all figures, whatever the objective was when they were told."""
+"""User attribute of a trial of `autoprec.study.ledger.ask_tell`: all figures, whatever the objective was then."""
 CLAIM = "autoprec:plan"
 FORETOLD = "autoprec:foretold"
 PROPOSED_AS = "autoprec:origin"

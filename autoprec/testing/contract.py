@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from autoprec.backends.protocol import Backend
 from autoprec.errors import BackendError
-from autoprec.model import to_bytes
+from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
 from autoprec.testing.tiny import tiny_data, tiny_model, tiny_scores, tiny_weights
 
@@ -32,7 +32,7 @@ class BackendContract:
 
     def test_it_has_a_name_and_a_known_scheme(self) -> None:
         """The scheme decides how plans are lowered."""
-        from autoprec.schemes import SCHEMES
+        from autoprec.lowering.scheme import SCHEMES
 
         backend = self.backend()
         assert backend.name

@@ -14,8 +14,8 @@ from autoprec.backends.ort import OrtBackend
 from autoprec.backends.protocol import Attribution, Clock, Engine, RanAs
 from autoprec.backends.sharing import Kernel, share_out
 from autoprec.errors import BackendError
+from autoprec.files.json import fingerprint
 from autoprec.precision import Array, Precision
-from autoprec.records import fingerprint
 
 Costs = Mapping[str, tuple[float, float]]
 """Node name or op type -> milliseconds in float and on 8-bit codes."""

@@ -9,9 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from autoprec.backends.ort import OrtBackend
-from autoprec.model import to_bytes
+from autoprec.files.json import write_bytes
+from autoprec.graph.model import to_bytes
 from autoprec.precision import Array
-from autoprec.records import write_bytes
 
 _CHANNELS, _SIDE, _CLASSES = 24, 8, 16
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from autoprec.graph import RESHAPING_OPS, Topology
+from autoprec.graph.topology import RESHAPING_OPS, Topology
 
 _BETWEEN = frozenset({"Add", "Sub", "Mul", "Div", "Where", "Cast", "Min", "Max", "Clip"}) | RESHAPING_OPS
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from autoprec.graph import LINEAR_OPS, Topology, is_float, main_domain
+from autoprec.graph.topology import LINEAR_OPS, Topology, is_float, main_domain
 
 UNARY_OPS = frozenset({
     "Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from autoprec.graph import LINEAR_OPS, Topology, main_domain
+from autoprec.graph.topology import LINEAR_OPS, Topology, main_domain
 from autoprec.units.attention import find_attention
 from autoprec.units.chains import escaping, grow_chain
 from autoprec.units.groups import Groups

@@ -6,7 +6,7 @@ import heapq
 
 import onnx_ir as ir
 
-from autoprec.graph import Topology
+from autoprec.graph.topology import Topology
 
 
 class Groups:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from autoprec.graph import LINEAR_OPS, POOL_OPS, Topology
+from autoprec.graph.topology import LINEAR_OPS, POOL_OPS, Topology
 from autoprec.units.chains import EPILOGUE_OPS
 from autoprec.units.groups import Groups
 

@@ -6,7 +6,8 @@ import math
 
 import onnx_ir as ir
 
-from autoprec.graph import (
+from autoprec.files.json import fingerprint
+from autoprec.graph.topology import (
     Topology,
     attribute_int,
     attribute_words,
@@ -18,7 +19,6 @@ from autoprec.graph import (
     static_shape,
     type_words,
 )
-from autoprec.records import fingerprint
 from autoprec.units.reasons import is_carrier
 from autoprec.units.records import Edge, Unit
 

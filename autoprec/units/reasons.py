@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from autoprec.graph import (
+from autoprec.graph.topology import (
     CONTROL_FLOW_OPS,
     COPY_OPS,
     RANDOM_OPS,

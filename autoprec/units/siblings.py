@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from autoprec.graph import COPY_OPS, LINEAR_OPS, RESHAPING_OPS, Topology, main_domain
+from autoprec.graph.topology import COPY_OPS, LINEAR_OPS, RESHAPING_OPS, Topology, main_domain
 from autoprec.units.chains import EPILOGUE_OPS
 
 _LINKS = EPILOGUE_OPS | COPY_OPS | RESHAPING_OPS | {

@@ -10,12 +10,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from autoprec.backends.ort import OrtBackend
 from autoprec.backends.protocol import Attribution
-from autoprec.model import to_bytes
+from autoprec.graph.model import to_bytes
+from autoprec.lowering.scheme import ORT_CPU
 from autoprec.precision import Precision
-from autoprec.proof import attributed
-from autoprec.schemes import ORT_CPU
+from autoprec.proof.inspect import attributed
 
-from ..lowering import bench
+from ..helpers.bench import bench
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 CNNS = ("resnet_block", "resnet_downsample", "depthwise_block", "concat_block", "pool_block", "silu_block")

@@ -19,18 +19,19 @@ from typing import Any
 from beside import neighbour
 
 from autoprec.backends.ort import OrtBackend
-from autoprec.calibrate import calibrate_model, method_of
+from autoprec.calibrate.choose import calibrate_model, method_of
 from autoprec.cli.screen import print_table
 from autoprec.data.dataset import Dataset
-from autoprec.evaluate import Evaluator
-from autoprec.graph import Topology
-from autoprec.lower import Lowerer, uniform
-from autoprec.metrics import load_metric
-from autoprec.model import load_model, to_bytes
+from autoprec.graph.model import load_model, to_bytes
+from autoprec.graph.topology import Topology
+from autoprec.lowering.lowerer import Lowerer
+from autoprec.lowering.possible import uniform, why_not
+from autoprec.lowering.scheme import scheme_named
+from autoprec.metrics.evaluator import Evaluator
+from autoprec.metrics.metric import load_metric
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
-from autoprec.recipes import CalibrationRecipe
-from autoprec.schemes import scheme_named, why_not
+from autoprec.recipes.ranging import CalibrationRecipe
 from autoprec.units.find import find_units
 
 MODELS = ("mobilenet_v1_075", "etinynet", "resnet20_cifar10", "kwt1")

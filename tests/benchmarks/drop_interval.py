@@ -53,18 +53,19 @@ from zoo import CALIBRATION_SAMPLES, fp32_outputs, is_classifier, labels_of, loa
 
 import autoprec
 from autoprec.backends.ort import OrtBackend
-from autoprec.calibrate import calibrate_model
+from autoprec.calibrate.choose import calibrate_model
 from autoprec.cli.screen import print_table
 from autoprec.data.dataset import Dataset
-from autoprec.drops import Drop, counted_drop, estimate_drop
-from autoprec.evaluate import run_dataset
-from autoprec.lower import uniform
-from autoprec.model import to_bytes
+from autoprec.graph.model import to_bytes
+from autoprec.lowering.possible import uniform
+from autoprec.metrics.running import run_dataset
+from autoprec.metrics.scores import label_margins, top1
+from autoprec.plan import Assignment
 from autoprec.precision import Array, Precision
-from autoprec.recipes import load_calibration_recipe
-from autoprec.scores import label_margins, top1
-from autoprec.study.latency import Assignment
-from autoprec.task import Settings, Subject, prepare_subject
+from autoprec.recipes.ranging import load_calibration_recipe
+from autoprec.run.settings import Settings
+from autoprec.run.task import Subject, prepare_subject
+from autoprec.stats.drop import Drop, counted_drop, estimate_drop
 
 SHARES = (0.30, 0.95)
 NORMAL_95 = 1.959964

@@ -43,14 +43,14 @@ from onnx import helper, numpy_helper
 import autoprec
 from autoprec.backends.ort import OrtBackend, cpu_name
 from autoprec.data.sources import load_data
-from autoprec.engines import batch_feed
 from autoprec.gate.baseline import load_baseline
 from autoprec.gate.candidate import find_candidate
 from autoprec.gate.judge import gate, record_baseline
 from autoprec.gate.limits import Limits
 from autoprec.gate.verdict import GateReport, Status
-from autoprec.racing import race
-from autoprec.stats import median
+from autoprec.run.engines import batch_feed
+from autoprec.stats.intervals import median
+from autoprec.timing.race import race
 
 Array = npt.NDArray[np.float32]
 

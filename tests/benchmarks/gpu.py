@@ -28,19 +28,21 @@ import autoprec
 from autoprec.backends.tensorrt.backend import TensorRtBackend
 from autoprec.backends.tensorrt.opening import open_engine
 from autoprec.backends.tensorrt.records import BuildOptions
-from autoprec.calibrate import calibrate_model
+from autoprec.calibrate.choose import calibrate_model
 from autoprec.cli.screen import Screen, print_table
 from autoprec.data.dataset import Dataset
-from autoprec.engines import Engines, timing_feed
-from autoprec.lower import Lowerer, uniform
-from autoprec.model import load_model, to_bytes
+from autoprec.graph.model import load_model, to_bytes
+from autoprec.lowering.lowerer import Lowerer
+from autoprec.lowering.possible import uniform
+from autoprec.lowering.scheme import scheme_named
 from autoprec.precision import Precision
-from autoprec.proof import attributed, verified
-from autoprec.recipes import load_calibration_recipe
-from autoprec.report import verdict
-from autoprec.schemes import scheme_named
-from autoprec.task import Settings, prepare_subject
-from autoprec.timing import compare
+from autoprec.proof.inspect import attributed, verified
+from autoprec.recipes.ranging import load_calibration_recipe
+from autoprec.run.answer.reasons import verdict
+from autoprec.run.engines import Engines, timing_feed
+from autoprec.run.settings import Settings
+from autoprec.run.task import prepare_subject
+from autoprec.timing.compare import compare
 
 HEADER = ["model", "batch", "plan", "score", "drop by count (95 %)", "estimated drop", "ms", "vs FP16", "MACs as ran",
           "units", "MB", "build s"]  # fmt: skip

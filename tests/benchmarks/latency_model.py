@@ -26,20 +26,21 @@ import numpy as np
 from beside import neighbour
 
 import autoprec
-from autoprec.api import make_backend
+from autoprec.backends.make import make_backend
 from autoprec.cli.screen import print_table
-from autoprec.engines import timing_feed
-from autoprec.model import load_model
-from autoprec.pipeline import Pipeline
+from autoprec.graph.model import load_model
 from autoprec.precision import Precision
-from autoprec.proof import attributed
-from autoprec.rundir import RunDirectory
-from autoprec.seeds import FP32_PLAN, seed_plans, uniform_plans
-from autoprec.study.accuracy import fidelity
-from autoprec.study.fitting import LatencyFit
-from autoprec.study.latency import Pricing, Timed
-from autoprec.task import Settings, prepare_task
-from autoprec.timing import compare
+from autoprec.proof.inspect import attributed
+from autoprec.run.directory import RunDirectory
+from autoprec.run.engines import timing_feed
+from autoprec.run.pipeline import Pipeline
+from autoprec.run.settings import Settings
+from autoprec.run.task import prepare_task
+from autoprec.run.uniform import FP32_PLAN, seed_plans, uniform_plans
+from autoprec.study.guide.accuracy import fidelity
+from autoprec.study.guide.fitting import LatencyFit
+from autoprec.study.guide.latency import Pricing, Timed
+from autoprec.timing.compare import compare
 from autoprec.units.find import find_units
 
 HEADER = ["model", "batch", "fitted to", "unseen", "Spearman", "error, mean", "error, worst", "worst plan"]

@@ -135,11 +135,11 @@ def work(options: argparse.Namespace) -> None:
     if mine:
         os.sched_setaffinity(0, mine)
     # Everything that starts threads comes after pinning.
-    from autoprec.engines import timing_feed
-    from autoprec.evaluate import Evaluator
-    from autoprec.pipeline import Pipeline
-    from autoprec.rundir import RunDirectory
-    from autoprec.seeds import FP32_PLAN, uniform_plans
+    from autoprec.metrics.evaluator import Evaluator
+    from autoprec.run.directory import RunDirectory
+    from autoprec.run.engines import timing_feed
+    from autoprec.run.pipeline import Pipeline
+    from autoprec.run.uniform import FP32_PLAN, uniform_plans
     from tests.study.table import Table
 
     parts = Path(f"{options.out}.parts")
@@ -151,7 +151,7 @@ def work(options: argparse.Namespace) -> None:
     profile, prior = pipeline.profile(ranges), pipeline.latency(ranges)
     task, subject = pipeline.task, pipeline.task.subject
     losses = {key: entry.noise for key, entry in profile.entries.items()}
-    from autoprec.study.solve import Problem
+    from autoprec.study.guide.solve import Problem
 
     problem = Problem(subject.partition, subject.choices, losses, subject.space.carrier)
     table = Table(problem, prior, *(np.empty(0) for _ in range(3)), {})
@@ -198,8 +198,9 @@ def prepared(options: argparse.Namespace) -> Any:
     """The task with all but the free units pinned."""
     import zoo as harness
 
-    from autoprec.api import make_backend
-    from autoprec.task import Settings, prepare_task
+    from autoprec.backends.make import make_backend
+    from autoprec.run.settings import Settings
+    from autoprec.run.task import prepare_task
 
     zoo = harness.load_zoo(options.zoo)
     task = zoo.load(options.model)

@@ -29,14 +29,14 @@ from typing import Any
 from beside import neighbour
 
 import autoprec
-from autoprec.calibrate import calibrate_model
+from autoprec.calibrate.choose import calibrate_model
 from autoprec.cli.screen import print_table
-from autoprec.drops import counted_drop
-from autoprec.engines import Engines, timing_feed
-from autoprec.evaluate import Evaluator
+from autoprec.metrics.evaluator import Evaluator
 from autoprec.precision import Precision
-from autoprec.recipes import CalibrationRecipe
-from autoprec.timing import compare
+from autoprec.recipes.ranging import CalibrationRecipe
+from autoprec.run.engines import Engines, timing_feed
+from autoprec.stats.drop import counted_drop
+from autoprec.timing.compare import compare
 
 HEADER = ["model", "plan", "score", "drop by count (95 %)", "estimated drop", "ms", "vs FP16", "INT8 units",
           "made in s"]  # fmt: skip

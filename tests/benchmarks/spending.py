@@ -17,10 +17,11 @@ from typing import Any
 
 from autoprec.backends.ort import OrtBackend
 from autoprec.cli.screen import print_table
-from autoprec.pipeline import Pipeline
-from autoprec.progress import Silent
-from autoprec.rundir import RunDirectory
-from autoprec.task import Settings, prepare_task
+from autoprec.run.directory import RunDirectory
+from autoprec.run.pipeline import Pipeline
+from autoprec.run.progress import Silent
+from autoprec.run.settings import Settings
+from autoprec.run.task import prepare_task
 
 from zoo import CALIBRATION_SAMPLES, MAX_DROP, fp32_outputs, labels_of, load_zoo  # isort: skip
 

@@ -21,9 +21,9 @@ from drop_interval import Decisions, decisions_of_plans
 from zoo import is_classifier, load_zoo
 
 from autoprec.cli.screen import print_table
-from autoprec.curse import shared_noise
-from autoprec.drops import Drop, estimate_drop, smoothed_losses
-from autoprec.optimism import Choice, Seen, expected_optimism
+from autoprec.run.answer.luck import shared_noise
+from autoprec.stats.drop import Drop, estimate_drop, smoothed_losses
+from autoprec.stats.optimism import Choice, Seen, expected_optimism
 
 _CLOCK_ERROR = 0.01
 

@@ -21,8 +21,8 @@ from optuna.distributions import CategoricalDistribution
 
 from autoprec.cli.screen import print_table
 from autoprec.precision import Precision
-from autoprec.study.neighbours import uniform
-from autoprec.study.samplers import make_sampler
+from autoprec.study.guide.neighbours import uniform
+from autoprec.study.ledger.samplers import make_sampler
 from tests.study.table import Table, disturbed, load
 
 

@@ -20,8 +20,8 @@ import pytest
 from click.testing import Result
 from onnx import helper, numpy_helper
 
-from autoprec import records
 from autoprec.errors import EXIT_USAGE
+from autoprec.files import json as records
 
 Invoke = Callable[..., Result]
 Spoil = Callable[[Path], None]

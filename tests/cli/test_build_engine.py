@@ -14,14 +14,14 @@ from click.testing import CliRunner, Result
 
 from autoprec.backends.protocol import Attribution, Clock
 from autoprec.cli import main
-from autoprec.cli.unit_times import print_times
+from autoprec.cli.words.unit_times import print_times
 from autoprec.errors import EXIT_NOT_HONOURED, EXIT_OK, EXIT_USAGE, BackendError
 from autoprec.precision import Precision
+from autoprec.proof.unit_times import UnitTimes
+from autoprec.proof.verification import UnitRan, Verification
 from autoprec.testing import tiny_data
-from autoprec.unit_times import UnitTimes
-from autoprec.verify import UnitRan, Verification
 
-from ..plans import tiny_plan
+from ..helpers.plan_files import tiny_plan
 
 Build = Callable[..., Result]
 

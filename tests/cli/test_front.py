@@ -15,11 +15,11 @@ from click.testing import CliRunner, Result
 
 from autoprec.cli import main
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK, EXIT_USAGE
+from autoprec.front.pareto import dominates
 from autoprec.plan import load_plan
 from autoprec.precision import Precision
-from autoprec.studied import read_studied
-from autoprec.study.front import dominates
-from autoprec.study.trials import Ledger, Measurement, stored_trials
+from autoprec.run.study_description import read_studied
+from autoprec.study.ledger.ask_tell import Ledger, Measurement, stored_trials
 from autoprec.testing import tiny_data, tiny_model
 
 Invoke = Callable[..., Result]

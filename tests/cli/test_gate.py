@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from autoprec.cli import main
 from autoprec.testing import tiny_data, tiny_model
 
-from ..spoiling import spoil
+from ..helpers.spoilt import spoil
 
 Invoke = Callable[..., Result]
 

@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 
 from autoprec.cli import main
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK, EXIT_USAGE
+from autoprec.front.pareto import dominates
 from autoprec.plan import load_plan
-from autoprec.study.front import dominates
 from autoprec.testing import tiny_data, tiny_model
 
 Invoke = Callable[..., Result]

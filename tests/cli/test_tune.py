@@ -265,9 +265,9 @@ def test_the_run_directory_by_default_is_named_after_the_model(work: Path, invok
 
 
 def test_what_the_answer_owes_to_luck_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    from autoprec.cli.tune import _say_curse
-    from autoprec.curse import Curse
-    from autoprec.optimism import Correction
+    from autoprec.cli.words.tune import _say_curse
+    from autoprec.run.answer.luck import Curse
+    from autoprec.stats.optimism import Correction
 
     curse = Curse(23, Correction(0.571, 0.0046, 0.574, 0.0, 0.01), Correction(0.003, 0.002, 0.012, 0.0, 0.002))
     _say_curse({"winners_curse": curse.to_record()})

@@ -13,7 +13,7 @@ from autoprec import api
 from autoprec.backends.protocol import Backend
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_NOT_HONOURED, EXIT_OK, EXIT_USAGE
 
-from ..doubtful import Disobedient, Miscalculating, Refusing
+from ..helpers.bad_backends import Disobedient, Miscalculating, Refusing
 
 Invoke = Callable[..., Result]
 Tune = Callable[..., Result]

@@ -11,10 +11,11 @@ from PIL import Image
 
 from autoprec.data.dataset import Dataset
 from autoprec.data.images import read_image
-from autoprec.data.interface import Interface, TensorSpec
 from autoprec.data.sources import load_data
 from autoprec.errors import DataError
-from autoprec.recipes import CalibrationRecipe, ImageRecipe
+from autoprec.graph.interface import Interface, TensorSpec
+from autoprec.recipes.image import ImageRecipe
+from autoprec.recipes.ranging import CalibrationRecipe
 
 MODEL = Interface((TensorSpec("image", np.dtype(np.float32), ("N", 3, 4, 4)),), ())
 PLAIN = ImageRecipe(scale=1.0)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from autoprec.data.dataset import Dataset
-from autoprec.data.interface import Interface, TensorSpec
 from autoprec.data.sources import load_data
 from autoprec.errors import DataError, UsageError
+from autoprec.graph.interface import Interface, TensorSpec
 
 MODEL = Interface((TensorSpec("x", np.dtype(np.float32), ("N", 2)),), ())
 

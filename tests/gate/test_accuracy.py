@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from autoprec.gate.accuracy import caught_drop, decide, default_bound, paired, samples_to_decide
-from autoprec.gate.significance import Compared, compare_scores
 from autoprec.gate.verdict import Status
+from autoprec.stats.significance import Compared, compare_scores
 
 
 def compared(lost: int, won: int, samples: int) -> Compared:

@@ -14,7 +14,7 @@ from onnx import helper
 import autoprec
 from autoprec.backends.ort import OrtBackend
 from autoprec.backends.protocol import Clock
-from autoprec.calibrate import observe
+from autoprec.calibrate.observe import observe
 from autoprec.data.sources import load_data
 from autoprec.errors import BaselineError, DataError, ModelError, UsageError
 from autoprec.gate.baseline import load_baseline, write_baseline
@@ -25,7 +25,7 @@ from autoprec.ranges.calibrators import calibrate
 from autoprec.testing import FakeBackend, tiny_data
 from autoprec.testing.fake import _COSTS
 
-from ..renaming import renamed
+from ..helpers.renamed import renamed
 from .conftest import Tiny, check, scale_weight, turn_classes
 
 Edited = Callable[..., Path]

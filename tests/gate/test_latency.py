@@ -11,8 +11,8 @@ from autoprec.backends.ort import OrtBackend
 from autoprec.gate.baseline import load_baseline
 from autoprec.gate.latency import Paired, decide, find_rival, judge_race, race, settled
 from autoprec.gate.verdict import Status
-from autoprec.racing import race_block
 from autoprec.testing import FakeBackend, tiny_data, tiny_model
+from autoprec.timing.race import race_block
 
 from .conftest import Tiny
 

@@ -9,17 +9,17 @@ import onnx
 import pytest
 
 from autoprec.backends.ort import OrtBackend
-from autoprec.data.interface import Interface, TensorSpec
 from autoprec.errors import BaselineError
 from autoprec.gate.baseline import load_baseline
 from autoprec.gate.candidate import find_candidate
 from autoprec.gate.mapping import check_interface
-from autoprec.graph import Topology
-from autoprec.model import load_model
+from autoprec.graph.interface import Interface, TensorSpec
+from autoprec.graph.model import load_model
+from autoprec.graph.topology import Topology
 from autoprec.testing import tiny_data
 from autoprec.units.measure import value_keys
 
-from ..renaming import renamed
+from ..helpers.renamed import renamed
 from .conftest import Tiny
 
 

@@ -12,7 +12,7 @@ import autoprec
 from autoprec.gate.judge import record_baseline
 from autoprec.testing import tiny_data, tiny_model
 
-from ..spoiling import spoil
+from ..helpers.spoilt import spoil
 
 pytest_plugins = ["pytester"]
 

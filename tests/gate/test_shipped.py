@@ -12,7 +12,7 @@ from autoprec.gate.limits import Limits
 from autoprec.gate.shipped import changes, judge_precision, judge_size
 from autoprec.gate.verdict import Status
 from autoprec.precision import Precision
-from autoprec.verify import UnitRan, Verification
+from autoprec.proof.verification import UnitRan, Verification
 
 from .conftest import Tiny
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from autoprec.files.json import as_json
 from autoprec.gate.markdown import escape
 from autoprec.gate.surfaces import headline, table, to_annotations, to_junit, to_markdown, to_record, to_text
 from autoprec.gate.text import SHOWN_DETAILS, WORDS, plain
 from autoprec.gate.verdict import Check, GateReport, Status
-from autoprec.records import as_json
 
 ACCURACY = Check(
     "accuracy", Status.WORSE, "98.9 %", "97.5 %", "-1.4 points (-2.3 to -0.6)", "-0.5 points",

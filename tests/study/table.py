@@ -18,9 +18,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 
 from autoprec.precision import Precision
-from autoprec.study.neighbours import uniform
+from autoprec.study.guide.neighbours import uniform
+from autoprec.study.guide.solve import Problem
 from autoprec.study.sampler import ModelGuidedSampler
-from autoprec.study.solve import Problem
 from autoprec.units.records import Edge, Partition, Unit
 
 Array = npt.NDArray[np.float64]

@@ -12,8 +12,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from autoprec.precision import Precision
-from autoprec.study.fitting import LatencyFit
-from autoprec.study.latency import Pricing, Timed
+from autoprec.study.guide.fitting import LatencyFit
+from autoprec.study.guide.latency import Pricing, Timed
 from autoprec.units.records import Edge, Partition, Unit
 
 DATA = Path(__file__).parent / "data"

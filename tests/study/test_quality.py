@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autoprec.study.samplers import make_sampler
+from autoprec.study.ledger.samplers import make_sampler
 
 from .table import Table, disturbed, greedy, load, searched
 

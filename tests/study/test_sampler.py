@@ -19,11 +19,11 @@ from optuna.trial import TrialState
 
 from autoprec.errors import UsageError
 from autoprec.precision import Precision
-from autoprec.study.goals import Goal
-from autoprec.study.latency import LatencyModel
+from autoprec.study.goal import Goal
+from autoprec.study.guide.latency import LatencyModel
+from autoprec.study.guide.solve import Problem
+from autoprec.study.ledger.samplers import SAMPLERS, make_sampler
 from autoprec.study.sampler import ModelGuidedSampler
-from autoprec.study.samplers import SAMPLERS, make_sampler
-from autoprec.study.solve import Problem
 from autoprec.units.records import Edge, Partition, Unit
 
 FP32, INT8 = Precision.FP32, Precision.INT8

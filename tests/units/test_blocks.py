@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from autoprec.units.records import Partition
 
-from ..models import (
+from ..helpers.networks import (
     HEADS,
     TOKENS,
     WIDTH,
@@ -28,7 +28,7 @@ from ..models import (
     shared_weight,
     silu_block,
 )
-from ..onnx_builder import CHANNELS, Builder
+from ..helpers.onnx_builder import CHANNELS, Builder
 
 COPY = "moves data without arithmetic"
 SHAPE = "shape arithmetic"

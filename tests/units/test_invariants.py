@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from autoprec.graph import Topology
-from autoprec.model import load_model, to_bytes
+from autoprec.graph.model import load_model, to_bytes
+from autoprec.graph.topology import Topology
 from autoprec.units.find import find_units
 from autoprec.units.measure import structural_keys
 from autoprec.units.records import KINDS, Partition
 
-from ..models import BUILDERS, cut, prepared, random_feed
-from ..onnx_builder import CHANNELS, Builder
-from ..renaming import renamed
+from ..helpers.networks import BUILDERS, cut, prepared, random_feed
+from ..helpers.onnx_builder import CHANNELS, Builder
+from ..helpers.renamed import renamed
 
 WIDTH = 32
 

@@ -19,9 +19,9 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprec import load_front
-from autoprec.studied import read_studied
-from autoprec.study.claims import LEFT, MEASUREMENT, OWNER
-from autoprec.study.storages import Place, journal_place, opened_study, place_of
+from autoprec.run.study_description import read_studied
+from autoprec.study.ledger.claims import LEFT, MEASUREMENT, OWNER
+from autoprec.study.ledger.storages import Place, journal_place, opened_study, place_of
 from autoprec.testing import tiny_data, tiny_model
 
 from .stores import postgresql, proxy

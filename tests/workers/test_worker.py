@@ -30,11 +30,11 @@ from autoprec.errors import (
     RunDirectoryError,
     SearchOverError,
     UsageError,
-)  # fmt: skip
-from autoprec.pinning import core_blocks, gpu_environment, parse_cores, usable_cores
-from autoprec.shared import read_shared, shared_settings
-from autoprec.task import Settings
+)
+from autoprec.run.search_description import read_shared, shared_settings
+from autoprec.run.settings import Settings
 from autoprec.testing import FakeBackend, tiny_data, tiny_model
+from autoprec.workers.devices import core_blocks, gpu_environment, parse_cores, usable_cores
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -58,7 +58,7 @@ def _run(finished: Path, tmp_path: Path) -> Path:
     shutil.copytree(finished / "run", run)
     changed(run, lambda record: record.update(ended=None) or record["settings"].update(trials=9))
     script = (
-        "import optuna, sys; from autoprec.study.storages import *; from pathlib import Path\n"
+        "import optuna, sys; from autoprec.study.ledger.storages import *; from pathlib import Path\n"
         "s = opened_study(journal_place(Path(sys.argv[1])), sys.argv[2]); s.set_user_attr('autoprec:ended', None)"
     )
     name = json.loads((run / "study.json").read_text())["study"]
@@ -225,7 +225,7 @@ COMMAND = (
 
 
 HOLD = (
-    "import autoprec.measuring as m, time\n"
+    "import autoprec.run.measure as m, time\n"
     "m.Measuring.__call__ = lambda *_: (print('at it', flush=True), time.sleep(60))\n"
 )
 
@@ -264,7 +264,7 @@ def test_a_scheduler_may_end_a_worker(run: Path) -> None:
 def test_a_run_with_workers_says_who_measured_what(finished: Path, tmp_path: Path) -> None:
     """On ONNX Runtime; the run waits at its first plan until the worker has measured one."""
     hold = (
-        "import autoprec.measuring as m, sys, time, pathlib\n"
+        "import autoprec.run.measure as m, sys, time, pathlib\n"
         "was, log = m.Measuring.__call__, pathlib.Path(sys.argv[sys.argv.index('--out') + 1]) / 'worker-1.log'\n"
         "def slow(*a):\n"
         "    ends = time.monotonic() + 60\n"
@@ -301,8 +301,8 @@ def test_a_run_with_workers_says_who_measured_what(finished: Path, tmp_path: Pat
 
 
 def test_a_worker_that_fails_is_spoken_of_and_costs_nothing(tmp_path: Path) -> None:
-    from autoprec.crew import Crew
-    from autoprec.rundir import RunDirectory
+    from autoprec.run.directory import RunDirectory
+    from autoprec.workers.processes import Crew
 
     said: list[str] = []
     with Crew(RunDirectory(tmp_path), [["--nonsense"]], [{}], said.append) as crew:

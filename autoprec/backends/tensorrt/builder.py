@@ -18,7 +18,7 @@ from autoprec.backends.tensorrt.records import BuildOptions, EngineFile
 from autoprec.backends.tensorrt.request import ENGINE, MODEL, BuildRequest, BuildResult, LogLine, read_log
 from autoprec.backends.tensorrt.store import DEFAULT_LIMIT_BYTES, WORK_PREFIX, EngineKey, EngineStore
 from autoprec.errors import BackendError, RunDirectoryError
-from autoprec.records import write_bytes
+from autoprec.files.json import write_bytes
 
 _STDERR_TAIL = 4_000
 _MOST_WARNINGS = 100

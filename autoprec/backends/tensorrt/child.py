@@ -20,18 +20,12 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from autoprec.backends.tensorrt.bindings import Bindings, find_bindings
-from autoprec.backends.tensorrt.network import (
-    ModelRefused,
-    has_quantization,
-    parse_model,
-    set_precisions,
-    set_shapes,
-)
+from autoprec.backends.tensorrt.network import ModelRefused, has_quantization, parse_model, set_precisions, set_shapes
 from autoprec.backends.tensorrt.process import DONE, STDERR
 from autoprec.backends.tensorrt.records import BuildOptions
 from autoprec.backends.tensorrt.request import ENGINE, LAYERS, LOG, MODEL, BuildRequest, BuildResult
 from autoprec.errors import AutoprecError
-from autoprec.records import write_bytes
+from autoprec.files.json import write_bytes
 
 _LAYERS_START = "Layers:"
 _ACTIVATION = re.compile(r"Total Activation Memory: (\d+) bytes")

@@ -8,16 +8,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from autoprec.backends.tensorrt.benchmark import Samples
 from autoprec.backends.tensorrt.cuda import Cuda, CudaError, Device, Handle, load_cuda
 from autoprec.backends.tensorrt.execution import Execution
 from autoprec.backends.tensorrt.feeds import Fitted, InputSlot, OutputSlot, cut, fit, widen
 from autoprec.backends.tensorrt.loading import Loaded, load, messages_of, runtime_words
 from autoprec.backends.tensorrt.records import Shape
 from autoprec.backends.tensorrt.stopwatch import Stopwatch
-from autoprec.benchmark import Samples
 from autoprec.errors import BackendError
 from autoprec.precision import Array
-from autoprec.stats import median
+from autoprec.stats.intervals import median
 
 _FIRST_RUNS = 3  # of a profile: kernels are loaded, clocks rise
 

@@ -10,7 +10,7 @@ from functools import cache
 from importlib import resources
 
 from autoprec.errors import UsageError
-from autoprec.toml_table import Table, parse_table
+from autoprec.files.toml import Table, parse_table
 
 ARITHMETICS = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8")
 """Kinds of arithmetic: FP32 is that of CUDA cores, the others that of tensor cores."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprec.backends.tensorrt.records import BuildOptions, ShapeProfile
-from autoprec.records import write_json
+from autoprec.files.json import write_json
 
 MODEL = "model.onnx"
 ENGINE = "model.engine"

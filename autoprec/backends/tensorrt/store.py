@@ -17,7 +17,7 @@ from autoprec.backends.tensorrt.inspector import parse_layers
 from autoprec.backends.tensorrt.records import BuildOptions, EngineFile
 from autoprec.backends.tensorrt.request import ENGINE, LAYERS, options_record
 from autoprec.errors import AutoprecError, RunDirectoryError
-from autoprec.records import as_json, fingerprint, write_json
+from autoprec.files.json import as_json, fingerprint, write_json
 
 DEFAULT_LIMIT_BYTES = 8 << 30
 WORK_PREFIX = ".build-"

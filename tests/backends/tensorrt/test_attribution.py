@@ -12,10 +12,10 @@ from autoprec.backends.protocol import Attribution
 from autoprec.backends.tensorrt.attribution import attribute
 from autoprec.backends.tensorrt.inspector import parse_layers
 from autoprec.backends.tensorrt.records import EngineLayer, LayerTensor
-from autoprec.model import to_bytes
+from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
 
-from ...lowering import Bench, bench
+from ...helpers.bench import Bench, bench
 from .rtx_log import layers_text
 
 RECORDED = Path(__file__).parent / "recorded"

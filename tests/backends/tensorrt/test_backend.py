@@ -19,11 +19,11 @@ from autoprec.backends.tensorrt.gpus import gpu_named
 from autoprec.backends.tensorrt.modelled import ModelledEngine
 from autoprec.backends.tensorrt.records import BuildOptions, ShapeProfile
 from autoprec.errors import BackendError, UsageError
-from autoprec.model import to_bytes
+from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
 from autoprec.testing import BackendContract, tiny_data, tiny_model
 
-from ...lowering import bench
+from ...helpers.bench import bench
 
 pytest.importorskip("tensorrt_rtx", reason="the real builder needs tensorrt-rtx: pip install tensorrt-rtx")
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from autoprec.backends.tensorrt.inspector import dtype_of, parse_layers, sources_of
 from autoprec.backends.tensorrt.records import EngineLayer, LayerTensor
 from autoprec.errors import BackendError
-from autoprec.model import to_bytes
+from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
 
-from ...lowering import bench
-from ...models import BUILDERS
+from ...helpers.bench import bench
+from ...helpers.networks import BUILDERS
 from .rtx_log import layers_text
 
 RECORDED = Path(__file__).parent / "recorded"

@@ -11,7 +11,7 @@ from autoprec.backends.tensorrt.modelled import ModelledEngine
 from autoprec.backends.tensorrt.records import EngineLayer, LayerTensor
 from autoprec.backends.tensorrt.roofline import engine_ms
 from autoprec.errors import BackendError
-from autoprec.timing import compare
+from autoprec.timing.compare import compare
 
 L4 = gpu_named("l4")
 

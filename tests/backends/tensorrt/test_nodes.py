@@ -11,10 +11,10 @@ from autoprec.backends.protocol import RanAs
 from autoprec.backends.tensorrt.inspector import parse_layers
 from autoprec.backends.tensorrt.nodes import fill_nodes, is_conversion, precision_of, ran_as
 from autoprec.backends.tensorrt.records import EngineLayer, LayerTensor
-from autoprec.model import to_bytes
+from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
 
-from ...lowering import bench
+from ...helpers.bench import bench
 from .rtx_log import layers_text
 
 RECORDED = Path(__file__).parent / "recorded"

@@ -7,11 +7,11 @@ import pytest
 from autoprec.backends.protocol import Attribution
 from autoprec.backends.tensorrt.backend import TensorRtBackend
 from autoprec.backends.tensorrt.records import BuildOptions
-from autoprec.model import to_bytes
+from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
-from autoprec.proof import attributed
+from autoprec.proof.inspect import attributed
 
-from ...lowering import Plan, bench
+from ...helpers.bench import Plan, bench
 
 pytest.importorskip("tensorrt_rtx", reason="the real builder needs tensorrt-rtx: pip install tensorrt-rtx")
 

@@ -12,13 +12,13 @@ from autoprec.backends.tensorrt.inspector import parse_layers
 from autoprec.backends.tensorrt.records import EngineLayer
 from autoprec.backends.tensorrt.roofline import engine_ms
 from autoprec.backends.tensorrt.workload import products_of, role_of
-from autoprec.model import to_bytes
+from autoprec.graph.model import to_bytes
+from autoprec.lowering.scheme import TENSORRT
 from autoprec.precision import Precision
-from autoprec.schemes import TENSORRT
 
-from ...lowering import Bench, bench
-from ...models import BUILDERS
-from ...onnx_builder import Builder
+from ...helpers.bench import Bench, bench
+from ...helpers.networks import BUILDERS
+from ...helpers.onnx_builder import Builder
 
 trt: Any = pytest.importorskip("tensorrt_rtx", reason="the builder tests need tensorrt-rtx: pip install tensorrt-rtx")
 

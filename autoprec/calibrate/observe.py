@@ -1,0 +1,111 @@
+"""One streaming pass over the calibration data: what every value that may be quantised looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from autoprec.backends.protocol import Backend
+from autoprec.data.dataset import Dataset
+from autoprec.errors import DataError
+from autoprec.graph.model import to_bytes
+from autoprec.graph.topology import LINEAR_OPS, elements
+from autoprec.lowering.lowerer import Lowerer
+from autoprec.lowering.placement import calibration_tensors
+from autoprec.lowering.possible import uniform
+from autoprec.metrics.running import run_whole
+from autoprec.precision import Array, Precision
+from autoprec.ranges.histogram import Histogram
+from autoprec.ranges.table import storable
+
+Possible = Mapping[str, Mapping[Precision, str | None]]
+Progress = Callable[[str, float], bool | None]
+"""Called with what is being done and the share of it that is done; True ends it there, for lack of time."""
+_CAPTURE_BYTES = 1 << 29
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Statistics of one streaming pass.
+
+    Attributes:
+        histograms: value name -> its values.
+        means: value name -> mean of each channel, for values that linear ops read.
+        samples: how many were seen.
+    """
+
+    histograms: Mapping[str, Histogram]
+    means: Mapping[str, Array]
+    samples: int
+
+
+def needed_tensors(lowerer: Lowerer, possible: Possible) -> tuple[str, ...]:
+    """The values that some plan quantises: those of every uniform plan, pairs beside neighbours included."""
+    found: dict[str, None] = {}
+    for precision in (Precision.INT8, Precision.FP8):
+        plan = uniform(lowerer.partition, precision, possible, lowerer.carrier)
+        if precision in plan.values():
+            topology, placement = lowerer.placement(plan)
+            found.update(dict.fromkeys(calibration_tensors(topology, [placement])))
+    return tuple(found)
+
+
+def observe(
+    lowerer: Lowerer,
+    tensors: tuple[str, ...],
+    backend: Backend,
+    dataset: Dataset,
+    batch_size: int,
+    progress: Progress = lambda what, share: None,
+) -> Observed:
+    """One pass over the data with the named values as outputs; memory does not grow with the samples."""
+    model = lowerer.model.ir.clone(deep_copy=False)
+    values = {str(v.name): v for node in model.graph for v in node.outputs}
+    inputs = {str(v.name): v for v in model.graph.inputs}
+    axes = _channel_axes(model.graph)
+    for name in tensors:
+        if name in values and not values[name].is_graph_output():
+            model.graph.outputs.append(values[name])
+    size = sum(4 * elements(values.get(name) or inputs.get(name)) for name in tensors)
+    batch_size = int(np.clip(_CAPTURE_BYTES // max(size, 1), 1, batch_size))
+    histograms = {name: Histogram() for name in tensors}
+    sums: dict[str, Array] = {}
+    seen = 0
+    with backend.build(to_bytes(model), exact=True) as engine:
+        interface = lowerer.model.interface
+        for batch, feed, outputs in run_whole(engine, dataset, interface, batch_size):
+            known = {**feed, **outputs}
+            for name in tensors:
+                _update(histograms[name], known[name], name)
+                if name in axes:
+                    mean = _channel_mean(known[name], axes[name]) * batch.count
+                    sums[name] = sums[name] + mean if name in sums else mean
+            seen += batch.count
+            if progress("ranges", seen / dataset.count):
+                break
+    return Observed(histograms, {name: storable(total / seen) for name, total in sums.items()}, seen)
+
+
+def _update(histogram: Histogram, array: Array, name: str) -> None:
+    try:
+        histogram.update(array)
+    except DataError as error:
+        raise DataError(f"value {name!r} of the FP32 model is not finite on the calibration data: {error}") from error
+
+
+def _channel_axes(graph: ir.Graph) -> dict[str, int]:
+    axes: dict[str, int] = {}
+    for node in graph:
+        if node.op_type in LINEAR_OPS and node.inputs[0] is not None:
+            axes.setdefault(str(node.inputs[0].name), 1 if node.op_type.startswith("Conv") else -1)
+    return axes
+
+
+def _channel_mean(array: Array, axis: int) -> Array:
+    axis %= array.ndim
+    others = tuple(place for place in range(array.ndim) if place != axis)
+    result: Array = array.mean(axis=others, dtype=np.float64)
+    return result

@@ -1,0 +1,182 @@
+"""Another calibrator for single values, where the outputs of the whole network come nearer to FP32.
+
+A calibrator sees one value alone. What clipping an outlier costs shows at the outputs only: in a transformer one
+residual value may need its whole range where all others gain from clipping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from autoprec.backends.protocol import Backend, Computing
+from autoprec.graph.model import to_bytes
+from autoprec.lowering.lowerer import Lowerer
+from autoprec.metrics.evaluator import Evaluator, Outcome
+from autoprec.precision import Array, Precision
+from autoprec.ranges.affine import QuantParams
+from autoprec.ranges.calibrators import quantization_error
+from autoprec.ranges.histogram import Histogram, Range
+from autoprec.ranges.table import RangeTable
+
+_GAIN = 0.99
+"""A change must take away at least this much of the noise, or it is chance."""
+_MACS = 2e11
+"""Multiply-accumulates that all tries together may cost: some seconds of two cores."""
+_TRIES = (16, 96)
+_TINY = 1e-30
+
+Scales = Mapping[tuple[str, Precision], QuantParams]
+Points = dict[tuple[str, tuple[int, ...]], tuple[str, str, np.dtype[Any]]]
+"""(value, shape of its scales) -> names of the inputs for scales and zero points, and the type of codes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    value: str
+    label: str
+    span: Range
+
+
+def refine(
+    lowerer: Lowerer,
+    plan: Mapping[str, Precision],
+    backend: Backend,
+    evaluator: Evaluator,
+    samples: int,
+    histograms: Mapping[str, Histogram],
+    best: RangeTable,
+    others: Sequence[RangeTable],
+    progress: Callable[[float], bool | None] = lambda share: None,
+) -> RangeTable:
+    """Replace ranges one by one by those of other calibrators, as long as the outputs' noise falls.
+
+    Coordinate descent over the values that a change of range alters most, one visit each. Scales are inputs of one
+    simulated model, so that a try is a run and builds nothing.
+
+    Args:
+        lowerer: of the model.
+        plan: everything that can run in INT8 does.
+        backend: runs the arithmetic.
+        evaluator: of the noise of outputs against FP32, on calibration samples.
+        samples: that it runs.
+        histograms: value name -> its values.
+        best: the table of the calibrator that is best for all values together.
+        others: the tables of the other calibrators.
+        progress: called with the share that is done; True ends it there.
+
+    Returns:
+        The table; `chosen` names the values whose calibrator is another one.
+    """
+    macs = sum(unit.macs for unit in lowerer.partition.units) * samples
+    with adjustable(lowerer, plan, backend, best) as engine:
+        tries = [t for t in _tries(histograms, best, others, lowerer.scheme.symmetric) if t.value in engine.values]
+        tries = tries[: int(np.clip(_MACS / max(macs, 1), *_TRIES))]
+        least = evaluator.evaluate(engine.under(best))
+        table = best
+        for number, attempt in enumerate(tries):
+            candidate = replace(table, clipped={**table.clipped, attempt.value: attempt.span})
+            found = evaluator.evaluate(engine.under(candidate), partial(_in_vain, least))
+            if len(found.scores) == len(least.scores) and not _in_vain(least, found):
+                least = found
+                table = replace(candidate, chosen={**table.chosen, attempt.value: attempt.label})
+            if progress((number + 1) / len(tries)):
+                break
+    return table
+
+
+def _in_vain(least: Outcome, found: Outcome) -> bool:
+    """Whether noise did not fall on as many samples as were looked at."""
+    before: Array = least.scores[: len(found.scores)]
+    return not found.scores.mean() < _GAIN * before.mean()
+
+
+def _tries(
+    histograms: Mapping[str, Histogram], best: RangeTable, others: Sequence[RangeTable], symmetric: bool
+) -> list[_Try]:
+    """Other ranges, those first that change a value's own error most, for better or worse."""
+    found: list[tuple[float, _Try]] = []
+    for value, span in best.clipped.items():
+        histogram = histograms[value]
+        power = max(histogram.magnitude**2, _TINY)
+        here = quantization_error(histogram, span, symmetric) / power
+        seen = {(span.low, span.high)}
+        for other in others:
+            there = other.clipped[value]
+            if (there.low, there.high) in seen:
+                continue
+            seen.add((there.low, there.high))
+            error = quantization_error(histogram, there, symmetric) / power
+            found.append((abs(np.log((error + _TINY) / (here + _TINY))), _Try(value, other.method, there)))
+    return [attempt for _, attempt in sorted(found, key=lambda pair: -pair[0])]
+
+
+class Adjustable:
+    """A simulated model whose activation scales are fed with each run."""
+
+    def __init__(self, engine: Computing, points: Points, scales: Callable[[RangeTable], Scales]) -> None:
+        self._engine, self._points, self._scales = engine, points, scales
+        self.values = frozenset(tensor for tensor, _ in points)
+
+    def under(self, table: RangeTable) -> _Under:
+        """The model with the scales of a table."""
+        scales = {tensor: found for (tensor, _), found in self._scales(table).items()}
+        feed: dict[str, Array] = {}
+        for (tensor, shape), (scale, zero, code) in self._points.items():
+            feed[scale] = np.full(shape, scales[tensor].scale, np.float32)
+            feed[zero] = np.full(shape, scales[tensor].zero_point, code)
+        return _Under(self._engine, feed)
+
+
+class _Under:
+    def __init__(self, engine: Computing, scales: Mapping[str, Array]) -> None:
+        self._engine, self._scales = engine, scales
+
+    def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        return self._engine.run({**feed, **self._scales})
+
+
+@contextmanager
+def adjustable(
+    lowerer: Lowerer, plan: Mapping[str, Precision], backend: Backend, table: RangeTable
+) -> Iterator[Adjustable]:
+    """The simulated plan with its activation scales as inputs; weights and biases are those under `table`."""
+    lowered = lowerer.lower(plan, table, simulate=True)
+    model, points = lowered.ir, Points()
+    tensors = {point.tensor for point in lowered.placement.activations}
+    for node in list(model.graph):
+        if node.op_type != "QuantizeLinear":
+            continue
+        tensor = str(node.name).removesuffix("/quantize")
+        if tensor not in tensors:
+            continue
+        for pair in (node, *(user for user, _ in node.outputs[0].uses() if user.op_type == "DequantizeLinear")):
+            _feed_scale(model.graph, pair, tensor, points)
+    with backend.build(to_bytes(model), exact=True) as engine:
+        yield Adjustable(engine, points, lowerer.scaler(plan))
+
+
+def _feed_scale(graph: ir.Graph, node: ir.Node, tensor: str, points: Points) -> None:
+    """Make scale and zero point of a node inputs of the graph, one pair of inputs for each value and shape."""
+    old_scale, old_zero = node.inputs[1], node.inputs[2]
+    assert old_scale is not None
+    assert old_zero is not None
+    assert old_scale.const_value is not None
+    assert old_zero.const_value is not None
+    shape = old_scale.const_value.numpy().shape
+    key = (tensor, shape)
+    if key not in points:
+        names = (f"{tensor}/scale.fed{len(shape)}", f"{tensor}/zero.fed{len(shape)}")
+        points[key] = (*names, old_zero.const_value.numpy().dtype)
+        for name, old in zip(names, (old_scale, old_zero), strict=True):
+            kind = ir.TensorType(old.const_value.dtype)  # type: ignore[union-attr]
+            graph.inputs.append(ir.Value(name=name, type=kind, shape=ir.Shape(shape)))
+    fed = {str(value.name): value for value in graph.inputs}
+    for index, name in zip((1, 2), points[key][:2], strict=True):
+        node.replace_input_with(index, fed[name])

@@ -1,0 +1,164 @@
+"""What `autoprec front` says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autoprec.cli.screen import print_json, print_table
+from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK
+
+if TYPE_CHECKING:
+    from autoprec.front.points import Chosen, Cost, Point
+    from autoprec.front.run_front import RunFront
+    from autoprec.study.guide.told import Promise
+
+
+def list_points(
+    run: RunFront, chosen: Chosen, objective: Cost | None, promises: list[Promise], everything: bool, as_json: bool
+) -> int:
+    """Print the measured plans and what the models predict of others; returns the exit code."""
+    front = run.front(objective)
+    shown = run.points if everything else front
+    if as_json:
+        print_json({**_record(run, chosen, objective, shown, front), "predicted": [_foretold(p) for p in promises]})
+    else:
+        _say(run, chosen, objective, shown, front)
+        _say_promises(run, promises)
+        _say_basis(run)
+    if chosen.point is None:
+        click.echo(f"autoprec: {missed(chosen)}", err=True)
+        return EXIT_INFEASIBLE
+    return EXIT_OK
+
+
+def _record(
+    run: RunFront, chosen: Chosen, objective: Cost | None, shown: tuple[Point, ...], front: tuple[Point, ...]
+) -> dict[str, Any]:
+    studied = run.studied
+    return {
+        "run": str(run.directory.root), "model": str(run.model.path), "metric": studied.metric,
+        "max_drop": studied.max_drop, "confidence": studied.confidence, "judged": _judged(run),
+        "basis": "selection samples", "splits": studied.splits, "objective": objective or studied.objective,
+        "front_of": ["latency", "drop", "bytes"] if objective is None else [objective, "drop"], "bound": chosen.words,
+        "chosen": None if chosen.point is None else chosen.point.trial.number,
+        "nearest": None if chosen.nearest is None else chosen.nearest.trial.number,
+        "measured": len(run.points), "not_timed": _not_timed(run),
+        "answer": None if studied.answer is None else studied.answer.to_record(),
+        "points": [{**point.to_record(), "on_front": point in front} for point in shown],
+    }  # fmt: skip
+
+
+def _say(
+    run: RunFront, chosen: Chosen, objective: Cost | None, shown: tuple[Point, ...], front: tuple[Point, ...]
+) -> None:
+    studied = run.studied
+    header = ["plan", "vs FP32", "ms", "drop", "counted", "samples", "bytes", "MACs", f"within {studied.max_drop:g}"]
+    header += ["front"] if len(shown) > len(front) else []
+    rows = [_row(point, point is chosen.point, front if len(header) > 9 else None) for point in shown]
+    if chosen.point is not None and chosen.point not in shown:  # an answer by more rounds may lie beside the front
+        rows.append(_row(chosen.point, True, None))
+    print_table([*header, "proposed by"], rows)
+    click.echo(
+        f"\n{len(front)} of {len(run.points)} measured plans are on the front of {_front_words(objective)} against "
+        f"the drop of {studied.metric}, judged by {_judged(run)}."
+    )
+    if chosen.point is not None:
+        click.echo(f"* plan {chosen.point.trial.number} is what {chosen.words} chooses.")
+    if untimed := _not_timed(run):
+        click.echo(f"{untimed} plans were over the bound and not timed, so no bound chooses them by latency.")
+
+
+def _front_words(objective: Cost | None) -> str:
+    return "latency and size" if objective is None else objective
+
+
+def _foretold(promise: Promise) -> dict[str, Any]:
+    """A prediction as JSON: each figure with its standard deviation."""
+    pairs = {"latency_ratio": promise.latency, "drop": promise.drop, "bytes": promise.size}
+    return {
+        **{name: None if pair is None else {"estimate": pair[0], "deviation": pair[1]} for name, pair in pairs.items()},
+        "likely": promise.likely, "proposed_by": promise.origin, "basis": "predicted, not measured",
+        "plan": {unit: precision.value for unit, precision in promise.plan.items()},
+    }  # fmt: skip
+
+
+def _say_promises(run: RunFront, promises: list[Promise]) -> None:
+    """What the models expect of plans that nobody measured."""
+    if not promises:
+        why = "" if run.studied.prior else ", since an older autoprec left no models"
+        click.echo(f"no plan that was not measured is predicted to be better{why}.")
+        return
+    click.echo("\npredicted, not measured; plus or minus one standard deviation:")
+    rows = [
+        [f"{p.latency[0]:.3f} +- {p.latency[1]:.3f}", f"{p.drop[0]:+.4f} +- {p.drop[1]:.4f}",
+         "-" if p.size is None else f"{p.size[0]:,.0f} +- {p.size[1]:,.0f}", f"{p.likely:.0%}", p.origin]
+        for p in promises
+    ]  # fmt: skip
+    print_table(["vs FP32", "drop", "bytes", "meets the bound", "proposed by"], rows)
+    click.echo("the same command with --measure measures them and adds them to the run.\n")
+
+
+def _row(point: Point, marked: bool, front: tuple[Point, ...] | None) -> list[str]:
+    trial, measured = point.trial, point.trial.measured
+    row = [
+        f"{trial.number}{' *' if marked else ''}",
+        f"{measured.latency_ratio:.3f}" if measured.timed else "not timed",
+        "-" if point.latency_ms is None else f"{point.latency_ms:.2f}",
+        f"{point.drop:+.4f}",
+        f"{measured.drop:+.4f}",
+        str(point.samples),
+        f"{point.size:,}",
+        " ".join(f"{share:.0%} {name}" for name, share in point.mac_share.items()),
+        "yes" if trial.feasible else "no",
+    ]
+    row += [] if front is None else ["yes" if point in front else "no"]
+    return [*row, f"{trial.origin} (the run's answer)" if point.confirmed else trial.origin]
+
+
+def _say_basis(run: RunFront) -> None:
+    """What the figures are worth."""
+    click.echo(
+        f"all figures are of the {run.studied.samples} selection samples and the search's own rounds: they were not "
+        f"confirmed on fresh ones, and the best of many looks better than it is."
+    )
+    busy = run.studied.objective == "throughput"
+    if busy:
+        click.echo("times are of one batch of several in flight: the inverse of the throughput, not latencies.")
+    answer, point = run.studied.answer, run.answer
+    if answer is None or point is None:
+        click.echo("the run did not end, so no plan is its answer.")
+        return
+    drop = answer.drop
+    latency = f"at {answer.ratio:.3f} of FP32's latency ({answer.latency_ms:.2f} ms)"
+    speed = f"at {1 / answer.ratio:.3f} times FP32's throughput" if busy else latency
+    click.echo(
+        f"only plan {point.trial.number}, the run's answer, was measured again: on {drop['samples']} samples that "
+        f"chose nothing {run.studied.metric} dropped by about {_signed(drop['estimate'])} ({_signed(drop['low'])} to "
+        f"{_signed(drop['high'])}), {speed}."
+    )
+
+
+def missed(chosen: Chosen) -> str:
+    """Why no measured plan is what was asked for, and which one comes nearest."""
+    if chosen.nearest is None:
+        return f"no measured plan has {chosen.words}: the outputs of every measured plan are worthless"
+    near = chosen.nearest
+    return (
+        f"no measured plan has {chosen.words}; the nearest is plan {near.trial.number}: a drop of {near.drop:.4g} at "
+        f"{near.trial.measured.latency_ratio:.3f} of FP32's latency, {near.size:,} bytes"
+    )
+
+
+def _judged(run: RunFront) -> str:
+    confidence = run.studied.confidence
+    return "the estimate" if confidence is None else f"the upper end of its {100 * confidence:g} % interval"
+
+
+def _not_timed(run: RunFront) -> int:
+    return sum(not point.trial.measured.timed for point in run.points)
+
+
+def _signed(value: float | None) -> str:
+    return "infinity" if value is None else f"{value:+.4f}"

@@ -1,0 +1,184 @@
+"""What the models of a run promise under a new bound, and measuring it as the run measured its own plans."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from autoprec.backends.make import make_backend
+from autoprec.backends.protocol import Backend
+from autoprec.errors import BackendError, RunDirectoryError, UsageError
+from autoprec.front.points import Cost
+from autoprec.front.run_front import RunFront
+from autoprec.plan import Assignment
+from autoprec.ranges.table import RangeTable
+from autoprec.run.identity import plan_fingerprints
+from autoprec.run.measure import Measuring
+from autoprec.run.pipeline import Pipeline
+from autoprec.run.progress import Progress
+from autoprec.run.settings import Settings, Source
+from autoprec.run.task import Task, prepare_task
+from autoprec.run.uniform import FP32_PLAN, uniform_plans
+from autoprec.study.goal import Goal, Objective
+from autoprec.study.guide.proposer import Proposer
+from autoprec.study.guide.solve import Problem
+from autoprec.study.guide.told import Promise, Told
+from autoprec.study.ledger.ask_tell import Ledger, Trial
+from autoprec.study.ledger.samplers import make_sampler
+from autoprec.study.loop import Wanted
+
+_SAME = {
+    "calibration": "the calibration data is",
+    "selection": "the evaluation data is",
+    "metric": "the metric is",
+    "machine": "this machine, its runtime or its number of threads is",
+}
+
+
+def asked_goal(
+    run: RunFront,
+    max_drop: float | None = None,
+    objective: Cost | None = None,
+    max_ratio: float | None = None,
+    max_ms: float | None = None,
+) -> Goal:
+    """What the same question to `RunFront.within` or `RunFront.fast_enough` minimises, and its bounds."""
+    goal = run.studied.goal
+    if max_ratio is not None or max_ms is not None:
+        return Goal("accuracy", max_latency=run.latency_limit(max_ratio, max_ms)[0])
+    if max_drop is None and objective is None:
+        return goal
+    wanted: Objective = objective or ("size" if goal.objective == "size" else "latency")
+    return Goal(wanted, goal.max_drop if max_drop is None else max_drop)
+
+
+def promises_of(run: RunFront, goal: Goal) -> list[Promise]:
+    """Plans that nobody measured, but which promise more than every measured one; predictions of models.
+
+    The models are fitted to all measured plans and solved again; nothing is built, which takes seconds. Empty where
+    nothing is predicted to be better, or the run is of an autoprec that did not store what models need.
+    """
+    studied = run.studied
+    if not studied.prior:
+        return []
+    losses = {(u, p): noise for u, row in run.noises.items() for p, noise in row.items()}
+    problem = Problem(run.partition, studied.choices, losses, studied.carrier)
+    told = []
+    for point in run.points:
+        m = point.trial.measured
+        latency = m.latency_ratio if m.timed else None
+        trial = point.trial
+        told.append(Told(trial.number, trial.plan, latency, m.judged_drop, m.noise, None, point.size, m.layers_ms))
+    return Proposer(problem, studied.shares, goal, seed=0).promises(told)
+
+
+def measure_promises(
+    run: RunFront,
+    promises: Sequence[Promise],
+    *,
+    calib: Source | None = None,
+    eval: Source | None = None,
+    backend: Backend | None = None,
+    progress: Progress | None = None,
+) -> list[Trial]:
+    """Measure plans on the run's selection samples and by its clock, and add them to its study.
+
+    Args:
+        run: the run, whose stored ranges are used.
+        promises: the plans.
+        calib: the calibration data, where the run's was in memory or has moved.
+        eval: the evaluation data, likewise.
+        backend: the runtime, where the run's has no name.
+        progress: told how far it is.
+
+    Returns:
+        The new trials; those that the runtime refused are missing.
+
+    Raises:
+        UsageError: data, metric or machine are not those of the run.
+        RunDirectoryError: the run does not say how its plans were measured, or another process works in it.
+    """
+    task = _task(run, calib, eval, backend)
+    with run.directory.claim():
+        pipeline = Pipeline(task, run.directory, progress)
+        _refuse_others(run, replace(pipeline.task, backend=pipeline.backend))
+        ranges = pipeline.ranges()
+        problem = Problem(run.partition, run.studied.choices, {}, run.studied.carrier)
+        sampler = make_sampler("random", problem, {}, run.studied.goal, task.settings.seed)
+        ledger = Ledger(run.directory.study, run.studied.study, run.studied.choices, run.studied.goal, sampler)
+        return _measure(pipeline, {f"promised: {p.origin}": p.plan for p in promises}, ledger, ranges)
+
+
+def _measure(pipeline: Pipeline, plans: Mapping[str, Assignment], ledger: Ledger, ranges: RangeTable) -> list[Trial]:
+    """In full, whatever a search would make of them."""
+    task = pipeline.task
+    found: list[Trial] = []
+    pipeline.progress.stage("measuring", f"{len(plans)} plans on {task.splits.select.count} samples")
+    with ExitStack() as stack:
+        reference = pipeline.engines.open(uniform_plans(task.subject)[FP32_PLAN], ranges, stack)
+        measuring = Measuring(task, pipeline.engines, reference, ranges)
+        ledger.enqueue(plans)
+        while ledger.waiting():
+            asked = ledger.ask(0)  # nothing but what waits
+            if asked is None:
+                continue
+            try:
+                measured = measuring(asked.plan, Wanted(math.inf, True))
+            except BackendError as error:  # costs this plan
+                ledger.fail(asked, str(error))
+                continue
+            except BaseException:
+                ledger.leave(asked)
+                raise
+            trial = ledger.tell(asked, measured)
+            if trial is not None:
+                found.append(trial)
+                pipeline.progress.trial(trial)
+    pipeline.progress.stage("", "")
+    return found
+
+
+def _refuse_others(run: RunFront, task: Task) -> None:
+    """Figures of other data or of another machine are not to be compared with those of the run."""
+    if run.ranges is None:
+        raise UsageError("no unit of the run may be quantised, so no plan can be foretold to be better")
+    now = plan_fingerprints(task, run.ranges)
+    for key, words in _SAME.items():
+        if now[key] != run.studied.fingerprints.get(key):
+            raise UsageError(
+                f"plans must be measured as the run {run.directory.root} measured its own, but {words} another; run "
+                f"`autoprec tune` instead"
+            )
+
+
+def _task(run: RunFront, calib: Source | None, eval: Source | None, backend: Backend | None) -> Task:
+    studied, asked = run.studied, run.studied.asked
+    if not asked:
+        raise RunDirectoryError(
+            f"{run.directory.studied} does not say how plans were measured, as an older autoprec made it; run "
+            f"`autoprec tune` with the same options and --out {run.directory.root}"
+        )
+    given = {"calib": calib or asked["calib"], "evaluate": eval or asked["evaluate"], "metric": asked["metric"]}
+    _refuse_memory(asked, given)
+    settings = Settings(
+        model=run.model.path, **given, direction=asked["direction"], max_drop=studied.max_drop, space=asked["space"],
+        recipe=asked["recipe"], pins=tuple(asked["pins"]), batch=int(asked["batch"]), seed=int(asked["seed"]),
+        confidence=studied.confidence, objective="throughput" if studied.objective == "throughput" else None,
+    )  # fmt: skip
+    runtime = backend or make_backend(studied.backend, int(asked["threads"]), tuple(asked["targets"]))
+    return prepare_task(settings, runtime)
+
+
+def _refuse_memory(asked: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    options = {"calib": "--calib", "evaluate": "--eval"}
+    for name in asked["memory"]:
+        if given[name] is None and name in options:
+            raise UsageError(
+                f"the run's data was in the memory of a Python program; store it in a file and give it by "
+                f"{options[name]}"
+            )
+        if given[name] is None:
+            raise UsageError("the run's metric was a function of a Python program; call autoprec.search again instead")

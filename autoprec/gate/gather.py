@@ -1,0 +1,168 @@
+"""Gathering the evidence of a run, or of a model under a committed plan."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoprec.backends.host import clocks, driver
+from autoprec.backends.protocol import Backend
+from autoprec.data.dataset import Dataset
+from autoprec.files.json import fingerprint
+from autoprec.gate.evidence import Evidence, Rounds, Samples
+from autoprec.graph.interface import TensorSpec
+from autoprec.graph.model import Model, to_bytes
+from autoprec.graph.topology import Topology
+from autoprec.metrics.metric import Metric
+from autoprec.precision import Array
+from autoprec.ranges.table import RangeTable
+from autoprec.run.answer.tuned import Tuned
+from autoprec.run.budget import Deadline
+from autoprec.run.engines import timing_feed
+from autoprec.run.settings import DEFAULT_MAX_DROP, Source
+from autoprec.run.uniform import FP32_PLAN
+from autoprec.timing.race import RACE_THREADS, race_block, race_s
+from autoprec.units.measure import value_keys
+
+RACE_BLOCKS = 3
+_DIGITS = 7
+
+
+def evidence_of(tuned: Tuned, lowered: Path) -> Evidence:
+    """The evidence of a run whose lowered model is the file `lowered`."""
+    task, chosen = tuned.task, tuned.candidates[tuned.chosen]
+    settings, report, model = task.settings, task.splits.report, lowered.read_bytes()
+    exact = None if tuned.simulated is None or task.backend.scheme == "ort-cpu" else tuned.simulated.scores
+    data = {
+        "calib": source_words(settings.calib), "eval": source_words(settings.evaluate),
+        "recipe": str(settings.recipe), "seed": settings.seed, "splits": task.splits.words,
+        "calibration": task.splits.calibrate.fingerprint(), "report": samples_mark(report),
+    }  # fmt: skip
+    return Evidence(
+        model=model_record(task.subject.model),
+        lowered=lowered_record(model, lowered),
+        data=data,
+        metric=metric_record(task.metric, settings.max_drop if math.isfinite(settings.max_drop) else DEFAULT_MAX_DROP),
+        machine=machine_record(task.backend, settings.batch),
+        samples=Samples(
+            tuple(mark[:8] for mark in report.identities()),
+            kept_scores(tuned.reference_scores),
+            kept_scores(chosen.outcome.scores),
+            None if exact is None else kept_scores(exact),
+        ),
+        rounds=_raced(tuned, model),
+        verification=tuned.verification.to_record(),
+        values=keys_of_ranges(Topology(task.subject.model.graph), tuned.ranges),
+        found={
+            "feasible": tuned.found.feasible,
+            "complaint": tuned.verification.complaint(),
+            "objective": tuned.goal.objective,
+        },
+    )
+
+
+def _raced(tuned: Tuned, lowered: bytes) -> Rounds:
+    """FP32 and the plan as a gate will race them, which is not how `autoprec.timing.compare` compares plans.
+
+    Where a time limit leaves no time for a race, it is the rounds of that comparison.
+    """
+    task, fp32, plan = tuned.task, tuned.candidates[FP32_PLAN], tuned.candidates[tuned.chosen]
+    models = {"fp32": to_bytes(task.subject.model.original), "plan": lowered}
+    feed, deadline = timing_feed(task, task.splits.report), Deadline(tuned.left_s)
+    block_s = race_s(fp32.timing.median_ms + plan.timing.median_ms, task.backend.threads)
+    rows: list[dict[str, tuple[float, ...]]] = []
+    while len(rows) < RACE_BLOCKS and deadline.left_s >= block_s:
+        rows.append(race_block(task.backend, models, feed, RACE_THREADS, len(rows)))
+        block_s = deadline.elapsed_s / len(rows)
+    if not rows:
+        return rounds_of({"fp32": fp32.timing.rounds_ms, "plan": plan.timing.rounds_ms})
+    return rounds_of({name: [ms for row in rows for ms in row[name]] for name in models})
+
+
+def samples_mark(data: Dataset) -> str:
+    """A fingerprint of the samples in whatever order."""
+    return fingerprint(sorted(data.identities()))
+
+
+def model_record(model: Model) -> dict[str, Any]:
+    """What identifies a model."""
+    return {
+        "path": portable(model.path), "bytes": model.path.stat().st_size,
+        "graph": model.graph_fingerprint, "weights": model.weights_fingerprint,
+        "inputs": [_spec(spec) for spec in model.interface.inputs],
+        "outputs": [_spec(spec) for spec in model.interface.outputs],
+    }  # fmt: skip
+
+
+def lowered_record(lowered: bytes, path: Path) -> dict[str, Any]:
+    """What identifies a lowered model."""
+    return {"path": portable(path), "bytes": len(lowered), "sha256": hashlib.sha256(lowered).hexdigest()}
+
+
+def metric_record(metric: Metric, max_drop: float) -> dict[str, Any]:
+    """What identifies a metric, and the bound that was set with it."""
+    return {
+        "name": metric.name, "fingerprint": metric.fingerprint, "higher_is_better": metric.higher_is_better,
+        "max_drop": max_drop,
+    }  # fmt: skip
+
+
+def machine_record(backend: Backend, batch: int) -> dict[str, Any]:
+    """What a latency depends on."""
+    clock, gpu = backend.clock, backend.scheme != "ort-cpu" and backend.runs_here
+    return {
+        "autoprec": _own_version(), "batch": batch, "threads": backend.threads, "scheme": backend.scheme,
+        "clock": clock.kind, "hardware": clock.hardware, "runs_here": backend.runs_here,
+        "driver": driver(gpu=gpu), "clocks": clocks(gpu=gpu),
+        "describe": dict(backend.describe()),
+    }  # fmt: skip
+
+
+def _own_version() -> str:
+    try:
+        return version("autoprec")
+    except PackageNotFoundError:  # run from a checkout
+        return "not installed"
+
+
+def rounds_of(fastest: Mapping[str, Sequence[float]]) -> Rounds:
+    """The rounds of a race of "fp32" and "plan", to five digits."""
+    fp32, plan = (tuple(float(f"{ms:.5g}") for ms in fastest[name]) for name in ("fp32", "plan"))
+    return Rounds(fp32, plan)
+
+
+def kept_scores(scores: Array) -> tuple[float | None, ...]:
+    """Scores to the digits that are stored; None for those that are not finite."""
+    return tuple(float(f"{score:.{_DIGITS}g}") if np.isfinite(score) else None for score in scores.tolist())
+
+
+def keys_of_ranges(topology: Topology, ranges: RangeTable | None) -> dict[str, str]:
+    """Name -> structural key of each value that has a range or a mean."""
+    keys = value_keys(topology)
+    wanted = [] if ranges is None else [*ranges.clipped, *ranges.means]
+    return {name: keys[name] for name in dict.fromkeys(wanted) if name in keys}
+
+
+def source_words(source: Source | None) -> str | None:
+    """The source as it may be given again, None for arrays in memory."""
+    if source is None or not isinstance(source, (str, os.PathLike)):
+        return None
+    text = os.fspath(source)
+    return portable(Path(text)) if Path(text).exists() else str(text)
+
+
+def portable(path: Path) -> str:
+    """`path` from the current folder where it lies below, with forward slashes, so that a checkout finds it."""
+    absolute, here = Path(os.path.abspath(path)), Path.cwd()
+    return (absolute.relative_to(here) if absolute.is_relative_to(here) else absolute).as_posix()
+
+
+def _spec(spec: TensorSpec) -> list[Any]:
+    return [spec.name, spec.dtype.name, list(spec.shape)]

@@ -1,0 +1,125 @@
+"""Constants made and folded: initializers with unique names, and nodes that only rearrange them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+
+from autoprec.graph.topology import attribute_int, attribute_ints, const_array, main_domain
+from autoprec.precision import Array
+
+
+def add_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    """A new initializer of `graph`; a taken name gets a number."""
+    unique, count = name, 1
+    while unique in graph.initializers:
+        unique, count = f"{name}#{count}", count + 1
+    tensor = ir.tensor(np.ascontiguousarray(array) if array.ndim else array, name=unique)
+    value = ir.Value(name=unique, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def shared_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    """The initializer `name`, made from `array` where the graph has none of that name yet."""
+    found = graph.initializers.get(name)
+    return found if found is not None else add_initializer(graph, name, array)
+
+
+def fold_rearranged(graph: ir.Graph) -> int:
+    """Replace Transpose, Reshape, Identity and the like of an initializer by an initializer.
+
+    A DequantizeLinear must feed its product directly, so nothing may stand between a weight and its op.
+    Returns the number of nodes removed.
+    """
+    folded = 0
+    for node in list(graph):
+        value = _rearranged(graph, node)
+        if value is None:
+            continue
+        ir.convenience.replace_all_uses_with(node.outputs[0], value)
+        graph.remove(node, safe=True)
+        folded += 1
+    drop_unused(graph)
+    return folded
+
+
+def _rearranged(graph: ir.Graph, node: ir.Node) -> ir.Value | None:
+    """The initializer that can stand for the result of `node`, or None where there is none."""
+    if node.op_type not in _FOLDERS or not main_domain(node) or not node.inputs:
+        return None
+    arrays = [array for value in node.inputs if (array := const_array(value)) is not None]
+    if len(arrays) < len(node.inputs) or node.outputs[0].is_graph_output():
+        return None
+    if node.op_type == "Identity":
+        return node.inputs[0]  # not a copy: exporters write shared weights like this
+    result = _FOLDERS[node.op_type](node, arrays)
+    return None if result is None else add_initializer(graph, str(node.outputs[0].name), result)
+
+
+def drop_unused(graph: ir.Graph) -> None:
+    """Remove initializers that nothing reads."""
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del graph.initializers[name]
+
+
+def _transpose(node: ir.Node, arrays: list[Array]) -> Array | None:
+    order = attribute_ints(node, "perm") or tuple(reversed(range(arrays[0].ndim)))
+    result: Array = arrays[0].transpose(order)
+    return result
+
+
+def _reshape(node: ir.Node, arrays: list[Array]) -> Array | None:
+    if len(arrays) != 2 or attribute_int(node, "allowzero", 0):
+        return None
+    shape = [int(dim) if dim else arrays[0].shape[place] for place, dim in enumerate(arrays[1])]
+    return arrays[0].reshape(shape)
+
+
+def _identity(node: ir.Node, arrays: list[Array]) -> Array | None:
+    return arrays[0]
+
+
+def _squeeze(node: ir.Node, arrays: list[Array]) -> Array | None:
+    axes = arrays[1].tolist() if len(arrays) > 1 else attribute_ints(node, "axes")
+    return np.squeeze(arrays[0], tuple(axes) if axes is not None else None)
+
+
+def _unsqueeze(node: ir.Node, arrays: list[Array]) -> Array | None:
+    axes = arrays[1].tolist() if len(arrays) > 1 else attribute_ints(node, "axes")
+    return None if axes is None else np.expand_dims(arrays[0], tuple(axes))
+
+
+def _cast(node: ir.Node, arrays: list[Array]) -> Array | None:
+    target = _CAST_TARGETS.get(attribute_int(node, "to", 1))
+    source = arrays[0]
+    if target is None or source.dtype.kind not in "fiub" or source.dtype == ml_dtypes.bfloat16:
+        return None
+    if source.dtype.kind == "f" and target.kind in "iu" and not (np.abs(source) < 127).all():
+        return None  # what a runtime makes of a number that does not fit is not defined
+    return source.astype(target)
+
+
+_CAST_TARGETS = {
+    int(data_type): data_type.numpy()
+    for data_type in (
+        ir.DataType.FLOAT,
+        ir.DataType.DOUBLE,
+        ir.DataType.INT8,
+        ir.DataType.INT32,
+        ir.DataType.INT64,
+        ir.DataType.BOOL,
+    )
+}
+_FOLDERS: dict[str, Callable[[ir.Node, list[Array]], Array | None]] = {
+    "Transpose": _transpose,
+    "Reshape": _reshape,
+    "Identity": _identity,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Cast": _cast,
+}

@@ -1,0 +1,261 @@
+"""Model + plan + ranges -> a model whose tensors say what runs in which precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from autoprec.errors import ModelError, PlanError
+from autoprec.graph.constants import fold_rearranged
+from autoprec.graph.model import Model, prepare
+from autoprec.graph.topology import Topology, const_array
+from autoprec.lowering.passes.annotate_precisions import AnnotatePrecisionsPass
+from autoprec.lowering.passes.assign_types import OPSET_BF16, AssignTypesPass
+from autoprec.lowering.passes.correct_bias import CorrectBiasPass
+from autoprec.lowering.passes.float_weights import FloatWeightsPass
+from autoprec.lowering.passes.fold_batch_norm import FoldBatchNormPass
+from autoprec.lowering.passes.gemm_to_matmul import GemmToMatMulPass
+from autoprec.lowering.passes.insert_qdq import InsertQDQPass
+from autoprec.lowering.passes.isolate_floats import IsolateFloatsPass
+from autoprec.lowering.passes.norm_to_conv import NormToConvPass
+from autoprec.lowering.passes.pack_constants import PackConstantsPass
+from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
+from autoprec.lowering.passes.raise_opset import raise_opset
+from autoprec.lowering.passes.saturated_clips import SaturatedClipsPass
+from autoprec.lowering.passes.scales import coarsest, round_scale
+from autoprec.lowering.passes.simulate_types import SimulateTypesPass
+from autoprec.lowering.placement import ActivationPoint, Placement, place, range_root
+from autoprec.lowering.scheme import Scheme
+from autoprec.precision import FLOATS, Array, Precision
+from autoprec.ranges.affine import QuantParams, asymmetric_params, fp8_scale, symmetric_params
+from autoprec.ranges.histogram import Range
+from autoprec.ranges.table import RangeTable
+from autoprec.units.records import Partition
+
+OPSET_QDQ = 13
+"""Per-channel DequantizeLinear."""
+_WEAK_IR_VERSION = 8  # of opset 17, the newest that TensorRT 8.6 documents
+OPSET_HALF_SCALES = 19
+"""Scales in half precision, and FP8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A lowered model.
+
+    Attributes:
+        ir: the graph; for the all-FP32 plan the model as it was read.
+        placement: the decisions that were written into it.
+    """
+
+    ir: ir.Model
+    placement: Placement
+
+
+class Lowerer:
+    """Lowers plans of one model; keeps the model in each opset that was needed.
+
+    Args:
+        model: as loaded.
+        partition: its units.
+        scheme: of the runtime that the result is for.
+        carrier: the float type around quantised arithmetic.
+        unify_concat: one scale for all inputs and the output of a Concat before a quantised op.
+    """
+
+    def __init__(
+        self, model: Model, partition: Partition, scheme: Scheme, carrier: Precision, *, unify_concat: bool = False
+    ) -> None:
+        if carrier not in FLOATS:
+            raise PlanError(f"the carrier must be a float type (fp32, fp16 or bf16), got {carrier}")
+        self.model, self.partition = model, partition
+        self.scheme, self.carrier, self.unify_concat = scheme, carrier, unify_concat
+        self._bases: dict[int, ir.Model] = {}
+
+    def lower(
+        self, precisions: Mapping[str, Precision], ranges: RangeTable | None, *, simulate: bool = False
+    ) -> Lowered:
+        """The model under an assignment of precisions.
+
+        Args:
+            precisions: unit name -> precision; units not named stay FP32.
+            ranges: calibrated ranges; None only where nothing is quantised.
+            simulate: keep FP32 arithmetic and round to the half types, for evaluation where a
+                runtime has no half kernels. The placement is the same.
+
+        Raises:
+            PlanError: a value that must be quantised has no calibrated range.
+            ModelError: the model cannot be raised to the opset that the plan needs.
+        """
+        if all(p is Precision.FP32 for p in precisions.values()):
+            return Lowered(self.model.original.clone(), Placement((), (), {}))
+        work = self._folded(precisions, simulate)
+        topology = Topology(work.graph)
+        placement = place(
+            topology, self.partition, precisions, self.carrier, self.scheme, unify_concat=self.unify_concat
+        )
+        for step in self._steps(work, topology, placement, ranges, simulate, precisions):
+            step(work)  # not ir.passes.Sequential, which would bury an AutoprecError in a PassError
+        return Lowered(work, placement)
+
+    def _steps(
+        self,
+        work: ir.Model,
+        topology: Topology,
+        placement: Placement,
+        ranges: RangeTable | None,
+        simulate: bool,
+        precisions: Mapping[str, Precision],
+    ) -> list[ir.passes.InPlacePass]:
+        scale_type = self._scale_type(placement)
+        steps: list[ir.passes.InPlacePass] = [QuantizeWeightsPass(placement.weights, scale_type)]
+        if ranges is not None:
+            originals = _weights_of(work.graph, placement)
+            steps.append(CorrectBiasPass(placement.weights, originals, ranges.means))
+        steps.append(InsertQDQPass(placement.activations, self._scales(topology, placement, ranges, scale_type)))
+        if self.scheme.float_islands:
+            steps.append(IsolateFloatsPass())
+        if simulate:
+            return [*steps, SimulateTypesPass(placement.node_types)]
+        if not self.scheme.strongly_typed:
+            work.ir_version = min(work.ir_version, _WEAK_IR_VERSION)
+            steps += [FloatWeightsPass(), SaturatedClipsPass()]
+            return [*steps, AnnotatePrecisionsPass(self._annotations(precisions, placement))]
+        steps.append(AssignTypesPass(placement.node_types, self.carrier))
+        return [*steps, PackConstantsPass()] if placement.weights else steps
+
+    def _scale_type(self, placement: Placement) -> Precision:
+        """Half types beside Q/DQ need scales that they can hold, where scales are stored in them."""
+        return coarsest(placement.node_types.values()) if self.scheme.strongly_typed else Precision.FP32
+
+    def _annotations(self, precisions: Mapping[str, Precision], placement: Placement) -> dict[str, Precision]:
+        """Node name -> what the runtime must be told: a unit's 8-bit nodes follow from their Q/DQ."""
+        told = dict(placement.node_types)
+        for unit in self.partition.units:
+            wanted = precisions.get(unit.name, Precision.FP32)
+            if wanted is Precision.FP32 or (wanted.is_quantized and unit.name not in placement.skipped):
+                told |= dict.fromkeys(unit.nodes, wanted)
+        return told
+
+    def placement(self, precisions: Mapping[str, Precision]) -> tuple[Topology, Placement]:
+        """Where pairs would go, without ranges; the topology is of the folded graph."""
+        topology = Topology(self._folded(precisions, simulate=True).graph)
+        return topology, place(
+            topology, self.partition, precisions, self.carrier, self.scheme, unify_concat=self.unify_concat
+        )
+
+    def scaler(
+        self, precisions: Mapping[str, Precision]
+    ) -> Callable[[RangeTable], dict[tuple[str, Precision], QuantParams]]:
+        """A function of ranges that gives (value, precision) -> the affine map, for every pair on a plan's activations.
+
+        Placing the pairs takes longer than their scales, and does not depend on ranges. The function raises PlanError
+        where a value that must be quantised has no calibrated range.
+        """
+        topology, placement = self.placement(precisions)
+        scale_type = self._scale_type(placement)
+        return lambda ranges: self._scales(topology, placement, ranges, scale_type)
+
+    def base(self, opset: int) -> ir.Model:
+        """The prepared model in `opset` or newer, rearranged constants folded; names are those of the original."""
+        if opset not in self._bases:
+            raised = raise_opset(self.model.ir, opset)
+            if raised is self.model.ir:
+                raised = raised.clone(deep_copy=False)
+            else:
+                raised = prepare(raised)
+                self._check_names(raised)
+            fold_rearranged(raised.graph)  # a DequantizeLinear must feed its product directly
+            self._bases[opset] = raised
+        return self._bases[opset]
+
+    def _check_names(self, raised: ir.Model) -> None:
+        present = {node.name for node in raised.graph}
+        missing = [name for unit in self.partition.units for name in unit.nodes if name not in present]
+        if missing:
+            raise ModelError(
+                f"raising the opset replaced node {missing[0]!r}, which belongs to a unit; "
+                f"export the model at opset {OPSET_HALF_SCALES} or newer"
+            )
+
+    def _opset(self, precisions: Mapping[str, Precision], simulate: bool) -> int:
+        used = set(precisions.values())
+        quantized = any(p.is_quantized for p in used)
+        if not self.scheme.strongly_typed and not simulate:
+            return self._readable_opset()
+        half = any(p in used for p in (Precision.FP16, Precision.BF16)) or self.carrier is not Precision.FP32
+        if not simulate and (Precision.BF16 in used or (quantized and self.carrier is Precision.BF16)):
+            return OPSET_BF16
+        if Precision.FP8 in used or (quantized and half):
+            return OPSET_HALF_SCALES
+        return OPSET_QDQ
+
+    def _readable_opset(self) -> int:
+        """Of per-channel Q/DQ; refused where the model itself is too new for the runtime."""
+        newest, found = self.scheme.newest_opset, self.model.ir.opset_imports.get("", OPSET_QDQ)
+        if newest is not None and found > newest:
+            raise ModelError(
+                f"{self.scheme.name} reads models up to opset {newest}, but this one has opset {found}; export it at "
+                f"opset {newest}"
+            )
+        return OPSET_QDQ
+
+    def _folded(self, precisions: Mapping[str, Precision], simulate: bool) -> ir.Model:
+        """A copy of the model with the normalisations of lowered convolutions in their weights."""
+        work = self.base(self._opset(precisions, simulate)).clone(deep_copy=False)
+        lowered = [u for u in self.partition.units if precisions.get(u.name, Precision.FP32) is not Precision.FP32]
+        FoldBatchNormPass([name for unit in lowered for name in unit.anchors])(work)
+        if self.scheme.gemms_as_products:
+            products = [u for u in lowered if u.kind == "matmul" and precisions[u.name].is_quantized]
+            GemmToMatMulPass([name for unit in products for name in unit.anchors])(work)
+        if self.scheme.norms_as_convs:
+            quantized = [u for u in lowered if u.kind == "conv" and precisions[u.name].is_quantized]
+            NormToConvPass([name for unit in quantized for name in unit.nodes])(work)
+        return work
+
+    def _scales(
+        self, topology: Topology, placement: Placement, ranges: RangeTable | None, scale_type: Precision
+    ) -> dict[tuple[str, Precision], QuantParams]:
+        if not placement.activations:
+            return {}
+        values = {str(v.name): v for node in topology.nodes for v in node.outputs}
+        values |= {str(v.name): v for v in topology.graph.inputs}
+        if ranges is None:
+            raise PlanError("a plan with INT8 or FP8 units needs calibrated ranges; give calibration data by --calib")
+        scales = {}
+        for point in placement.activations:
+            names = [str(range_root(topology, values[name]).name) for name in self._sharers(placement, point.tensor)]
+            exact = _params(point, [self._range(ranges, point, name) for name in names], self.scheme)
+            scale = float(round_scale(np.array(exact.scale), scale_type))
+            scales[point.tensor, point.precision] = QuantParams(scale, exact.zero_point, exact.signed)
+        return scales
+
+    def _sharers(self, placement: Placement, tensor: str) -> list[str]:
+        return next((sorted(group) for group in placement.unified if tensor in group), [tensor])
+
+    def _range(self, ranges: RangeTable, point: ActivationPoint, name: str) -> Range:
+        if point.fixed_scale is not None:
+            return Range(0.0, 1.0)
+        table = ranges.extent if point.precision is Precision.FP8 else ranges.clipped
+        if name not in table:
+            raise PlanError(
+                f"value {name!r} must be quantised but was not calibrated; run the calibration again for this plan"
+            )
+        return table[name]
+
+
+def _params(point: ActivationPoint, spans: list[Range], scheme: Scheme) -> QuantParams:
+    span = Range(min(s.low for s in spans), max(s.high for s in spans))
+    if point.precision is Precision.FP8:
+        scale = point.fixed_scale if point.fixed_scale is not None else fp8_scale(span)
+        return QuantParams(scale, 0, signed=True)
+    return symmetric_params(span) if scheme.symmetric else asymmetric_params(span)
+
+
+def _weights_of(graph: ir.Graph, placement: Placement) -> dict[str, Array]:
+    nodes = {node.name: node for node in graph}
+    found = {point.node: const_array(nodes[point.node].inputs[point.index]) for point in placement.weights}
+    return {name: array for name, array in found.items() if array is not None}

@@ -1,0 +1,70 @@
+"""DequantizeLinear(W_int8)  =>  DequantizeLinear(QuantizeLinear(W)): weights in float for parsers that need them."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from autoprec.graph.constants import add_initializer, drop_unused
+from autoprec.graph.topology import attribute_int, const_array
+
+
+class FloatWeightsPass(ir.passes.InPlacePass):
+    """Store 8-bit weights as the floats that they stand for, behind a QuantizeLinear that gives the codes back.
+
+    TensorRT 8.6 folds the pair into INT8 weights; its parser takes no INT8 constants.
+
+    Requires: DequantizeLinear of INT8 constants without zero point. Ensures: none reads a constant of 8 bits, and
+    every product computes on the same codes.
+    """
+
+    def requires(self, model: ir.Model) -> None:
+        """No DequantizeLinear of an INT8 constant shifts it."""
+        for node in model.graph:
+            codes = const_array(node.inputs[0]) if node.op_type == "DequantizeLinear" else None
+            point = node.inputs[2] if len(node.inputs) > 2 else None
+            if codes is None or codes.dtype != np.int8 or point is None:
+                continue
+            zero = const_array(point)
+            if zero is None or zero.any():
+                raise ir.passes.PreconditionError(f"the zero point of {node.name!r} must be 0")
+
+    def ensures(self, model: ir.Model) -> None:
+        """No DequantizeLinear reads a constant."""
+        for node in model.graph:
+            if node.op_type == "DequantizeLinear" and const_array(node.inputs[0]) is not None:
+                raise ir.passes.PostconditionError(f"{node.name!r} still reads a constant")
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Convert; modified where there was such a weight."""
+        graph, found = model.graph, False
+        for node in list(graph):
+            codes = const_array(node.inputs[0]) if node.op_type == "DequantizeLinear" else None
+            scale = const_array(node.inputs[1]) if codes is not None else None
+            if codes is None or scale is None or codes.dtype != np.int8:
+                continue
+            axis = attribute_int(node, "axis", 1)
+            place_of_scales = axis + codes.ndim if axis < 0 else axis
+            shape = [-1 if place == place_of_scales and scale.ndim else 1 for place in range(codes.ndim)]
+            floats = codes.astype(np.float32) * scale.astype(np.float32).reshape(shape if scale.ndim else [])
+            name = str(node.inputs[0].name if node.inputs[0] is not None else node.name)
+            stored = add_initializer(graph, f"{name}.float", floats)
+            # Without a zero point the codes would be UINT8.
+            zero = add_initializer(graph, f"{name}.zero", np.zeros(scale.shape, np.int8))
+            made = ir.node(
+                "QuantizeLinear",
+                [stored, node.inputs[1], zero],
+                {"axis": axis} if scale.ndim else {},
+                name=f"{node.name}/quantize",
+                num_outputs=1,
+            )
+            made.outputs[0].name = f"{name}/codes"
+            made.outputs[0].dtype = ir.DataType.INT8
+            made.outputs[0].shape = ir.Shape(codes.shape)
+            graph.insert_before(node, made)
+            node.resize_inputs(3)
+            node.replace_input_with(0, made.outputs[0])
+            node.replace_input_with(2, zero)
+            found = True
+        drop_unused(graph)
+        return ir.passes.PassResult(model, modified=found)

@@ -1,0 +1,116 @@
+"""op(x, W)  =>  op(x, DequantizeLinear(W_8bit, scale)); for an embedding Gather(W_8bit) -> DequantizeLinear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from autoprec.graph.constants import add_initializer, drop_unused
+from autoprec.graph.topology import const_array
+from autoprec.lowering.passes.scales import round_scale
+from autoprec.lowering.placement import WeightPoint
+from autoprec.precision import Precision
+from autoprec.ranges.affine import SMALLEST_HALF_SCALE
+from autoprec.ranges.weights import quantize_weight, weight_scales
+
+
+class QuantizeWeightsPass(ir.passes.InPlacePass):
+    """Store constants in 8 bits, one scale for each output channel.
+
+    Args:
+        points: which constants, and along which axis.
+        scale_type: the coarsest float type that any scale is stored in; codes are computed with the
+            rounded scale, so that rounding it costs nothing.
+
+    Requires: each point's input is an initializer. Ensures: it is read through one DequantizeLinear;
+    codes are symmetric, without zero point.
+    """
+
+    def __init__(self, points: Sequence[WeightPoint], scale_type: Precision) -> None:
+        super().__init__()
+        self.points = tuple(points)
+        self.scale_type = scale_type
+
+    def requires(self, model: ir.Model) -> None:
+        """Each point names an initializer."""
+        nodes = {node.name: node for node in model.graph}
+        for point in self.points:
+            value = nodes[point.node].inputs[point.index] if point.node in nodes else None
+            if value is None or not value.is_initializer() or value.const_value is None:
+                raise ir.passes.PreconditionError(f"input {point.index} of {point.node!r} must be an initializer")
+
+    def ensures(self, model: ir.Model) -> None:
+        """Each point is read through a DequantizeLinear of an initializer."""
+        nodes = {node.name: node for node in model.graph}
+        for point in self.points:
+            require_stored(nodes, point, ir.passes.PostconditionError)
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Quantise; modified where there was a point."""
+        nodes = {node.name: node for node in model.graph}
+        made: dict[tuple[str, int | None, Precision], ir.Value] = {}
+        for point in self.points:
+            node = nodes[point.node]
+            if point.after_gather:
+                self._gather(model.graph, node, point)
+                continue
+            weight = node.inputs[point.index]
+            key = (str(weight.name if weight is not None else ""), point.axis, point.precision)
+            if key not in made:
+                made[key] = self._dequantized(model.graph, node, point)
+            node.replace_input_with(point.index, made[key])
+        model.graph.sort()
+        drop_unused(model.graph)
+        return ir.passes.PassResult(model, bool(self.points))
+
+    def _codes(self, graph: ir.Graph, node: ir.Node, point: WeightPoint) -> tuple[ir.Value, ir.Value, ir.Value]:
+        weight = node.inputs[point.index]
+        array = const_array(weight)
+        if weight is None or array is None:
+            raise ValueError(f"input {point.index} of {point.node!r} must be an initializer")
+        floats = array.astype(np.float32)
+        exact = weight_scales(floats, point.axis, point.precision)
+        scales = round_scale(exact, self.scale_type, SMALLEST_HALF_SCALE)
+        codes = quantize_weight(floats, scales, point.axis, point.precision)
+        stored = add_initializer(graph, f"{weight.name}/{point.precision}", codes)
+        scale = add_initializer(graph, f"{weight.name}/{point.precision}.scale", np.asarray(scales, np.float32))
+        return weight, stored, scale
+
+    def _dequantized(self, graph: ir.Graph, node: ir.Node, point: WeightPoint) -> ir.Value:
+        weight, stored, scale = self._codes(graph, node, point)
+        attributes = {} if point.axis is None else {"axis": point.axis}
+        output = ir.Value(name=f"{stored.name}/dq", type=ir.TensorType(ir.DataType.FLOAT), shape=weight.shape)
+        dequantize = ir.node(
+            "DequantizeLinear", [stored, scale], attributes, outputs=[output], name=f"{stored.name}/dequantize"
+        )
+        graph.append(dequantize)
+        return output
+
+    def _gather(self, graph: ir.Graph, node: ir.Node, point: WeightPoint) -> None:
+        _, stored, scale = self._codes(graph, node, point)
+        found = node.outputs[0]
+        name, shape = str(found.name), found.shape
+        rank = len(shape) if shape is not None else None
+        node.replace_input_with(0, stored)
+        final = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=shape)
+        ir.convenience.replace_all_uses_with(found, final, replace_graph_outputs=True)
+        found.name = f"{name}/codes"
+        found.type = ir.TensorType(stored.dtype if stored.dtype is not None else ir.DataType.INT8)
+        axis = -1 if rank is None else rank - 1
+        graph.append(
+            ir.node("DequantizeLinear", [found, scale], {"axis": axis}, outputs=[final], name=f"{node.name}/dequantize")
+        )
+
+
+def require_stored(
+    nodes: Mapping[str | None, ir.Node], point: WeightPoint, error: type[Exception] = ir.passes.PreconditionError
+) -> None:
+    """Raise `error` where the constant at `point` is not stored in 8 bits."""
+    node = nodes.get(point.node)
+    reader = node if node is None or point.after_gather else node.inputs[point.index].producer()  # type: ignore[union-attr]
+    source = reader.inputs[0] if reader is not None else None
+    codes = (ir.DataType.INT8, ir.DataType.FLOAT8E4M3FN)
+    if source is None or not source.is_initializer() or source.dtype not in codes:
+        raise error(f"input {point.index} of {point.node!r} must be stored in 8 bits")

@@ -1,0 +1,261 @@
+"""Which unit can run in which precision, and why not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import onnx
+import onnx_ir as ir
+
+from autoprec.errors import PlanError
+from autoprec.graph.topology import (
+    RESHAPING_OPS,
+    Topology,
+    attribute_int,
+    elements,
+    static_shape,
+)
+from autoprec.lowering.scheme import ORT_CPU, Scheme
+from autoprec.plan import Plan
+from autoprec.precision import FLOATS, Precision
+from autoprec.units.branches import SMALLEST_ELEMENTS, has_free_dimension
+from autoprec.units.chains import backbone
+from autoprec.units.records import Partition, Unit
+
+
+def uniform(partition: Partition, precision: Precision, possible: Mapping[str, Mapping[Precision, str | None]],
+            fallback: Precision) -> dict[str, Precision]:  # fmt: skip
+    """One precision everywhere; a unit that cannot run in it takes `fallback`.
+
+    Args:
+        partition: the units.
+        precision: asked of each.
+        possible: unit name -> precision -> why not, None where possible.
+        fallback: a float type, for units that cannot; FP32 where they cannot run in that either.
+    """
+
+    def first(unit: str) -> Precision:
+        found = possible[unit]
+        return next((p for p in (precision, fallback) if found.get(p, "not offered") is None), Precision.FP32)
+
+    return {unit.name: first(unit.name) for unit in partition.units}
+
+
+def usable_precisions(plan: Plan, partition: Partition, topology: Topology, scheme: Scheme) -> dict[str, Precision]:
+    """Unit name -> precision, after checking that the plan can be lowered as it stands.
+
+    Raises:
+        PlanError: a unit is unknown, missing, or cannot run in its precision; plans may be edited by hand.
+    """
+    names = {unit.name for unit in partition.units}
+    precisions = plan.precisions()
+    strange = sorted(set(precisions) - names)
+    if strange:
+        raise PlanError(f"the plan has unit {strange[0]!r}, which the model does not; `autoprec units` lists them")
+    absent = sorted(names - set(precisions))
+    if absent:
+        raise PlanError(f"the plan has no precision for unit {absent[0]!r}; add it, or tune the model again")
+    for unit in partition.units:
+        reason = why_not(topology, unit, precisions[unit.name], scheme)
+        if reason is not None:
+            raise PlanError(f"unit {unit.name!r} cannot run in {precisions[unit.name]}: {reason}; change the plan")
+    return precisions
+
+
+_BETWEEN = RESHAPING_OPS | {"Add", "Sub", "Mul", "Div", "Where", "Cast", "Clip"}
+_ATTENTION_DEPTH = 6
+
+
+def why_not(topology: Topology, unit: Unit, precision: Precision, scheme: Scheme) -> str | None:
+    """Why `unit` cannot run in `precision` under `scheme`, or None where it can."""
+    nodes = {str(node.name): node for node in topology.nodes}
+    members = [nodes[name] for name in unit.nodes if name in nodes]
+    if precision in FLOATS:
+        return _why_not_float(members, precision, scheme)
+    if not scheme.strongly_typed and precision is Precision.FP8:
+        return "TensorRT 8.6 has no FP8"
+    if scheme.name == ORT_CPU.name and precision is Precision.FP8:
+        return "ONNX Runtime has no FP8 kernels on a CPU"
+    anchors = [nodes[name] for name in unit.anchors if name in nodes]
+    if unit.kind in ("conv", "matmul"):
+        reasons = [_why_not_linear(topology, node, precision, scheme) for node in anchors]
+        return next((reason for reason in reasons if reason is not None), None)
+    if unit.kind == "attention":
+        return _why_not_attention(topology, members, anchors, precision)
+    if precision is Precision.FP8:
+        return f"FP8 kernels exist for convolutions, matrix products and attention, not for {unit.kind}"
+    return _why_not_light(topology, unit, anchors[0], scheme)
+
+
+def _why_not_float(members: list[ir.Node], precision: Precision, scheme: Scheme) -> str | None:
+    if precision is Precision.FP32:
+        return None
+    if not scheme.strongly_typed and precision is Precision.BF16:
+        return "TensorRT 8.6 has no BF16"
+    for node in members:
+        if node.op_type in ("Upsample", "NonMaxSuppression", "Celu"):
+            return f"{node.op_type} has no half-precision form"
+        if precision is Precision.BF16 and node.op_type == "ConvTranspose" and scheme.tensor_core_limits:
+            return "TensorRT has no BF16 ConvTranspose"
+        if not has_type(node.op_type, precision):
+            return f"{node.op_type} has no {precision} form in ONNX"
+    return None
+
+
+def has_type(op_type: str, precision: Precision) -> bool:
+    """Whether the newest standard form of an op takes tensors of a float precision."""
+    wanted = {"fp32": "tensor(float)", "fp16": "tensor(float16)", "bf16": "tensor(bfloat16)"}[precision.value]
+    try:
+        schema = onnx.defs.get_schema(op_type, 22)
+    except onnx.defs.SchemaError:
+        return False
+    return any(wanted in constraint.allowed_type_strs for constraint in schema.type_constraints)
+
+
+def _why_not_linear(topology: Topology, node: ir.Node, precision: Precision, scheme: Scheme) -> str | None:
+    weights = [value for value in node.inputs[:2] if value in topology.constants]
+    if any(_is_tiny(value) for value in node.inputs[:2] if value not in topology.constants):
+        return f"its input has fewer than {SMALLEST_ELEMENTS} elements"
+    if node.op_type != "MatMul" and node.inputs[1] not in weights:
+        return "its weights are computed at run time"
+    if len(weights) == 2:
+        return "it reads constants alone"
+    if weights and not _is_foldable(weights[0]):
+        return "its weights are computed from constants by other nodes; fold constants in the export"
+    if scheme.name == ORT_CPU.name:
+        if node.op_type == "ConvTranspose":
+            return "ONNX Runtime has no 8-bit ConvTranspose on a CPU"
+        return "both operands change at run time" if not weights else None
+    if node.op_type in ("Conv", "ConvTranspose"):
+        if node.op_type == "ConvTranspose" and precision is Precision.INT8 and not scheme.transposed_int8:
+            return "TensorRT-RTX computes ConvTranspose in float whatever its operands are stored in"
+        return _why_not_conv(topology, node, weights[0], precision)
+    if not weights and precision is Precision.INT8 and _meets_softmax(topology, node):
+        return "a product before or behind a softmax loses too much in INT8"
+    return _why_not_matmul(node, bool(weights))
+
+
+def _is_foldable(value: ir.Value | None) -> bool:
+    """Whether the constant is an initializer, or one rearranged: lowering folds that, so that it can be stored."""
+    if value is None or value.const_value is not None:
+        return value is not None
+    node = value.producer()
+    return node is not None and node.op_type in RESHAPING_OPS and all(map(_is_foldable, node.inputs))
+
+
+def _is_tiny(value: ir.Value | None) -> bool:
+    return value is not None and not has_free_dimension(value) and elements(value) < SMALLEST_ELEMENTS
+
+
+def _meets_softmax(topology: Topology, node: ir.Node) -> bool:
+    """Whether a product of two activations makes the scores of a softmax or reads its result."""
+
+    def reaches(start: ir.Node, forward: bool) -> bool:
+        front, seen = [start], {start}
+        for _ in range(_ATTENTION_DEPTH):
+            nodes = [value for n in front for value in (n.outputs if forward else topology.dynamic_inputs(n))]
+            around = [n for v in nodes for n in (topology.consumers(v) if forward else [v.producer()])]
+            if any(n is not None and n.op_type == "Softmax" for n in around):
+                return True
+            front = [n for n in around if n is not None and n not in seen and n.op_type in _BETWEEN]
+            seen.update(front)
+        return False
+
+    return reaches(node, True) or reaches(node, False)
+
+
+def _why_not_conv(topology: Topology, node: ir.Node, weight: ir.Value, precision: Precision) -> str | None:
+    shape = static_shape(weight)
+    if shape is None:
+        return "the shape of its weights is not known"
+    groups = attribute_int(node, "group", 1)
+    transposed = node.op_type == "ConvTranspose"
+    c_out = shape[1] * groups if transposed else shape[0]
+    c_in = shape[0] // groups if transposed else shape[1]
+    kernel = shape[2:]
+    if precision is Precision.FP8:
+        if transposed:
+            return "FP8 kernels exist for Conv, not for ConvTranspose"
+        if c_in <= 16 or c_out <= 16 or math.prod(kernel) > 32:
+            return (
+                f"FP8 convolutions need more than 16 input channels per group, more than 16 output channels and "
+                f"a kernel of at most 32 elements; this has {c_in}, {c_out} and {math.prod(kernel)}"
+            )
+        return None
+    if c_out >= 16 and c_in >= 16:
+        return None
+    if groups == 1:
+        first = any(value in topology.graph.inputs for value in node.inputs)
+        fits = (c_out % 8 == 0 or c_in % 8 == 0) and (first or c_out >= 16 or c_in >= 16) and len(set(kernel)) == 1
+    else:
+        fits = c_out % 8 == 0 and all(size >= 3 for size in kernel)
+    if fits:
+        return None
+    words = "x".join(map(str, kernel))
+    return f"too small for INT8 kernels: {c_in} input channels per group, {c_out} output channels, kernel {words}"
+
+
+def _why_not_matmul(node: ir.Node, has_weights: bool) -> str | None:
+    left, right = static_shape(node.inputs[0], 0), static_shape(node.inputs[1], 0)
+    if left is None or right is None:
+        return "the shape of its operands is not known"
+    k = left[0 if attribute_int(node, "transA", 0) else -1] or (right[-2] if len(right) > 1 else 0)
+    n = right[-2 if attribute_int(node, "transB", 0) else -1] if len(right) > 1 else 1
+    m = left[-1 if attribute_int(node, "transA", 0) else -2] if len(left) > 1 else 1
+    if n == 1 or m == 1:
+        return "a matrix-vector product: reading the weights costs more than the arithmetic"
+    if (0 < k < 16) or (0 < n < 16):
+        return f"too small for 8-bit kernels: K={k}, N={n}, both must be at least 16"
+    if not has_weights and (m > 512 or n > 512):
+        return f"both operands change at run time and the product is longer than 512 ({m}x{n})"
+    return None
+
+
+def _why_not_attention(
+    topology: Topology, members: list[ir.Node], anchors: list[ir.Node], precision: Precision
+) -> str | None:
+    if precision is Precision.INT8:
+        return "the attention core loses too much in INT8 and has no fused kernel there"
+    if len(anchors) != 2 or any(node.op_type == "Where" for node in members):
+        return "FP8 attention needs MatMul, optional Mul or Div, optional Add, Softmax and MatMul"
+    shape = static_shape(anchors[0].inputs[0], 0)
+    size = shape[-1] if shape else 0
+    if not 8 < size <= 256:
+        return f"FP8 attention needs a head size above 8 and at most 256, this has {size or 'an unknown one'}"
+    return None
+
+
+def _why_not_light(topology: Topology, unit: Unit, node: ir.Node, scheme: Scheme) -> str | None:
+    if unit.kind == "embedding":
+        table = node.inputs[0]
+        shape = static_shape(table)
+        if table is None or table.const_value is None or shape is None or len(shape) != 2:
+            return "an embedding table must be a constant of two dimensions to be stored in INT8"
+        return None if attribute_int(node, "axis", 0) == 0 else "the table is not indexed by rows"
+    if any(_is_tiny(value) for value in topology.dynamic_inputs(node)):
+        return f"an input has fewer than {SMALLEST_ELEMENTS} elements"
+    if any(value in topology.outputs for value in node.outputs):
+        return "its result leaves the network, so it stays float"
+    if unit.kind == "pool":
+        if node.op_type == "GlobalMaxPool" and scheme.name == ORT_CPU.name:
+            return "ONNX Runtime has no 8-bit GlobalMaxPool on a CPU"
+        return None
+    if unit.kind == "add":
+        return None if len(unit.nodes) == 1 else "part of a longer pointwise chain"
+    if unit.kind == "resize":
+        source = node.inputs[0]
+        behind = backbone(topology, source) if source is not None else None
+        return None if behind is not None and behind.op_type.startswith("Conv") else "it does not follow a convolution"
+    if unit.kind == "norm" and scheme.tensor_core_limits and len(unit.nodes) == 1:
+        source = node.inputs[0]
+        behind = backbone(topology, source) if source is not None else None
+        if node.op_type == "LayerNormalization" and behind is not None and behind.op_type.startswith("Conv"):
+            return None  # the pair becomes the convolution's INT8 output
+    return f"8-bit kernels exist for convolutions and matrix products, not for {unit.kind} work"
+
+
+def carrier_of(members: list[ir.Node], carrier: Precision, scheme: Scheme) -> Precision:
+    """The float type around the 8-bit arithmetic of a unit: `carrier`, or FP32 where an op has no such form."""
+    transposed = any(node.op_type == "ConvTranspose" for node in members)
+    return Precision.FP32 if transposed and carrier is Precision.BF16 and scheme.tensor_core_limits else carrier

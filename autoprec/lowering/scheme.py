@@ -1,0 +1,67 @@
+"""How a runtime wants a network quantised.
+
+TensorRT takes symmetric INT8 or FP8 with Q/DQ on the inputs of linear ops; ONNX Runtime's CPU kernels
+take unsigned asymmetric activations and fuse a convolution only when its output is quantised too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from autoprec.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """One runtime's way of writing a quantised network.
+
+    Attributes:
+        name: "tensorrt", "tensorrt-8", "tensorrt-rtx" or "ort-cpu".
+        symmetric: activations are INT8 around zero; else UINT8 with a zero point.
+        quantize_outputs: a quantised convolution, pool or Add also has a pair on its result.
+        tensor_core_limits: small convolutions and products stay float, because their 8-bit
+            kernels do not exist or are slower.
+        dequantize_after_gather: an INT8 embedding is looked up first and converted afterwards.
+        float_islands: a float op between quantised ones must be kept from being quantised by the
+            runtime's own optimiser.
+        gemms_as_products: a Gemm is written as MatMul and Sub, which have a kernel from 8 bits to float.
+        norms_as_convs: a normalisation behind an activation is written as a convolution, to stay in 8 bits.
+        quantize_norms: such a normalisation between 8-bit layers reads a pair, so that the convolution before it writes
+            8 bits and it has an 8-bit kernel. TensorRT 8.6 runs it in FP32 otherwise: EtinyNet in INT8 then took 1.37
+            of FP16's latency on an H200, with the pairs 0.62.
+        strongly_typed: the types of tensors say what runs in which float type; else the model stays FP32 with Q/DQ,
+            and each node's metadata says it.
+        newest_opset: that the runtime reads, None for any.
+        transposed_int8: whether a ConvTranspose with Q/DQ is computed on codes.
+    """
+
+    name: str
+    symmetric: bool
+    quantize_outputs: bool
+    tensor_core_limits: bool
+    dequantize_after_gather: bool
+    float_islands: bool
+    gemms_as_products: bool
+    norms_as_convs: bool
+    strongly_typed: bool = True
+    newest_opset: int | None = None
+    transposed_int8: bool = True
+    quantize_norms: bool = False
+
+
+TENSORRT = Scheme("tensorrt", True, False, True, False, False, False, False, quantize_norms=True)
+TENSORRT_8 = replace(TENSORRT, name="tensorrt-8", strongly_typed=False, newest_opset=17)
+TENSORRT_RTX = replace(TENSORRT, name="tensorrt-rtx", transposed_int8=False, quantize_norms=False)
+ORT_CPU = Scheme("ort-cpu", False, True, False, True, True, True, True)
+SCHEMES = {scheme.name: scheme for scheme in (TENSORRT, TENSORRT_8, TENSORRT_RTX, ORT_CPU)}
+
+
+def scheme_named(name: str) -> Scheme:
+    """The scheme called `name`.
+
+    Raises:
+        UsageError: no such scheme.
+    """
+    if name not in SCHEMES:
+        raise UsageError(f"a scheme must be one of {', '.join(SCHEMES)}, got {name!r}")
+    return SCHEMES[name]

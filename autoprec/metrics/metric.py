@@ -1,0 +1,226 @@
+"""Metrics: one score per sample, with an explicit direction, from outputs and labels or FP32's outputs.
+
+    top1        whether the largest output is at the label             higher is better, needs labels
+    agreement   share of top-1 answers equal to FP32's                 higher is better
+    cosine      cosine similarity with FP32's outputs, 0 to 1          higher is better
+    kl          KL(FP32 || candidate) of class distributions, nats     lower is better
+    sqnr        noise-to-signal power ratio against FP32's outputs     lower is better
+
+`sqnr` scores the ratio, not decibels, because ratios can be averaged: its drop is that ratio, so a bound of
+0.001 means 30 dB. Where a candidate's outputs hold NaN or infinity, the sample gets the worst score instead
+of NaN.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from autoprec.errors import MetricError, UsageError
+from autoprec.files.functions import import_function, importable_folder, is_function_name
+from autoprec.files.json import fingerprint
+from autoprec.metrics.scores import Outputs, Score, agreement, cosine, kl, label_margins, noise_to_signal, top1
+from autoprec.precision import Array
+
+Direction = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """How good outputs are, sample by sample.
+
+    Attributes:
+        name: "top1", "agreement", "cosine", "kl", "sqnr", or "module:function".
+        higher_is_better: the direction of the scores.
+        needs_labels: whether there are no scores without labels.
+        needs_reference: whether it compares with FP32's outputs of the same samples.
+        fingerprint: of what it computes; for a user's function, of the source code where there is any.
+        margin: for decisions, (outputs, labels) -> how clearly each sample was decided, above 0 where rightly.
+    """
+
+    name: str
+    higher_is_better: bool
+    needs_labels: bool
+    needs_reference: bool
+    fingerprint: str
+    score: Score = field(repr=False, compare=False)
+    margin: Callable[[Outputs, Array], Array] | None = field(default=None, repr=False, compare=False)
+
+    def scores(
+        self,
+        outputs: Outputs,
+        labels: Array | None,
+        reference: Outputs | None,
+        count: int | None = None,
+    ) -> Array:
+        """One score per sample.
+
+        Args:
+            outputs: output arrays by name in the model's order, first axis samples.
+            labels: labels, first axis samples, or None.
+            reference: FP32's outputs of the same samples; only for metrics that need it.
+            count: the number of samples; by default the length of the labels, or of the first output.
+
+        Returns:
+            float64[count], all finite.
+
+        Raises:
+            MetricError: the metric raised, gave another number of scores or one that is not finite, or
+                cannot be computed for these outputs or without labels.
+        """
+        if self.needs_labels and labels is None:
+            raise MetricError(f"the metric {self.name} needs labels, but the data has none; {_LABEL_ADVICE}")
+        if self.needs_reference and reference is None:
+            raise MetricError(f"the metric {self.name} compares with FP32's outputs, but was given none")
+        if not outputs:
+            raise MetricError(f"the metric {self.name} needs at least one output, but the model gave none")
+        if count is None:
+            count = len(labels) if labels is not None else len(next(iter(outputs.values())))
+        return _checked(self.score(outputs, labels, reference), count, self.name)
+
+    def drop(self, reference_scores: Array, scores: Array) -> float:
+        """The mean loss from FP32's scores to a candidate's, positive where the candidate is worse."""
+        loss = np.subtract(reference_scores, scores, dtype=np.float64)
+        return float(np.mean(loss if self.higher_is_better else -loss))
+
+    def describe(self, score: float) -> str:
+        """A mean score in words, with its unit; a drop of a built-in metric reads the same way."""
+        if self.name == "sqnr":
+            return f"{-10 * math.log10(score):.1f} dB" if score > 0 else "no noise"
+        if self.name in ("top1", "agreement"):
+            return f"{100 * score:.2f} %"
+        return f"{score:.4g} nats" if self.name == "kl" else f"{score:.5g}"
+
+
+def load_metric(metric: str | Callable[..., Any] | Metric, direction: Direction | None = None) -> Metric:
+    """The metric of that name, or one around the user's function.
+
+    A function is called per batch as `function(outputs, labels)`, with a dict of output arrays by name and
+    the labels or None, and returns one finite number per sample. Its direction is its attribute
+    `higher_is_better`, or `direction`.
+
+    Raises:
+        MetricError: the function cannot be imported.
+        UsageError: no such metric, no direction, or two that contradict each other.
+    """
+    if direction not in (None, "higher", "lower"):
+        raise UsageError(f"a metric's direction must be 'higher' or 'lower', got {direction!r}")
+    if isinstance(metric, Metric):
+        return _agreed(metric, direction)
+    if not isinstance(metric, str):
+        if not callable(metric):
+            raise UsageError(f"a metric must be a name or a function, got {type(metric).__name__}")
+        return _from_function(metric, _qualified_name(metric), direction)
+    if metric in _BUILT_IN:
+        return _agreed(_BUILT_IN[metric], direction)
+    if is_function_name(metric):
+        return _from_function(import_function(metric, MetricError), metric, direction)
+    raise UsageError(f"a metric must be one of {', '.join(_BUILT_IN)}, or module:function, got {metric!r}")
+
+
+def choose_metric(
+    metric: str | Callable[..., Any] | Metric | None, has_labels: bool, direction: Direction | None = None
+) -> Metric:
+    """The metric asked for; without a wish, `top1` for labelled data and `agreement` for the rest.
+
+    Raises:
+        MetricError: the function cannot be imported.
+        UsageError: as `load_metric`, or the metric needs labels and there are none.
+    """
+    chosen = load_metric(("top1" if has_labels else "agreement") if metric is None else metric, direction)
+    if chosen.needs_labels and not has_labels:
+        raise UsageError(f"the metric {chosen.name} needs labels, but the data has none; {_LABEL_ADVICE}")
+    return chosen
+
+
+_LABEL_ADVICE = "add labels to the data, or choose agreement, cosine, kl or sqnr"
+
+
+def _agreed(metric: Metric, direction: Direction | None) -> Metric:
+    if direction is not None and (direction == "higher") != metric.higher_is_better:
+        known = "higher" if metric.higher_is_better else "lower"
+        raise UsageError(f"for the metric {metric.name}, {known} is better; leave the direction out")
+    return metric
+
+
+def _from_function(function: Callable[..., Any], name: str, direction: Direction | None) -> Metric:
+    attribute = getattr(function, "higher_is_better", None)
+    if attribute is not None and not isinstance(attribute, (bool, np.bool_)):
+        raise UsageError(f"higher_is_better of the metric {name} must be True or False, got {attribute!r}")
+    if attribute is None and direction is None:
+        raise UsageError(
+            f"the metric {name} must say which direction is better: set its attribute higher_is_better to "
+            f"True or False where it is defined, or give the direction, 'higher' or 'lower'"
+        )
+    higher = bool(attribute) if attribute is not None else direction == "higher"
+    words = fingerprint([_source(function), "higher" if higher else "lower"])
+
+    def score(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
+        try:
+            with importable_folder():
+                result: Array = np.asarray(function(dict(outputs), labels))
+        except Exception as error:
+            raise MetricError(
+                f"the metric {name} raised {type(error).__name__}: {error}; it is called as "
+                f"function(outputs, labels) with a dict of arrays by output name"
+            ) from error
+        return result
+
+    return _agreed(Metric(name, higher, False, False, words, score), direction)
+
+
+def _qualified_name(function: Callable[..., Any]) -> str:
+    owner = function if hasattr(function, "__qualname__") else type(function)
+    return f"{owner.__module__}:{owner.__qualname__}"
+
+
+def _source(function: Callable[..., Any]) -> str:
+    for candidate in (function, type(function)):
+        try:
+            return inspect.getsource(candidate)
+        except (OSError, TypeError):
+            continue
+    return _qualified_name(function)
+
+
+def _checked(scores: Array, count: int, name: str) -> Array:
+    """The scores as float64[count]."""
+    if scores.shape != (count,):
+        found = f"{scores.size} in an array of shape {scores.shape}" if scores.ndim else "a single number"
+        raise MetricError(
+            f"the metric {name} must return one score per sample: expected {count} scores, got {found}; "
+            f"do not average over the batch"
+        )
+    try:
+        checked: Array = scores.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise MetricError(f"the metric {name} must return numbers, got {scores.dtype}") from error
+    if not np.isfinite(checked).all():
+        row = int(np.argmin(np.isfinite(checked)))
+        raise MetricError(
+            f"the metric {name} must return finite scores, got {checked[row]} for sample {row} of {count}; "
+            f"return a finite worst score where there is no answer"
+        )
+    return checked
+
+
+def _built_in(name: str, score: Score, *, higher: bool, labels: bool) -> Metric:
+    margin = label_margins if name == "top1" else None
+    return Metric(name, higher, labels, not labels, fingerprint([name, "1"]), score, margin)
+
+
+_BUILT_IN = {
+    metric.name: metric
+    for metric in (
+        _built_in("top1", top1, higher=True, labels=True),
+        _built_in("agreement", agreement, higher=True, labels=False),
+        _built_in("cosine", cosine, higher=True, labels=False),
+        _built_in("kl", kl, higher=False, labels=False),
+        _built_in("sqnr", noise_to_signal, higher=False, labels=False),
+    )
+}

@@ -1,0 +1,207 @@
+"""Scores of outputs against labels or FP32's outputs: one number per sample, in float64.
+
+A sample whose outputs hold NaN or infinity gets the worst score instead of NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from autoprec.errors import MetricError
+from autoprec.graph.interface import is_float
+from autoprec.precision import Array
+
+Outputs = Mapping[str, Array]
+Score = Callable[[Outputs, "Array | None", "Outputs | None"], Array]
+
+WORST_KL = 1e6
+"""KL in nats of a sample whose outputs are not finite; no sample gets more."""
+WORST_NOISE_TO_SIGNAL = 1e6
+"""Noise-to-signal power ratio of a sample whose outputs are not finite; no sample gets more."""
+_SMALLEST_PROBABILITY = 1e-12
+
+
+def finite_samples(outputs: Outputs) -> Array:
+    """Which samples have neither NaN nor infinity in any float output: bool[samples]."""
+    finite = [_finite_rows(array) for array in outputs.values() if is_float(array.dtype)]
+    if not finite:
+        return np.ones(len(next(iter(outputs.values()))), dtype=bool)
+    result: Array = np.logical_and.reduce(finite)
+    return result
+
+
+def top1(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
+    """Whether the largest value of the first output, flattened to [samples, classes], is at the label."""
+    name, array = next(iter(outputs.items()))
+    flat = np.asarray(array).reshape(len(array), -1)
+    wanted = np.asarray(labels)
+    if flat.shape[1] < 2:
+        raise MetricError(_single_value("top1", name))
+    if wanted.dtype.kind not in "iu" or wanted.size != len(wanted):
+        raise MetricError(
+            f"top1 needs one integer label per sample, got {wanted.dtype} of shape {wanted.shape}; "
+            f"convert the labels to class numbers"
+        )
+    wanted = wanted.reshape(-1)
+    if len(wanted) != len(flat):
+        raise MetricError(
+            f"top1 needs one row per label in output {name!r}: expected {len(wanted)} rows, got {len(flat)}"
+        )
+    if wanted.min() < 0 or wanted.max() >= flat.shape[1]:
+        raise MetricError(
+            f"labels must lie between 0 and {flat.shape[1] - 1}, since output {name!r} has {flat.shape[1]} "
+            f"classes; got {wanted.min()} to {wanted.max()}"
+        )
+    correct: Array = (flat.argmax(axis=1) == wanted) & _finite_rows(array)
+    return correct
+
+
+def label_margins(outputs: Outputs, labels: Array) -> Array:
+    """By how much the log-probability of the label exceeds that of the best other class: float64[samples].
+
+    Infinite downwards where the outputs are not finite. The first output holds logits or probabilities.
+    """
+    array = next(iter(outputs.values()))
+    rows = np.asarray(array).reshape(len(array), -1).astype(np.float64)
+    logs = _log_normalised(rows) if _are_probabilities(rows) else np.nan_to_num(np.clip(rows, -1e30, 1e30))
+    places = (np.arange(len(rows)), np.asarray(labels).reshape(-1))
+    own = logs[places]
+    logs[places] = -np.inf
+    margins: Array = np.where(_finite_rows(array), own - logs.max(axis=1), -np.inf)
+    return margins
+
+
+def agreement(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
+    """Share of positions of the first output whose largest class is FP32's; one position for a classifier."""
+    name, before, after = _first_pair("agreement", outputs, reference)
+    answers = [_class_rows("agreement", name, array).argmax(axis=-1) for array in (before, after)]
+    share: Array = (answers[0] == answers[1]).mean(axis=1) * _finite_rows(after)
+    return share
+
+
+def kl(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
+    """KL divergence of the first output's class distributions from FP32's, in nats, averaged over positions.
+
+    Kullback and Leibler, On Information and Sufficiency, Annals of Mathematical Statistics 22 (1951). Outputs
+    are logits, to which softmax is applied; where FP32's are probabilities already, they are taken as such.
+    """
+    name, before, after = _first_pair("kl", outputs, reference)
+    rows = [_class_rows("kl", name, array) for array in (before, after)]
+    to_log = _log_normalised if _are_probabilities(rows[0]) else _log_softmax
+    log_p, log_q = map(to_log, rows)
+    divergence = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1).mean(axis=1)
+    bounded: Array = np.where(_finite_rows(after), np.clip(divergence, 0, WORST_KL), WORST_KL)
+    return bounded
+
+
+def cosine(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
+    """Cosine similarity with FP32's outputs, from 0 to 1; the mean over all float outputs."""
+
+    def similarity(before: Array, after: Array) -> Array:
+        norms = np.sqrt(np.square(before).sum(axis=1) * np.square(after).sum(axis=1))
+        dot = (before * after).sum(axis=1)
+        both_zero = ~before.any(axis=1) & ~after.any(axis=1)
+        # An output that points the other way is as useless as one at a right angle.
+        return np.where(norms > 0, np.clip(dot / np.where(norms > 0, norms, 1), 0, 1), both_zero)
+
+    return _over_float_outputs("cosine", outputs, reference, similarity, worst=0.0)
+
+
+def noise_to_signal(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
+    """Power of the error over power of FP32's outputs; the mean over all float outputs."""
+
+    def ratio(before: Array, after: Array) -> Array:
+        error = after - before
+        noise, signal = np.einsum("ij,ij->i", error, error), np.einsum("ij,ij->i", before, before)
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            quotient = noise / signal
+        return np.where(noise > 0, np.minimum(quotient, WORST_NOISE_TO_SIGNAL), 0.0)
+
+    return _over_float_outputs("sqnr", outputs, reference, ratio, worst=WORST_NOISE_TO_SIGNAL)
+
+
+def _over_float_outputs(
+    metric: str,
+    outputs: Outputs,
+    reference: Outputs | None,
+    compare: Callable[[Array, Array], Array],
+    worst: float,
+) -> Array:
+    """The mean over all float outputs, each counting the same whatever its size and scale.
+
+    `compare` gets float64[samples, values] twice, where needed scaled per sample so that no square can overflow.
+    """
+    results = []
+    for name in outputs:
+        if not is_float(np.asarray(outputs[name]).dtype):
+            continue
+        before, after = (array.reshape(len(array), -1) for array in _pair(metric, name, outputs, reference))
+        finite = _finite_rows(after)
+        if not finite.all():
+            after = np.where(finite[:, None], after, 0.0)
+        if np.asarray(outputs[name]).dtype.itemsize > 4:  # the squares of smaller types fit into float64 as they are
+            scale = np.maximum(np.abs(before).max(axis=1), np.abs(after).max(axis=1))
+            scale = np.where(scale > 0, scale, 1.0)[:, None]
+            before, after = before / scale, after / scale
+        results.append(np.where(finite, compare(before, after), worst))
+    if not results:
+        raise MetricError(f"{metric} needs at least one float output, the model gives {', '.join(outputs)}")
+    mean: Array = np.mean(results, axis=0)
+    return mean
+
+
+def _first_pair(metric: str, outputs: Outputs, reference: Outputs | None) -> tuple[str, Array, Array]:
+    name = next(iter(outputs))
+    return name, *_pair(metric, name, outputs, reference)
+
+
+def _pair(metric: str, name: str, outputs: Outputs, reference: Outputs | None) -> tuple[Array, Array]:
+    """FP32's and the candidate's output in float64."""
+    before = np.asarray((reference or {})[name]).astype(np.float64)
+    after = np.asarray(outputs[name]).astype(np.float64)
+    if before.shape != after.shape:
+        raise MetricError(
+            f"{metric} needs output {name!r} in FP32's shape {before.shape}, got {after.shape}; "
+            f"where an output's shape depends on the values, use module:function"
+        )
+    if before.size == 0:
+        raise MetricError(f"{metric} needs values, but output {name!r} has shape {before.shape}")
+    return before, after
+
+
+def _class_rows(metric: str, name: str, array: Array) -> Array:
+    """[samples, positions, classes]: classes lie on the last axis that is longer than 1."""
+    axes = [length for length in array.shape[1:] if length > 1]
+    if not axes:
+        raise MetricError(_single_value(metric, name))
+    return array.reshape(len(array), -1, axes[-1])
+
+
+def _single_value(metric: str, name: str) -> str:
+    return (
+        f"{metric} compares classes, but output {name!r} has one value per sample; use cosine, sqnr or module:function"
+    )
+
+
+def _log_softmax(rows: Array) -> Array:
+    bounded = np.nan_to_num(np.clip(rows, -1e30, 1e30))
+    shifted = bounded - bounded.max(axis=-1, keepdims=True)
+    result: Array = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return result
+
+
+def _are_probabilities(rows: Array) -> bool:
+    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=-1), 1, rtol=0, atol=1e-3))
+
+
+def _log_normalised(probabilities: Array) -> Array:
+    floored = np.clip(np.nan_to_num(probabilities), _SMALLEST_PROBABILITY, 1.0)
+    result: Array = np.log(floored / floored.sum(axis=-1, keepdims=True))
+    return result
+
+
+def _finite_rows(array: Array) -> Array:
+    finite = np.isfinite(array).reshape(len(array), -1)
+    return np.asarray(finite.all(axis=1))

@@ -1,0 +1,103 @@
+"""Where the time of an engine goes: its profile by unit, beside the time of the whole engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from autoprec.backends.protocol import Attribution, Backend, Clock
+from autoprec.precision import Array
+from autoprec.proof.inspect import attributed
+from autoprec.proof.verification import UNKNOWN, UnitRan, Verification
+from autoprec.timing.compare import compare
+from autoprec.units.records import Partition
+
+_ROUNDS, _TURN_MS = 9, 50.0
+
+
+@dataclass(frozen=True, slots=True)
+class UnitTimes:
+    """The profile of one engine for one batch.
+
+    Attributes:
+        clock: whether all of it was measured or modelled, and for which hardware.
+        shapes: of the batch, by input name.
+        attribution: the profile, by unit and boundary.
+        engine_ms: median latency of the whole engine, without a profiler.
+    """
+
+    clock: Clock
+    shapes: Mapping[str, tuple[int, ...]]
+    attribution: Attribution
+    engine_ms: float
+
+    @property
+    def layers_over_engine(self) -> float:
+        """The sum of layers over the whole engine: above 1 where timing each layer alone costs time."""
+        return self.attribution.total_ms / self.engine_ms
+
+    def share(self, milliseconds: float) -> float:
+        """The share of the sum of layers."""
+        total = self.attribution.total_ms
+        return milliseconds / total if total else 0.0
+
+    def units(self, verification: Verification) -> list[tuple[str, float, str]]:
+        """(unit, milliseconds, what it ran in), the longest first; units without time of their own at the end."""
+        rows = [(u.unit, self.attribution.unit_ms.get(u.unit, 0.0), ran_in(u)) for u in verification.units]
+        return sorted(rows, key=lambda row: -row[1])
+
+    def boundaries(self) -> list[tuple[str, str, float]]:
+        """(unit before, unit after, milliseconds), the longest first; "" is where the network begins or ends."""
+        rows = [(before, after, ms) for (before, after), ms in self.attribution.boundary_ms.items() if ms > 0]
+        return sorted(rows, key=lambda row: -row[2])
+
+    def rest(self) -> list[tuple[str, float]]:
+        """(layer, milliseconds) of what belongs to no unit and no boundary and takes time, the longest first."""
+        return [(layer, ms) for layer, ms in self.attribution.rest if ms > 0]
+
+    def to_record(self, verification: Verification) -> dict[str, Any]:
+        """As JSON; "clock" says of all its times whether they are measured or modelled."""
+        return {
+            "clock": self.clock.words,
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
+            "units": [
+                {"unit": unit, "ms": ms, "share": self.share(ms), "ran": ran}
+                for unit, ms, ran in self.units(verification)
+            ],
+            "boundaries": [
+                {"before": before, "after": after, "ms": ms, "share": self.share(ms)}
+                for before, after, ms in self.boundaries()
+            ],
+            "rest": [{"layer": layer, "ms": ms, "share": self.share(ms)} for layer, ms in self.rest()],
+            "attributed_share": self.attribution.share,
+            "layers_ms": self.attribution.total_ms,
+            "engine_ms": self.engine_ms,
+            "layers_over_engine": self.layers_over_engine,
+        }
+
+
+def time_units(partition: Partition, backend: Backend, model: bytes, feed: Mapping[str, Array]) -> UnitTimes:
+    """Profile a lowered model, and time it without the profiler.
+
+    Args:
+        partition: its units.
+        backend: the runtime.
+        model: a lowered model, serialised.
+        feed: one batch.
+
+    Raises:
+        BackendError: the runtime refused the model or the batch, or gives no profile.
+    """
+    found = attributed(partition, backend, model, feed)
+    with backend.build(model) as engine:
+        timing = compare({"engine": engine}, feed, rounds=(_ROUNDS, _ROUNDS), turn_ms=_TURN_MS)["engine"]
+    shapes = {name: tuple(array.shape) for name, array in feed.items()}
+    return UnitTimes(backend.clock, shapes, found, timing.median_ms)
+
+
+def ran_in(unit: UnitRan) -> str:
+    """The precision that a unit ran in; "unknown" where the engine does not tell."""
+    if unit.ran is not None:
+        return str(unit.ran)
+    return str(unit.written) if unit.status == "honoured" else UNKNOWN

@@ -1,0 +1,88 @@
+"""How image files become input tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+from autoprec.files.toml import Table, is_integer, is_number
+
+Layout = Literal["NCHW", "NHWC"]
+Channels = Literal["rgb", "bgr", "gray"]
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+Size = tuple[int, int]
+_IMAGE_KEYS = ("resize", "crop", "scale", "mean", "std", "layout", "channels", "interpolation")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecipe:
+    """How an image file becomes a sample: resize, crop, then (pixel * scale - mean) / std per channel.
+
+    Attributes:
+        resize: length in pixels of the shorter side, or exact (height, width), or None to keep the size.
+        crop: (height, width) in pixels of the centre to keep, or None for all.
+        scale: factor on the pixel values 0 to 255.
+        mean: one number per channel in the order of `channels`, or one for all; subtracted after `scale`.
+        std: one number per channel, or one for all; divided by.
+        layout: whether channels come before or after height and width.
+        channels: order of the channels, or one gray channel.
+        interpolation: filter of `resize`.
+    """
+
+    resize: int | Size | None = None
+    crop: Size | None = None
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    layout: Layout = "NCHW"
+    channels: Channels = "rgb"
+    interpolation: Interpolation = "bilinear"
+
+
+def image_of(table: Table) -> ImageRecipe:
+    """Read the table of an image recipe.
+
+    Raises:
+        RecipeError: a key or value is not one of those allowed.
+    """
+    table.allow(_IMAGE_KEYS)
+    plain = ImageRecipe()
+    channels = cast(Channels, table.choice("channels", get_args(Channels), plain.channels))
+    resize = _size(table, "resize")
+    crop = _size(table, "crop")
+    std = _per_channel(table, "std", channels, 1.0)
+    if any(value <= 0 for value in std):
+        raise table.refuse("std", "above 0 in every channel")
+    return ImageRecipe(
+        resize=resize,
+        crop=(crop, crop) if isinstance(crop, int) else crop,
+        scale=table.number("scale", plain.scale, low=0),
+        mean=_per_channel(table, "mean", channels, 0.0),
+        std=std,
+        layout=cast(Layout, table.choice("layout", get_args(Layout), plain.layout)),
+        channels=channels,
+        interpolation=cast(Interpolation, table.choice("interpolation", get_args(Interpolation), plain.interpolation)),
+    )
+
+
+def _size(table: Table, key: str) -> int | Size | None:
+    """A length in pixels, or a pair [height, width]."""
+    if key not in table:
+        return None
+    value: Any = table.value(key)
+    if is_integer(value) and value >= 1:
+        return int(value)
+    if isinstance(value, list) and len(value) == 2 and all(is_integer(v) and v >= 1 for v in value):
+        return value[0], value[1]
+    raise table.refuse(key, "a number of pixels of at least 1, or a pair [height, width] of such")
+
+
+def _per_channel(table: Table, key: str, channels: Channels, default: float) -> tuple[float, ...]:
+    """One number per channel; a single number stands for all channels."""
+    count = 1 if channels == "gray" else 3
+    value: Any = table.value(key) if key in table else default
+    if is_number(value):
+        return (float(value),) * count
+    if isinstance(value, list) and len(value) == count and all(map(is_number, value)):
+        return tuple(map(float, value))
+    raise table.refuse(key, f"a number, or a list of {count} numbers for channels = {channels!r}")

@@ -1,0 +1,74 @@
+"""Calibration recipes: how ranges are found."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from autoprec.files.json import fingerprint
+from autoprec.recipes.image import ImageRecipe, image_of
+from autoprec.recipes.packaged import packaged_names, read_recipe
+
+CalibrationMethod = Literal["auto", "minmax", "percentile", "entropy", "mse"]
+_CALIBRATION = "autoprec.calibration"
+_CALIBRATION_KEYS = ("description", "method", "percentile", "samples", "batch", "image")
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRecipe:
+    """How the ranges of activations are found, and how images are read.
+
+    Attributes:
+        name: the recipe's name.
+        description: one sentence for people.
+        method: the calibrator; "auto" tries them all and keeps the best.
+        percentile: the share of values, in percent, that the percentile method keeps in range.
+        samples: calibrate with at most so many samples.
+        batch: samples per run of the model.
+        image: how to read image files, or None where the recipe does not say.
+    """
+
+    name: str
+    description: str = ""
+    method: CalibrationMethod = "auto"
+    percentile: float = 99.99
+    samples: int = 512
+    batch: int = 16
+    image: ImageRecipe | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """A fingerprint of all that can change a result: everything but name and description."""
+        fields = dataclasses.asdict(self)
+        return fingerprint(f"{key}={fields[key]!r}" for key in fields if key not in ("name", "description"))
+
+
+def calibration_recipe_names() -> tuple[str, ...]:
+    """Names of the calibration recipes that come with autoprec.
+
+    Raises:
+        RecipeError: the data package is not installed.
+    """
+    return tuple(sorted(packaged_names(_CALIBRATION)))
+
+
+def load_calibration_recipe(source: str | Path) -> CalibrationRecipe:
+    """The calibration recipe of that name, or in that TOML file.
+
+    Raises:
+        RecipeError: no such name or file, no TOML, an unknown key, or a value of the wrong type or range.
+    """
+    name, table = read_recipe(source, _CALIBRATION, "calibration recipe")
+    table.allow(_CALIBRATION_KEYS)
+    plain = CalibrationRecipe(name)
+    return CalibrationRecipe(
+        name=name,
+        description=table.text("description", plain.description),
+        method=cast(CalibrationMethod, table.choice("method", get_args(CalibrationMethod), plain.method)),
+        percentile=table.number("percentile", plain.percentile, low=50, high=100),
+        samples=table.integer("samples", plain.samples, low=1),
+        batch=table.integer("batch", plain.batch, low=1),
+        image=image_of(table.table("image")) if "image" in table else None,
+    )

@@ -1,0 +1,40 @@
+"""The plan file of an answer."""
+
+from __future__ import annotations
+
+from autoprec.plan import Choice, Plan
+from autoprec.run.answer.report import summary
+from autoprec.run.answer.tuned import Tuned
+from autoprec.run.identity import plan_fingerprints
+from autoprec.run.uniform import FP32_PLAN
+from autoprec.run.unit_reasons import fixed_reason, searched_reason
+
+
+def plan_of(tuned: Tuned) -> Plan:
+    """The plan file's content."""
+    subject = tuned.task.subject
+    task = tuned.task
+    quantized = any(p.is_quantized for p in tuned.plan.values())
+    units = {
+        unit.name: Choice(tuned.plan[unit.name], _unit_reason(tuned, unit.name), unit.name in subject.pinned, unit.key)
+        for unit in subject.partition.units
+    }
+    record = summary(tuned)
+    evidence = {key: record[key] for key in (
+        "metric", "objective", "max_drop", "max_latency", "feasible", "reason", "verdict", "machine", "splits",
+    )}  # fmt: skip
+    evidence |= {"chosen": record["candidates"][tuned.chosen], "fp32": record["candidates"][FP32_PLAN]}
+    return Plan(
+        units, subject.space.carrier, subject.lowerer.scheme.name, task.backend.name,
+        plan_fingerprints(task, tuned.ranges), evidence, tuned.ranges.to_record() if quantized else None,
+    )  # fmt: skip
+
+
+def _unit_reason(tuned: Tuned, name: str) -> str:
+    subject = tuned.task.subject
+    fixed = fixed_reason(subject, name)
+    if fixed is not None:
+        return fixed
+    entries = {p: tuned.profile.entries.get((name, p)) for p in subject.choices[name]}
+    noises = {p: entry.noise for p, entry in entries.items() if entry is not None}
+    return searched_reason(noises, tuned.plan[name], tuned.chosen, tuned.found.feasible)

@@ -1,0 +1,93 @@
+"""Why a plan is the answer, in sentences."""
+
+from __future__ import annotations
+
+import math
+
+from autoprec.precision import Precision
+from autoprec.run.answer.tuned import Tuned
+from autoprec.run.uniform import FP32_PLAN, PINNED_FP32_PLAN
+from autoprec.stats.drop import Drop
+from autoprec.study.ledger.ask_tell import Trial
+
+
+def verdict(drop: Drop, bound: float) -> str:
+    """Whether fresh samples prove that the bound is met, in words."""
+    if math.isinf(bound):
+        return "no bound on the drop was asked for"
+    if drop.certifies(bound):
+        return f"certified: the whole interval is within {bound:g}"
+    needed = drop.samples_to_certify(bound)
+    if needed is None:
+        return f"not certified: the estimate itself is not below {bound:g}"
+    return f"not certified: about {needed:,} samples would do if the estimate stays, there are {drop.samples:,}"
+
+
+def reason(tuned: Tuned) -> str:
+    """Why this plan is the answer, in one sentence."""
+    found, goal = tuned.found, tuned.goal
+    if not found.feasible:
+        return _why_infeasible(tuned)
+    chosen, fp32 = tuned.candidates[tuned.chosen], tuned.candidates[FP32_PLAN]
+    ratio = chosen.latency.ratio_to(fp32.latency).estimate
+    if tuned.chosen in (FP32_PLAN, PINNED_FP32_PLAN):
+        pins = tuned.chosen.removeprefix(FP32_PLAN)
+        among = f"keep FP32{pins}: of {len(found.trials)} measured plans none within {goal.bounds} was {goal.better}"
+        return f"{among} for certain when measured side by side" if goal.timed else among
+    among = f"{len(found.trials)} measured plans within {goal.bounds}"
+    if goal.objective == "throughput":
+        times = fp32.timing.ratio_to(chosen.timing).estimate
+        return f"the highest throughput of {among}: {times:.2f} times FP32's, at {ratio:.2f} of its latency"
+    if goal.objective == "size":
+        share = chosen.size / max(fp32.size, 1)
+        return f"the smallest of {among}: {chosen.size:,} bytes, {share:.2f} of FP32's, at {ratio:.2f} of its latency"
+    if goal.objective == "accuracy":
+        drop = chosen_trial(tuned).measured.judged_drop
+        return (
+            f"the most accurate of {among}: {chosen.latency.median_ms:.4g} ms, {ratio:.2f} of FP32's latency, where "
+            f"{limit_words(tuned)} is allowed; {tuned.task.metric.name} dropped by {drop:.4g} on the selection samples"
+        )
+    return f"the fastest of {among}: {ratio:.2f} of FP32's latency"
+
+
+def _why_infeasible(tuned: Tuned) -> str:
+    """What came nearest to the bounds, and what to do."""
+    measured, name = tuned.found.best.measured, tuned.task.metric.name
+    level = tuned.task.settings.confidence
+    judged = "" if level is None else f" by the upper end of its {level:.0%} interval"
+    blocking = "" if tuned.blocking is None else f"{tuned.blocking.words}; "
+    if measured.judged_drop > tuned.goal.max_drop or math.isinf(tuned.goal.max_latency):
+        return (
+            f"no plan meets {tuned.goal.bounds}: the best found drops {name} by {measured.judged_drop:.4g}{judged} on "
+            f"the selection samples, {tuned.task.settings.max_drop:g} is allowed; {blocking}{_way_out(tuned)}"
+        )
+    chosen = tuned.candidates[tuned.chosen]
+    ratio = chosen.latency.ratio_to(tuned.candidates[FP32_PLAN].latency).estimate
+    within = "" if math.isinf(tuned.goal.max_drop) else f" within a drop of {tuned.goal.max_drop:g}"
+    return (
+        f"no plan meets {tuned.goal.bounds}: the fastest found{within} takes {chosen.latency.median_ms:.4g} ms, "
+        f"{ratio:.2f} of FP32's latency, {limit_words(tuned)} is allowed; allow more, free pinned units, or offer "
+        f"lower precisions by --space"
+    )
+
+
+def limit_words(tuned: Tuned) -> str:
+    """The bound on the latency."""
+    return f"{tuned.goal.max_latency:.3g} of it" if tuned.limit_ms is None else f"{tuned.limit_ms:g} ms"
+
+
+def chosen_trial(tuned: Tuned) -> Trial:
+    """What the search measured of the answer."""
+    plan = dict(tuned.plan)
+    return next((t for t in tuned.found.trials if dict(t.plan) == plan), tuned.found.best)
+
+
+def _way_out(tuned: Tuned) -> str:
+    """What would help where no plan meets the bound."""
+    subject = tuned.task.subject
+    advice = ["allow more"]
+    if subject.pinned:
+        advice.append("free pinned units")
+    if Precision.FP32 not in subject.space.precisions:
+        advice.append("add fp32 to the space")
+    return f"{', '.join(advice[:-1])} or {advice[-1]}" if len(advice) > 1 else advice[0]

@@ -1,0 +1,176 @@
+"""How a run divides its time: what each stage may take, what the last ones will need, and what was left out for it.
+
+Nothing is known of the machine beforehand, and other work may slow it down at any moment, so every figure is one that
+this run has measured itself.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from autoprec.data.splits import FEWEST
+from autoprec.timing.compare import turn_s
+from autoprec.timing.race import race_s
+
+RANGES_SHARE, _SENSITIVITY_SHARE = 0.2, 0.2
+"""Of what is left when they begin."""
+_WITHIN_RANGES = {"ranges": 0.4, "calibrators": 0.45, "calibrator": 0.6, "calibrator of each value": 0.8}
+_EVALUATED_SHARE, _LEAST_PASSES, _LEAST_RUNS = 0.4, 6, 50
+"""FP32 and one plan are judged on both halves, and FP32 once more to balance them; they are timed against each other
+by so many runs of a batch: so much of the time at most."""
+_COMFORT = 0.15
+"""Confirming more than the least has this share of the time at most."""
+_ENDING_S = 0.6  # writing files, freeing engines, ending the process
+_SLACK = 1.15
+CONFIRM_TURN_MS = 60.0
+LEAST_ROUNDS, USUAL_ROUNDS, MOST_ROUNDS = 5, 9, 25
+
+
+@dataclass
+class Budget:
+    """The time of one run.
+
+    Attributes:
+        deadline: of the whole run.
+        sample_s: FP32's seconds for one sample; 0 while unknown.
+        batch_ms: FP32's milliseconds for one timed batch; 0 while unknown.
+        build_s: mean seconds to lower and build a plan, and to open it again where engines are kept; 0 while unknown.
+        plan_s: mean seconds that a plan of the search took; 0 while unknown.
+        threads: of a run.
+        left_out: what there was no time for, in words.
+    """
+
+    deadline: Deadline
+    sample_s: float = 0.0
+    batch_ms: float = 0.0
+    build_s: float = 0.0
+    plan_s: float = 0.0
+    threads: int = 1
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit at all."""
+        return math.isfinite(self.deadline.total_s)
+
+    def known_sample(self, seconds: float, batch: int) -> None:
+        """Take over what FP32 takes for a sample, and so for a batch until that is timed by itself."""
+        self.sample_s, self.batch_ms = seconds, 1e3 * seconds * batch
+
+    @property
+    def ending_s(self) -> float:
+        """What is left for a race of the answer, once files are written; infinite without a limit."""
+        if not self.limited:
+            return math.inf
+        return max(self.deadline.left_s - self.build_s - _ENDING_S, 0.0)
+
+    def leave_out(self, words: str) -> None:
+        """Note what there was no time for, once."""
+        if words not in self.left_out:
+            self.left_out.append(words)
+
+    def most_samples(self) -> float:
+        """For how many samples of each half there is time; infinite without a limit."""
+        if not self.limited or self.sample_s <= 0:
+            return math.inf
+        seconds = _EVALUATED_SHARE * self.deadline.left_s - _LEAST_RUNS * 1e-3 * self.batch_ms
+        return max(seconds / (_LEAST_PASSES * self.sample_s), FEWEST)
+
+    def confirming_s(self, plans: int, judged: int, samples: int, rounds: int) -> float:
+        """About how long it takes to confirm and report.
+
+        Args:
+            plans: that are timed side by side, FP32 among them.
+            judged: plans among them that are judged anew, FP32 among them.
+            samples: to judge them on.
+            rounds: of the clock.
+        """
+        clock = rounds * plans * turn_s(self.batch_ms, CONFIRM_TURN_MS)
+        # Built are all but FP32, the answer once more to verify it; it is lowered and checked again to be written.
+        return _SLACK * (clock + (plans + 1) * self.build_s + judged * samples * self.sample_s) + _ENDING_S
+
+    def reserve_s(self, plans: int, judged: int, samples: int) -> float:
+        """What the search must leave for confirming and reporting; 0 without a limit."""
+        if not self.limited:
+            return 0.0
+        least = self.least_s(samples)
+        usual = self.confirming_s(plans, judged + 2, samples, USUAL_ROUNDS) + race_s(2 * self.batch_ms, self.threads)
+        return least + min(usual - least, _COMFORT * self.deadline.total_s)
+
+    def least_s(self, samples: int) -> float:
+        """What confirming one plan beside FP32 and a uniform rival takes."""
+        return self.confirming_s(3, 3, samples, LEAST_ROUNDS)
+
+    def search_over(self, reserve_s: float) -> bool:
+        """Whether another plan would use what is reserved."""
+        return self.limited and self.deadline.left_s < reserve_s + self.plan_s
+
+    def profiled(self, counts: list[int], entries: int, fixed_s: float, samples: int) -> int | None:
+        """On how many samples sensitivities may be measured.
+
+        Args:
+            counts: to choose from, largest first.
+            entries: units times precisions.
+            fixed_s: what an entry costs however few the samples are.
+            samples: of each half, that the least of what comes after needs.
+
+        Returns:
+            One of the counts; None where there is no time for the least.
+        """
+        # An entry costs about half a pass: what lies before the unit is not computed again.
+        needed = self.least_s(samples) + 2 * samples * self.sample_s + 2 * LEAST_ROUNDS * turn_s(self.batch_ms, 0.0)
+        seconds = min(_SENSITIVITY_SHARE * self.deadline.left_s, 0.6 * (self.deadline.left_s - needed))
+        costs = {count: entries * (fixed_s + 0.5 * self.sample_s * count) for count in counts}
+        return next((count for count in counts if costs[count] <= seconds), None)
+
+
+class Hurry:
+    """Tells the calibration when to leave things out; called with what is being done and the share that is done."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline.share(RANGES_SHARE)
+        self.cut = False
+
+    def __call__(self, what: str, share: float) -> bool:
+        """Whether to stop there and go on with what is known."""
+        late = self._deadline.spent(_WITHIN_RANGES.get(what, 1.0))
+        self.cut = self.cut or (late and share < 1.0)
+        return late
+
+
+class Deadline:
+    """How much of a time budget is left.
+
+    Args:
+        seconds: the budget, None for no limit.
+        elapsed_s: what of it was used before now.
+    """
+
+    def __init__(self, seconds: float | None, elapsed_s: float = 0.0) -> None:
+        self._start = time.monotonic() - elapsed_s
+        self._seconds = seconds
+
+    def share(self, share: float) -> Deadline:
+        """A budget of its own that begins now: that share of what is left."""
+        return Deadline(None if self._seconds is None else max(share * self.left_s, 0.0))
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the budget began."""
+        return time.monotonic() - self._start
+
+    @property
+    def total_s(self) -> float:
+        """The whole budget; infinite without a limit."""
+        return float("inf") if self._seconds is None else self._seconds
+
+    @property
+    def left_s(self) -> float:
+        """Seconds left; infinite without a limit."""
+        return float("inf") if self._seconds is None else self._seconds - self.elapsed_s
+
+    def spent(self, share: float = 1.0) -> bool:
+        """Whether `share` of the budget is used up."""
+        return self._seconds is not None and self.elapsed_s >= share * self._seconds

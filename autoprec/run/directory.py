@@ -1,0 +1,235 @@
+"""The run directory: one file for each finished stage, so that a stage is redone only where its inputs changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoprec.errors import RunDirectoryError
+from autoprec.files.json import read_json, write_bytes, write_json
+
+
+def default_out(model: str | Path) -> Path:
+    """The run directory where none is given: beside nothing of the user's, under the current folder."""
+    return Path("autoprec-runs") / Path(model).stem
+
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """Where a run keeps what it found. Nothing is written outside of it."""
+
+    root: Path
+
+    @property
+    def ranges(self) -> Path:
+        """Calibrated ranges."""
+        return self.root / "ranges.json"
+
+    @property
+    def profile(self) -> Path:
+        """Sensitivities."""
+        return self.root / "profile.json"
+
+    @property
+    def profile_journal(self) -> Path:
+        """Sensitivities as they are measured."""
+        return self.root / "profile.partial.jsonl"
+
+    @property
+    def latency(self) -> Path:
+        """Profiled milliseconds of each unit."""
+        return self.root / "latency.json"
+
+    @property
+    def study(self) -> Path:
+        """The Optuna study's journal."""
+        return self.root / "study.log"
+
+    @property
+    def studied(self) -> Path:
+        """What the study is about, and the run's answer."""
+        return self.root / "study.json"
+
+    @property
+    def search(self) -> Path:
+        """What workers need to know of the search; it is there from its begin on."""
+        return self.root / "search.json"
+
+    def worker_log(self, number: int) -> Path:
+        """What a worker said that the run itself started."""
+        return self.root / f"worker-{number}.log"
+
+    @property
+    def plan(self) -> Path:
+        """The chosen plan."""
+        return self.root / "plan.json"
+
+    @property
+    def model(self) -> Path:
+        """The lowered model."""
+        return self.root / "model.onnx"
+
+    @property
+    def result(self) -> Path:
+        """What the command printed, as JSON."""
+        return self.root / "result.json"
+
+    @property
+    def evidence(self) -> Path:
+        """What a baseline is made of."""
+        return self.root / "evidence.json"
+
+    def prepare(self) -> None:
+        """Make the folder and see that it can be written.
+
+        Raises:
+            RunDirectoryError: it cannot, or a file is in its place.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunDirectoryError(
+                f"the run directory {self.root} cannot be made: {error.strerror or error}; choose another by --out"
+            ) from error
+        probe = self.root / ".writable"
+        write_bytes(probe, b"")
+        probe.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """Keep the folder to this run, and clear away what a killed one left.
+
+        The lock is the kernel's, on the folder itself: it leaves no file and ends with the process.
+
+        Raises:
+            RunDirectoryError: the folder cannot be written, or another run works in it.
+        """
+        self.prepare()
+        handle = _lock(self.root)
+        try:
+            self._tidy()
+            yield
+        finally:
+            if handle is not None:
+                os.close(handle)
+
+    def claimed(self) -> bool:
+        """Whether a run works here, as far as this machine can tell."""
+        try:
+            handle = _lock(self.root)
+        except RunDirectoryError:
+            return True
+        if handle is not None:
+            os.close(handle)
+        return False
+
+    def looks_like_a_run(self) -> bool:
+        """Whether a search may begin here: a run works here or has, or there is nothing yet."""
+        found = (self.ranges, self.profile, self.profile_journal, self.studied, self.study)
+        return any(path.is_file() for path in found) or self.claimed() or not any(self.root.iterdir())
+
+    @contextlib.contextmanager
+    def joined(self) -> Iterator[None]:
+        """Keep a run that begins now from tidying up the journal, to which a worker writes."""
+        handle = self._share_journal()
+        try:
+            yield
+        finally:
+            if handle is not None:
+                os.close(handle)
+
+    def _share_journal(self) -> int | None:
+        for _ in range(20):
+            with contextlib.suppress(RunDirectoryError):  # a run that begins looks at it for a moment
+                return _lock(self.study, shared=True) if self.study.is_file() else None
+            time.sleep(0.05)
+        return None
+
+    def _tidy(self) -> None:
+        """Remove half-written files, locks without an owner and cut-off lines; nobody else writes here now."""
+        files = (
+            self.ranges, self.profile, self.latency, self.studied, self.plan, self.model, self.result, self.evidence,
+            self.search,
+        )  # fmt: skip
+        leftovers = [path for file in files for path in self.root.glob(f".{file.name}.*")]
+        try:
+            handle = _lock(self.study) if self.study.is_file() else None
+        except RunDirectoryError:  # workers of the killed run go on
+            return
+        if handle is not None:
+            os.close(handle)
+        try:
+            for path in [*leftovers, *self.root.glob(f"{self.study.name}.lock*")]:  # Optuna's own lock is a link
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            for journal in (self.profile_journal, self.study):
+                _drop_unfinished_line(journal)
+        except OSError as error:
+            raise RunDirectoryError(
+                f"cannot tidy the run directory {self.root}: {error.strerror or error}; choose another by --out"
+            ) from error
+
+    def stored_unit_ms(self, mark: str) -> dict[str, dict[str, float]] | None:
+        """Plan name -> unit name -> milliseconds, if they were profiled from the same inputs, else None.
+
+        Raises:
+            RunDirectoryError: the file is damaged.
+        """
+        if not self.latency.is_file():
+            return None
+        record = read_json(self.latency, "latency profile", RunDirectoryError, SCHEMA)
+        if record.get("fingerprint") != mark:
+            return None
+        try:
+            return {
+                str(plan): {str(unit): float(ms) for unit, ms in row.items()}
+                for plan, row in record["unit_ms"].items()
+            }  # fmt: skip
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunDirectoryError(
+                f"the latency profile {self.latency} is damaged ({error!r}); delete it, it is made again"
+            ) from error
+
+    def store_unit_ms(self, mark: str, rows: Mapping[str, Mapping[str, float]]) -> None:
+        """Write profiled milliseconds with the fingerprint of what they depend on."""
+        write_json(self.latency, {"schema": SCHEMA, "fingerprint": mark, "unit_ms": rows})
+
+
+def _lock(path: Path, *, shared: bool = False) -> int | None:
+    """An open handle that locks a folder or file, None where the platform or the file system has no such locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise RunDirectoryError(
+            f"another run is working in {path}; wait until it has ended, or choose another folder by --out"
+        ) from None
+    except OSError:  # some network file systems
+        os.close(handle)
+        return None
+    return handle
+
+
+def _drop_unfinished_line(journal: Path) -> None:
+    """Cut off what a killed process had begun to append, so that the next line does not join it."""
+    if not journal.is_file():
+        return
+    data = journal.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.truncate(journal, whole)

@@ -1,0 +1,111 @@
+"""The engines of one run's plans: what is timed, what computes the outputs, what the runtime made of it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoprec.backends.protocol import Attribution, Backend, Engine
+from autoprec.data.dataset import Dataset
+from autoprec.errors import BackendError
+from autoprec.graph.model import Model, to_bytes
+from autoprec.plan import Assignment
+from autoprec.precision import Array
+from autoprec.proof.inspect import attributed, verified
+from autoprec.proof.verification import Verification
+from autoprec.ranges.table import RangeTable
+from autoprec.run.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class PlanEngine:
+    """A plan as engines.
+
+    Attributes:
+        timed: built by the runtime, with its clock.
+        computing: gives the outputs: the same engine, or the simulation where that one cannot run on this machine.
+        size: bytes of the built engine, or of the lowered model where the runtime keeps none.
+    """
+
+    timed: Engine
+    computing: Engine
+    size: int
+
+
+class Engines:
+    """Builds plans of one task.
+
+    Args:
+        task: what was asked.
+        backend: for this run.
+        busy: whether plans are timed with several batches in flight.
+    """
+
+    def __init__(self, task: Task, backend: Backend, *, busy: bool = False) -> None:
+        self._task, self._backend, self._busy = task, backend, busy
+        self._last: tuple[Assignment, RangeTable, bytes] | None = None
+
+    def open(self, plan: Assignment, ranges: RangeTable, stack: ExitStack) -> PlanEngine:
+        """Build a plan; its engines are freed with the stack.
+
+        Raises:
+            BackendError: the runtime refused the plan.
+        """
+        lowered = self.lowered(plan, ranges)
+        timed = stack.enter_context(self._backend.build_busy(lowered) if self._busy else self._backend.build(lowered))
+        size = int(getattr(timed, "engine_bytes", 0)) or len(lowered)
+        if self._backend.runs_here:
+            return PlanEngine(timed, timed, size)
+        return PlanEngine(timed, self.simulated(plan, ranges, stack), size)
+
+    def simulated(self, plan: Assignment, ranges: RangeTable, stack: ExitStack) -> Engine:
+        """The plan in exact arithmetic, types by rounding: what the plan costs whatever the runtime does."""
+        model = to_bytes(self._task.subject.lowerer.lower(plan, ranges, simulate=True).ir)
+        return stack.enter_context(self._backend.build(model, exact=True))
+
+    def lowered(self, plan: Assignment, ranges: RangeTable) -> bytes:
+        """The serialised model under a plan."""
+        last = self._last
+        if last is None or last[1] is not ranges or dict(last[0]) != dict(plan):  # what is built is often profiled next
+            last = self._last = (plan, ranges, to_bytes(self._task.subject.lowerer.lower(plan, ranges).ir))
+        return last[2]
+
+    def verified(self, plan: Assignment, ranges: RangeTable) -> Verification:
+        """What the runtime made of each unit, beside what it was asked for."""
+        return verified(self._task.subject.lowerer, plan, self._backend, self.lowered(plan, ranges))
+
+    def unit_ms(self, plan: Assignment, ranges: RangeTable, feed: dict[str, Array]) -> dict[str, float]:
+        """Unit -> milliseconds in the runtime's own profile.
+
+        Raises:
+            BackendError: the runtime refused the plan, or gives no profile.
+        """
+        found = self._attributed(plan, ranges, feed)
+        return {unit.name: found.unit_ms.get(unit.name, 0.0) for unit in self._task.subject.partition.units}
+
+    def layers_ms(self, plan: Assignment, ranges: RangeTable, feed: dict[str, Array]) -> dict[str, float] | None:
+        """Unit -> milliseconds of its kernels and of what converts for it; None where there is no profile to be had."""
+        if not self._backend.keeps_engines:
+            return None
+        try:
+            return self._attributed(plan, ranges, feed).layers_ms
+        except BackendError:  # it only helps to foretell other plans
+            return None
+
+    def _attributed(self, plan: Assignment, ranges: RangeTable, feed: dict[str, Array]) -> Attribution:
+        return attributed(self._task.subject.partition, self._backend, self.lowered(plan, ranges), feed)
+
+
+def timing_feed(task: Task, data: Dataset) -> dict[str, Array]:
+    """One full batch, filled up by repetition where there are too few samples."""
+    return batch_feed(task.subject.model, data, task.settings.batch)
+
+
+def batch_feed(model: Model, data: Dataset, batch_size: int) -> dict[str, Array]:
+    """The first `batch_size` samples, or as many as a model with a fixed batch takes, repeated if there are fewer."""
+    wanted = model.interface.batch_size or batch_size
+    batch = next(iter(data.batches(wanted)))
+    places = np.arange(wanted) % batch.count
+    return {name: np.ascontiguousarray(array[places]) for name, array in batch.inputs.items()}

@@ -1,0 +1,35 @@
+"""Fingerprints of what measured figures depend on."""
+
+from __future__ import annotations
+
+from autoprec.files.json import fingerprint
+from autoprec.ranges.table import RangeTable
+from autoprec.run.task import Task
+from autoprec.sensitivity.table import Profile
+
+
+def study_name(task: Task, profile: Profile) -> str:
+    """The study's name: a fingerprint of all that its measurements depend on, so that others are not taken for them."""
+    settings = task.settings
+    choices = str(sorted((n, [p.value for p in o]) for n, o in task.subject.choices.items()))
+    machine = map(str, sorted(task.backend.describe().items()))
+    parts = [profile.fingerprint, task.splits.select.fingerprint(), choices, *machine, str(settings.batch)]
+    parts += [] if settings.confidence is None else [f"confidence {settings.confidence!r}"]
+    parts += ["busy"] if settings.aim == "throughput" else []
+    if settings.sampler != "guided" and settings.aim not in ("latency", "throughput"):
+        parts.append(f"{settings.aim} {settings.max_drop!r}")  # only the guided one reads figures that others told
+    return fingerprint(parts)
+
+
+def plan_fingerprints(task: Task, ranges: RangeTable) -> dict[str, str]:
+    """What the plans of a task depend on."""
+    model = task.subject.model
+    return {
+        "graph": model.graph_fingerprint,
+        "weights": model.weights_fingerprint,
+        "calibration": task.splits.calibrate.fingerprint(),
+        "selection": task.splits.select.fingerprint(),
+        "metric": task.metric.fingerprint,
+        "ranges": ranges.fingerprint,
+        "machine": fingerprint(sorted(f"{k}={v}" for k, v in task.backend.describe().items())),
+    }

@@ -1,0 +1,222 @@
+"""Measuring a plan for the search: no more of it than the search needs to know."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from autoprec.data.dataset import Dataset
+from autoprec.errors import BackendError
+from autoprec.metrics.evaluator import Evaluator, Outcome
+from autoprec.plan import Assignment
+from autoprec.precision import Precision
+from autoprec.ranges.table import RangeTable
+from autoprec.run.engines import Engines, PlanEngine, timing_feed
+from autoprec.run.task import Task
+from autoprec.stats.drop import Drop
+from autoprec.study.goal import Goal
+from autoprec.study.ledger.ask_tell import Measurement
+from autoprec.study.loop import Wanted
+from autoprec.timing.compare import compare
+
+CERTAIN = 0.9995
+"""Confidence at which a part of the samples decides: with 40 such plans a run, one run in 50 has a wrong verdict.
+
+The looks share the error of it evenly, so that however often it is looked the whole is kept (Bonferroni's rule, the
+plainest way to spend it; Lan and DeMets 1983).
+"""
+_MET_SHARE = 0.25
+LOOKS = (0.125, 0.25, 0.5)
+"""The parts of the samples after which a plan may be judged."""
+_FEWEST = 32  # samples of a look; fewer know nothing for certain
+_TIMED_ANYWAY = 3
+"""Of plans over the bound each third is timed: they teach the latency model as well as others do."""
+_NEAR = 1.02  # times the rival's latency: so near, a plan may be a finalist
+
+
+@dataclass
+class Spent:
+    """What was spent on plans, and what was saved.
+
+    Attributes:
+        build_s: of all plans.
+        least_build_s: of the plan that took least, 0 before the first.
+        evaluate_s: of all plans.
+        clock_s: of all plans.
+        plans: that were measured.
+        samples: that were evaluated.
+        cut: plans that were judged on fewer samples.
+        untimed: plans that were not timed.
+        batch_ms: FP32's, for one batch, when it was last timed.
+    """
+
+    build_s: float = 0.0
+    least_build_s: float = 0.0
+    evaluate_s: float = 0.0
+    clock_s: float = 0.0
+    plans: int = 0
+    samples: int = 0
+    cut: int = 0
+    untimed: int = 0
+    batch_ms: float = 0.0
+
+    def built(self, seconds: float) -> None:
+        """Add what a build took."""
+        self.least_build_s = min(self.least_build_s, seconds) if self.build_s else seconds
+        self.build_s += seconds
+
+
+class Measuring:
+    """Measures plans on the selection samples and by the clock, accuracy first.
+
+    A plan that is certain to be over the bound after a part of the samples is judged on that part, and most
+    plans over the bound are not timed. A plan that may become a finalist is always judged on all samples.
+
+    Args:
+        task: what was asked.
+        engines: builds plans.
+        reference: FP32.
+        ranges: calibrated.
+        goal: what the search minimises, and its bounds; by default the latency under the task's bound.
+        economy: whether anything is left out at all.
+        hurry: whether what comes after the search needs the time.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        engines: Engines,
+        reference: PlanEngine,
+        ranges: RangeTable,
+        goal: Goal | None = None,
+        *,
+        economy: bool = True,
+        hurry: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.spent, self._economy, self._hurry = Spent(), economy, hurry
+        self._task, self._engines, self._reference, self._ranges = task, engines, reference, ranges
+        settings = task.settings
+        data = spread(task.splits.select)
+        self._evaluator = Evaluator(
+            reference.computing, data, task.subject.model.interface, task.metric, settings.batch
+        )
+        self._feed = timing_feed(task, task.splits.select)
+        self._goal = goal or Goal(max_drop=settings.max_drop)
+        self._looks = tuple(share for share in LOOKS if share * data.count >= _FEWEST)
+        self._certainty = 1 - (1 - CERTAIN) / max(len(self._looks), 1)
+        self._early = bool(self._looks)
+        self._over = 0
+
+    def __call__(self, plan: Assignment, asked: Wanted) -> Measurement:
+        """What the search wants to know of a plan.
+
+        Raises:
+            BackendError: the runtime refused it.
+        """
+        if all(precision is Precision.FP32 for precision in plan.values()):
+            return Measurement(
+                0.0, 0.0, 0.0, 0.0, 1.0, 1.0, ratio_error=0.0, drop_error=0.0, bytes=self._reference.size,
+                layers_ms=self._engines.layers_ms(plan, self._ranges, self._feed),
+            )  # fmt: skip
+        wanted = asked if self._economy else Wanted(math.inf, everything=True)
+        with ExitStack() as stack:
+            begun = time.monotonic()
+            engine = self._engines.open(plan, self._ranges, stack)
+            self.spent.built(time.monotonic() - begun)
+            outcome = self._evaluated(engine, wanted, early=self._early and not wanted.everything)
+            over = self._judged(outcome) > self._goal.max_drop
+            self._over += over
+            self.spent.plans += 1
+            if over and not wanted.everything and self._over % _TIMED_ANYWAY:
+                self.spent.untimed += 1
+                return self._measurement(outcome, float("inf"), None, engine.size)
+            ratio, error = self._ratio(engine, wanted.rival)
+            if self._partial(outcome) and not over and self._near(outcome, ratio, engine.size, wanted.rival):
+                outcome = self._evaluated(engine, wanted, early=False)
+            self.spent.cut += self._partial(outcome)
+            begun = time.monotonic()
+            layers = self._engines.layers_ms(plan, self._ranges, self._feed)
+            self.spent.clock_s += time.monotonic() - begun
+            return replace(self._measurement(outcome, ratio, error, engine.size), layers_ms=layers)
+
+    def drop_of(self, plan: Assignment) -> float:
+        """The judged drop of a plan, however few samples make it certain; infinite where the runtime refuses it."""
+        with ExitStack() as stack:
+            try:
+                engine = self._engines.open(plan, self._ranges, stack)
+            except BackendError:
+                return math.inf
+            return self._judged(self._evaluated(engine, Wanted(math.inf, everything=True), early=self._early))
+
+    def judged_drop(self, drop: Drop) -> float:
+        """What the bound is compared with: the estimate, or the upper end where a confidence was asked for."""
+        return drop.estimate if self._task.settings.confidence is None else drop.high
+
+    def _near(self, outcome: Outcome, ratio: float, size: int, rival: float) -> bool:
+        """Whether a plan may be a finalist."""
+        if self._goal.objective == "size":
+            return size <= rival and ratio < _NEAR * self._goal.max_latency
+        if self._goal.objective == "accuracy":
+            return self._judged(outcome) <= rival and ratio < _NEAR * self._goal.max_latency
+        return ratio < _NEAR * rival
+
+    def _evaluated(self, engine: PlanEngine, wanted: Wanted, *, early: bool) -> Outcome:
+        begun = time.monotonic()
+        enough = (lambda outcome: self._certain(outcome, wanted.rival)) if early else None
+        outcome = self._evaluator.evaluate(engine.computing, enough, self._looks)
+        self.spent.evaluate_s += time.monotonic() - begun
+        self.spent.samples += len(outcome.scores)
+        return outcome
+
+    def _ratio(self, engine: PlanEngine, rival: float) -> tuple[float, float]:
+        """Latency over FP32's, with its standard error."""
+        begun = time.monotonic()
+        pair = {"fp32": self._reference.timed, "plan": engine.timed}
+        # Where time is not what counts, it need not be known better than the fewest rounds show it.
+        least = {"latency": rival, "throughput": rival, "size": 0.0, "accuracy": None}[self._goal.objective]
+        timing = compare(pair, self._feed, rounds=(5, 15), rival=least, hurry=self._hurry)
+        self.spent.clock_s += time.monotonic() - begun
+        self.spent.batch_ms = timing["fp32"].median_ms
+        return timing["plan"].ratio_to(timing["fp32"]).estimate, timing["plan"].error_to(timing["fp32"])
+
+    def _certain(self, outcome: Outcome, rival: float) -> bool:
+        """Whether so few samples prove that the bound is met or missed, or that others are more accurate."""
+        drop, bound = self._evaluator.estimated_drop(outcome, self._certainty), self._goal.max_drop
+        if self._goal.objective == "accuracy":
+            return drop.low > min(bound, rival)
+        return certain(drop, bound, self._evaluator.dataset.count)
+
+    def _estimated(self, outcome: Outcome) -> Drop:
+        return self._evaluator.estimated_drop(outcome, self._task.settings.level)
+
+    def _judged(self, outcome: Outcome) -> float:
+        return self.judged_drop(self._estimated(outcome))
+
+    def _partial(self, outcome: Outcome) -> bool:
+        return len(outcome.scores) < self._evaluator.dataset.count
+
+    def _measurement(self, outcome: Outcome, ratio: float, error: float | None, size: int) -> Measurement:
+        drop = self._estimated(outcome)
+        return Measurement(
+            self._evaluator.drop(outcome), self.judged_drop(drop), outcome.noise, outcome.kl, outcome.agreement, ratio,
+            len(outcome.scores) if self._partial(outcome) else None, error,
+            drop.error(self._task.settings.level), size,
+        )  # fmt: skip
+
+
+def certain(drop: Drop, bound: float, samples: int) -> bool:
+    """Whether the drop on some of so many samples proves that the bound is met or missed.
+
+    That it is missed shows by decisions that changed. That none has changed among very few says little, whatever the
+    interval: simulated, one plan in 60 near the bound was taken for met on an eighth of 512 samples.
+    """
+    return drop.low > bound or (drop.high < bound and drop.samples >= _MET_SHARE * samples)
+
+
+def spread(data: Dataset) -> Dataset:
+    """The same samples, each eighth of them first, then each fourth, each second, so that a look sees a fair part."""
+    first = [place for step in (8, 4, 2) for place in range(0, data.count, step)]
+    return data.subset(list(dict.fromkeys([*first, *range(data.count)])))

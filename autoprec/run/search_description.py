@@ -1,0 +1,119 @@
+"""What the processes of one search share beside the study: written by the run that leads it, read by its workers."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from autoprec.errors import DataError, MetricError, RunDirectoryError, UsageError
+from autoprec.files.json import read_json, write_json
+from autoprec.run.settings import Settings
+
+SCHEMA = 1
+_FILES = ("model", "calib", "evaluate", "space", "recipe")
+_UNSHARED = "given in Python"
+_TUPLES = ("pins",)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What a worker must know besides the study's description.
+
+    Attributes:
+        storage: where the study is kept, without a password; None for the run directory's journal.
+        settings: of the run, paths made absolute.
+        threads: of the CPU.
+        targets: of the backend.
+        halves: how the evaluation samples were dealt, see `autoprec.data.splits.halves`.
+        profile: fingerprint of the sensitivities.
+        ended: why the search is over, None while it is not.
+    """
+
+    storage: str | None
+    settings: Mapping[str, Any]
+    threads: int
+    targets: tuple[str, ...]
+    halves: str
+    profile: str
+    ended: str | None = None
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, atomically.
+
+        Raises:
+            RunDirectoryError: the folder cannot be written.
+        """
+        rows = {f.name: getattr(self, f.name) for f in fields(self)}
+        write_json(path, {"schema": SCHEMA, "kind": "autoprec search", **rows})
+
+    def over(self, why: str) -> Shared:
+        """The same, after the search."""
+        return replace(self, ended=why)
+
+    def settings_with(self, **others: Any) -> Settings:
+        """The run's settings, but for what is given.
+
+        Raises:
+            DataError: the run's data cannot be had by another process, and no other is given.
+            MetricError: nor can its metric.
+            UsageError: another version of autoprec wrote them.
+        """
+        values = {**self.settings, **{name: value for name, value in others.items() if value is not None}}
+        for name, option in (("calib", "--calib"), ("evaluate", "--eval")):
+            if values.get(name) == _UNSHARED:
+                raise DataError(
+                    f"a worker must be able to read the run's data, but its {option} was {_UNSHARED} and not by a "
+                    f"path; tune with a file, or give the worker the same samples by {option}"
+                )
+        if values.get("metric") == _UNSHARED:
+            raise MetricError(
+                f"a worker must be able to import the run's metric, but it was {_UNSHARED}; tune with "
+                f"--metric module:function"
+            )
+        values |= {name: tuple(values.get(name) or ()) for name in _TUPLES}
+        values["max_drop"] = math.inf if values.get("max_drop") is None else values["max_drop"]  # JSON has no infinity
+        try:
+            return Settings(**values)
+        except TypeError as error:
+            raise UsageError(
+                f"the run was begun by another version of autoprec ({error}); use the same one for all workers"
+            ) from error
+
+
+def shared_settings(settings: Settings) -> dict[str, Any]:
+    """Settings as JSON, for a process that may have another current folder."""
+    rows: dict[str, Any] = {}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if field.name in _FILES and isinstance(value, (str, Path)):
+            value = os.path.abspath(value) if os.path.exists(value) else str(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        elif value is not None and not isinstance(value, (str, int, float, bool)):
+            value = _UNSHARED
+        rows[field.name] = value
+    return rows
+
+
+def read_shared(path: Path) -> Shared:
+    """What `Shared.save` wrote.
+
+    Raises:
+        RunDirectoryError: it is missing, damaged, or of a newer schema.
+    """
+    record = read_json(path, "search's description", RunDirectoryError, SCHEMA)
+    try:
+        storage, ended = (None if record[key] is None else str(record[key]) for key in ("storage", "ended"))
+        return Shared(
+            storage, dict(record["settings"]), int(record["threads"]), tuple(map(str, record["targets"])),
+            str(record["halves"]), str(record["profile"]), ended,
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunDirectoryError(
+            f"the search's description {path} is damaged ({error!r}); run `autoprec tune` with the same options and "
+            f"--out {path.parent}, which makes it again"
+        ) from error

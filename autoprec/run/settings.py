@@ -1,0 +1,128 @@
+"""The options of a tune and their limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autoprec.data.dataset import Dataset
+from autoprec.errors import UsageError
+from autoprec.metrics.metric import Direction
+from autoprec.study.goal import OBJECTIVES, Objective
+
+Source = str | Path | Mapping[str, Any] | Dataset
+
+DEFAULT_MAX_DROP = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options of `autoprec tune`, with the same names.
+
+    Attributes:
+        model: path of the ONNX model.
+        calib: calibration data; labels are not used.
+        evaluate: data that plans are compared on, labelled or not.
+        metric: a metric's name, "module:function", or a callable.
+        direction: "higher" or "lower" is better, for a function that does not say it.
+        max_drop: the most that the metric may get worse than FP32's, in its own unit.
+        space: a search space's name or file.
+        recipe: a calibration recipe's name or file.
+        pins: "REGEX=PRECISION".
+        confidence: accept a plan only where the upper end of this interval of its drop meets the bound; None
+            accepts by the estimate itself.
+        batch: samples for each timed run.
+        trials: the most plans measured.
+        timeout_s: seconds for the whole run.
+        seed: of splits and samplers.
+        sampler: what proposes plans: "guided", or one of Optuna's.
+        objective: what is best within the bounds: "latency", "throughput" or "size"; None is accuracy where the
+            latency is bounded, else latency.
+        max_latency: the most latency as a share of FP32's.
+        max_latency_ms: the same in milliseconds for one batch.
+    """
+
+    model: str | Path
+    calib: Source | None = None
+    evaluate: Source | None = None
+    metric: str | Callable[..., Any] | None = None
+    direction: Direction | None = None
+    max_drop: float = 0.01
+    space: str | Path | None = None
+    recipe: str | Path = "default"
+    pins: Sequence[str] = field(default_factory=tuple)
+    batch: int = 16
+    trials: int = 40
+    timeout_s: float | None = None
+    seed: int = 0
+    confidence: float | None = None
+    sampler: str = "guided"
+    objective: str | None = None
+    max_latency: float | None = None
+    max_latency_ms: float | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Whether the latency is bounded."""
+        return self.max_latency is not None or self.max_latency_ms is not None
+
+    @property
+    def level(self) -> float:
+        """Confidence of intervals: what was asked for, else 95 %."""
+        return self.confidence or 0.95
+
+    @property
+    def aim(self) -> Objective:
+        """What is minimised."""
+        return next((o for o in OBJECTIVES if o == self.objective), "accuracy" if self.limited else "latency")
+
+
+def drop_bound(max_drop: float | None, objective: str | None, limited: bool) -> float:
+    """The most drop: where nobody says, the default, or none where accuracy is what is best within a latency."""
+    if max_drop is not None:
+        return max_drop
+    return math.inf if limited and objective is None else DEFAULT_MAX_DROP
+
+
+def _check_goal(settings: Settings) -> None:
+    offered = [o for o in OBJECTIVES if o != "accuracy"]
+    if settings.objective is not None and settings.objective not in offered:
+        raise UsageError(
+            f"--objective must be one of {', '.join(offered)}, got {settings.objective!r}; for the most accurate plan "
+            f"that is fast enough give --max-latency instead"
+        )
+    if settings.limited and settings.objective not in (None, "size"):
+        raise UsageError(
+            f"--max-latency asks for the most accurate plan that is fast enough, so it cannot go with --objective "
+            f"{settings.objective}; leave one of them out, or choose --objective size"
+        )
+    if settings.max_latency is not None and settings.max_latency_ms is not None:
+        raise UsageError("--max-latency must be a share of FP32's latency or milliseconds, got both")
+    for value in (settings.max_latency, settings.max_latency_ms):
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(
+                f"--max-latency must be more than 0, got {value:g}: a share of FP32's latency such as 0.5, or 5ms"
+            )
+
+
+def check_numbers(settings: Settings) -> None:
+    """Refuse settings outside their limits.
+
+    Raises:
+        UsageError: a number is out of range, or two options exclude each other.
+    """
+    _check_goal(settings)
+    if not settings.max_drop >= 0:
+        raise UsageError(f"--max-drop must be 0 or more, got {settings.max_drop:g}; FP32 itself has drop 0")
+    for name, value in (("batch", settings.batch), ("trials", settings.trials)):
+        if value < 1:
+            raise UsageError(f"--{name} must be at least 1, got {value}")
+    if settings.confidence is not None and not 0 < settings.confidence < 1:
+        raise UsageError(f"--confidence must lie between 0 and 1, such as 0.95, got {settings.confidence:g}")
+    if settings.timeout_s is not None and not settings.timeout_s > 0:
+        raise UsageError(
+            f"--timeout must be more than 0 seconds, got {settings.timeout_s:g}; leave it out for no limit"
+        )

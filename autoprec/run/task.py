@@ -1,0 +1,170 @@
+"""What the user asked for, and everything it needs loaded and checked before the first minute is spent."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from autoprec.backends.protocol import Backend
+from autoprec.data.sources import load_data
+from autoprec.data.splits import Splits, make_splits
+from autoprec.errors import DataError, UsageError
+from autoprec.graph.model import Model, load_model
+from autoprec.graph.topology import Topology
+from autoprec.lowering.lowerer import Lowerer
+from autoprec.lowering.possible import why_not
+from autoprec.lowering.scheme import scheme_named
+from autoprec.metrics.metric import Metric, choose_metric
+from autoprec.precision import FLOATS, Precision
+from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
+from autoprec.recipes.space import Pin, SearchSpace, load_search_space, parse_pin
+from autoprec.run.settings import Settings, check_numbers
+from autoprec.units.find import find_units
+from autoprec.units.records import Partition
+
+DEFAULT_SPACES = {"ort-cpu": "cpu", "tensorrt": "tensorrt", "tensorrt-8": "tensorrt", "tensorrt-rtx": "tensorrt"}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model with its units and what each of them may become.
+
+    Attributes:
+        model: as loaded.
+        partition: its units.
+        lowerer: for the scheme and carrier of the space.
+        space: the search space.
+        possible: unit -> precision of the space -> why not, None where possible.
+        choices: unit -> the precisions that the search may give it.
+        pinned: unit -> the precision that the user fixed.
+        notes: what the user should know about the space on this machine.
+    """
+
+    model: Model
+    partition: Partition
+    lowerer: Lowerer
+    space: SearchSpace
+    possible: Mapping[str, Mapping[Precision, str | None]]
+    choices: Mapping[str, tuple[Precision, ...]]
+    pinned: Mapping[str, Precision]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A subject with data and metric: ready to run."""
+
+    settings: Settings
+    subject: Subject
+    splits: Splits
+    metric: Metric
+    recipe: CalibrationRecipe
+    backend: Backend
+
+
+def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True) -> Subject:
+    """Load the model, find its units, and work out what each may become.
+
+    Args:
+        settings: the user's.
+        backend: says which precisions run natively.
+        timed: leave out precisions that the backend only simulates.
+
+    Raises:
+        ModelError: see `autoprec.graph.model.load_model`.
+        RecipeError: the space is broken.
+        UsageError: pins that fit nothing, or nothing left to choose.
+    """
+    model = load_model(settings.model)
+    partition = find_units(model.graph)
+    if not partition.units:
+        raise UsageError(
+            f"{settings.model} has no unit whose precision could be chosen; run `autoprec units` to see why"
+        )
+    space = load_search_space(settings.space or DEFAULT_SPACES.get(backend.scheme, "tensorrt"))
+    scheme = scheme_named(backend.scheme if timed else _scheme_of(space, backend))
+    topology = Topology(model.graph)
+    possible = {
+        unit.name: {p: why_not(topology, unit, p, scheme) for p in Precision} for unit in partition.units
+    }  # fmt: skip
+    usable, notes = _usable(space, backend, timed)
+    pinned = _pins(partition, (*space.pins, *map(parse_pin, settings.pins)), possible)
+    fallback = _fallback(space)
+    choices = {}
+    for unit in partition.units:
+        options = [p for p in usable if possible[unit.name][p] is None]
+        choices[unit.name] = (pinned[unit.name],) if unit.name in pinned else tuple(options or [fallback])
+    lowerer = Lowerer(model, partition, scheme, space.carrier)
+    offered = {name: {p: row[p] for p in {*space.precisions, Precision.FP32}} for name, row in possible.items()}
+    for name, precision in pinned.items():
+        offered[name][precision] = None
+    return Subject(model, partition, lowerer, space, offered, choices, pinned, notes)
+
+
+def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) -> Task:
+    """Everything `prepare_subject` does, plus data, splits and metric.
+
+    Raises:
+        DataError: there is no data, or it does not fit the model.
+        MetricError: see `autoprec.metrics.metric`.
+    """
+    check_numbers(settings)
+    subject = prepare_subject(settings, backend, timed=timed)
+    recipe = load_calibration_recipe(settings.recipe)
+    if settings.calib is None and settings.evaluate is None:
+        raise DataError(
+            "tuning needs data to calibrate on and to judge plans by; give --calib and --eval, or one of them "
+            "to be split"
+        )
+    interface = subject.model.interface
+    calib = None if settings.calib is None else load_data(settings.calib, interface, recipe)
+    evaluate = None if settings.evaluate is None else load_data(settings.evaluate, interface, recipe)
+    splits = make_splits(calib, evaluate, settings.seed)
+    metric = choose_metric(settings.metric, splits.select.has_labels, settings.direction)
+    if metric.needs_labels and not splits.select.has_labels:
+        raise DataError(
+            f"the metric {metric.name!r} needs labels, but {splits.select.origin} has none; store them under "
+            f"'labels', or choose a label-free metric: agreement, kl, cosine or sqnr"
+        )
+    return Task(settings, subject, splits, metric, recipe, backend)
+
+
+def _scheme_of(space: SearchSpace, backend: Backend) -> str:
+    return "tensorrt" if space.backend in (None, "tensorrt") else backend.scheme
+
+
+def _usable(space: SearchSpace, backend: Backend, timed: bool) -> tuple[list[Precision], tuple[str, ...]]:
+    support = backend.support()
+    usable = [p for p in space.precisions if not timed or support[p] is None]
+    notes = tuple(f"{p} is left out: {support[p]}" for p in space.precisions if p not in usable)
+    if not usable:
+        raise UsageError(
+            f"none of the precisions of the space {space.name!r} can be timed on {backend.name}; "
+            f"choose another --space or --backend"
+        )
+    return usable, notes
+
+
+def _fallback(space: SearchSpace) -> Precision:
+    floats = [p for p in space.precisions if p in FLOATS]
+    return Precision.FP32 if Precision.FP32 in floats or not floats else floats[0]
+
+
+def _pins(
+    partition: Partition, pins: Sequence[Pin], possible: Mapping[str, Mapping[Precision, str | None]]
+) -> dict[str, Precision]:
+    """Unit -> pinned precision; a later pin wins."""
+    result: dict[str, Precision] = {}
+    for pin in pins:
+        matched = [u for u in partition.units if pin.matches(u.name) or any(map(pin.matches, u.nodes))]
+        if not matched:
+            close = difflib.get_close_matches(pin.pattern, [u.name for u in partition.units], n=3)
+            hint = f"did you mean {', '.join(close)}? " if close else ""
+            raise UsageError(f"the pin {pin.pattern!r} fits no unit; {hint}`autoprec units` lists them")
+        able = [unit for unit in matched if possible[unit.name][pin.precision] is None]
+        if not able:
+            reason = possible[matched[0].name][pin.precision]
+            raise UsageError(f"unit {matched[0].name!r} cannot be pinned to {pin.precision}: {reason}")
+        result.update({unit.name: pin.precision for unit in able})
+    return result

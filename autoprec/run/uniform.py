@@ -1,0 +1,62 @@
+"""Uniform plans, the seeds of a search, and the problem that its sampler solves."""
+
+from __future__ import annotations
+
+from autoprec.files.json import fingerprint
+from autoprec.plan import Assignment
+from autoprec.precision import Precision
+from autoprec.ranges.table import RangeTable
+from autoprec.run.task import Subject
+from autoprec.sensitivity.table import Profile
+from autoprec.study.guide.neighbours import everywhere
+from autoprec.study.guide.solve import Problem
+
+FP32_PLAN = "uniform fp32"
+"""Every unit in FP32: what drops and latencies are compared with, whether or not it may be the answer."""
+PINNED_FP32_PLAN = "uniform fp32 but for pins"
+"""FP32 where units are not pinned to another precision: the answer that is nearest to FP32."""
+
+
+def uniform_plans(subject: Subject) -> dict[str, Assignment]:
+    """FP32 itself, and one plan for each precision that the search may choose; pins hold in all but the first.
+
+    A precision that only pinned units have makes no plan, unless nothing at all is left to choose.
+    """
+    plans: dict[str, Assignment] = {FP32_PLAN: {unit.name: Precision.FP32 for unit in subject.partition.units}}
+    offered = subject.choices.values()
+    free = {p for options in offered if len(options) > 1 for p in options}
+    wanted = free or {p for options in offered for p in options}
+    for precision in sorted(wanted, key=lambda p: (p is not Precision.FP32, p)):  # what is refused least goes first
+        plan = everywhere(subject.choices, precision, subject.space.carrier)
+        if plan not in plans.values():
+            plans[PINNED_FP32_PLAN if precision is Precision.FP32 else f"uniform {precision}"] = plan
+    return plans
+
+
+def seed_plans(subject: Subject) -> dict[str, Assignment]:
+    """Every uniform plan that the search could answer, and the two halves, which show what boundaries cost."""
+    seeds = {
+        name: plan
+        for name, plan in uniform_plans(subject).items()
+        if all(plan[unit] in options for unit, options in subject.choices.items())
+    }
+    # Beside the carrier INT8 costs least: its neighbours are in that type already.
+    floats = (f"uniform {subject.space.carrier}", FP32_PLAN, PINNED_FP32_PLAN)
+    low, high = seeds.get("uniform int8"), next((seeds[name] for name in floats if name in seeds), None)
+    if low is not None and high is not None and len(subject.choices) >= 4:
+        names = [unit.name for unit in subject.partition.units]
+        first = set(names[: len(names) // 2])
+        seeds["first half int8"] = {n: (low if n in first else high)[n] for n in names}
+        seeds["last half int8"] = {n: (high if n in first else low)[n] for n in names}
+    return seeds
+
+
+def no_profile(ranges: RangeTable) -> Profile:
+    """The sensitivities of a run that had no time to measure any."""
+    return Profile({}, 0, 0.0, 0.0, fingerprint([ranges.fingerprint, "no sensitivities"]))
+
+
+def problem_of(subject: Subject, profile: Profile) -> Problem:
+    """What the sampler solves."""
+    loss = {key: entry.noise for key, entry in profile.entries.items()}
+    return Problem(subject.partition, subject.choices, loss, subject.space.carrier)

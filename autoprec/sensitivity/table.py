@@ -1,0 +1,108 @@
+"""How much each unit loses in each precision, measured at the model's outputs.
+
+One unit at a time is computed with its true quantisation error, in FP32 arithmetic, on the activations of
+the FP32 model; only what its outputs reach is computed again, so a profile costs about half of
+(units x precisions) passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoprec.data.dataset import Dataset
+from autoprec.errors import RunDirectoryError
+from autoprec.files.json import fingerprint, read_json, write_json
+from autoprec.lowering.lowerer import Lowerer
+from autoprec.metrics.metric import Metric
+from autoprec.precision import Precision
+from autoprec.ranges.table import RangeTable
+
+SCHEMA = 1
+DIRECTION = "higher is worse"
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """What one unit loses in one precision, all else in FP32.
+
+    Attributes:
+        noise: mean noise-to-signal power ratio of the outputs: the ranking number.
+        kl: mean KL divergence from FP32, nats; None where the output is no distribution, or very many of them.
+        drop: mean loss of the user's metric, positive = worse.
+    """
+
+    noise: float
+    kl: float | None
+    drop: float
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The sensitivities of a model.
+
+    Attributes:
+        entries: (unit, precision) -> sensitivity; higher is worse in every field.
+        samples: of the profiling set.
+        pass_s: CPU seconds of one entry by a full pass over it: lowering, building a session, running and scoring.
+        spent_s: CPU seconds of the whole profile: all of that and the reference pass.
+        fingerprint: of graph, weights, data, metric and ranges; another one makes the profile void.
+    """
+
+    entries: Mapping[tuple[str, Precision], Sensitivity]
+    samples: int
+    pass_s: float
+    spent_s: float
+    fingerprint: str
+
+    @property
+    def passes_per_entry(self) -> float:
+        """Cost in full passes for each unit and precision; 1 would be computing all anew."""
+        return self.spent_s / max(self.pass_s * len(self.entries), 1e-9)
+
+    def save(self, path: Path) -> None:
+        """Write the profile as JSON."""
+        rows = [
+            {"unit": unit, "precision": p.value, "noise": e.noise, "kl": e.kl, "drop": e.drop}
+            for (unit, p), e in self.entries.items()
+        ]
+        record = {
+            "schema": SCHEMA, "direction": DIRECTION, "fingerprint": self.fingerprint, "samples": self.samples,
+            "pass_s": self.pass_s, "spent_s": self.spent_s, "entries": rows,
+        }  # fmt: skip
+        write_json(path, record)
+
+
+def load_profile(path: Path) -> Profile:
+    """Read a profile.
+
+    Raises:
+        RunDirectoryError: the file is broken, of a newer schema, or says another direction.
+    """
+    record = read_json(path, "sensitivity profile", RunDirectoryError, SCHEMA)
+    if record.get("direction") != DIRECTION:
+        raise RunDirectoryError(f"the profile {path} must have direction {DIRECTION!r}; delete it, it is made again")
+    try:
+        entries = {
+            (str(r["unit"]), Precision(r["precision"])): Sensitivity(
+                _number(r["noise"]), None if r["kl"] is None else float(r["kl"]), _number(r["drop"])
+            )
+            for r in record["entries"]
+        }
+        return Profile(
+            entries, int(record["samples"]), float(record["pass_s"]), float(record["spent_s"]), record["fingerprint"]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunDirectoryError(f"the profile {path} is damaged ({error!r}); delete it, it is made again") from error
+
+
+def profile_fingerprint(lowerer: Lowerer, dataset: Dataset, metric: Metric, ranges: RangeTable) -> str:
+    """What a profile depends on."""
+    model = lowerer.model
+    inputs = [model.graph_fingerprint, model.weights_fingerprint, dataset.fingerprint(), metric.fingerprint]
+    return fingerprint([*inputs, ranges.fingerprint, lowerer.scheme.name, str(lowerer.carrier)])
+
+
+def _number(value: float | None) -> float:
+    return float("inf") if value is None else float(value)

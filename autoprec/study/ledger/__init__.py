@@ -1,0 +1,4 @@
+"""The Optuna study of a run: who measures which plan, and what came of it.
+
+In go plans and measurements; out come trials that several processes share. Read `ask_tell.py` first, then `claims.py`.
+"""

@@ -1,0 +1,4 @@
+"""More processes and machines for one search.
+
+In goes a run directory whose search has begun; out come plans measured by this process. Read `worker.py` first.
+"""

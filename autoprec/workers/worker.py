@@ -1,0 +1,158 @@
+"""A worker: another process, here or elsewhere, that measures plans for the search of a run directory."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from autoprec.data.splits import dealt_as
+from autoprec.errors import RunDirectoryError, SearchOverError
+from autoprec.ranges.table import RangeTable, load_ranges
+from autoprec.run.compatible import check_data, check_machine, check_model
+from autoprec.run.directory import RunDirectory
+from autoprec.run.engines import Engines, timing_feed
+from autoprec.run.measure import Measuring
+from autoprec.run.search_description import Shared, read_shared
+from autoprec.run.study_description import Studied, read_studied
+from autoprec.run.task import Task
+from autoprec.run.uniform import FP32_PLAN, no_profile, problem_of, seed_plans, uniform_plans
+from autoprec.sensitivity.table import Profile, load_profile
+from autoprec.study.ledger.ask_tell import Ledger, Trial
+from autoprec.study.ledger.samplers import make_sampler
+from autoprec.study.ledger.storages import Place, journal_place, place_of
+from autoprec.study.loop import Following
+
+_POLL_S = 0.5
+_FOLDER_S = 30.0
+"""A folder that is not there is more likely a slip of the pen than a run that starts at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """What a worker did.
+
+    Attributes:
+        measured: plans.
+        stopped: why it ended.
+    """
+
+    measured: int
+    stopped: str
+
+
+def await_search(directory: RunDirectory, wait_s: float, say: Callable[[str], None]) -> tuple[Studied, Shared]:
+    """What the search of a run is about, as soon as it has begun.
+
+    Args:
+        directory: of the run.
+        wait_s: for so long at most.
+        say: told once that it waits.
+
+    Raises:
+        RunDirectoryError: there is no run, or its search does not begin in time.
+        SearchOverError: the search has ended.
+    """
+    root, begun, said = directory.root, time.monotonic(), False
+    while not directory.search.is_file():
+        long_s = wait_s if root.is_dir() else min(wait_s, _FOLDER_S)
+        nothing = root.is_dir() and not directory.looks_like_a_run()
+        if nothing or root.is_file() or time.monotonic() - begun >= long_s:
+            raise RunDirectoryError(_absent(directory, time.monotonic() - begun if said else 0.0))
+        if not said:
+            long = f" up to {wait_s:g} s" if math.isfinite(wait_s) else ""
+            say(f"waiting{long} for the search in {root} to begin: ranges and sensitivities come first")
+            said = True
+        time.sleep(_POLL_S)
+    shared = read_shared(directory.search)
+    if shared.ended is not None:
+        raise SearchOverError(
+            f"the search in {root} has ended ({shared.ended}), so there is nothing to measure; `autoprec tune` with "
+            f"--out {root} and more --trials or another bound goes on from it, and a worker can join that"
+        )
+    return read_studied(directory.studied), shared
+
+
+def _absent(directory: RunDirectory, waited_s: float) -> str:
+    root = directory.root
+    after = f" after {waited_s:.0f} s" if waited_s else ""
+    if not root.is_dir():
+        return (
+            f"a worker must be given the folder of a run, but {root} is {'a file' if root.exists() else 'not there'}"
+            f"{after}; start `autoprec tune ... --out {root}`, on a disk that both can reach"
+        )
+    return (
+        f"a worker must be given a run whose search has begun, but {root} has no {directory.search.name}{after}; start "
+        f"`autoprec tune ... --out {root}`, or wait longer by --wait"
+    )
+
+
+class Worker:
+    """Measures plans on this machine for a search that another process leads; writes to the study, and engines.
+
+    Args:
+        directory: of the run.
+        studied: what the study is about.
+        shared: what else the run left for its workers.
+        task: the run's, prepared on this machine.
+        storage: where the study is for this process; None for where the run says.
+        progress: called after each plan that this process measured.
+
+    Raises:
+        BackendError: this machine is of another kind than the run's.
+        ModelError: the model is not the run's.
+        DataError: the data is not the run's.
+        MetricError: the metric has changed.
+        RunDirectoryError: the run directory does not fit the search any more.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        studied: Studied,
+        shared: Shared,
+        task: Task,
+        storage: str | None = None,
+        progress: Callable[[Trial], None] = lambda trial: None,
+    ) -> None:
+        self.directory, self.studied, self.shared, self.progress = directory, studied, shared, progress
+        where = storage or shared.storage
+        self.place: Place = journal_place(directory.study) if where is None else place_of(where)
+        shapes = {name: array.shape for name, array in timing_feed(task, task.splits.select).items()}
+        backend = task.backend.for_run(shapes, directory.root)
+        check_machine(studied.machine, backend.describe(), directory.root)
+        check_model(studied, task)
+        splits = dealt_as(task.splits, shared.halves)
+        self.task = replace(task, backend=backend, splits=splits)
+        self.ranges = load_ranges(directory.ranges)
+        self.profile = _profile(directory, shared, self.ranges)
+        check_data(studied, shared, self.task, self.ranges, self.profile)
+
+    def run(self) -> Worked:
+        """Measure until the search is over.
+
+        Raises:
+            BackendError: the runtime cannot run FP32, or refuses all of the first plans.
+            StorageError: the study cannot be reached.
+        """
+        task, settings, goal = self.task, self.task.settings, self.studied.goal
+        problem = problem_of(task.subject, self.profile)
+        sampler = make_sampler(settings.sampler, problem, self.studied.shares, goal, settings.seed)
+        sampler.reseed_rng()  # what is drawn by the same seed in two processes would be the same plans
+        with self.directory.joined(), ExitStack() as stack:
+            ledger = Ledger(self.place, self.studied.study, task.subject.choices, goal, sampler, join=True)
+            engines = Engines(task, task.backend, busy=goal.objective == "throughput")
+            reference = engines.open(uniform_plans(task.subject)[FP32_PLAN], self.ranges, stack)
+            search = Following(
+                seed_plans(task.subject), ledger, Measuring(task, engines, reference, self.ranges, goal),
+                limit=settings.trials, progress=self.progress,
+            )  # fmt: skip
+            return Worked(*search.follow())
+
+
+def _profile(directory: RunDirectory, shared: Shared, ranges: RangeTable) -> Profile:
+    """The run's sensitivities; none where it had no time for them."""
+    none = no_profile(ranges)
+    return none if shared.profile == none.fingerprint else load_profile(directory.profile)

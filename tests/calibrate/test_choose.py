@@ -1,0 +1,155 @@
+"""Ranges from one streaming pass."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autoprec.backends.ort import OrtBackend, OrtEngine
+from autoprec.calibrate.choose import CANDIDATES, calibrate_model, range_fingerprint
+from autoprec.calibrate.observe import needed_tensors, observe
+from autoprec.data.dataset import Dataset
+from autoprec.errors import BackendError, DataError
+from autoprec.lowering.scheme import ORT_CPU, TENSORRT
+from autoprec.precision import Precision
+from autoprec.ranges.table import RangeTable, load_ranges
+from autoprec.recipes.ranging import CalibrationRecipe
+
+from ..helpers.bench import SAMPLES, Bench
+from ..helpers.networks import WIDTH, mlp
+
+BACKEND = OrtBackend(threads=1)
+
+
+@pytest.fixture(name="bench", scope="module")
+def _bench() -> Bench:
+    return Bench(mlp(), ORT_CPU, Precision.FP32)
+
+
+def test_every_value_that_a_plan_can_quantise_is_observed(bench: Bench) -> None:
+    wanted = needed_tensors(bench.lowerer, bench.possible)
+    seen = observe(bench.lowerer, wanted, BACKEND, Dataset.from_arrays(bench.feed), 4)
+
+    assert "x" in wanted
+    assert set(seen.histograms) == set(wanted)
+    assert seen.samples == SAMPLES
+
+
+@pytest.mark.parametrize("batch", [1, 5, 16])
+def test_minmax_ranges_are_the_extremes_whatever_the_batch(bench: Bench, batch: int) -> None:
+    recipe = CalibrationRecipe("r", method="minmax", batch=batch)
+    table = calibrate_model(bench.lowerer, bench.possible, BACKEND, Dataset.from_arrays(bench.feed), recipe)
+
+    assert table.extent["x"].low == pytest.approx(bench.feed["x"].min(), rel=1e-6)
+    assert table.extent["x"].high == pytest.approx(bench.feed["x"].max(), rel=1e-6)
+    assert table.clipped["x"] == table.extent["x"]
+
+
+def test_channel_means_are_those_of_the_samples(bench: Bench) -> None:
+    recipe = CalibrationRecipe("r", method="minmax", batch=3)
+    table = calibrate_model(bench.lowerer, bench.possible, BACKEND, Dataset.from_arrays(bench.feed), recipe)
+
+    np.testing.assert_allclose(table.means["x"], bench.feed["x"].mean(axis=0), rtol=1e-5, atol=1e-7)
+
+
+def test_a_table_read_back_is_the_table_used(bench: Bench, tmp_path: Path) -> None:
+    """Else a plan would build other bytes than its run."""
+    data = Dataset.from_arrays(bench.feed)
+    table = calibrate_model(bench.lowerer, bench.possible, BACKEND, data, CalibrationRecipe("r"))
+    table.save(tmp_path / "ranges.json")
+    again = load_ranges(tmp_path / "ranges.json")
+
+    assert (again.method, again.clipped, again.extent) == (table.method, table.clipped, table.extent)
+    assert all((again.means[name] == mean).all() for name, mean in table.means.items())
+
+
+def test_auto_takes_the_method_of_least_noise_and_keeps_the_evidence(bench: Bench) -> None:
+    data = Dataset.from_arrays(bench.feed)
+    table = calibrate_model(bench.lowerer, bench.possible, BACKEND, data, CalibrationRecipe("r"))
+
+    judged = judged_methods(table)
+    assert len(judged) == len(CANDIDATES)
+    assert judged[table.method] == min(judged.values())
+
+
+def judged_methods(table: RangeTable) -> dict[str, float]:
+    """Noise with one calibrator for all values."""
+    return {label: noise for label, noise in table.evidence.items() if "simulated" not in label}
+
+
+class Choosy(OrtBackend):
+    """Builds no engine of a model with Q/DQ pairs, from the given one on; exact arithmetic is fine."""
+
+    def __init__(self, built: int) -> None:
+        super().__init__(1)
+        self._left = built
+
+    def build(self, model: bytes, *, exact: bool = False, threads: int | None = None) -> OrtEngine:
+        if not exact:
+            self._left -= 1
+            if self._left < 0:
+                raise BackendError("no kernel computes this in int8")
+        return super().build(model, exact=exact, threads=threads)
+
+
+@pytest.mark.parametrize("built", [0, 2])
+def test_where_the_runtime_refuses_uniform_int8_all_methods_are_judged_by_simulation(bench: Bench, built: int) -> None:
+    data, shares = Dataset.from_arrays(bench.feed), []
+    table = calibrate_model(
+        bench.lowerer, bench.possible, Choosy(built), data, CalibrationRecipe("r"),
+        lambda what, share: shares.append(share) if what == "calibrator" else None,
+    )  # fmt: skip
+
+    judged = judged_methods(table)
+    assert len(judged) == len(CANDIDATES)
+    assert judged[table.method] == min(judged.values())
+    assert shares[-1] == 1
+    assert len(shares) == built + len(CANDIDATES), "noises of engines and of simulation are never compared"
+
+
+def test_no_more_samples_are_used_than_the_recipe_says(bench: Bench) -> None:
+    data = Dataset.from_arrays(bench.feed)
+    recipe = CalibrationRecipe("r", method="minmax", samples=5)
+    table = calibrate_model(bench.lowerer, bench.possible, BACKEND, data, recipe)
+
+    assert table.samples == 5
+    assert table.extent["x"].high == pytest.approx(bench.feed["x"][:5].max(), rel=1e-6)
+
+
+def test_ranges_are_void_for_other_data_recipes_and_schemes(bench: Bench) -> None:
+    data = Dataset.from_arrays(bench.feed)
+    other = Dataset.from_arrays({"x": bench.feed["x"] + np.float32(1e-3)})
+    recipe, minmax = CalibrationRecipe("r"), CalibrationRecipe("r", method="minmax")
+    marks = {
+        range_fingerprint(bench.lowerer, data, recipe),
+        range_fingerprint(bench.lowerer, other, recipe),
+        range_fingerprint(bench.lowerer, data, minmax),
+        range_fingerprint(Bench(mlp(), TENSORRT, Precision.FP32).lowerer, data, recipe),
+    }
+
+    assert len(marks) == 4
+    assert range_fingerprint(bench.lowerer, data, CalibrationRecipe("another name")) in marks
+
+
+def test_a_value_that_overflows_is_named(bench: Bench) -> None:
+    huge = Dataset.from_arrays({"x": np.full((4, WIDTH), 3e38, np.float32)})
+
+    with pytest.raises(DataError, match="of the FP32 model is not finite on the calibration data"):
+        observe(bench.lowerer, needed_tensors(bench.lowerer, bench.possible), BACKEND, huge, 4)
+
+
+def test_memory_does_not_grow_with_the_samples(bench: Bench) -> None:
+    wanted = needed_tensors(bench.lowerer, bench.possible)
+    peaks = []
+    for samples in (256, 4096):
+        data = Dataset.from_arrays({"x": np.random.default_rng(0).normal(size=(samples, WIDTH)).astype(np.float32)})
+        observe(bench.lowerer, wanted, BACKEND, data, 16)  # what is cached once does not count
+        tracemalloc.start()
+        observe(bench.lowerer, wanted, BACKEND, data, 16)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+
+    assert peaks[1] < 1.5 * peaks[0] + 100_000

@@ -1,0 +1,105 @@
+"""Constants stored in 8 bits: how they are read, and what the pass demands and promises."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from autoprec.graph.model import check_model
+from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
+from autoprec.lowering.placement import WeightPoint
+from autoprec.precision import Precision
+
+from ...helpers.bench import array_of, loaded, node_named, ops, run, sqnr_db
+from ...helpers.networks import BUILDERS, random_feed
+
+INT8, FP8 = Precision.INT8, Precision.FP8
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "floor_db"), [(INT8, ir.DataType.INT8, 35), (FP8, ir.DataType.FLOAT8E4M3FN, 25)]
+)
+def test_weights_are_stored_in_8_bits_with_an_explicit_axis(
+    precision: Precision, dtype: ir.DataType, floor_db: float
+) -> None:
+    proto = BUILDERS["mlp"]()
+    model = loaded(proto).ir
+    feed = random_feed(proto, 8)
+    before = run(model, feed)
+    QuantizeWeightsPass([WeightPoint("fc1", 1, precision, 0), WeightPoint("fc2", 1, precision, 0)], Precision.FP32)(
+        model
+    )
+    if precision is FP8:
+        model.opset_imports[""] = 19
+    check_model(model)
+    reader = node_named(model, "fc1").inputs[1].producer()
+
+    assert reader.op_type == "DequantizeLinear"
+    assert reader.attributes["axis"].as_int() == 0
+    assert (reader.inputs[0].dtype, reader.inputs[0].shape) == (dtype, ir.Shape([128, 64]))
+    assert array_of(reader.inputs[1]).shape == (128,)
+    assert len(reader.inputs) == 2, "symmetric: no zero point"
+    assert "fc1.w" not in model.graph.initializers
+    assert floor_db < sqnr_db(before, run(model, feed)) < floor_db + 25
+
+
+def test_a_shared_weight_is_stored_once() -> None:
+    model = loaded(BUILDERS["shared_weight"]()).ir
+    QuantizeWeightsPass([WeightPoint(n, 1, INT8, 1) for n in ("mm_a", "mm_b")], Precision.FP32)(model)
+
+    assert len(ops(model, "DequantizeLinear")) == 1
+    assert node_named(model, "mm_a").inputs[1] is node_named(model, "mm_b").inputs[1]
+
+
+def test_a_shared_weight_stays_float_for_the_node_that_is_not_named() -> None:
+    model = loaded(BUILDERS["shared_weight"]()).ir
+    QuantizeWeightsPass([WeightPoint("mm_a", 1, INT8, 1)], Precision.FP32)(model)
+
+    assert node_named(model, "mm_b").inputs[1].name == "w"
+
+
+def test_an_embedding_is_dequantised_after_the_gather() -> None:
+    proto = BUILDERS["embedding_mlp"]()
+    model = loaded(proto).ir
+    feed = random_feed(proto, 8)
+    before = run(model, feed)
+    QuantizeWeightsPass([WeightPoint("embed", 0, INT8, 1, after_gather=True)], Precision.FP32)(model)
+    check_model(model)
+    rows = node_named(model, "embed").outputs[0]
+
+    assert rows.dtype == ir.DataType.INT8
+    assert [node.op_type for node in rows.consumers()] == ["DequantizeLinear"]
+    assert node_named(model, "flatten").inputs[0].name == "embed_out"
+    assert 30 < sqnr_db(before, run(model, feed)) < 60
+
+
+def test_codes_fit_the_rounded_scale() -> None:
+    """With scales in BF16 (8 bits of mantissa) the codes are computed again, so nothing is lost or clipped."""
+    model = loaded(BUILDERS["mlp"]()).ir
+    weight = array_of(node_named(model, "fc1").inputs[1])
+    QuantizeWeightsPass([WeightPoint("fc1", 1, INT8, 0)], Precision.BF16)(model)
+    reader = node_named(model, "fc1").inputs[1].producer()
+    scales = array_of(reader.inputs[1]).reshape(-1, 1)
+
+    error = np.abs(array_of(reader.inputs[0]) * scales - weight)
+    assert np.all(error <= scales * 0.5000001)
+    assert np.array_equal(scales.view(np.uint32) & 0xFFFF, np.zeros_like(scales, np.uint32))
+
+
+@pytest.mark.parametrize(
+    ("point", "words"),
+    [
+        (WeightPoint("relu", 0, INT8, 0), "input 0 of 'relu' must be an initializer"),
+        (WeightPoint("nowhere", 1, INT8, 0), "input 1 of 'nowhere' must be an initializer"),
+    ],
+)
+def test_it_requires_initializers(point: WeightPoint, words: str) -> None:
+    with pytest.raises(ir.passes.PreconditionError, match=words):
+        QuantizeWeightsPass([point], Precision.FP32)(loaded(BUILDERS["mlp"]()).ir)
+
+
+def test_it_ensures_that_its_points_are_stored() -> None:
+    lazy = QuantizeWeightsPass([WeightPoint("fc1", 1, INT8, 0)], Precision.FP32)
+    with pytest.raises(ir.passes.PostconditionError, match="input 1 of 'fc1' must be stored in 8 bits"):
+        lazy.ensures(loaded(BUILDERS["mlp"]()).ir)

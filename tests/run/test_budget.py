@@ -1,0 +1,110 @@
+"""How a run divides its time."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from autoprec.run.budget import Budget, Deadline, Hurry
+from autoprec.timing import compare as timing
+
+
+@pytest.fixture(name="now")
+def _now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    clock = [1000.0]
+    monkeypatch.setattr(timing.time, "monotonic", lambda: clock[0])
+    return clock
+
+
+def test_without_a_limit_nothing_is_cut_and_nothing_reserved() -> None:
+    budget = Budget(Deadline(None), sample_s=10.0, batch_ms=1e6)
+
+    assert budget.most_samples() == float("inf")
+    assert budget.reserve_s(6, 3, 1000) == 0.0
+    assert not budget.search_over(1e9)
+    assert not Hurry(budget.deadline)("ranges", 0.5)
+    assert budget.ending_s == float("inf")
+
+
+def test_time_before_the_run_counts(now: list[float]) -> None:
+    deadline = Deadline(40.0, elapsed_s=15.0)
+    now[0] += 5.0
+
+    assert (deadline.elapsed_s, deadline.left_s) == (20.0, 20.0)
+    assert deadline.share(0.25).left_s == 5.0
+
+
+def test_samples_are_as_many_as_the_least_of_a_run_can_judge_in_two_fifths_of_the_time(now: list[float]) -> None:
+    budget = Budget(Deadline(60.0), sample_s=0.01)
+
+    assert budget.most_samples() == pytest.approx(0.4 * 60 / (6 * 0.01))
+    now[0] += 59.9
+    assert budget.most_samples() == 32, "so few say little, but an answer needs some"
+
+
+def test_a_slower_machine_gets_fewer_samples_and_a_larger_reserve(now: list[float]) -> None:
+    quick, slow = (Budget(Deadline(60.0), sample_s=s, batch_ms=16e3 * s, build_s=0.1) for s in (0.001, 0.01))
+
+    assert slow.most_samples() < quick.most_samples() / 8 or slow.most_samples() == 32
+    assert slow.reserve_s(6, 3, 300) > 2 * quick.reserve_s(6, 3, 300)
+
+
+def test_the_reserve_covers_the_least_of_confirming_whatever_the_limit(now: list[float]) -> None:
+    for total in (1.0, 10.0, 100.0):
+        budget = Budget(Deadline(total), sample_s=0.01, batch_ms=160.0, build_s=0.5)
+
+        assert budget.least_s(300) <= budget.reserve_s(6, 3, 300) <= budget.least_s(300) + 0.15 * total
+
+
+def test_the_search_ends_where_another_plan_would_use_the_reserve(now: list[float]) -> None:
+    budget = Budget(Deadline(30.0), plan_s=4.0)
+
+    assert not budget.search_over(25.0)
+    now[0] += 2.0
+    assert budget.search_over(25.0)
+
+
+def test_sensitivities_get_the_most_samples_that_fit_or_none(now: list[float]) -> None:
+    budget = Budget(Deadline(100.0), sample_s=0.01, batch_ms=10.0)
+
+    assert budget.profiled([512, 128, 16], 10, 0.0, 300) == 128  # 0.2 of 100 s are 400 samples of 10 entries
+    assert budget.profiled([512, 128, 16], 10, 5.0, 300) is None, "building alone takes 50 s"
+    now[0] += 90.0
+    assert budget.profiled([512, 128, 16], 10, 0.0, 300) is None, "what comes after needs the rest"
+
+
+def test_ranges_are_hurried_step_by_step_and_only_what_was_cut_counts(now: list[float]) -> None:
+    hurry = Hurry(Deadline(100.0))  # 20 s for all of it
+
+    now[0] += 9.0
+    assert hurry("ranges", 1.0)
+    assert not hurry.cut, "it was at its end anyway"
+    assert not hurry("calibrator", 0.2)
+    now[0] += 4.0
+    assert hurry("calibrator", 0.4)
+    assert hurry.cut
+
+
+def test_what_is_left_out_is_said_once() -> None:
+    budget = Budget(Deadline(10.0))
+    for words in ("a", "b", "a"):
+        budget.leave_out(words)
+
+    assert budget.left_out == ["a", "b"]
+
+
+def test_rounds_end_early_where_the_time_is_up_but_not_before_the_third() -> None:
+    from autoprec.testing import FakeEngine
+
+    class Steady(FakeEngine):
+        def __init__(self) -> None:
+            """Needs no model."""
+
+        def time_ms(self, feed: object, runs: int) -> list[float]:
+            return [1.0] * runs
+
+    asked = itertools.count()
+    found = timing.compare({"a": Steady(), "b": Steady()}, {}, rounds=(9, 25), hurry=lambda: next(asked) >= 0)
+
+    assert len(found["b"].rounds_ms) == 3

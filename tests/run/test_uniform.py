@@ -1,0 +1,85 @@
+"""The plans that a search begins with, with pins and without."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autoprec.precision import Precision
+from autoprec.run.settings import Settings
+from autoprec.run.task import Subject, prepare_subject
+from autoprec.run.uniform import seed_plans, uniform_plans
+from autoprec.testing import FakeBackend, tiny_model
+
+FP16, FP32, INT8 = Precision.FP16, Precision.FP32, Precision.INT8
+UNITS = ("conv1", "conv2", "conv3", "pool", "head")
+
+
+@pytest.fixture(name="model", scope="module")
+def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def subject(model: Path, *pins: str, space: str | None = None) -> Subject:
+    return prepare_subject(Settings(model, pins=pins, space=space), FakeBackend(), timed=space is None)
+
+
+def test_without_pins_there_is_a_plan_for_each_precision(model: Path) -> None:
+    plans = uniform_plans(subject(model))
+
+    assert plans == {"uniform fp32": dict.fromkeys(UNITS, FP32), "uniform int8": dict.fromkeys(UNITS, INT8)}
+    assert list(seed_plans(subject(model))) == [*plans, "first half int8", "last half int8"]
+
+
+def test_pins_never_change_fp32_itself(model: Path) -> None:
+    """It is what drops and latencies are compared with."""
+    plans = uniform_plans(subject(model, "head=int8"))
+
+    assert list(plans) == ["uniform fp32", "uniform fp32 but for pins", "uniform int8"]
+    assert plans["uniform fp32"] == dict.fromkeys(UNITS, FP32)
+    assert plans["uniform fp32 but for pins"] == dict.fromkeys(UNITS, FP32) | {"head": INT8}
+    assert plans["uniform int8"] == dict.fromkeys(UNITS, INT8)
+
+
+def test_seeds_obey_pins_and_begin_with_what_is_nearest_to_fp32(model: Path) -> None:
+    seeds = seed_plans(subject(model, "head=int8"))
+
+    assert list(seeds) == ["uniform fp32 but for pins", "uniform int8", "first half int8", "last half int8"]
+    assert all(plan["head"] is INT8 for plan in seeds.values())
+    first, last = seeds["first half int8"], seeds["last half int8"]
+    assert {first[name] for name in UNITS[:2]} == {INT8} == {last[name] for name in UNITS[2:]}
+    assert {first[name] for name in UNITS[2:4]} == {FP32} == {last[name] for name in UNITS[:2]}
+
+
+def test_a_pin_to_fp32_leaves_fp32_an_answer(model: Path) -> None:
+    seeds = seed_plans(subject(model, "head=fp32"))
+
+    assert list(seeds)[:2] == ["uniform fp32", "uniform int8"]
+    assert seeds["uniform int8"] == dict.fromkeys(UNITS, INT8) | {"head": FP32}
+
+
+def test_a_precision_that_only_pins_ask_for_makes_no_plan(model: Path, tmp_path: Path) -> None:
+    """Else INT8 with one pinned unit would be called FP32."""
+    space = tmp_path / "space.toml"
+    space.write_text('description = "no FP32"\nprecisions = ["int8", "fp16"]\ncarrier = "fp16"\n', encoding="utf-8")
+    seeds = seed_plans(subject(model, "head=fp32", space=str(space)))
+
+    assert list(seeds) == ["uniform fp16", "uniform int8", "first half int8", "last half int8"]
+    assert seeds["uniform fp16"] == dict.fromkeys(UNITS, FP16) | {"head": FP32}
+
+
+def test_where_all_is_pinned_the_one_possible_plan_is_offered(model: Path) -> None:
+    pinned = subject(model, ".*=int8")
+
+    assert seed_plans(pinned) == {"uniform int8": dict.fromkeys(UNITS, INT8)}
+    assert uniform_plans(pinned)["uniform fp32"] == dict.fromkeys(UNITS, FP32)
+
+
+def test_what_cannot_be_int8_runs_in_the_carrier_beside_it(model: Path) -> None:
+    """Between FP32 and 8 bits each boundary converts; the carrier is the float type that 8-bit kernels write."""
+    found = subject(model, space="tensorrt")
+    without = {**found.choices, "pool": tuple(p for p in found.choices["pool"] if p is not INT8)}
+
+    assert uniform_plans(replace(found, choices=without))["uniform int8"] == dict.fromkeys(UNITS, INT8) | {"pool": FP16}

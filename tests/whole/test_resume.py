@@ -1,0 +1,208 @@
+"""A run that was killed goes on: finished work is kept, nothing half-written stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autoprec.run.directory import RunDirectory
+from autoprec.testing import tiny_data, tiny_model
+
+FINISHED = [
+    "evidence.json", "latency.json", "model.onnx", "plan.json", "profile.json", "ranges.json", "result.json",
+    "search.json", "study.json", "study.log",
+]  # fmt: skip
+
+# The command line, but killed at the n-th sign of progress within a stage, or while a file is being written.
+DRIVER = """
+import os, signal, sys
+from autoprec import records
+from autoprec.cli import main, screen
+
+where, count = sys.argv[1], int(sys.argv[2])
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Screen(screen.Screen):
+    now, seen = "", 0
+
+    def note(self):
+        self.seen += self.now == where
+        if self.seen == count:
+            kill()
+
+    def stage(self, name, detail):
+        super().stage(name, detail)
+        self.now = name
+        self.note()
+
+    def advance(self, share):
+        super().advance(share)
+        self.note()
+
+    def trial(self, trial):
+        super().trial(trial)
+        self.note()
+
+class Os:
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def replace(self, source, target):
+        if str(target).endswith(where):
+            kill()
+        os.replace(source, target)
+
+screen.Screen, records.os = Screen, Os()
+main(sys.argv[3:], prog_name="autoprec")
+"""
+
+
+@pytest.fixture(name="work")
+def _work(tmp_path: Path) -> Path:
+    """A folder with model.onnx and data.npz."""
+    model = tiny_model(tmp_path, name="model.onnx")
+    np.savez(tmp_path / "data.npz", **tiny_data(model, 60))
+    return tmp_path
+
+
+def arguments(work: Path) -> list[str]:
+    options = ["--calib", str(work / "data.npz"), "--trials", "6", "--threads", "1", "--out", str(work / "run")]
+    return ["tune", str(work / "model.onnx"), *options]
+
+
+def killed(work: Path, where: str, count: int = 1) -> str:
+    """Run until the kill; what was said until then."""
+    command = [sys.executable, "-c", DRIVER, where, str(count), *arguments(work)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return done.stderr
+
+
+def finish(work: Path) -> str:
+    """The same command again, to its end."""
+    command = [sys.executable, "-m", "autoprec", *arguments(work)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (work / "run").iterdir()) == FINISHED
+    assert sorted(path.name for path in work.iterdir()) == ["data.npz", "model.onnx", "run"]
+    return done.stderr
+
+
+def reused(said: str) -> list[str]:
+    return re.findall(r"s +(\w+) .*from an earlier run", said)
+
+
+def measured(said: str) -> list[int]:
+    """The numbers of the plans that this run measured."""
+    return [int(number) for number in re.findall(r" plan (\d+) ", said)]
+
+
+@pytest.mark.parametrize(
+    ("stage", "count", "kept"),
+    [
+        ("ranges", 2, []),
+        ("sensitivity", 2, ["ranges"]),
+        ("latency", 1, ["ranges", "sensitivity"]),
+    ],
+)
+def test_a_run_killed_in_a_stage_goes_on_from_there(work: Path, stage: str, count: int, kept: list[str]) -> None:
+    killed(work, stage, count)
+
+    assert reused(finish(work)) == kept
+
+
+def test_measured_plans_are_not_measured_again(work: Path) -> None:
+    before = measured(killed(work, "search", 3))
+    journal = (work / "run" / "study.log").read_bytes()
+    said = finish(work)
+    after = measured(said)
+
+    assert reused(said) == ["ranges", "sensitivity", "latency"]
+    assert before == [0, 1]
+    assert after
+    assert min(after) == 2
+    assert (work / "run" / "study.log").read_bytes().startswith(journal)
+
+
+def test_a_run_killed_when_all_is_measured_measures_nothing(work: Path) -> None:
+    killed(work, "confirmation", 2)
+    said = finish(work)
+
+    assert reused(said) == ["ranges", "sensitivity", "latency"]
+    assert measured(said) == []
+
+
+def test_measured_sensitivities_are_not_measured_again(work: Path) -> None:
+    killed(work, "sensitivity", 2)
+    journal = work / "run" / "profile.partial.jsonl"
+    first = journal.read_text(encoding="utf-8")
+    killed(work, "sensitivity", 2)
+    second = journal.read_text(encoding="utf-8")
+
+    assert first
+    assert second.startswith(first)
+    assert len(second) > len(first)
+    rows = [json.loads(line) for line in second.splitlines()]
+    assert len({(row["chunk"], row["unit"], row["precision"]) for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("name", ["profile.json", "model.onnx"])
+def test_a_file_half_written_at_the_kill_is_cleared_away(work: Path, name: str) -> None:
+    killed(work, name)
+
+    assert list((work / "run").glob(f".{name}.*"))
+    finish(work)
+
+
+def test_a_line_half_written_at_the_kill_is_dropped(work: Path) -> None:
+    killed(work, "search", 3)
+    study = work / "run" / "study.log"
+    whole = study.read_bytes()
+    study.write_bytes(whole + whole.splitlines()[-1][:20])
+    (work / "run" / "study.log.lock").symlink_to("study.log")
+
+    finish(work)
+
+    assert study.read_bytes().startswith(whole)
+    assert all(json.loads(line) for line in study.read_text(encoding="utf-8").splitlines())
+
+
+def test_kills_at_any_time_do_not_keep_it_from_finishing(work: Path) -> None:
+    for seconds in np.random.default_rng(0).uniform(0.3, 2.5, 4):
+        command = [sys.executable, "-m", "autoprec", *arguments(work), "--quiet"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+
+    finish(work)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(work: Path) -> None:
+    with RunDirectory(work / "run").claim():
+        command = [sys.executable, "-m", "autoprec", *arguments(work)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.returncode == 2
+    assert "another run is working in" in done.stderr
+    assert "choose another folder by --out" in done.stderr
+
+
+def test_an_unfinished_file_of_a_stranger_stays(tmp_path: Path) -> None:
+    (tmp_path / ".notes.txt").write_text("mine")
+    (tmp_path / "other.lock").write_text("mine")
+    with RunDirectory(tmp_path).claim():
+        pass
+
+    assert sorted(os.listdir(tmp_path)) == [".notes.txt", "other.lock"]
