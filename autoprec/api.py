@@ -18,19 +18,19 @@ from autoprec.metrics.metric import Direction
 from autoprec.plan import Plan
 from autoprec.run.answer.plan_file import plan_of
 from autoprec.run.answer.report import summary
-from autoprec.run.answer.tuned import Tuned
+from autoprec.run.answer.tuned import TuneResult
 from autoprec.run.directory import RunDirectory, default_out
 from autoprec.run.pipeline import Pipeline
 from autoprec.run.progress import Progress
 from autoprec.run.settings import Settings, Source, drop_bound
 from autoprec.run.task import Task, prepare_task
 from autoprec.stats.drop import Drop
-from autoprec.study.ledger.ask_tell import Trial
 from autoprec.study.ledger.storages import open_storage, place_of
+from autoprec.study.ledger.trials import Trial
 from autoprec.workers.worker import Worked, Worker, await_search
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
     """What a search found.
 
@@ -50,7 +50,7 @@ class SearchResult:
     reason: str
     summary: dict[str, Any]
     directory: Path
-    tuned: Tuned
+    tuned: TuneResult
 
     @property
     def drop(self) -> Drop:
@@ -155,10 +155,25 @@ def search(
     """
     begun = time.monotonic()
     settings = Settings(
-        model, calib, eval, metric, direction,
-        drop_bound(max_drop, objective, max_latency is not None or max_latency_ms is not None), space, recipe,
-        tuple(pins), batch, trials, timeout_s, seed, confidence, sampler, objective, max_latency, max_latency_ms,
-    )  # fmt: skip
+        model=model,
+        calib=calib,
+        evaluate=eval,
+        metric=metric,
+        direction=direction,
+        max_drop=drop_bound(max_drop, objective, max_latency is not None or max_latency_ms is not None),
+        space=space,
+        recipe=recipe,
+        pins=tuple(pins),
+        batch=batch,
+        trials=trials,
+        timeout_s=timeout_s,
+        seed=seed,
+        confidence=confidence,
+        sampler=sampler,
+        objective=objective,
+        max_latency=max_latency,
+        max_latency_ms=max_latency_ms,
+    )
     task = prepare_task(settings, make_backend(backend, threads, targets))
     return run(task, out, progress, elapsed_s=time.monotonic() - begun, storage=storage)
 
@@ -173,7 +188,7 @@ def work(
     backend: Backend | None = None,
     wait_s: float = 600.0,
     progress: Callable[[Trial], None] = lambda trial: None,
-    say: Callable[[str], None] = lambda words: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Worked:
     """Measure plans for the search of a run directory until it is over, as `autoprec worker` does.
 
@@ -217,16 +232,22 @@ def run(
         storage: where the study is kept.
         claimed: called when workers may be started, which wait for the search.
     """
-    place = None if storage is None else place_of(storage)
-    if place is not None:
-        open_storage(place)  # before the first minute is spent
+    location = None if storage is None else place_of(storage)
+    if location is not None:
+        open_storage(location)  # before the first minute is spent
     _ = task.backend.clock  # a GPU without figures is refused before a folder is made
     directory = RunDirectory(default_out(task.settings.model) if out is None else Path(out))
     with directory.claim():
         directory.search.unlink(missing_ok=True)  # workers wait until this run's search begins
         claimed()
-        tuned = Pipeline(task, directory, progress, elapsed_s=elapsed_s, place=place).run()
+        tuned = Pipeline(task, directory, progress, elapsed_s=elapsed_s, location=location).run()
     record = summary(tuned)
     return SearchResult(
-        plan_of(tuned), tuned.found.trials, tuned.found.feasible, record["reason"], record, directory.root, tuned
+        plan=plan_of(tuned),
+        trials=tuned.found.trials,
+        feasible=tuned.found.feasible,
+        reason=record["reason"],
+        summary=record,
+        directory=directory.root,
+        tuned=tuned,
     )

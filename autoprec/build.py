@@ -35,7 +35,7 @@ _SHAPE = re.compile(r"\d+(x\d+)*")
 _SHAPE_AT_END = re.compile(r"(.*:)?\d+(x\d+)+")  # TensorFlow's names end in :0, which is no shape
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineWish:
     """The engine to build.
 
@@ -58,7 +58,7 @@ class EngineWish:
     profile: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
     """What was written.
 
@@ -85,9 +85,11 @@ class Delivered:
     def to_record(self) -> dict[str, Any]:
         """As JSON."""
         record: dict[str, Any] = {
-            "written": str(self.model), "units": dict(self.counts), "bytes": self.model_bytes,
+            "written": str(self.model),
+            "units": dict(self.counts),
+            "bytes": self.model_bytes,
             "model_bytes": self.original_bytes,
-        }  # fmt: skip
+        }
         if self.engine is not None:
             record["engine"] = engine_record(self.engine) | {"written": str(self.engine_path)}
         return record | self._proof()
@@ -132,7 +134,9 @@ def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish |
     check_model(lowered.ir)
     save_model(lowered.ir, target)
     counts = {p.value: sum(q is p for q in precisions.values()) for p in sorted(set(precisions.values()))}
-    found = Delivered(target, counts, target.stat().st_size, model.stat().st_size)
+    found = Delivered(
+        model=target, counts=counts, model_bytes=target.stat().st_size, original_bytes=model.stat().st_size
+    )
     if wish is None or runtimes is None:
         return found
     data = to_bytes(lowered.ir)
@@ -212,13 +216,15 @@ def _builder(wish: EngineWish, folder: Path) -> TensorRtBackend:
     from autoprec.backends.tensorrt.records import BuildOptions
 
     shapes = parse_shapes(wish.shapes)
-    options = BuildOptions(shapes, wish.targets, time_limit_s=wish.time_limit_s, timing_cache=wish.timing_cache)
+    options = BuildOptions(
+        shapes=shapes, targets=wish.targets, time_limit_s=wish.time_limit_s, timing_cache=wish.timing_cache
+    )
     builder = TensorRtBackend(wish.backend, options, folder=folder / "engines", batch=wish.batch)
     if wish.profile and builder.clock.kind == "modelled":  # a GPU without figures is refused here
         for name, shape in shapes.items():
             if shape.least != shape.largest:
                 raise UsageError(
-                    f"--profile must have one shape for each input where latency is {builder.clock.words}, but "
+                    f"--profile must have one shape for each input where latency is {builder.clock.text}, but "
                     f"--shapes gives {name!r} several; give it one, or leave --profile out"
                 )
     return builder

@@ -31,7 +31,7 @@ class Choice:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A precision for every unit of one model.
 
@@ -72,10 +72,16 @@ class Plan:
             for name, c in self.units.items()
         }
         return {
-            "schema": SCHEMA, "kind": "autoprec plan", "backend": self.backend, "scheme": self.scheme,
-            "carrier": self.carrier.value, "fingerprints": dict(self.fingerprints), "evidence": dict(self.evidence),
-            "units": units, "ranges": self.ranges,
-        }  # fmt: skip
+            "schema": SCHEMA,
+            "kind": "autoprec plan",
+            "backend": self.backend,
+            "scheme": self.scheme,
+            "carrier": self.carrier.value,
+            "fingerprints": dict(self.fingerprints),
+            "evidence": dict(self.evidence),
+            "units": units,
+            "ranges": self.ranges,
+        }
 
 
 def load_plan(path: str | Path) -> Plan:
@@ -108,9 +114,14 @@ def plan_from_record(record: Mapping[str, Any], path: str | Path) -> Plan:
         if carrier not in FLOATS:
             raise PlanError(f"the carrier of {path} must be a float type, got {carrier}; tune the model again")
         return Plan(
-            units, carrier, str(record["scheme"]), str(record["backend"]), dict(record["fingerprints"]),
-            dict(record["evidence"]), record["ranges"],
-        )  # fmt: skip
+            units=units,
+            carrier=carrier,
+            scheme=str(record["scheme"]),
+            backend=str(record["backend"]),
+            fingerprints=dict(record["fingerprints"]),
+            evidence=dict(record["evidence"]),
+            ranges=record["ranges"],
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PlanError(f"the plan {path} is damaged: {error!r}; tune the model again") from error
 

@@ -121,10 +121,10 @@ class Gate:
     def _marked(self) -> dict[str, Any]:
         """The options of the test's markers; the closest one wins."""
         marked: dict[str, Any] = {}
-        for mark in reversed(list(self.item.iter_markers("autoprec"))):
-            if mark.args:
-                _fail(f"the marker autoprec takes options by name only, such as max_drop=0.01; got {mark.args[0]!r}")
-            marked |= _known("the marker autoprec", mark.kwargs)
+        for marker in reversed(list(self.item.iter_markers("autoprec"))):
+            if marker.args:
+                _fail(f"the marker autoprec takes options by name only, such as max_drop=0.01; got {marker.args[0]!r}")
+            marked |= _known("the marker autoprec", marker.kwargs)
         return marked
 
     def _when_undecided(self, wanted: str | None) -> str:
@@ -148,8 +148,8 @@ class Gate:
                     self.item.user_properties.append(("autoprec", f"rewrote {baseline}; review and commit it"))
                 return gate(model, baseline, limits=limits, baseline_model=options.get("baseline_model"), **sources)
         except AutoprecError as error:
-            words = str(error)
-        _fail(f"autoprec: {words}")
+            text = str(error)
+        _fail(f"autoprec: {text}")
 
     def _settle(self, report: GateReport, when_undecided: str) -> GateReport:
         from autoprec.gate.surfaces import headline, to_text
@@ -172,9 +172,9 @@ def _known(taker: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
     return options
 
 
-def _fail(words: str) -> NoReturn:
+def _fail(text: str) -> NoReturn:
     """Fail the test with these words and no traceback: what went wrong is not in the test's code."""
-    pytest.fail(words, pytrace=False)
+    pytest.fail(text, pytrace=False)
 
 
 @contextlib.contextmanager

@@ -214,9 +214,13 @@ costs = st.floats(0.05, 3.0)
 )
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_answer_is_never_slower_than_a_uniform_plan_within_the_bound(
-    tmp_path_factory: pytest.TempPathFactory, model: Path, data: Mapping[str, Array],
-    table: dict[str, tuple[float, float]], pairs: float, bound: float,
-) -> None:  # fmt: skip
+    tmp_path_factory: pytest.TempPathFactory,
+    model: Path,
+    data: Mapping[str, Array],
+    table: dict[str, tuple[float, float]],
+    pairs: float,
+    bound: float,
+) -> None:
     backend = FakeBackend({**table, "QuantizeLinear": (pairs, pairs), "DequantizeLinear": (pairs, pairs)})
     out = tmp_path_factory.mktemp("run")
     result = autoprec.search(model, calib=data, metric="sqnr", max_drop=bound, trials=10, backend=backend, out=out)

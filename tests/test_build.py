@@ -19,7 +19,7 @@ from autoprec.precision import Precision
 from .helpers.plan_files import tiny_plan
 
 FP16, FP8, INT8 = Precision.FP16, Precision.FP8, Precision.INT8
-WISH = EngineWish("tensorrt-rtx", ("sm89",))
+WISH = EngineWish(backend="tensorrt-rtx", targets=("sm89",))
 
 rtx = pytest.mark.skipif(
     "not __import__('importlib.util').util.find_spec('tensorrt_rtx')",
@@ -52,8 +52,11 @@ def test_model_engine_and_proof_lie_side_by_side(folder: Path, delivered: Delive
     assert delivered.model == folder / "out" / "small.onnx"
     assert delivered.engine_path == folder / "out" / "small.engine"
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
-        "engines", "small.engine", "small.json", "small.onnx"
-    ]  # fmt: skip
+        "engines",
+        "small.engine",
+        "small.json",
+        "small.onnx",
+    ]
 
 
 def test_the_engine_is_a_copy_of_the_kept_one(delivered: Delivered) -> None:
@@ -111,8 +114,9 @@ def test_the_model_is_the_one_that_the_engine_was_built_from(delivered: Delivere
     read = {output for node in model.graph.node if node.op_type == "DequantizeLinear" for output in node.output}
 
     assert {node.name for node in model.graph.node if node.op_type == "Conv" and node.input[1] in read} == {
-        "conv1", "conv3"
-    }  # fmt: skip
+        "conv1",
+        "conv3",
+    }
     assert delivered.counts[INT8.value] + delivered.counts[FP16.value] == 5
 
 
@@ -128,7 +132,7 @@ def test_the_second_time_the_engine_is_kept(delivered: Delivered, folder: Path) 
 
 @rtx
 def test_one_engine_for_several_targets_and_given_shapes(folder: Path, tmp_path: Path) -> None:
-    wish = EngineWish("tensorrt-rtx", ("sm89", "sm120"), ["x:1x24x8x8:8x24x8x8:64x24x8x8"])
+    wish = EngineWish(backend="tensorrt-rtx", targets=("sm89", "sm120"), shapes=["x:1x24x8x8:8x24x8x8:64x24x8x8"])
     found = deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx", wish)
 
     assert found.engine is not None
@@ -138,7 +142,7 @@ def test_one_engine_for_several_targets_and_given_shapes(folder: Path, tmp_path:
 
 @rtx
 def test_the_batch_is_for_inputs_without_shapes(folder: Path, tmp_path: Path) -> None:
-    wish = EngineWish("tensorrt-rtx", ("sm89",), batch=6)
+    wish = EngineWish(backend="tensorrt-rtx", targets=("sm89",), batch=6)
     found = deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx", wish)
 
     assert found.engine is not None
@@ -147,7 +151,7 @@ def test_the_batch_is_for_inputs_without_shapes(folder: Path, tmp_path: Path) ->
 
 @rtx
 def test_a_build_without_enough_time_is_ended_in_words(folder: Path, tmp_path: Path) -> None:
-    wish = EngineWish("tensorrt-rtx", ("sm89",), time_limit_s=0.01)
+    wish = EngineWish(backend="tensorrt-rtx", targets=("sm89",), time_limit_s=0.01)
     with pytest.raises(BackendError, match=r"did not build the engine within 0.01 s and was stopped; allow it more"):
         deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx", wish)
 
@@ -159,7 +163,9 @@ def test_a_build_without_enough_time_is_ended_in_words(folder: Path, tmp_path: P
 def test_fp8_for_ampere_is_refused_in_words(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path, FP8)
     with pytest.raises(BackendError, match="sm80 lacks the precision fp8; leave it out of the plan, or build for newe"):
-        deliver(plan, tmp_path / "tiny.onnx", tmp_path / "out.onnx", EngineWish("tensorrt-rtx", ("sm80",)))
+        deliver(
+            plan, tmp_path / "tiny.onnx", tmp_path / "out.onnx", EngineWish(backend="tensorrt-rtx", targets=("sm80",))
+        )
 
     assert not (tmp_path / "out.engine").exists()
 
@@ -188,8 +194,12 @@ def test_a_profile_lies_in_the_record_beside_the_engine(folder: Path, tmp_path: 
     assert profile["clock"] == "modelled for L4"
     assert profile["shapes"] == {"x": [4, 24, 8, 8]}
     assert {row["unit"]: row["ran"] for row in profile["units"]} == {
-        "conv1": "int8", "conv2": "fp16", "conv3": "int8", "pool": "unknown", "head": "int8"
-    }  # fmt: skip
+        "conv1": "int8",
+        "conv2": "fp16",
+        "conv3": "int8",
+        "pool": "unknown",
+        "head": "int8",
+    }
     assert {(row["before"], row["after"]) for row in profile["boundaries"]} == {("", "conv1"), ("conv2", "conv3")}
     assert all(row["ms"] > 0 for row in profile["boundaries"])
     assert profile["attributed_share"] >= 0.95
@@ -240,7 +250,7 @@ def test_a_profile_that_fails_leaves_the_engine_and_its_proof(
 def test_onnx_runtime_profiles_without_an_engine(tmp_path: Path) -> None:
     """Between INT8 and FP32 its Q/DQ take time."""
     plan = tiny_plan(tmp_path, INT8, scheme="ort-cpu", conv2=Precision.FP32)
-    wish = EngineWish("ort-cpu", batch=16, profile=True)
+    wish = EngineWish(backend="ort-cpu", batch=16, profile=True)
     found = deliver(plan, tmp_path / "tiny.onnx", tmp_path / "out" / "model.onnx", wish)
     profile = found.to_record()["profile"]
 
@@ -259,8 +269,14 @@ def test_onnx_runtime_profiles_without_an_engine(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wish", "words"),
     [
-        (EngineWish("cuda", profile=True), "tensorrt-rtx, and a profile alone is made by ort-cpu, got --backend cuda$"),
-        (EngineWish("ort-cpu", ("sm89",), profile=True), "--target is for the backend tensorrt-rtx, got it with 'ort-"),
+        (
+            EngineWish(backend="cuda", profile=True),
+            "tensorrt-rtx, and a profile alone is made by ort-cpu, got --backend cuda$",
+        ),
+        (
+            EngineWish(backend="ort-cpu", targets=("sm89",), profile=True),
+            "--target is for the backend tensorrt-rtx, got it with 'ort-",
+        ),
     ],
 )
 def test_other_backends_make_no_profile(folder: Path, tmp_path: Path, wish: EngineWish, words: str) -> None:
@@ -281,7 +297,7 @@ def test_other_backends_make_no_profile(folder: Path, tmp_path: Path, wish: Engi
 def test_shapes_that_the_model_does_not_take_are_refused(tmp_path: Path, shape: str, words: str) -> None:
     plan = tiny_plan(tmp_path, INT8, scheme="ort-cpu")
     with pytest.raises(DataError, match=words):
-        deliver(plan, tmp_path / "tiny.onnx", None, EngineWish("ort-cpu", shapes=[shape], profile=True))
+        deliver(plan, tmp_path / "tiny.onnx", None, EngineWish(backend="ort-cpu", shapes=[shape], profile=True))
 
 
 # --- without an engine -----------------------------------------------------------------------------------
@@ -298,7 +314,7 @@ def test_without_a_wish_there_is_a_model_and_nothing_else(folder: Path, tmp_path
 @pytest.mark.parametrize("name", ["ort-cpu", "cuda", ""])
 def test_engines_are_built_by_tensorrt_only(folder: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=f"engines are built by tensorrt or tensorrt-rtx, got --backend {name}$"):
-        deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx", EngineWish(name))
+        deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx", EngineWish(backend=name))
 
     assert list(tmp_path.iterdir()) == []
 
@@ -329,9 +345,24 @@ def test_several_inputs_have_shapes_each() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x", "", ":1x3", "x:", "x:1x", "x:1x-3", "x:axb", "x:1x3:2x3:", "1x3x224x224", "x:1,3",
-             "x:1x3:2x3", "a:0:1x3:2x3", "x:1x3:2x3:4x3:8x3", "x:1x3:2x3:4"],
-)  # fmt: skip
+    "text",
+    [
+        "x",
+        "",
+        ":1x3",
+        "x:",
+        "x:1x",
+        "x:1x-3",
+        "x:axb",
+        "x:1x3:2x3:",
+        "1x3x224x224",
+        "x:1,3",
+        "x:1x3:2x3",
+        "a:0:1x3:2x3",
+        "x:1x3:2x3:4x3:8x3",
+        "x:1x3:2x3:4",
+    ],
+)
 def test_other_words_are_refused_with_the_form(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_shapes(["y:1x2", text])

@@ -66,9 +66,15 @@ class Runner:
             if code and not step.always:
                 continue
             done = subprocess.run(
-                [*shell, step.script], cwd=self.checkout, env=environment, timeout=300, check=False, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                [*shell, step.script],
+                cwd=self.checkout,
+                env=environment,
+                timeout=300,
+                check=False,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
             code, output = code or done.returncode, output + done.stdout
         return Done(code, output, self.checkout)
 
@@ -77,7 +83,7 @@ class Runner:
         [job] = GITHUB["jobs"].values()
         steps = [
             Step(step["run"], always=step.get("if") == "${{ !cancelled() }}") for step in job["steps"] if "run" in step
-        ]  # fmt: skip
+        ]
         summary = self.checkout / "summary.md"
         summary.write_text("what an earlier step wrote\n")
         variables = {**GITHUB["env"], "GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}

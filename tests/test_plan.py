@@ -25,7 +25,15 @@ FP32 = Choice(Precision.FP32, "pinned by the user", True, "k2")
 
 def plan(**units: Choice) -> Plan:
     marks = {"graph": "g", "weights": "w"}
-    return Plan(units, Precision.FP32, "ort-cpu", "ort-cpu", marks, {"drop": 0.5}, None)
+    return Plan(
+        units=units,
+        carrier=Precision.FP32,
+        scheme="ort-cpu",
+        backend="ort-cpu",
+        fingerprints=marks,
+        evidence={"drop": 0.5},
+        ranges=None,
+    )
 
 
 def test_a_plan_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -42,7 +50,7 @@ def test_the_file_says_schema_and_for_each_unit_precision_reason_pin_and_key(tmp
     assert record["schema"] == 1
     assert record["units"] == {
         "fc2": {"precision": "fp32", "reason": "pinned by the user", "pinned": True, "key": "k2"}
-    }  # fmt: skip
+    }
     assert record["fingerprints"] == {"graph": "g", "weights": "w"}
 
 
@@ -67,8 +75,9 @@ def test_a_plan_must_name_exactly_the_units_of_the_model(tmp_path: Path) -> None
     partition, topology = find_units(graph), Topology(graph)
 
     assert usable_precisions(plan(fc1=INT8, fc2=FP32), partition, topology, ORT_CPU) == {
-        "fc1": Precision.INT8, "fc2": Precision.FP32
-    }  # fmt: skip
+        "fc1": Precision.INT8,
+        "fc2": Precision.FP32,
+    }
     with pytest.raises(PlanError, match="no precision for unit 'fc2'; add it"):
         usable_precisions(plan(fc1=INT8), partition, topology, ORT_CPU)
     with pytest.raises(PlanError, match="has unit 'fc3', which the model does not"):

@@ -293,13 +293,21 @@ class TestOptions:
 
         assert str(call.pop("model")).endswith("/fine.onnx")
         assert call == {
-            "name": "gate", "baseline": "module.json", "baseline_model": "m.onnx", "threads": 4,
-            "eval": "eval.npz", "calib": {"x": [1]},
+            "name": "gate",
+            "baseline": "module.json",
+            "baseline_model": "m.onnx",
+            "threads": 4,
+            "eval": "eval.npz",
+            "calib": {"x": [1]},
             "limits": {
-                "max_drop": 0.2, "max_slowdown": 0.05, "max_size": None, "max_bytes": None, "max_range_bits": 1.0,
+                "max_drop": 0.2,
+                "max_slowdown": 0.05,
+                "max_size": None,
+                "max_bytes": None,
+                "max_range_bits": 1.0,
                 "latency_required": True,
             },
-        }  # fmt: skip
+        }
 
     def test_every_option_is_one_of_the_gate(self) -> None:
         from autoprec.gate.judge import Limits, gate, update_baseline

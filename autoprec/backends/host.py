@@ -12,8 +12,8 @@ _QUERY = ("nvidia-smi", "--query-gpu=clocks.max.sm,clocks.applications.graphics"
 
 def driver(*, gpu: bool) -> str:
     """The version of NVIDIA's driver, "" without a GPU or where it is not told."""
-    words = _read(_DRIVER).split() if gpu else []
-    return next((word for word in words if word[:1].isdigit() and "." in word), "")
+    text = _read(_DRIVER).split() if gpu else []
+    return next((word for word in text if word[:1].isdigit() and "." in word), "")
 
 
 def clocks(*, gpu: bool) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnxruntime as ort
 
-from autoprec.backends.protocol import Attribution, Clock, RanAs
+from autoprec.backends.protocol import Clock, RanAs, TimeProfile
 from autoprec.backends.sharing import Kernel, share_out
 from autoprec.errors import BackendError
 from autoprec.precision import Array, Precision
@@ -29,11 +29,31 @@ _LOG_ERRORS_ONLY = 3
 # They drop a Relu or Clip before QuantizeLinear as if FP8 had no negative numbers (ONNX Runtime 1.31).
 _WRONG_FOR_FP8 = ("ReluQuantRewrite", "ClipQuantRewrite")
 _QUANTIZED_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize")
-_MOVING = frozenset({
-    "QuantizeLinear", "DequantizeLinear", "Cast", "ReorderInput", "ReorderOutput", "Transpose", "Concat",
-    "QLinearConcat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice",
-    "SpaceToDepth", "Split", "Squeeze", "Tile", "Unsqueeze",
-})  # fmt: skip
+_MOVING = frozenset(
+    {
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "Cast",
+        "ReorderInput",
+        "ReorderOutput",
+        "Transpose",
+        "Concat",
+        "QLinearConcat",
+        "DepthToSpace",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "Pad",
+        "Reshape",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Unsqueeze",
+    }
+)
 _CONTROL_FLOW = ("If", "Loop", "Scan")  # their time is that of the kernels in their bodies
 _PROFILED_RUNS = 6
 
@@ -173,12 +193,14 @@ class OrtBackend:
         for node in graph.node:
             name = owner.of(node.name, node.output)
             if name is not None and not node.op_type.startswith(("Quantize", "Dequantize", "Reorder")):
-                found.setdefault(name, RanAs(node.op_type, node.op_type.startswith(_QUANTIZED_PREFIXES)))
+                found.setdefault(
+                    name, RanAs(operator=node.op_type, quantized=node.op_type.startswith(_QUANTIZED_PREFIXES))
+                )
         return found
 
     def profile(
         self, model: bytes, feed: Mapping[str, Array], home: Mapping[str, str], macs: Mapping[str, int]
-    ) -> Attribution:
+    ) -> TimeProfile:
         """Kernel times by ONNX Runtime's profiler, each the median over a few runs; a kernel is of one unit alone."""
         with tempfile.TemporaryDirectory(prefix="autoprec-") as folder:
             options = self._options()
@@ -198,9 +220,9 @@ class OrtBackend:
             named.setdefault(kernel.name, []).append(kernel)
         timed = []
         for name, durations in _durations_ms(events).items():
-            same = named.get(name) or [Kernel(name, {})]  # of a control-flow body
-            for place, kernel in enumerate(same):  # kernels of one name run in the order of the graph
-                each = sorted(durations[place :: len(same)])
+            same = named.get(name) or [Kernel(name=name, units={})]  # of a control-flow body
+            for index, kernel in enumerate(same):  # kernels of one name run in the order of the graph
+                each = sorted(durations[index :: len(same)])
                 if each:  # a kernel in a body may run several times
                     timed.append((kernel, each[len(each) // 2] * max(1.0, len(each) / _PROFILED_RUNS)))
         return share_out(timed, kernels)
@@ -274,7 +296,13 @@ def _kernel(node: onnx.NodeProto, home: Mapping[str, str], owner: _Owner, consta
     converts = node.op_type in _MOVING and node.name not in home
     made_of = None if converts else owner.of(node.name, node.output)
     reads = tuple(name for name in node.input if name and name not in constants)
-    return Kernel(node.name, {} if made_of is None else {home[made_of]: 1.0}, reads, tuple(node.output), converts)
+    return Kernel(
+        name=node.name,
+        units={} if made_of is None else {home[made_of]: 1.0},
+        reads=reads,
+        writes=tuple(node.output),
+        converts=converts,
+    )
 
 
 def _durations_ms(events: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 from autoprec.precision import Array, Precision
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RanAs:
     """What a runtime really made of one node.
 
@@ -45,13 +45,13 @@ class Clock:
     hardware: str
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """What to write beside a figure: "measured on NVIDIA H200", "modelled for L4"."""
         return f"measured on {self.hardware}" if self.kind == "measured" else f"modelled for {self.hardware}"
 
 
 @dataclass(frozen=True, slots=True)
-class Attribution:
+class TimeProfile:
     """Where the time of one profiled run went.
 
     Attributes:
@@ -164,7 +164,7 @@ class Backend(Protocol):
 
     def profile(
         self, model: bytes, feed: Mapping[str, Array], home: Mapping[str, str], macs: Mapping[str, int]
-    ) -> Attribution:
+    ) -> TimeProfile:
         """Where the time of one run of a lowered model goes, kernel by kernel.
 
         Args:

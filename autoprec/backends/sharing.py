@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from autoprec.backends.protocol import Attribution
+from autoprec.backends.protocol import TimeProfile
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
     """What a runtime runs as one: a layer of an engine, a node of an optimised graph.
 
@@ -29,7 +29,7 @@ class Kernel:
     otherwise: tuple[tuple[str, str], ...] = ()
 
 
-def share_out(timed: Iterable[tuple[Kernel, float]], kernels: Sequence[Kernel]) -> Attribution:
+def share_out(timed: Iterable[tuple[Kernel, float]], kernels: Sequence[Kernel]) -> TimeProfile:
     """Share the time of each kernel out.
 
     A conversion belongs to the boundary between the units that its tensors come from and go to, equally to each pair
@@ -56,7 +56,7 @@ def share_out(timed: Iterable[tuple[Kernel, float]], kernels: Sequence[Kernel]) 
                 boundaries[before, after] = boundaries.get((before, after), 0.0) + milliseconds / len(pairs)
         if not pairs:
             rest.append((kernel.name, milliseconds))
-    return Attribution(units, boundaries, tuple(sorted(rest, key=lambda row: -row[1])))
+    return TimeProfile(units, boundaries, tuple(sorted(rest, key=lambda row: -row[1])))
 
 
 class _Surroundings:

@@ -24,8 +24,12 @@ from autoprec.ranges.table import RangeTable
 from autoprec.recipes.ranging import CalibrationRecipe
 
 CANDIDATES: tuple[tuple[str, float], ...] = (
-    ("percentile", 99.99), ("minmax", 100.0), ("percentile", 99.9), ("mse", 100.0), ("entropy", 100.0),
-)  # fmt: skip
+    ("percentile", 99.99),
+    ("minmax", 100.0),
+    ("percentile", 99.9),
+    ("mse", 100.0),
+    ("entropy", 100.0),
+)
 """What "auto" chooses from; the first is taken where there is no time to compare."""
 _JUDGED_SAMPLES = 64
 _REFINED_SAMPLES = 32
@@ -59,7 +63,9 @@ def calibrate_model(
     tensors = needed_tensors(lowerer, possible)
     mark = range_fingerprint(lowerer, data, recipe)
     if not tensors:
-        return RangeTable(recipe.method, {}, {}, {}, 0, mark, {})
+        return RangeTable(
+            method=recipe.method, clipped={}, extent={}, means={}, samples=0, fingerprint=mark, evidence={}
+        )
     observed = observe(lowerer, tensors, backend, data, recipe.batch, progress)
     late = progress("calibrators", 0.0)
     tables = {
@@ -94,7 +100,15 @@ def _table(observed: Observed, label: str, method: str, percentile: float, symme
     for name, histogram in observed.histograms.items():
         clipped[name] = calibrate(histogram, method, symmetric=symmetric, percentile=percentile)
     extent = {name: calibrate(h, "minmax", symmetric=False) for name, h in observed.histograms.items()}
-    return RangeTable(label, clipped, extent, observed.means, observed.samples, mark, {})
+    return RangeTable(
+        method=label,
+        clipped=clipped,
+        extent=extent,
+        means=observed.means,
+        samples=observed.samples,
+        fingerprint=mark,
+        evidence={},
+    )
 
 
 def choose_ranges(
@@ -125,9 +139,16 @@ def choose_ranges(
             for data, size in ((seen, max(1, min(batch_size, cut // 4))), (fresh, batch_size))
         )
         refined = refine(
-            lowerer, plan, backend, on_seen, seen.count, observed.histograms, table, others,
+            lowerer,
+            plan,
+            backend,
+            on_seen,
+            seen.count,
+            observed.histograms,
+            table,
+            others,
             lambda share: progress("calibrator of each value", share),
-        )  # fmt: skip
+        )
 
         def noise(candidate: RangeTable) -> float:
             lowered = to_bytes(lowerer.lower(plan, candidate, simulate=True).ir)

@@ -106,6 +106,6 @@ def _channel_axes(graph: ir.Graph) -> dict[str, int]:
 
 def _channel_mean(array: Array, axis: int) -> Array:
     axis %= array.ndim
-    others = tuple(place for place in range(array.ndim) if place != axis)
+    others = tuple(index for index in range(array.ndim) if index != axis)
     result: Array = array.mean(axis=others, dtype=np.float64)
     return result

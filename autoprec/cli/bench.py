@@ -26,10 +26,24 @@ _MIB = 2**20
 @click.argument("engines", nargs=-1, required=True, metavar="ENGINE...")
 @click.option("--batch", type=click.IntRange(1), help="Samples in each run.  [default: what the engine is tuned for]")
 @click.option("--shapes", multiple=True, metavar="INPUT:1x3x224x224", help="Shape of an input; may be repeated.")
-@click.option("--duration", "duration_s", type=click.FloatRange(0), default=3.0, show_default=True, metavar="SECONDS",
-              help="The least time of the counted runs.")  # fmt: skip
-@click.option("--warmup", "warmup_ms", type=click.FloatRange(0), default=200.0, show_default=True, metavar="MS",
-              help="Time of runs before them.")  # fmt: skip
+@click.option(
+    "--duration",
+    "duration_s",
+    type=click.FloatRange(0),
+    default=3.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="The least time of the counted runs.",
+)
+@click.option(
+    "--warmup",
+    "warmup_ms",
+    type=click.FloatRange(0),
+    default=200.0,
+    show_default=True,
+    metavar="MS",
+    help="Time of runs before them.",
+)
 @click.option("--iterations", type=click.IntRange(1), default=10, show_default=True, help="The fewest counted runs.")
 @click.option("--include-transfers", is_flag=True, help="Copy inputs and outputs in each run, and time that too.")
 @click.option("--no-cuda-graph", is_flag=True, help="Enqueue each run anew.")
@@ -107,19 +121,24 @@ def _compare(engines: Sequence[TensorRtEngine], feed: Mapping[str, Array], round
         ratio = timing.ratio_to(baseline)
         rows.append(
             {
-                "engine": str(engine.path), "baseline": str(engines[0].path), "ratio": ratio.estimate,
-                "low": ratio.low, "high": ratio.high, "rounds": len(timing.rounds_ms),
-                "median_ms": timing.median_ms, "baseline_median_ms": baseline.median_ms,
+                "engine": str(engine.path),
+                "baseline": str(engines[0].path),
+                "ratio": ratio.estimate,
+                "low": ratio.low,
+                "high": ratio.high,
+                "rounds": len(timing.rounds_ms),
+                "median_ms": timing.median_ms,
+                "baseline_median_ms": baseline.median_ms,
             }
-        )  # fmt: skip
+        )
     return rows
 
 
-def _parse_shapes(words: Sequence[str]) -> dict[str, Shape]:
+def _parse_shapes(text: Sequence[str]) -> dict[str, Shape]:
     from autoprec.errors import UsageError
 
     shapes: dict[str, Shape] = {}
-    for word in words:
+    for word in text:
         name, _, sizes = word.rpartition(":")  # names such as "input:0" hold one themselves
         try:
             shapes[name] = tuple(int(size) for size in sizes.split("x"))

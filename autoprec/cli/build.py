@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from autoprec.cli.options import target_list
 from autoprec.cli.screen import print_json
-from autoprec.cli.words.unit_times import print_times
+from autoprec.cli.text.unit_times import print_times
 from autoprec.errors import EXIT_NOT_HONOURED, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 @click.option("--backend", metavar="NAME", help="Build an engine too: tensorrt or tensorrt-rtx.")
 @click.option("--target", "targets", default="", metavar="SM[,SM]", help="GPUs to build for ahead of time (RTX).")
 @click.option(
-    "--shapes", multiple=True, metavar="INPUT:SHAPE[:BEST:LARGEST]",
+    "--shapes",
+    multiple=True,
+    metavar="INPUT:SHAPE[:BEST:LARGEST]",
     help="Shapes of an input of variable size, as x:1x3x224x224, or least, best and largest; may be repeated.",
-)  # fmt: skip
+)
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="For inputs without --shapes.")
 @click.option("--time-limit", type=float, default=900.0, show_default=True, metavar="SECONDS", help="Of a build.")
 @click.option("--no-timing-cache", is_flag=True, help="Do not use kernel timings of earlier builds.")
@@ -48,9 +50,14 @@ def command(plan: str, model: str, out: str | None, as_json: bool, **engine: Any
             rest = "leave it out" if len(given) == 1 else "leave them out"
             raise UsageError(f"{' and '.join(given)} must go with a backend that builds engines, not ort-cpu; {rest}")
         wish = EngineWish(
-            name, target_list(engine["targets"]), engine["shapes"], engine["batch"], engine["time_limit"],
-            not engine["no_timing_cache"], engine["profile"],
-        )  # fmt: skip
+            backend=name,
+            targets=target_list(engine["targets"]),
+            shapes=engine["shapes"],
+            batch=engine["batch"],
+            time_limit_s=engine["time_limit"],
+            timing_cache=not engine["no_timing_cache"],
+            profile=engine["profile"],
+        )
     delivered = deliver(Path(plan), Path(model), None if out is None else Path(out), wish)
     if as_json:
         print_json(delivered.to_record())
@@ -74,15 +81,16 @@ def _refuse_given(context: click.Context, names: tuple[str, ...]) -> None:
 
 def _given(context: click.Context, names: tuple[str, ...]) -> list[str]:
     return [
-        parameter.opts[0] for parameter in context.command.params
+        parameter.opts[0]
+        for parameter in context.command.params
         if parameter.name in names and context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT
-    ]  # fmt: skip
+    ]
 
 
 def _say(delivered: Delivered) -> None:
-    words = ", ".join(f"{count} {name}" for name, count in delivered.counts.items())
+    text = ", ".join(f"{count} {name}" for name, count in delivered.counts.items())
     share = delivered.model_bytes / delivered.original_bytes
-    click.echo(f"written: {delivered.model}: {words}; {delivered.model_bytes:,} bytes, {share:.2f} of the model's")
+    click.echo(f"written: {delivered.model}: {text}; {delivered.model_bytes:,} bytes, {share:.2f} of the model's")
     if (file := delivered.engine) is not None:
         how = "kept from an earlier build" if file.reused else f"built in {file.build_s:.1f} s"
         cache = ", with kernel timings of earlier builds" if file.warm_timing_cache else ""

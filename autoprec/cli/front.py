@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from autoprec.front.run_front import RunFront
     from autoprec.study.goal import Goal
 
-from autoprec.cli.words.front import list_points, missed
+from autoprec.cli.text.front import list_points, missed
 
 BEST = "best"
 
@@ -35,18 +35,23 @@ def _point(_context: click.Context, _parameter: click.Parameter, text: str | Non
 @click.option("--all", "everything", is_flag=True, help="List every measured plan, not only the front.")
 @click.option("--max-drop", type=float, metavar="NUMBER", help="Mark what this bound chooses.  [default: the run's]")
 @click.option(
-    "--max-latency", "limit", callback=latency_limit, metavar="SHARE|MS",
+    "--max-latency",
+    "limit",
+    callback=latency_limit,
+    metavar="SHARE|MS",
     help="Mark the plan of least drop that is as fast as this: a share of FP32's latency such as 0.5, or 5ms.",
-)  # fmt: skip
+)
 @click.option(
-    "--objective", type=click.Choice(["latency", "size"]),
+    "--objective",
+    type=click.Choice(["latency", "size"]),
     help="What is least within the bound, and the front of it against the drop.  [default: the run's objective, and "
     "the front of latency, drop and size at once]",
-)  # fmt: skip
+)
 @click.option(
-    "--measure", is_flag=True,
+    "--measure",
+    is_flag=True,
     help="Measure the plans that are predicted to be better, and add them to the run; nothing else is measured.",
-)  # fmt: skip
+)
 @click.option("--calib", metavar="DATA", help="For --measure: where the calibration data is now.")
 @click.option("--eval", "evaluate", metavar="DATA", help="For --measure: where the evaluation data is now.")
 @click.option(
@@ -73,7 +78,7 @@ def command(
 
     Plans that were not measured, but which the run's models predict to be better, are listed apart.
     """
-    from autoprec.front.predicted import asked_goal, promises_of
+    from autoprec.front.predicted import asked_goal, predicted_plans
     from autoprec.front.run_front import load_front
 
     _check(max_drop, limit, objective, point, out, everything)
@@ -86,7 +91,7 @@ def command(
         loaded = _measured(loaded, asked_goal(loaded, max_drop, objective, **limit), calib, evaluate, model, as_json)
     chosen = loaded.fast_enough(**limit) if limit else loaded.within(max_drop, objective)
     if point is None:
-        promises = promises_of(loaded, asked_goal(loaded, max_drop, objective, **limit))
+        promises = predicted_plans(loaded, asked_goal(loaded, max_drop, objective, **limit))
         code = list_points(loaded, chosen, objective, promises, everything, as_json)
     elif point != BEST:
         code = _build(loaded, loaded.point(int(point)), str(out), max_drop, as_json)
@@ -125,17 +130,17 @@ def _measured(
     run: RunFront, goal: Goal, calib: str | None, evaluate: str | None, model: str | None, quiet: bool
 ) -> RunFront:
     """The run with what its models promised measured."""
-    from autoprec.front.predicted import measure_promises, promises_of
+    from autoprec.front.predicted import measure_predicted, predicted_plans
     from autoprec.front.run_front import load_front
 
-    promises = promises_of(run, goal)
+    promises = predicted_plans(run, goal)
     if not promises:
         click.echo("nothing is predicted to be better than what was measured, so nothing was measured", err=True)
         return run
     screen = Screen(quiet)
     screen.aim(goal)
     try:
-        measure_promises(run, promises, calib=calib, eval=evaluate, progress=screen)
+        measure_predicted(run, promises, calib=calib, eval=evaluate, progress=screen)
     finally:
         screen.close()
     return load_front(run.directory.root, model)
@@ -144,10 +149,15 @@ def _measured(
 def _build(run: RunFront, point: Point, out: str, max_drop: float | None, as_json: bool) -> int:
     target = run.build(point, out, max_drop)
     if as_json:
-        print_json({
-            "run": str(run.directory.root), "plan": str(target.plan), "model": str(target.model),
-            "reason": run.reason(point), "point": point.to_record(),
-        })  # fmt: skip
+        print_json(
+            {
+                "run": str(run.directory.root),
+                "plan": str(target.plan),
+                "model": str(target.model),
+                "reason": run.reason(point),
+                "point": point.to_record(),
+            }
+        )
         return EXIT_OK
     click.echo(f"{run.reason(point)}.")
     if not point.confirmed:

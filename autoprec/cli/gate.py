@@ -97,16 +97,27 @@ def command(model: str, baseline: str, **options: Any) -> None:
 
     kind, size = options["max_size"]
     limits = Limits(
-        options["max_drop"], options["max_slowdown"], size if kind == "share" else None,
-        int(size) if kind == "bytes" else None, options["max_range_bits"], options["require_latency"],
-    )  # fmt: skip
+        max_drop=options["max_drop"],
+        max_slowdown=options["max_slowdown"],
+        max_size=size if kind == "share" else None,
+        max_bytes=int(size) if kind == "bytes" else None,
+        max_range_bits=options["max_range_bits"],
+        latency_required=options["require_latency"],
+    )
     screen = Screen(options["quiet"])
     try:
         report = gate(
-            model, baseline, eval=options["evaluate"], calib=options["calib"], limits=limits,
-            backend=options["backend"], threads=options["threads"], work=options["work"], progress=screen,
+            model,
+            baseline,
+            eval=options["evaluate"],
+            calib=options["calib"],
+            limits=limits,
+            backend=options["backend"],
+            threads=options["threads"],
+            work=options["work"],
+            progress=screen,
             baseline_model=options["baseline_model"],
-        )  # fmt: skip
+        )
     finally:
         screen.close()
     _write(report, options["markdown"], options["junit"])

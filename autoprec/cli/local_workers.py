@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from autoprec.errors import UsageError
 
 if TYPE_CHECKING:
-    from autoprec.workers.processes import Crew
+    from autoprec.workers.processes import WorkerProcesses
 
 Helper = tuple[list[str], dict[str, str]]
 """Arguments of `autoprec worker`, and what it finds in its environment."""
@@ -54,7 +54,7 @@ def pinned(
         raise UsageError(f"--device is for backends that run on this machine's GPU, got it with {what}; leave it out")
     helpers: list[Helper] = [([], {}) for _ in range(workers)]
     if gpu and workers:
-        environments = [gpu_environment((device or 0) + place) for place in range(workers + 1)]
+        environments = [gpu_environment((device or 0) + location) for location in range(workers + 1)]
         helpers = [([], environment) for environment in environments[1:]]
         os.environ.update(environments[0])
         device = None
@@ -68,11 +68,11 @@ def pinned(
 
 def crew_of(
     helpers: list[Helper], out: str | None, model: str | Path, storage: str | None, say: Callable[[str], None]
-) -> Crew:
+) -> WorkerProcesses:
     """The workers of a run; none where there are no helpers. The study's URL is no argument, which all users see."""
     from autoprec.run.directory import RunDirectory, default_out
-    from autoprec.workers.processes import Crew
+    from autoprec.workers.processes import WorkerProcesses
 
     directory = RunDirectory(default_out(model) if out is None else Path(out))
-    place = {} if storage is None else {"AUTOPREC_STORAGE": storage}
-    return Crew(directory, [words for words, _ in helpers], [{**env, **place} for _, env in helpers], say)
+    location = {} if storage is None else {"AUTOPREC_STORAGE": storage}
+    return WorkerProcesses(directory, [text for text, _ in helpers], [{**env, **location} for _, env in helpers], say)

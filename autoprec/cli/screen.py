@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from autoprec.study.goal import Goal
-    from autoprec.study.ledger.ask_tell import Trial
+    from autoprec.study.ledger.trials import Trial
 
 _REPEAT_S = 5.0
 
@@ -86,9 +86,9 @@ class Screen:
             return m.latency_ratio, m.judged_drop
         return self._goal.cost(m.judged_drop, m.latency_ratio, m.bytes, m.noise)
 
-    def note(self, words: str) -> None:
+    def note(self, text: str) -> None:
         """Something that a reader should know now."""
-        self._console.print(f"          {words}", highlight=False, soft_wrap=True, markup=False)
+        self._console.print(f"          {text}", highlight=False, soft_wrap=True, markup=False)
 
     def close(self) -> None:
         """Take the live line away."""
@@ -98,7 +98,7 @@ class Screen:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A plain table on standard output, aligned, fit for logs."""
-    widths = [max(len(row[place]) for row in [header, *rows]) for place in range(len(header))]
+    widths = [max(len(row[location]) for row in [header, *rows]) for location in range(len(header))]
     for row in [header, ["-" * width for width in widths], *rows]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 

@@ -14,7 +14,7 @@ from autoprec.errors import EXIT_INFEASIBLE, EXIT_NOT_HONOURED, EXIT_OK
 if TYPE_CHECKING:
     pass
 
-from autoprec.cli.words.tune import introduce, say_plan, say_result
+from autoprec.cli.text.tune import introduce, say_plan, say_result
 
 
 @click.command("tune")
@@ -99,8 +99,9 @@ def command(
 
     bounds: dict[str, Any] = {
         "max_drop": drop_bound(max_drop, options["objective"], bool(limit)),
-        "max_latency": limit.get("max_ratio"), "max_latency_ms": limit.get("max_ms"),
-    }  # fmt: skip
+        "max_latency": limit.get("max_ratio"),
+        "max_latency_ms": limit.get("max_ms"),
+    }
     helpers = pinned(backend, targets, threads, device, cores, workers)
     task = prepare_task(Settings(**options, **bounds), make_backend(backend, threads, target_list(targets)))
     if dry_run:

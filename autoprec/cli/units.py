@@ -28,18 +28,24 @@ def command(
     from autoprec.run.settings import Settings
     from autoprec.run.task import prepare_subject
 
-    settings = Settings(model, space=space, pins=pins, batch=batch, seed=seed)
+    settings = Settings(model=model, space=space, pins=pins, batch=batch, seed=seed)
     subject = prepare_subject(settings, make_backend(backend, threads, target_list(targets)), timed=False)
     partition = subject.partition
     if as_json:
         units = [
             {
-                "name": unit.name, "kind": unit.kind, "key": unit.key, "nodes": unit.nodes, "inputs": unit.inputs,
-                "outputs": unit.outputs, "macs": unit.macs, "weights": unit.weights,
+                "name": unit.name,
+                "kind": unit.kind,
+                "key": unit.key,
+                "nodes": unit.nodes,
+                "inputs": unit.inputs,
+                "outputs": unit.outputs,
+                "macs": unit.macs,
+                "weights": unit.weights,
                 "precisions": {p.value: why for p, why in sorted(subject.possible[unit.name].items())},
             }
             for unit in partition.units
-        ]  # fmt: skip
+        ]
         print_json({"units": units, "reasons": dict(partition.reasons)})
         return
     rows = []

@@ -21,9 +21,14 @@ from autoprec.errors import SearchOverError
 @click.option("--eval", "evaluate", metavar="DATA", help="Likewise the data to judge plans by.")
 @place_options
 @click.option(
-    "--wait", "wait_s", type=click.FloatRange(0), default=600.0, show_default=True, metavar="SECONDS",
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
     help="How long to wait for the search to begin.",
-)  # fmt: skip
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--with-parent", is_flag=True, hidden=True, help="End when standard input does.")
@@ -68,9 +73,15 @@ def command(
     screen = Screen(quiet)
     try:
         worked = work(
-            run, model=model, calib=calib, eval=evaluate, storage=storage,
-            wait_s=math.inf if with_parent else wait_s, progress=screen.trial, say=screen.note,
-        )  # fmt: skip
+            run,
+            model=model,
+            calib=calib,
+            eval=evaluate,
+            storage=storage,
+            wait_s=math.inf if with_parent else wait_s,
+            progress=screen.trial,
+            say=screen.note,
+        )
     except SearchOverError as error:
         if not with_parent:
             raise

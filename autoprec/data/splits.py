@@ -21,7 +21,7 @@ FEWEST = 32
 """Samples to judge plans on, however little time there is."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
     """The three parts, and how they came about.
 
@@ -36,7 +36,7 @@ class Splits:
     calibrate: Dataset
     select: Dataset
     report: Dataset
-    words: str
+    text: str
     overlap: int
 
 
@@ -69,16 +69,18 @@ def _split_two(calib: Dataset, evaluate: Dataset, seed: int) -> Splits:
     select, report = map(_indices, _deal(groups, _half(evaluate.count)))
     known = set(evaluate.digests())
     overlap = sum(digest in known for digest in calib.digests())
-    words = (
+    text = (
         f"calibrate: all {calib.count} samples of {calib.origin}; {evaluate.origin} split by seed {seed} "
         f"into select: {len(select)} and report: {len(report)} samples, none in both"
     )
     if overlap:
-        words += (
+        text += (
             f"; warning: {overlap} of the {calib.count} calibration samples also occur in {evaluate.origin}, "
             f"so the reported accuracy may be too good"
         )
-    return Splits(calib, evaluate.subset(select), evaluate.subset(report), words, overlap)
+    return Splits(
+        calibrate=calib, select=evaluate.subset(select), report=evaluate.subset(report), text=text, overlap=overlap
+    )
 
 
 def _split_one(data: Dataset, seed: int) -> Splits:
@@ -92,11 +94,13 @@ def _split_one(data: Dataset, seed: int) -> Splits:
     first, rest = _deal(groups, wanted, leave=2)
     calibrate = _indices(first)
     select, report = map(_indices, _deal(rest, _half(data.count - len(calibrate))))
-    words = (
+    text = (
         f"{data.origin} ({data.count} samples) split by seed {seed} into calibrate: {len(calibrate)}, "
         f"select: {len(select)} and report: {len(report)} samples, none in two parts"
     )
-    return Splits(data.subset(calibrate), data.subset(select), data.subset(report), words, 0)
+    return Splits(
+        calibrate=data.subset(calibrate), select=data.subset(select), report=data.subset(report), text=text, overlap=0
+    )
 
 
 def shortened(splits: Splits, most: float) -> Splits:
@@ -111,8 +115,8 @@ def shortened(splits: Splits, most: float) -> Splits:
     if step == 1:
         return splits
     select, report = (part.subset(range(0, part.count, step)) for part in (splits.select, splits.report))
-    words = f"{splits.words}; for lack of time, every {step}th of select and report: {select.count} and {report.count}"
-    return replace(splits, select=select, report=report, words=words)
+    text = f"{splits.text}; for lack of time, every {step}th of select and report: {select.count} and {report.count}"
+    return replace(splits, select=select, report=report, text=text)
 
 
 def balanced(splits: Splits, keys: Array, seed: int) -> Splits:
@@ -140,8 +144,8 @@ def balanced(splits: Splits, keys: Array, seed: int) -> Splits:
         for half, members in zip(halves, reversed(pair) if swap else pair, strict=False):
             half += members
     select, report = (union.subset(sorted(half)) for half in halves)
-    words = splits.words.replace("samples, none in", "samples, equally hard for FP32, none in")
-    return Splits(splits.calibrate, select, report, words, splits.overlap)
+    text = splits.text.replace("samples, none in", "samples, equally hard for FP32, none in")
+    return Splits(calibrate=splits.calibrate, select=select, report=report, text=text, overlap=splits.overlap)
 
 
 def halves(splits: Splits, dealt: Splits) -> str:
@@ -171,7 +175,13 @@ def dealt_as(splits: Splits, letters: str) -> Splits:
             f"it has {union.count}; give the run's data"
         )
     select, report = ([n for n, letter in enumerate(letters) if letter == half] for half in "sr")
-    return Splits(splits.calibrate, union.subset(select), union.subset(report), splits.words, splits.overlap)
+    return Splits(
+        calibrate=splits.calibrate,
+        select=union.subset(select),
+        report=union.subset(report),
+        text=splits.text,
+        overlap=splits.overlap,
+    )
 
 
 def _half(count: int) -> int:

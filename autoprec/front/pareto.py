@@ -22,9 +22,7 @@ def front(points: Sequence[Sequence[float]]) -> tuple[int, ...]:
     """
     if any(math.isnan(cost) for point in points for cost in point):
         raise ValueError("the costs of a point must be numbers")
-    return tuple(
-        place for place, point in enumerate(points) if not any(dominates(other, point) for other in points)
-    )  # fmt: skip
+    return tuple(index for index, point in enumerate(points) if not any(dominates(other, point) for other in points))
 
 
 def least_within(costs: Sequence[float], limited: Sequence[float], limit: float) -> int | None:
@@ -32,11 +30,11 @@ def least_within(costs: Sequence[float], limited: Sequence[float], limit: float)
 
     Of equal costs the lower limited figure wins, then the earlier place: the choice lies on the front of both.
     """
-    able = [place for place, value in enumerate(limited) if value <= limit]
-    return min(able, key=lambda place: (costs[place], limited[place], place), default=None)
+    able = [index for index, value in enumerate(limited) if value <= limit]
+    return min(able, key=lambda index: (costs[index], limited[index], index), default=None)
 
 
 def nearest(costs: Sequence[float], limited: Sequence[float]) -> int | None:
     """The place that comes nearest to a limit which none meets: the lowest limited figure, then the least cost."""
-    places = range(len(limited))
-    return min(places, key=lambda place: (limited[place], costs[place], place), default=None)
+    indices = range(len(limited))
+    return min(indices, key=lambda index: (limited[index], costs[index], index), default=None)

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from autoprec.study.ledger.ask_tell import Trial
+from autoprec.study.ledger.trials import Trial
 
 Cost = Literal["latency", "size"]
 """What a front may have beside the drop. In a run for throughput the latency is the time of one batch among several."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
     """A measured plan with what is known of it without measuring again.
 
@@ -55,12 +55,22 @@ class Point:
         """As JSON; numbers that are not finite become null when it is written."""
         trial, measured = self.trial, self.trial.measured
         return {
-            "trial": trial.number, "origin": trial.origin, "latency_ratio": measured.latency_ratio,
-            "latency_ms": self.latency_ms, "drop": self.drop, "counted_drop": measured.drop,
-            "basis": "selection samples", "samples": self.samples, "noise": measured.noise, "kl": measured.kl,
-            "agreement": measured.agreement, "bytes": self.size, "mac_share": dict(self.mac_share),
-            "feasible": trial.feasible, "confirmed": self.confirmed,
-        }  # fmt: skip
+            "trial": trial.number,
+            "origin": trial.origin,
+            "latency_ratio": measured.latency_ratio,
+            "latency_ms": self.latency_ms,
+            "drop": self.drop,
+            "counted_drop": measured.drop,
+            "basis": "selection samples",
+            "samples": self.samples,
+            "noise": measured.noise,
+            "kl": measured.kl,
+            "agreement": measured.agreement,
+            "bytes": self.size,
+            "mac_share": dict(self.mac_share),
+            "feasible": trial.feasible,
+            "confirmed": self.confirmed,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +85,4 @@ class Chosen:
 
     point: Point | None
     nearest: Point | None
-    words: str
+    text: str

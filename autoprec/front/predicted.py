@@ -16,7 +16,7 @@ from autoprec.front.run_front import RunFront
 from autoprec.plan import Assignment
 from autoprec.ranges.table import RangeTable
 from autoprec.run.identity import plan_fingerprints
-from autoprec.run.measure import Measuring
+from autoprec.run.measure import PlanMeasurer
 from autoprec.run.pipeline import Pipeline
 from autoprec.run.progress import Progress
 from autoprec.run.settings import Settings, Source
@@ -25,9 +25,10 @@ from autoprec.run.uniform import FP32_PLAN, uniform_plans
 from autoprec.study.goal import Goal, Objective
 from autoprec.study.guide.proposer import Proposer
 from autoprec.study.guide.solve import Problem
-from autoprec.study.guide.told import Promise, Told
-from autoprec.study.ledger.ask_tell import Ledger, Trial
+from autoprec.study.guide.told import KnownPlan, PredictedPlan
+from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.samplers import make_sampler
+from autoprec.study.ledger.trials import Trial
 from autoprec.study.loop import Wanted
 
 _SAME = {
@@ -55,7 +56,7 @@ def asked_goal(
     return Goal(wanted, goal.max_drop if max_drop is None else max_drop)
 
 
-def promises_of(run: RunFront, goal: Goal) -> list[Promise]:
+def predicted_plans(run: RunFront, goal: Goal) -> list[PredictedPlan]:
     """Plans that nobody measured, but which promise more than every measured one; predictions of models.
 
     The models are fitted to all measured plans and solved again; nothing is built, which takes seconds. Empty where
@@ -71,13 +72,24 @@ def promises_of(run: RunFront, goal: Goal) -> list[Promise]:
         m = point.trial.measured
         latency = m.latency_ratio if m.timed else None
         trial = point.trial
-        told.append(Told(trial.number, trial.plan, latency, m.judged_drop, m.noise, None, point.size, m.layers_ms))
+        told.append(
+            KnownPlan(
+                number=trial.number,
+                plan=trial.plan,
+                latency=latency,
+                drop=m.judged_drop,
+                noise=m.noise,
+                predicted=None,
+                size=point.size,
+                layers_ms=m.layers_ms,
+            )
+        )
     return Proposer(problem, studied.shares, goal, seed=0).promises(told)
 
 
-def measure_promises(
+def measure_predicted(
     run: RunFront,
-    promises: Sequence[Promise],
+    promises: Sequence[PredictedPlan],
     *,
     calib: Source | None = None,
     eval: Source | None = None,
@@ -119,7 +131,7 @@ def _measure(pipeline: Pipeline, plans: Mapping[str, Assignment], ledger: Ledger
     pipeline.progress.stage("measuring", f"{len(plans)} plans on {task.splits.select.count} samples")
     with ExitStack() as stack:
         reference = pipeline.engines.open(uniform_plans(task.subject)[FP32_PLAN], ranges, stack)
-        measuring = Measuring(task, pipeline.engines, reference, ranges)
+        measuring = PlanMeasurer(task, pipeline.engines, reference, ranges)
         ledger.enqueue(plans)
         while ledger.waiting():
             asked = ledger.ask(0)  # nothing but what waits
@@ -146,10 +158,10 @@ def _refuse_others(run: RunFront, task: Task) -> None:
     if run.ranges is None:
         raise UsageError("no unit of the run may be quantised, so no plan can be foretold to be better")
     now = plan_fingerprints(task, run.ranges)
-    for key, words in _SAME.items():
+    for key, text in _SAME.items():
         if now[key] != run.studied.fingerprints.get(key):
             raise UsageError(
-                f"plans must be measured as the run {run.directory.root} measured its own, but {words} another; run "
+                f"plans must be measured as the run {run.directory.root} measured its own, but {text} another; run "
                 f"`autoprec tune` instead"
             )
 
@@ -164,10 +176,18 @@ def _task(run: RunFront, calib: Source | None, eval: Source | None, backend: Bac
     given = {"calib": calib or asked["calib"], "evaluate": eval or asked["evaluate"], "metric": asked["metric"]}
     _refuse_memory(asked, given)
     settings = Settings(
-        model=run.model.path, **given, direction=asked["direction"], max_drop=studied.max_drop, space=asked["space"],
-        recipe=asked["recipe"], pins=tuple(asked["pins"]), batch=int(asked["batch"]), seed=int(asked["seed"]),
-        confidence=studied.confidence, objective="throughput" if studied.objective == "throughput" else None,
-    )  # fmt: skip
+        model=run.model.path,
+        **given,
+        direction=asked["direction"],
+        max_drop=studied.max_drop,
+        space=asked["space"],
+        recipe=asked["recipe"],
+        pins=tuple(asked["pins"]),
+        batch=int(asked["batch"]),
+        seed=int(asked["seed"]),
+        confidence=studied.confidence,
+        objective="throughput" if studied.objective == "throughput" else None,
+    )
     runtime = backend or make_backend(studied.backend, int(asked["threads"]), tuple(asked["targets"]))
     return prepare_task(settings, runtime)
 

@@ -17,10 +17,11 @@ from autoprec.plan import Choice, Plan
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable, load_ranges
 from autoprec.run.directory import RunDirectory
-from autoprec.run.study_description import read_studied
+from autoprec.run.study_description import read_study_description
 from autoprec.run.unit_reasons import searched_reason
-from autoprec.sensitivity.table import load_profile
-from autoprec.study.ledger.ask_tell import Trial, stored_trials
+from autoprec.sensitivity.table import load_sensitivities
+from autoprec.study.ledger.reading import stored_trials
+from autoprec.study.ledger.trials import Trial
 from autoprec.units.find import find_units
 from autoprec.units.shares import mac_share
 
@@ -43,10 +44,8 @@ class RunFront:
             raise RunDirectoryError(
                 f"a run must be a folder that `autoprec tune` made, but {root} is {_what(self.directory.root)}"
             )
-        self.studied = read_studied(self.directory.studied)
-        trials = stored_trials(
-            self.directory.study, self.studied.study, self.studied.choices, self.studied.goal
-        )  # fmt: skip
+        self.studied = read_study_description(self.directory.studied)
+        trials = stored_trials(self.directory.study, self.studied.study, self.studied.choices, self.studied.goal)
         if not trials:
             raise RunDirectoryError(
                 f"no plan was measured in {root} yet; run `autoprec tune` with the same options and --out {root}"
@@ -81,9 +80,9 @@ class RunFront:
         able = self._able(objective)
         if objective is None:
             joint = front([point.costs for point in able])
-            return tuple(sorted((able[place] for place in joint), key=lambda p: (p.costs, p.trial.number)))
+            return tuple(sorted((able[location] for location in joint), key=lambda p: (p.costs, p.trial.number)))
         places = front([(point.cost(objective), point.drop) for point in able])
-        return tuple(sorted((able[place] for place in places), key=lambda p: (p.cost(objective), p.trial.number)))
+        return tuple(sorted((able[location] for location in places), key=lambda p: (p.cost(objective), p.trial.number)))
 
     def point(self, number: int) -> Point:
         """The measured plan of that trial number.
@@ -112,12 +111,12 @@ class RunFront:
         own = "size" if goal.objective == "size" else "latency"
         if max_drop is None and objective is None and math.isfinite(goal.max_latency):
             return self._by_goal()
-        words = f"a drop of at most {bound:g}"
+        text = f"a drop of at most {bound:g}"
         same = bound == goal.max_drop and objective in (None, own) and goal.objective != "accuracy"
         if answer is not None and same and answer.trial.feasible:
-            return Chosen(answer, answer, words)
+            return Chosen(answer, answer, text)
         objective = objective or ("size" if own == "size" else "latency")
-        return _least(self._able(objective), lambda p: p.cost(objective), lambda p: p.drop, bound, words)
+        return _least(self._able(objective), lambda p: p.cost(objective), lambda p: p.drop, bound, text)
 
     def fast_enough(self, max_ratio: float | None = None, max_ms: float | None = None) -> Chosen:
         """The plan of least drop that is fast enough.
@@ -129,21 +128,21 @@ class RunFront:
         Raises:
             UsageError: the limit is not above 0, or is in milliseconds and the run's are not known.
         """
-        limit, words = self.latency_limit(max_ratio, max_ms)
-        return _least(self._able("latency"), lambda p: p.drop, lambda p: p.cost("latency"), limit, words)
+        limit, text = self.latency_limit(max_ratio, max_ms)
+        return _least(self._able("latency"), lambda p: p.drop, lambda p: p.cost("latency"), limit, text)
 
     def _by_goal(self) -> Chosen:
         """What a run with a bound on the latency was for."""
         goal, answer = self.studied.goal, self.answer
-        words = f"a latency of at most {goal.max_latency:.3g} of FP32's"
-        words += f" and a drop of at most {goal.max_drop:g}" if math.isfinite(goal.max_drop) else ""
+        text = f"a latency of at most {goal.max_latency:.3g} of FP32's"
+        text += f" and a drop of at most {goal.max_drop:g}" if math.isfinite(goal.max_drop) else ""
         if answer is not None and answer.trial.feasible:
-            return Chosen(answer, answer, words)
+            return Chosen(answer, answer, text)
         able = [p for p in self._able("latency") if p.trial.feasible]
         costs = [goal.cost(p.drop, p.cost("latency"), p.size, p.trial.measured.noise) for p in able]
         best = able[costs.index(min(costs))] if able else None
         near = min(self._able("latency"), key=lambda p: goal.short_of(p.drop, p.cost("latency")), default=None)
-        return Chosen(best, best or near, words)
+        return Chosen(best, best or near, text)
 
     def plan(self, point: Point, max_drop: float | None = None) -> Plan:
         """The plan file's content, as the run would have written it, with evidence that says where it comes from.
@@ -159,23 +158,33 @@ class RunFront:
             unit: Choice(
                 trial.plan[unit],
                 about.fixed or searched_reason(self.noises.get(unit, {}), trial.plan[unit], point.name, feasible),
-                about.pinned, about.key,
+                about.pinned,
+                about.key,
             )
             for unit, about in studied.units.items()
-        }  # fmt: skip
+        }
         evidence = {
-            "metric": studied.metric, "objective": studied.objective,
-            "max_drop": bound, "feasible": feasible, "reason": self.reason(point),
-            "machine": dict(studied.machine), "splits": studied.splits,
+            "metric": studied.metric,
+            "objective": studied.objective,
+            "max_drop": bound,
+            "feasible": feasible,
+            "reason": self.reason(point),
+            "machine": dict(studied.machine),
+            "splits": studied.splits,
             "point": {"run": str(self.directory.root), **point.to_record()},
-        }  # fmt: skip
+        }
         if point.confirmed and studied.answer is not None:
             evidence["answer"] = studied.answer.to_record()
         quantized = any(precision.is_quantized for precision in trial.plan.values())
         return Plan(
-            units, studied.carrier, studied.scheme, studied.backend, studied.fingerprints, evidence,
-            self.ranges.to_record() if quantized and self.ranges is not None else None,
-        )  # fmt: skip
+            units=units,
+            carrier=studied.carrier,
+            scheme=studied.scheme,
+            backend=studied.backend,
+            fingerprints=studied.fingerprints,
+            evidence=evidence,
+            ranges=self.ranges.to_record() if quantized and self.ranges is not None else None,
+        )
 
     def reason(self, point: Point) -> str:
         """Where a plan comes from and what is known of it, in one line."""
@@ -216,7 +225,7 @@ class RunFront:
     @cached_property
     def noises(self) -> dict[str, dict[Precision, float]]:
         """Unit -> precision -> noise, in the order of the unit's choices."""
-        entries = load_profile(self.directory.profile).entries
+        entries = load_sensitivities(self.directory.profile).entries
         return {
             name: {p: entries[(name, p)].noise for p in unit.choices if (name, p) in entries}
             for name, unit in self.studied.units.items()
@@ -255,18 +264,25 @@ class RunFront:
         latency_ms = measured.latency_ratio * answer.fp32_ms if answer is not None and measured.timed else None
         confirmed = answer is not None and dict(answer.plan) == dict(trial.plan)
         samples = measured.samples or self.studied.samples
-        return Point(trial, samples, size, mac_share(self.partition, trial.plan), latency_ms, confirmed)
+        return Point(
+            trial=trial,
+            samples=samples,
+            size=size,
+            mac_share=mac_share(self.partition, trial.plan),
+            latency_ms=latency_ms,
+            confirmed=confirmed,
+        )
 
     def _model(self, path: Path) -> Model:
         if not path.is_file():
             raise ModelError(f"the run's model must be at {path}, which is {_what(path)}; say where it is by --model")
         model = load_model(path)
-        for what, mark in (("graph", model.graph_fingerprint), ("weights", model.weights_fingerprint)):
-            if self.studied.fingerprints.get(what) != mark:
+        for what, fingerprint in (("graph", model.graph_fingerprint), ("weights", model.weights_fingerprint)):
+            if self.studied.fingerprints.get(what) != fingerprint:
                 raise ModelError(
                     f"{path} is not the model that {self.directory.root} was made for: the fingerprint of its {what} "
-                    f"is {mark}, not {self.studied.fingerprints.get(what)}; give the old file by --model, or tune this "
-                    f"one"
+                    f"is {fingerprint}, not {self.studied.fingerprints.get(what)}; give the old file by --model, or "
+                    f"tune this one"
                 )
         return model
 
@@ -307,12 +323,12 @@ def _least(
     wanted: Callable[[Point], float],
     bounded: Callable[[Point], float],
     limit: float,
-    words: str,
+    text: str,
 ) -> Chosen:
     """The point that is least in one figure among those within the limit of another, and the nearest to it."""
     costs, bounds = [wanted(point) for point in points], [bounded(point) for point in points]
-    place, near = least_within(costs, bounds, limit), nearest(costs, bounds)
-    return Chosen(None if place is None else points[place], None if near is None else points[near], words)
+    location, near = least_within(costs, bounds, limit), nearest(costs, bounds)
+    return Chosen(None if location is None else points[location], None if near is None else points[near], text)
 
 
 def _what(path: Path) -> str:

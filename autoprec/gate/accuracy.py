@@ -68,13 +68,13 @@ def find_samples(source: Source, candidate: Candidate, recipe: CalibrationRecipe
     """
     data = load_data(source, candidate.model.interface, recipe)
     left: dict[str, int] = {}
-    for mark in committed.digests:
-        left[mark] = left.get(mark, 0) + 1
+    for fingerprint in committed.digests:
+        left[fingerprint] = left.get(fingerprint, 0) + 1
     chosen = []
-    for place, mark in enumerate(data.identities()):
-        if left.get(mark[:8], 0):
-            left[mark[:8]] -= 1
-            chosen.append(place)
+    for index, fingerprint in enumerate(data.identities()):
+        if left.get(fingerprint[:8], 0):
+            left[fingerprint[:8]] -= 1
+            chosen.append(index)
     if not chosen:
         raise DataError(
             f"{data.origin} has none of the {len(committed.digests)} samples that the baseline was measured on; give "
@@ -112,9 +112,13 @@ def measure(
         if exact and _computes(runtime) and backend.scheme != "ort-cpu":
             other = _outcome(evaluator, backend, candidate, exact=True)
     kept = exact and (backend.scheme != "ort-cpu" or runtime.absent is not None)
-    marks = tuple(mark[:8] for mark in data.identities())
-    scores = Samples(marks, kept_scores(evaluator.reference_scores), kept_scores(outcome.scores),
-                     kept_scores(other.scores) if kept else None)  # fmt: skip
+    fingerprints = tuple(fingerprint[:8] for fingerprint in data.identities())
+    scores = Samples(
+        fingerprints,
+        kept_scores(evaluator.reference_scores),
+        kept_scores(outcome.scores),
+        kept_scores(other.scores) if kept else None,
+    )
     return Measured(scores, data, outcome.finite, wanted - data.count)
 
 
@@ -128,29 +132,52 @@ def judge_accuracy(committed: Evidence, now: Measured, metric: Metric, allowed: 
         allowed: the most that the metric may get worse.
         absent: whether the plan's runtime is missing, so that exact arithmetic is compared with exact arithmetic.
     """
-    check = Check("accuracy", Status.FINE, "-", "-", "-", f"{metric.name} -{allowed:g}", "")
+    check = Check(
+        name="accuracy",
+        status=Status.FINE,
+        baseline="-",
+        now="-",
+        change="-",
+        allowed=f"{metric.name} -{allowed:g}",
+        sentence="",
+    )
     if metric.fingerprint != committed.metric["fingerprint"]:
-        return replace(check, status=Status.CANNOT_JUDGE, sentence=(
-            f"the metric {metric.name} computes something else than at the time of the baseline, so their scores "
-            f"cannot be compared; make a new baseline"))  # fmt: skip
+        return replace(
+            check,
+            status=Status.CANNOT_JUDGE,
+            sentence=(
+                f"the metric {metric.name} computes something else than at the time of the baseline, so their scores "
+                f"cannot be compared; make a new baseline"
+            ),
+        )
     column = committed.samples.exact if absent and committed.samples.exact is not None else committed.samples.plan
     before = paired(committed.samples.digests, column, now.samples.digests)
     after = now.samples.plan
     if not now.finite and None not in before:
-        return replace(check, status=Status.WORSE, sentence=(
-            "outputs are no longer finite: a value overflows its precision; tune the model again"))  # fmt: skip
+        return replace(
+            check,
+            status=Status.WORSE,
+            sentence=("outputs are no longer finite: a value overflows its precision; tune the model again"),
+        )
     if None in before or None in after:
-        return replace(check, status=Status.CANNOT_JUDGE, sentence=(
-            "the baseline's own outputs were not finite, so there is nothing to compare with; tune again"))  # fmt: skip
+        return replace(
+            check,
+            status=Status.CANNOT_JUDGE,
+            sentence=("the baseline's own outputs were not finite, so there is nothing to compare with; tune again"),
+        )
     first, second = _array(before), _array(after)
     compared = compare_scores(first, second, metric.higher_is_better)
     change = compared.change
     status, sentence = decide(compared, allowed)
     return replace(
-        check, status=status, sentence=sentence, baseline=metric.describe(float(first.mean())),
-        now=metric.describe(float(second.mean())), details=_details(committed, now, metric, compared, allowed, absent),
+        check,
+        status=status,
+        sentence=sentence,
+        baseline=metric.describe(float(first.mean())),
+        now=metric.describe(float(second.mean())),
+        details=_details(committed, now, metric, compared, allowed, absent),
         change=f"{0 - change.estimate:+.4f} ({0 - change.high:+.4f} .. {0 - change.low:+.4f})",
-    )  # fmt: skip
+    )
 
 
 def decide(compared: Compared, allowed: float) -> tuple[Status, str]:
@@ -226,9 +253,9 @@ def samples_to_decide(compared: Compared) -> int:
 def paired(digests: Sequence[str], scores: Sequence[float | None], wanted: Sequence[str]) -> list[float | None]:
     """The scores of the wanted samples in their order; of equal samples one after the other."""
     found: dict[str, list[float | None]] = {}
-    for mark, score in zip(digests, scores, strict=True):
-        found.setdefault(mark, []).append(score)
-    return [found[mark].pop(0) for mark in wanted]
+    for fingerprint, score in zip(digests, scores, strict=True):
+        found.setdefault(fingerprint, []).append(score)
+    return [found[fingerprint].pop(0) for fingerprint in wanted]
 
 
 def _details(

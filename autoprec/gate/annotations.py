@@ -43,8 +43,8 @@ def _command(level: str, title: str, message: str, file: str) -> str:
     properties = [("title", f"autoprec {plain(title)}")]
     if not PurePath(file).is_absolute():  # GitHub knows paths of the repository only
         properties.append(("file", plain(file)))
-    words = ",".join(f"{name}={_property(value)}" for name, value in properties)
-    return f"::{level} {words}::{_data(message)}"
+    text = ",".join(f"{name}={_property(value)}" for name, value in properties)
+    return f"::{level} {text}::{_data(message)}"
 
 
 def _data(text: str) -> str:

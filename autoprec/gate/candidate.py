@@ -23,7 +23,7 @@ from autoprec.run.directory import RunDirectory
 from autoprec.units.find import find_units
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """The plan on the model.
 
@@ -72,9 +72,9 @@ def find_candidate(path: str | Path, baseline: Baseline) -> Candidate:
         BaselineError: it is not the model that the baseline is of.
         PlanError: the plan cannot be lowered on it.
     """
-    place = Path(path)
-    if place.is_dir():
-        run = RunDirectory(place)
+    index = Path(path)
+    if index.is_dir():
+        run = RunDirectory(index)
         if not run.plan.is_file():
             raise RunDirectoryError(
                 f"{path} is no run directory: it has no {run.plan.name}; give the folder that `autoprec tune` wrote, "
@@ -85,11 +85,11 @@ def find_candidate(path: str | Path, baseline: Baseline) -> Candidate:
         source, values = Path(evidence.model["path"]), evidence.values
         if plan.scheme != baseline.plan.scheme:
             raise BaselineError(
-                f"the run {place} is for {plan.backend}, the baseline {baseline.path} for {baseline.plan.backend}; "
+                f"the run {index} is for {plan.backend}, the baseline {baseline.path} for {baseline.plan.backend}; "
                 f"give a run for the same runtime"
             )
     else:
-        plan, values, source = baseline.plan, baseline.evidence.values, place
+        plan, values, source = baseline.plan, baseline.evidence.values, index
     model = load_model(source)
     check_interface(interface_of(baseline.evidence.model), model.interface, str(source))
     partition, scheme, topology = find_units(model.graph), scheme_named(plan.scheme), Topology(model.graph)
@@ -98,7 +98,15 @@ def find_candidate(path: str | Path, baseline: Baseline) -> Candidate:
     ranges = ranges_from_plan(fitted.plan.ranges)
     lowerer = Lowerer(model, partition, scheme, plan.carrier)
     lowered = to_bytes(lowerer.lower(precisions, ranges).ir)
-    return Candidate(model, fitted.plan, lowerer, precisions, ranges, lowered, fitted.notes)
+    return Candidate(
+        model=model,
+        plan=fitted.plan,
+        lowerer=lowerer,
+        precisions=precisions,
+        ranges=ranges,
+        lowered=lowered,
+        notes=fitted.notes,
+    )
 
 
 def find_runtime(

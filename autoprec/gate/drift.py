@@ -20,7 +20,7 @@ from autoprec.recipes.ranging import CalibrationRecipe
 _SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
     """One value's committed range beside a fresh one.
 
@@ -38,7 +38,7 @@ class Drift:
     bits: float
     clipped: float
 
-    def words(self) -> str:
+    def text(self) -> str:
         """One line for people."""
         return (
             f"{self.value}: committed {self.committed.low:.4g} .. {self.committed.high:.4g}, calibrated now "
@@ -95,14 +95,20 @@ def compare_range(
     if precision is Precision.FP8:
         fresh = calibrate(histogram, "minmax", symmetric=False)
         bits = math.log2(fresh.magnitude / committed.magnitude) if committed.magnitude and fresh.magnitude else 0.0
-        return Drift(name, committed, fresh, max(bits, 0.0), clipped_share(histogram, committed))
+        return Drift(
+            value=name,
+            committed=committed,
+            fresh=fresh,
+            bits=max(bits, 0.0),
+            clipped=clipped_share(histogram, committed),
+        )
     fresh = calibrate(histogram, method, symmetric=symmetric, percentile=percentile)
     errors = [quantization_error(histogram, span, symmetric) for span in (committed, fresh)]
     if errors[0] <= errors[1] or fresh == committed:
         bits = 0.0
     else:
         bits = 0.5 * math.log2(errors[0] / errors[1]) if errors[1] > 0 else math.inf
-    return Drift(name, committed, fresh, bits, clipped_share(histogram, committed))
+    return Drift(value=name, committed=committed, fresh=fresh, bits=bits, clipped=clipped_share(histogram, committed))
 
 
 def clipped_share(histogram: Histogram, span: Range) -> float:
@@ -115,12 +121,26 @@ def clipped_share(histogram: Histogram, span: Range) -> float:
 def judge_drift(found: list[Drift], allowed: float, origin: str) -> Check:
     """Fine while no value loses more resolution than is allowed."""
     if not found:
-        return Check("ranges", Status.FINE, "none", "none", "-", "-", "the plan quantises nothing that has a range")
+        return Check(
+            name="ranges",
+            status=Status.FINE,
+            baseline="none",
+            now="none",
+            change="-",
+            allowed="-",
+            sentence="the plan quantises nothing that has a range",
+        )
     worst, bad = found[0], [row for row in found if row.bits > allowed]
     check = Check(
-        "ranges", Status.WORSE if bad else Status.FINE, f"{len(found)} ranges", f"{len(bad)} drifted",
-        f"{worst.bits:.2f} bits at worst", f"{allowed:g} bits", "", tuple(row.words() for row in bad[:_SHOWN]),
-    )  # fmt: skip
+        name="ranges",
+        status=Status.WORSE if bad else Status.FINE,
+        baseline=f"{len(found)} ranges",
+        now=f"{len(bad)} drifted",
+        change=f"{worst.bits:.2f} bits at worst",
+        allowed=f"{allowed:g} bits",
+        sentence="",
+        details=tuple(row.text() for row in bad[:_SHOWN]),
+    )
     if not bad:
         where = f", at {worst.value}" if worst.bits > 0 else ""
         return replace(
@@ -128,6 +148,10 @@ def judge_drift(found: list[Drift], allowed: float, origin: str) -> Check:
             sentence=f"calibrated again on {origin}, the committed ranges lose at most {worst.bits:.2f} bits{where}",
         )
     more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-    return replace(check, sentence=(
-        f"the ranges of {worst.value}{more} no longer fit: the committed ones lose up to {worst.bits:.2f} bits of "
-        f"resolution, {allowed:g} allowed; tune the model again, which calibrates anew"))  # fmt: skip
+    return replace(
+        check,
+        sentence=(
+            f"the ranges of {worst.value}{more} no longer fit: the committed ones lose up to {worst.bits:.2f} bits of "
+            f"resolution, {allowed:g} allowed; tune the model again, which calibrates anew"
+        ),
+    )

@@ -44,7 +44,7 @@ class Rounds:
     plan_ms: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """Everything that a baseline holds besides the plan.
 
@@ -84,7 +84,7 @@ def interface_of(record: Mapping[str, Any]) -> Interface:
 
 def write_evidence(evidence: Evidence, plan: Plan, path: Path) -> None:
     """Write the evidence of a run, atomically, with the fingerprint of the plan that was measured."""
-    head = {"schema": SCHEMA, "kind": "autoprec evidence", "plan": plan_mark(plan)}
+    head = {"schema": SCHEMA, "kind": "autoprec evidence", "plan": plan_fingerprint(plan)}
     write_bytes(path, (as_json(head | to_record(evidence)) + "\n").encode())
 
 
@@ -100,7 +100,7 @@ def read_evidence(path: Path, plan: Plan) -> Evidence:
             f"`autoprec tune` with the same options and --out {path.parent} again"
         )
     record = read_json(path, "evidence", RunDirectoryError, SCHEMA)
-    if record.get("plan") != plan_mark(plan):
+    if record.get("plan") != plan_fingerprint(plan):
         raise RunDirectoryError(
             f"the plan in {path.parent} is not the one that was measured: {path.name} is of another; run "
             f"`autoprec tune` with the same options and --out {path.parent} again"
@@ -111,7 +111,7 @@ def read_evidence(path: Path, plan: Plan) -> Evidence:
         raise RunDirectoryError(f"the evidence {path} is damaged ({error!r}); tune the model again") from error
 
 
-def plan_mark(plan: Plan) -> str:
+def plan_fingerprint(plan: Plan) -> str:
     """A fingerprint of a plan as it is stored."""
     return fingerprint([json.dumps(json.loads(as_json(plan.to_record())), sort_keys=True)])
 
@@ -120,15 +120,22 @@ def to_record(evidence: Evidence) -> dict[str, Any]:
     """As JSON."""
     samples, rounds = evidence.samples, evidence.rounds
     return {
-        "model": dict(evidence.model), "lowered": dict(evidence.lowered), "data": dict(evidence.data),
-        "metric": dict(evidence.metric), "machine": dict(evidence.machine),
+        "model": dict(evidence.model),
+        "lowered": dict(evidence.lowered),
+        "data": dict(evidence.data),
+        "metric": dict(evidence.metric),
+        "machine": dict(evidence.machine),
         "latency": {"fp32_ms": list(rounds.fp32_ms), "plan_ms": list(rounds.plan_ms)},
         "samples": {
-            "digests": list(samples.digests), "fp32": list(samples.fp32), "plan": list(samples.plan),
+            "digests": list(samples.digests),
+            "fp32": list(samples.fp32),
+            "plan": list(samples.plan),
             "exact": None if samples.exact is None else list(samples.exact),
         },
-        "verification": dict(evidence.verification), "values": dict(evidence.values), "found": dict(evidence.found),
-    }  # fmt: skip
+        "verification": dict(evidence.verification),
+        "values": dict(evidence.values),
+        "found": dict(evidence.found),
+    }
 
 
 _PARTS: dict[str, dict[str, Callable[[Any], Any]]] = {
@@ -136,10 +143,20 @@ _PARTS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "lowered": {"path": str, "bytes": int, "sha256": str},
     "data": {"recipe": str, "seed": int, "splits": str, "calibration": str, "report": str},
     "metric": {"name": str, "fingerprint": str, "higher_is_better": bool, "max_drop": float},
-    "machine": {"autoprec": str, "batch": int, "threads": int, "scheme": str, "clock": str, "hardware": str,
-                "runs_here": bool, "driver": str, "clocks": str, "describe": dict},
+    "machine": {
+        "autoprec": str,
+        "batch": int,
+        "threads": int,
+        "scheme": str,
+        "clock": str,
+        "hardware": str,
+        "runs_here": bool,
+        "driver": str,
+        "clocks": str,
+        "describe": dict,
+    },
     "verification": {"counts": dict, "refused": list, "units": dict},
-}  # fmt: skip
+}
 
 
 def from_record(record: Mapping[str, Any]) -> Evidence:

@@ -23,7 +23,7 @@ from autoprec.graph.topology import Topology
 from autoprec.metrics.metric import Metric
 from autoprec.precision import Array
 from autoprec.ranges.table import RangeTable
-from autoprec.run.answer.tuned import Tuned
+from autoprec.run.answer.tuned import TuneResult
 from autoprec.run.budget import Deadline
 from autoprec.run.engines import timing_feed
 from autoprec.run.settings import DEFAULT_MAX_DROP, Source
@@ -35,16 +35,20 @@ RACE_BLOCKS = 3
 _DIGITS = 7
 
 
-def evidence_of(tuned: Tuned, lowered: Path) -> Evidence:
+def evidence_of(tuned: TuneResult, lowered: Path) -> Evidence:
     """The evidence of a run whose lowered model is the file `lowered`."""
     task, chosen = tuned.task, tuned.candidates[tuned.chosen]
     settings, report, model = task.settings, task.splits.report, lowered.read_bytes()
     exact = None if tuned.simulated is None or task.backend.scheme == "ort-cpu" else tuned.simulated.scores
     data = {
-        "calib": source_words(settings.calib), "eval": source_words(settings.evaluate),
-        "recipe": str(settings.recipe), "seed": settings.seed, "splits": task.splits.words,
-        "calibration": task.splits.calibrate.fingerprint(), "report": samples_mark(report),
-    }  # fmt: skip
+        "calib": source_words(settings.calib),
+        "eval": source_words(settings.evaluate),
+        "recipe": str(settings.recipe),
+        "seed": settings.seed,
+        "splits": task.splits.text,
+        "calibration": task.splits.calibrate.fingerprint(),
+        "report": samples_fingerprint(report),
+    }
     return Evidence(
         model=model_record(task.subject.model),
         lowered=lowered_record(model, lowered),
@@ -68,7 +72,7 @@ def evidence_of(tuned: Tuned, lowered: Path) -> Evidence:
     )
 
 
-def _raced(tuned: Tuned, lowered: bytes) -> Rounds:
+def _raced(tuned: TuneResult, lowered: bytes) -> Rounds:
     """FP32 and the plan as a gate will race them, which is not how `autoprec.timing.compare` compares plans.
 
     Where a time limit leaves no time for a race, it is the rounds of that comparison.
@@ -86,7 +90,7 @@ def _raced(tuned: Tuned, lowered: bytes) -> Rounds:
     return rounds_of({name: [ms for row in rows for ms in row[name]] for name in models})
 
 
-def samples_mark(data: Dataset) -> str:
+def samples_fingerprint(data: Dataset) -> str:
     """A fingerprint of the samples in whatever order."""
     return fingerprint(sorted(data.identities()))
 
@@ -94,11 +98,13 @@ def samples_mark(data: Dataset) -> str:
 def model_record(model: Model) -> dict[str, Any]:
     """What identifies a model."""
     return {
-        "path": portable(model.path), "bytes": model.path.stat().st_size,
-        "graph": model.graph_fingerprint, "weights": model.weights_fingerprint,
+        "path": portable(model.path),
+        "bytes": model.path.stat().st_size,
+        "graph": model.graph_fingerprint,
+        "weights": model.weights_fingerprint,
         "inputs": [_spec(spec) for spec in model.interface.inputs],
         "outputs": [_spec(spec) for spec in model.interface.outputs],
-    }  # fmt: skip
+    }
 
 
 def lowered_record(lowered: bytes, path: Path) -> dict[str, Any]:
@@ -109,20 +115,28 @@ def lowered_record(lowered: bytes, path: Path) -> dict[str, Any]:
 def metric_record(metric: Metric, max_drop: float) -> dict[str, Any]:
     """What identifies a metric, and the bound that was set with it."""
     return {
-        "name": metric.name, "fingerprint": metric.fingerprint, "higher_is_better": metric.higher_is_better,
+        "name": metric.name,
+        "fingerprint": metric.fingerprint,
+        "higher_is_better": metric.higher_is_better,
         "max_drop": max_drop,
-    }  # fmt: skip
+    }
 
 
 def machine_record(backend: Backend, batch: int) -> dict[str, Any]:
     """What a latency depends on."""
     clock, gpu = backend.clock, backend.scheme != "ort-cpu" and backend.runs_here
     return {
-        "autoprec": _own_version(), "batch": batch, "threads": backend.threads, "scheme": backend.scheme,
-        "clock": clock.kind, "hardware": clock.hardware, "runs_here": backend.runs_here,
-        "driver": driver(gpu=gpu), "clocks": clocks(gpu=gpu),
+        "autoprec": _own_version(),
+        "batch": batch,
+        "threads": backend.threads,
+        "scheme": backend.scheme,
+        "clock": clock.kind,
+        "hardware": clock.hardware,
+        "runs_here": backend.runs_here,
+        "driver": driver(gpu=gpu),
+        "clocks": clocks(gpu=gpu),
         "describe": dict(backend.describe()),
-    }  # fmt: skip
+    }
 
 
 def _own_version() -> str:

@@ -93,7 +93,9 @@ def gate(
         )
         found = evidence_now(session, measured, verification, committed.rounds)
         changed = (*session.candidate.notes, *shipped.changes(committed, found))
-    return GateReport(str(model), str(baseline), checks, changed, time.monotonic() - began)
+    return GateReport(
+        model=str(model), baseline=str(baseline), checks=checks, changes=changed, seconds=time.monotonic() - began
+    )
 
 
 def record_baseline(run: str | Path, path: str | Path) -> Path:
@@ -152,9 +154,14 @@ def _precision(session: Session, now: Verification | None) -> Check:
     committed = session.baseline.evidence.verification
     if now is None:
         return Check(
-            "precision", Status.SKIPPED, "-", "-", "-", "none lost",
-            f"cannot judge here: {session.runtime.absent}",
-        )  # fmt: skip
+            name="precision",
+            status=Status.SKIPPED,
+            baseline="-",
+            now="-",
+            change="-",
+            allowed="none lost",
+            sentence=f"cannot judge here: {session.runtime.absent}",
+        )
     keys = {choice.key: name for name, choice in session.baseline.plan.units.items()}
     renamed = {name: keys[choice.key] for name, choice in session.candidate.plan.units.items() if choice.key in keys}
     return shipped.judge_precision(committed, renamed, now)
@@ -197,8 +204,9 @@ def _of_runtime(session: Session, limits: Limits, check: Check, *, same_hardware
     if same_hardware:
         since = _recorded_rounds(session, limits, by_ratio=False)
         if since.status is Status.WORSE:
-            return replace(since, sentence=f"{since.sentence}; beside the baseline's model it is no slower, so that "
-                                           f"the runtime is")  # fmt: skip
+            return replace(
+                since, sentence=f"{since.sentence}; beside the baseline's model it is no slower, so that the runtime is"
+            )
         if since.status is Status.FINE:
             return replace(check, sentence=f"{check.sentence}{known}and {since.sentence}")
     if limits.latency_required:
@@ -210,9 +218,14 @@ def _recorded_rounds(session: Session, limits: Limits, *, by_ratio: bool) -> Che
     session.say("latency", "beside FP32")
     candidate = session.candidate
     check = latency.judge_record(
-        session.runtime.backend, to_bytes(candidate.model.original), candidate.lowered, feed_of(session),
-        session.baseline.evidence, limits.max_slowdown, by_ratio=by_ratio,
-    )  # fmt: skip
+        session.runtime.backend,
+        to_bytes(candidate.model.original),
+        candidate.lowered,
+        feed_of(session),
+        session.baseline.evidence,
+        limits.max_slowdown,
+        by_ratio=by_ratio,
+    )
     if check.status is Status.CANNOT_JUDGE and not limits.latency_required:
         return replace(check, status=Status.SKIPPED, sentence=f"cannot judge here: {check.sentence}")
     return check
@@ -228,9 +241,14 @@ def _ranges(session: Session, limits: Limits) -> Check:
         if session.calib is not None:
             raise
         return Check(
-            "ranges", Status.SKIPPED, "-", "-", "-", f"{limits.max_range_bits:g} bits",
-            f"cannot judge here: {error}; give calibration data by --calib",
-        )  # fmt: skip
+            name="ranges",
+            status=Status.SKIPPED,
+            baseline="-",
+            now="-",
+            change="-",
+            allowed=f"{limits.max_range_bits:g} bits",
+            sentence=f"cannot judge here: {error}; give calibration data by --calib",
+        )
     session.say("ranges", f"calibrated again on {data.origin}")
     found = drift.drifts(candidate, session.runtime.backend, data, session.recipe)
     return drift.judge_drift(found, limits.max_range_bits, data.origin)

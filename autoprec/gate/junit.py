@@ -32,7 +32,15 @@ def to_junit(report: GateReport) -> str:
     for check, outcome in zip(report.checks, outcomes, strict=True):
         _add_case(suite, report, check, outcome)
     if report.status is Status.CANNOT_JUDGE and "error" not in outcomes:
-        nothing = Check("verdict", Status.CANNOT_JUDGE, "", "", "", "", headline(report))
+        nothing = Check(
+            name="verdict",
+            status=Status.CANNOT_JUDGE,
+            baseline="",
+            now="",
+            change="",
+            allowed="",
+            sentence=headline(report),
+        )
         _add_case(suite, report, nothing, "error")
         outcomes.append("error")
     suite.set("tests", str(len(outcomes)))

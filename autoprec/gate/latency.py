@@ -114,9 +114,14 @@ def decide(paired: Paired, allowed: float) -> Verdict:
 
 
 def judge_race(
-    backend: Backend, base: bytes, now: bytes, feed: Mapping[str, Array], allowed: float, where: str,
+    backend: Backend,
+    base: bytes,
+    now: bytes,
+    feed: Mapping[str, Array],
+    allowed: float,
+    where: str,
     threads: int = RACE_THREADS,
-) -> Check:  # fmt: skip
+) -> Check:
     """Interleaved with the baseline's model; an alarm counts when a second, independent race repeats it."""
     verdicts: list[Verdict] = []
     for _ in range(_RACES):
@@ -127,28 +132,48 @@ def judge_race(
     verdict: Verdict = verdicts[-1] if verdicts[-1] == "fine" or verdicts.count(verdicts[-1]) == 2 else "open"
     ratio = shown.ratio
     check = Check(
-        "latency", Status.FINE, f"{median(np.concatenate(shown.base_ms)):.4g} ms",
-        f"{median(np.concatenate(shown.now_ms)):.4g} ms",
-        f"{ratio.estimate - 1:+.1%} ({ratio.low - 1:+.1%} .. {ratio.high - 1:+.1%})", f"+{allowed:.1%}", "",
-        (f"the baseline's model: {where}; CPU threads of each run, where they can be chosen: {threads}",),
-    )  # fmt: skip
+        name="latency",
+        status=Status.FINE,
+        baseline=f"{median(np.concatenate(shown.base_ms)):.4g} ms",
+        now=f"{median(np.concatenate(shown.now_ms)):.4g} ms",
+        change=f"{ratio.estimate - 1:+.1%} ({ratio.low - 1:+.1%} .. {ratio.high - 1:+.1%})",
+        allowed=f"+{allowed:.1%}",
+        sentence="",
+        details=(f"the baseline's model: {where}; CPU threads of each run, where they can be chosen: {threads}",),
+    )
     rounds = sum(map(len, shown.now_ms))
     how = f"{ratio.estimate:.3f} of the baseline's latency in {rounds} interleaved rounds"
     if verdict == "slower":
-        return replace(check, status=Status.WORSE, sentence=(
-            f"{how}, found twice: more than the {allowed:.1%} allowed; see what changed in the model, tune it again, "
-            f"or accept it by a new baseline"))  # fmt: skip
+        return replace(
+            check,
+            status=Status.WORSE,
+            sentence=(
+                f"{how}, found twice: more than the {allowed:.1%} allowed; see what changed in the model, tune it "
+                f"again, or accept it by a new baseline"
+            ),
+        )
     if verdict == "open":
-        return replace(check, status=Status.CANNOT_JUDGE, sentence=(
-            f"{how}, but the clocks are too unstable to tell {allowed:.1%}; let no other work run on this machine, "
-            f"lock its clocks, or allow more by --max-slowdown"))  # fmt: skip
+        return replace(
+            check,
+            status=Status.CANNOT_JUDGE,
+            sentence=(
+                f"{how}, but the clocks are too unstable to tell {allowed:.1%}; let no other work run on this machine, "
+                f"lock its clocks, or allow more by --max-slowdown"
+            ),
+        )
     return replace(check, sentence=how)
 
 
 def judge_record(
-    backend: Backend, fp32: bytes, now: bytes, feed: Mapping[str, Array], committed: Evidence, allowed: float,
-    *, by_ratio: bool,
-) -> Check:  # fmt: skip
+    backend: Backend,
+    fp32: bytes,
+    now: bytes,
+    feed: Mapping[str, Array],
+    committed: Evidence,
+    allowed: float,
+    *,
+    by_ratio: bool,
+) -> Check:
     """Against the rounds of the baseline, which another day measured; only where FP32 says that the days compare.
 
     Args:
@@ -168,21 +193,32 @@ def judge_record(
         why = _not_comparable(old, rounds, by_ratio)
         ratio, p = _against(old, rounds, by_ratio)
     check = Check(
-        "latency", Status.CANNOT_JUDGE, f"{median(old.plan_ms):.4g} ms", f"{median(rounds.plan_ms):.4g} ms",
-        f"{ratio.estimate - 1:+.1%} ({ratio.low - 1:+.1%} .. {ratio.high - 1:+.1%})", f"+{allowed:.1%}", "",
-        ("compared with the baseline's own rounds: its model is not here to run beside",),
-    )  # fmt: skip
+        name="latency",
+        status=Status.CANNOT_JUDGE,
+        baseline=f"{median(old.plan_ms):.4g} ms",
+        now=f"{median(rounds.plan_ms):.4g} ms",
+        change=f"{ratio.estimate - 1:+.1%} ({ratio.low - 1:+.1%} .. {ratio.high - 1:+.1%})",
+        allowed=f"+{allowed:.1%}",
+        sentence="",
+        details=("compared with the baseline's own rounds: its model is not here to run beside",),
+    )
     if why is not None:
-        return replace(check, change="-", sentence=(
-            f"two days cannot be compared: {why}; give the baseline's model.onnx by --baseline-model, then both run "
-            f"side by side"))  # fmt: skip
+        return replace(
+            check,
+            change="-",
+            sentence=(
+                f"two days cannot be compared: {why}; give the baseline's model.onnx by --baseline-model, then both "
+                f"run side by side"
+            ),
+        )
     worse = _is_worse(ratio, p, allowed)
     what = "share of FP32's latency" if by_ratio else "milliseconds"
     advice = ", found twice; see what changed, tune again, or accept it by a new baseline"
     return replace(
-        check, status=Status.WORSE if worse else Status.FINE,
+        check,
+        status=Status.WORSE if worse else Status.FINE,
         sentence=f"{ratio.estimate:.3f} of the baseline's {what}{advice if worse else ''}",
-    )  # fmt: skip
+    )
 
 
 def measure_rounds(backend: Backend, fp32: bytes, now: bytes, feed: Mapping[str, Array]) -> Rounds:
@@ -193,15 +229,28 @@ def measure_rounds(backend: Backend, fp32: bytes, now: bytes, feed: Mapping[str,
 def the_same(allowed: float) -> Check:
     """The lowered model is the baseline's, byte for byte: a race against itself would only measure the noise."""
     return Check(
-        "latency", Status.FINE, "-", "-", "+0.0%", f"+{allowed:.1%}",
-        "the lowered model is the baseline's, byte for byte, so there is nothing that could be slower",
-    )  # fmt: skip
+        name="latency",
+        status=Status.FINE,
+        baseline="-",
+        now="-",
+        change="+0.0%",
+        allowed=f"+{allowed:.1%}",
+        sentence="the lowered model is the baseline's, byte for byte, so there is nothing that could be slower",
+    )
 
 
 def cannot(why: str, required: bool, allowed: float) -> Check:
     """Latency that nothing here can tell: it counts only where it was asked for."""
     status = Status.CANNOT_JUDGE if required else Status.SKIPPED
-    return Check("latency", status, "-", "-", "-", f"+{allowed:.1%}", f"cannot judge here: {why}")
+    return Check(
+        name="latency",
+        status=status,
+        baseline="-",
+        now="-",
+        change="-",
+        allowed=f"+{allowed:.1%}",
+        sentence=f"cannot judge here: {why}",
+    )
 
 
 def _against(old: Rounds, new: Rounds, by_ratio: bool) -> tuple[Interval, float]:

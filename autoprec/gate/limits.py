@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from autoprec.errors import UsageError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What is still fine.
 

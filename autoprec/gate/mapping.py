@@ -106,7 +106,7 @@ def _notes(plan: Plan, homes: Mapping[str, str], partition: Partition) -> tuple[
         (new, f"not in the baseline's plan and run in {plan.carrier}"),
         (gone, "in the baseline's plan and no longer in the model"),
     )
-    return tuple(f"{_units(len(names))} {words}: {_listed(names)}" for names, words in lists if names)
+    return tuple(f"{_units(len(names))} {text}: {_listed(names)}" for names, text in lists if names)
 
 
 def _renamed(ranges: Mapping[str, Any], values: Mapping[str, str], topology: Topology) -> dict[str, Any]:

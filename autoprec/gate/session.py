@@ -16,7 +16,7 @@ from autoprec.gate import accuracy
 from autoprec.gate.baseline import Baseline, load_baseline
 from autoprec.gate.candidate import Candidate, Runtime, find_candidate, find_runtime
 from autoprec.gate.evidence import Evidence, Rounds
-from autoprec.gate.gather import keys_of_ranges, lowered_record, machine_record, model_record, samples_mark
+from autoprec.gate.gather import keys_of_ranges, lowered_record, machine_record, model_record, samples_fingerprint
 from autoprec.graph.topology import Topology
 from autoprec.metrics.metric import Direction, Metric, load_metric
 from autoprec.precision import Array
@@ -38,7 +38,7 @@ class Progress(Protocol):
         """The share of the stage that is done, 0 to 1."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """One gate: what is judged, by what, with which data."""
 
@@ -59,9 +59,16 @@ class Session:
 
 
 def open_session(
-    stack: ExitStack, model: str | Path, path: str | Path, evaluate: Source | None, calib: Source | None,
-    backend: str | Backend | None, threads: int | None, work: str | Path | None, progress: Progress | None,
-) -> Session:  # fmt: skip
+    stack: ExitStack,
+    model: str | Path,
+    path: str | Path,
+    evaluate: Source | None,
+    calib: Source | None,
+    backend: str | Backend | None,
+    threads: int | None,
+    work: str | Path | None,
+    progress: Progress | None,
+) -> Session:
     """Everything loaded and checked; arguments as for `autoprec.gate.judge.gate`.
 
     Raises:
@@ -84,7 +91,17 @@ def open_session(
         name: array.shape for name, array in batch_feed(candidate.model, data, committed.machine["batch"]).items()
     }
     runtime = replace(runtime, backend=runtime.backend.for_run(shapes, Path(work)))
-    return Session(baseline, candidate, runtime, metric, recipe, data, calib, progress, threads or RACE_THREADS)
+    return Session(
+        baseline=baseline,
+        candidate=candidate,
+        runtime=runtime,
+        metric=metric,
+        recipe=recipe,
+        data=data,
+        calib=calib,
+        progress=progress,
+        threads=threads or RACE_THREADS,
+    )
 
 
 def _targets(machine: Mapping[str, Any]) -> tuple[str, ...]:
@@ -135,7 +152,7 @@ def evidence_now(
         committed,
         model=model_record(candidate.model),
         lowered=lowered_record(candidate.lowered, where),
-        data={**committed.data, "report": samples_mark(session.data)},
+        data={**committed.data, "report": samples_fingerprint(session.data)},
         machine=machine_record(session.runtime.backend, int(committed.machine["batch"])),
         metric={**committed.metric, "fingerprint": session.metric.fingerprint},
         samples=measured.samples,

@@ -28,7 +28,7 @@ def judge_size(committed: int, now: int, limits: Limits) -> Check:
         bounds.append((f"+{limits.max_size:.1%}", share > limits.max_size + _ROUNDING))
     if limits.max_bytes is not None:
         bounds.append((f"{limits.max_bytes:,} bytes", now > limits.max_bytes))
-    allowed = " and ".join(words for words, _ in bounds)
+    allowed = " and ".join(text for text, _ in bounds)
     worse = any(broken for _, broken in bounds)
     status = Status.SKIPPED if not bounds else Status.WORSE if worse else Status.FINE
     sentence = f"the lowered model has {now:,} bytes, {now / committed:.3f} of the baseline's"
@@ -36,7 +36,15 @@ def judge_size(committed: int, now: int, limits: Limits) -> Check:
         sentence += f", more than the {allowed} allowed; see which units or weights grew, or allow it by --max-size"
     if not bounds:
         sentence += "; --max-size sets a bound"
-    return Check("size", status, f"{committed:,} bytes", f"{now:,} bytes", f"{share:+.1%}", allowed or "-", sentence)
+    return Check(
+        name="size",
+        status=status,
+        baseline=f"{committed:,} bytes",
+        now=f"{now:,} bytes",
+        change=f"{share:+.1%}",
+        allowed=allowed or "-",
+        sentence=sentence,
+    )
 
 
 def judge_precision(committed: Mapping[str, Any], renamed: Mapping[str, str], now: Verification) -> Check:
@@ -55,10 +63,13 @@ def judge_precision(committed: Mapping[str, Any], renamed: Mapping[str, str], no
     details = [unit.describe() for unit in (*lost, *doubtful)]
     details += [f"{unit.describe()} (as at the time of the baseline)" for unit in known]
     changed = [
-        f"{unit.unit} ran in {units_then[old].get('ran')} and runs in {unit.ran}" for unit in now.units
-        if (old := renamed.get(unit.unit, unit.unit)) in units_then and unit.ran is not None
-        and units_then[old].get("ran") not in (None, str(unit.ran)) and unit not in now.refused
-    ]  # fmt: skip
+        f"{unit.unit} ran in {units_then[old].get('ran')} and runs in {unit.ran}"
+        for unit in now.units
+        if (old := renamed.get(unit.unit, unit.unit)) in units_then
+        and unit.ran is not None
+        and units_then[old].get("ran") not in (None, str(unit.ran))
+        and unit not in now.refused
+    ]
     sentence = "every unit whose precision matters runs as at the time of the baseline"
     if lost:
         sentence = (
@@ -71,10 +82,15 @@ def judge_precision(committed: Mapping[str, Any], renamed: Mapping[str, str], no
             f"cannot be told any more: fused or gone from the engine"
         )
     return Check(
-        "precision", Status.NOT_HONOURED if lost else Status.CANNOT_JUDGE if doubtful else Status.FINE,
-        _counts(committed["counts"]), _counts(now.counts), f"{len(lost)} lost" if lost else "none lost", "none lost",
-        sentence, (*details, *changed),
-    )  # fmt: skip
+        name="precision",
+        status=Status.NOT_HONOURED if lost else Status.CANNOT_JUDGE if doubtful else Status.FINE,
+        baseline=_counts(committed["counts"]),
+        now=_counts(now.counts),
+        change=f"{len(lost)} lost" if lost else "none lost",
+        allowed="none lost",
+        sentence=sentence,
+        details=(*details, *changed),
+    )
 
 
 def changes(committed: Evidence, now: Evidence) -> tuple[str, ...]:

@@ -31,8 +31,8 @@ def plain(text: str) -> str:
 def headline(report: GateReport) -> str:
     """All of it in one line, the gravest first, with figures where something is worse."""
     groups = [
-        f"{words}: {', '.join(_named(check) for check in report.checks if check.status is status)}"
-        for status, words in WORDS.items()
+        f"{text}: {', '.join(_named(check) for check in report.checks if check.status is status)}"
+        for status, text in WORDS.items()
         if any(check.status is status for check in report.checks)
     ]
     if not report.checks:

@@ -21,7 +21,7 @@ class Status(str, Enum):
         return self.value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One question and its answer.
 
@@ -46,7 +46,7 @@ class Check:
     details: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateReport:
     """All checks of one gate.
 

@@ -76,7 +76,7 @@ def _transpose(node: ir.Node, arrays: list[Array]) -> Array | None:
 def _reshape(node: ir.Node, arrays: list[Array]) -> Array | None:
     if len(arrays) != 2 or attribute_int(node, "allowzero", 0):
         return None
-    shape = [int(dim) if dim else arrays[0].shape[place] for place, dim in enumerate(arrays[1])]
+    shape = [int(dim) if dim else arrays[0].shape[index] for index, dim in enumerate(arrays[1])]
     return arrays[0].reshape(shape)
 
 

@@ -33,20 +33,56 @@ from autoprec.graph.topology import (
 PROTOBUF_LIMIT_BYTES = 1_900_000_000
 """Above this, weights are saved beside the model: one protobuf message cannot exceed 2 GiB."""
 
-_QUANTIZED_OPS = frozenset({
-    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "MatMulNBits",
-    "MatMulBnb4", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "GatherBlockQuantized",
-    "QAttention", "QGemm", "QMoE", "QEmbedLayerNormalization", "TRT_FP8QuantizeLinear", "TRT_INT8QuantizeLinear",
-})  # fmt: skip
+_QUANTIZED_OPS = frozenset(
+    {
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "ConvInteger",
+        "MatMulInteger",
+        "MatMulNBits",
+        "MatMulBnb4",
+        "MatMulIntegerToFloat",
+        "DynamicQuantizeMatMul",
+        "DynamicQuantizeLSTM",
+        "GatherBlockQuantized",
+        "QAttention",
+        "QGemm",
+        "QMoE",
+        "QEmbedLayerNormalization",
+        "TRT_FP8QuantizeLinear",
+        "TRT_INT8QuantizeLinear",
+    }
+)
 
-_TAKES_INFINITY = frozenset({
-    "Add", "Where", "Clip", "Min", "Max", "Expand", "Pad", "Slice", "Concat", "Gather", "Trilu", "Equal", "Less",
-    "Greater", "LessOrEqual", "GreaterOrEqual", "ScatterND", "Identity", "Reshape", "Unsqueeze",
-})  # fmt: skip
+_TAKES_INFINITY = frozenset(
+    {
+        "Add",
+        "Where",
+        "Clip",
+        "Min",
+        "Max",
+        "Expand",
+        "Pad",
+        "Slice",
+        "Concat",
+        "Gather",
+        "Trilu",
+        "Equal",
+        "Less",
+        "Greater",
+        "LessOrEqual",
+        "GreaterOrEqual",
+        "ScatterND",
+        "Identity",
+        "Reshape",
+        "Unsqueeze",
+    }
+)
 """Readers for whom infinity is a mask or an open bound, and no broken weight."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A float model ready for tuning.
 
@@ -89,14 +125,21 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         _refuse_quantized(model, file)
         _check_weights(model, file)
         interface = _interface(model.graph)
-        marks = graph_fingerprint(model.graph), weights_fingerprint(model.graph)
+        graph, weights = graph_fingerprint(model.graph), weights_fingerprint(model.graph)
     except AutoprecError:
         raise
     except Exception as error:  # the checker's words, or what it passed over: a circle, a malformed tensor
         raise ModelError(f"{file} is not valid ONNX: {_first_line(error)}; export it again") from error
     if not interface.inputs:
         raise ModelError(f"{file} must have at least one input that is no initializer; export it with its inputs")
-    return Model(original, model, file, interface, *marks)
+    return Model(
+        original=original,
+        ir=model,
+        path=file,
+        interface=interface,
+        graph_fingerprint=graph,
+        weights_fingerprint=weights,
+    )
 
 
 def prepare(model: ir.Model) -> ir.Model:
@@ -195,20 +238,20 @@ def _load_external(proto: onnx.ModelProto, file: Path) -> None:
 def _check_external(tensor: onnx.TensorProto, file: Path) -> None:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location, folder = entries.get("location", ""), file.parent
-    data, words = folder / location, f"{file} keeps weight {tensor.name!r} in the file {location!r}"
+    data, text = folder / location, f"{file} keeps weight {tensor.name!r} in the file {location!r}"
     if not location or Path(location).is_absolute() or ".." in Path(location).parts:
-        raise ModelError(f"{words}, but it must lie in the model's folder; export the model again")
+        raise ModelError(f"{text}, but it must lie in the model's folder; export the model again")
     if not data.is_file():
-        raise ModelError(f"{words}, which is missing; put it beside the model")
+        raise ModelError(f"{text}, which is missing; put it beside the model")
     if folder.resolve() not in data.resolve().parents or data.stat().st_nlink > 1:
-        raise ModelError(f"{words}, which is a link to elsewhere; put a copy beside the model")
+        raise ModelError(f"{text}, which is a link to elsewhere; put a copy beside the model")
     needed = _bytes_of(tensor)
     try:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", needed))
     except ValueError as error:
-        raise ModelError(f"{words} at an unreadable place; export the model again") from error
+        raise ModelError(f"{text} at an unreadable place; export the model again") from error
     if length < needed or offset < 0:
-        raise ModelError(f"{words}, but {length} bytes from {offset} cannot be its {needed}; export the model again")
+        raise ModelError(f"{text}, but {length} bytes from {offset} cannot be its {needed}; export the model again")
     if data.stat().st_size < offset + length:
         raise ModelError(f"the weight file {location!r} of {file} is truncated; copy it again")
 

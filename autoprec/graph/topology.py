@@ -21,10 +21,27 @@ RESHAPING_OPS = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsque
 """Ops whose output holds exactly the values of their first input."""
 
 COPY_OPS = RESHAPING_OPS | {
-    "Slice", "Split", "Gather", "GatherND", "GatherElements", "Expand", "Tile", "Concat", "Pad",
-    "DepthToSpace", "SpaceToDepth", "Where", "ScatterND", "ScatterElements", "Trilu", "ReverseSequence",
-    "Compress", "SplitToSequence", "Unique", "TopK",
-}  # fmt: skip
+    "Slice",
+    "Split",
+    "Gather",
+    "GatherND",
+    "GatherElements",
+    "Expand",
+    "Tile",
+    "Concat",
+    "Pad",
+    "DepthToSpace",
+    "SpaceToDepth",
+    "Where",
+    "ScatterND",
+    "ScatterElements",
+    "Trilu",
+    "ReverseSequence",
+    "Compress",
+    "SplitToSequence",
+    "Unique",
+    "TopK",
+}
 """Ops that move values without arithmetic: they take the type of what they move."""
 
 POOL_OPS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})
@@ -32,8 +49,9 @@ POOL_OPS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxP
 CONTROL_FLOW_OPS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 
 RANDOM_OPS = frozenset({f"Random{kind}{like}" for kind in ("Normal", "Uniform") for like in ("", "Like")}) | {
-    "Bernoulli", "Multinomial",
-}  # fmt: skip
+    "Bernoulli",
+    "Multinomial",
+}
 
 
 def main_domain(node: ir.Node) -> bool:
@@ -60,7 +78,7 @@ def bodies(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
         if attribute.type == ir.AttributeType.GRAPH:
             yield attribute.name, attribute.as_graph()
         elif attribute.type == ir.AttributeType.GRAPHS:
-            yield from ((f"{attribute.name}{place}", body) for place, body in enumerate(attribute.as_graphs()))
+            yield from ((f"{attribute.name}{index}", body) for index, body in enumerate(attribute.as_graphs()))
 
 
 def const_array(value: ir.Value | None) -> Array | None:
@@ -81,8 +99,8 @@ def type_by_schema(node: ir.Node, opset: int) -> ir.DataType | None:
         return None
     schema = onnx.defs.get_schema(node.op_type, opset)
     formal = list(schema.inputs)
-    for place, value in enumerate(node.inputs):
-        tied = formal[min(place, len(formal) - 1)].type_str == schema.outputs[0].type_str
+    for index, value in enumerate(node.inputs):
+        tied = formal[min(index, len(formal) - 1)].type_str == schema.outputs[0].type_str
         if tied and value is not None and value.dtype is not None:
             return value.dtype
     return None
@@ -254,14 +272,14 @@ def graph_fingerprint(graph: ir.Graph) -> str:
 def graph_parts(graph: ir.Graph, outer: Mapping[ir.Value, str]) -> Iterator[str]:
     """The graph in words that hold no names but those that `outer` has for values of other graphs."""
     names, depth = dict(outer), len(outer)
-    for place, value in enumerate(graph.inputs):
-        names[value] = f"input {depth}.{place}:{type_words(value)}"
+    for index, value in enumerate(graph.inputs):
+        names[value] = f"input {depth}.{index}:{type_words(value)}"
         yield names[value]
     names.update({value: f"weight {type_words(value)}" for value in graph.initializers.values()})
     for number, node in enumerate(graph):
         inputs = ["-" if value is None else names.get(value, "?") for value in node.inputs]
         yield f"{node.domain}:{node.op_type}({','.join(inputs)}) {attribute_words(node)}"
-        names.update({value: f"node {depth}.{number}.{place}" for place, value in enumerate(node.outputs)})
+        names.update({value: f"node {depth}.{number}.{index}" for index, value in enumerate(node.outputs)})
         for attribute, body in bodies(node):
             yield f"{attribute}:"
             yield from graph_parts(body, names)
@@ -270,13 +288,13 @@ def graph_parts(graph: ir.Graph, outer: Mapping[ir.Value, str]) -> Iterator[str]
 
 def attribute_words(node: ir.Node) -> list[str]:
     """The attributes of a node in words, sorted; bodies are left out."""
-    words = []
+    text = []
     for attribute in sorted(node.attributes.values(), key=lambda attribute: attribute.name):
         if attribute.type == ir.AttributeType.TENSOR:
-            words.append(f"{attribute.name}={fingerprint([*_tensor_parts(attribute.as_tensor())])}")
+            text.append(f"{attribute.name}={fingerprint([*_tensor_parts(attribute.as_tensor())])}")
         elif attribute.type not in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
-            words.append(f"{attribute.name}={attribute.value}")
-    return words
+            text.append(f"{attribute.name}={attribute.value}")
+    return text
 
 
 def type_words(value: ir.Value) -> str:

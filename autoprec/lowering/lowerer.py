@@ -91,7 +91,7 @@ class Lowerer:
             ModelError: the model cannot be raised to the opset that the plan needs.
         """
         if all(p is Precision.FP32 for p in precisions.values()):
-            return Lowered(self.model.original.clone(), Placement((), (), {}))
+            return Lowered(self.model.original.clone(), Placement(activations=(), weights=(), node_types={}))
         work = self._folded(precisions, simulate)
         topology = Topology(work.graph)
         placement = place(

@@ -21,7 +21,7 @@ from autoprec.units.branches import concat_groups, residual_skips
 from autoprec.units.records import Partition, Unit
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ActivationPoint:
     """One Q/DQ pair on a value.
 
@@ -40,7 +40,7 @@ class ActivationPoint:
     fixed_scale: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WeightPoint:
     """A constant stored in 8 bits: input `index` of `node`, one scale for each slice along `axis`."""
 
@@ -51,7 +51,7 @@ class WeightPoint:
     after_gather: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """What a plan means for one graph.
 
@@ -105,9 +105,13 @@ def range_root(topology: Topology, value: ir.Value) -> ir.Value:
 
 class _Placer:
     def __init__(
-        self, topology: Topology, partition: Partition, precisions: Mapping[str, Precision], carrier: Precision,
+        self,
+        topology: Topology,
+        partition: Partition,
+        precisions: Mapping[str, Precision],
+        carrier: Precision,
         scheme: Scheme,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.topology, self.partition, self.scheme = topology, partition, scheme
         self.precisions, self.carrier = precisions, carrier
         self.nodes = {str(node.name): node for node in topology.nodes}
@@ -135,11 +139,23 @@ class _Placer:
         if self.scheme.quantize_norms:
             self._norms()
         activations = tuple(
-            ActivationPoint(str(value.name), precision, frozenset(consumers), everywhere, scale)
+            ActivationPoint(
+                tensor=str(value.name),
+                precision=precision,
+                consumers=frozenset(consumers),
+                everywhere=everywhere,
+                fixed_scale=scale,
+            )
             for (value, precision), (consumers, everywhere, scale) in self.points.items()
         )
         unified = concat_groups(self.topology, {value for value, _ in self.points}) if unify_concat else ()
-        return Placement(activations, tuple(self.weights), self._node_types(), unified, self.skipped)
+        return Placement(
+            activations=activations,
+            weights=tuple(self.weights),
+            node_types=self._node_types(),
+            unified=unified,
+            skipped=self.skipped,
+        )
 
     def _add(
         self,
@@ -165,7 +181,9 @@ class _Placer:
             for index in (0, 1):
                 value = node.inputs[index]
                 if value in self.topology.constants:
-                    self.weights.append(WeightPoint(name, index, precision, axis_of_weight(node, index)))
+                    self.weights.append(
+                        WeightPoint(node=name, index=index, precision=precision, axis=axis_of_weight(node, index))
+                    )
                 else:
                     self._add(value, precision, node, index)
         if self.scheme.quantize_outputs and unit.kind == "conv":
@@ -198,7 +216,7 @@ class _Placer:
                 end = self._clipped(node.outputs[0], members)
                 self._add(end, precision, None)
             if node.op_type == "Conv" and node.inputs[0] is end:  # a normalisation, see NormToConvPass
-                self.weights.append(WeightPoint(str(node.name), 1, precision, 0))
+                self.weights.append(WeightPoint(node=str(node.name), index=1, precision=precision, axis=0))
                 end = self._clipped(node.outputs[0], members)
                 self._add(end, precision, None)
             if node.op_type == "MaxPool" and node.inputs[0] is end:
@@ -224,7 +242,11 @@ class _Placer:
 
     def _embedding(self, unit: Unit) -> None:
         late = self.scheme.dequantize_after_gather  # then the scale must not depend on which row was looked up
-        self.weights.append(WeightPoint(unit.anchors[0], 0, Precision.INT8, 1 if late else 0, late))
+        self.weights.append(
+            WeightPoint(
+                node=unit.anchors[0], index=0, precision=Precision.INT8, axis=1 if late else 0, after_gather=late
+            )
+        )
 
     def _light(self, units: list[Unit]) -> None:
         """Pools, Adds and Resizes are quantised only beside a neighbour that is: a lone pair would only cost."""

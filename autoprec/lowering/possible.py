@@ -24,8 +24,12 @@ from autoprec.units.chains import backbone
 from autoprec.units.records import Partition, Unit
 
 
-def uniform(partition: Partition, precision: Precision, possible: Mapping[str, Mapping[Precision, str | None]],
-            fallback: Precision) -> dict[str, Precision]:  # fmt: skip
+def uniform(
+    partition: Partition,
+    precision: Precision,
+    possible: Mapping[str, Mapping[Precision, str | None]],
+    fallback: Precision,
+) -> dict[str, Precision]:
     """One precision everywhere; a unit that cannot run in it takes `fallback`.
 
     Args:
@@ -192,8 +196,8 @@ def _why_not_conv(topology: Topology, node: ir.Node, weight: ir.Value, precision
         fits = c_out % 8 == 0 and all(size >= 3 for size in kernel)
     if fits:
         return None
-    words = "x".join(map(str, kernel))
-    return f"too small for INT8 kernels: {c_in} input channels per group, {c_out} output channels, kernel {words}"
+    text = "x".join(map(str, kernel))
+    return f"too small for INT8 kernels: {c_in} input channels per group, {c_out} output channels, kernel {text}"
 
 
 def _why_not_matmul(node: ir.Node, has_weights: bool) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from autoprec.errors import UsageError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scheme:
     """One runtime's way of writing a quantised network.
 
@@ -49,10 +49,29 @@ class Scheme:
     quantize_norms: bool = False
 
 
-TENSORRT = Scheme("tensorrt", True, False, True, False, False, False, False, quantize_norms=True)
+TENSORRT = Scheme(
+    name="tensorrt",
+    symmetric=True,
+    quantize_outputs=False,
+    tensor_core_limits=True,
+    dequantize_after_gather=False,
+    float_islands=False,
+    gemms_as_products=False,
+    norms_as_convs=False,
+    quantize_norms=True,
+)
 TENSORRT_8 = replace(TENSORRT, name="tensorrt-8", strongly_typed=False, newest_opset=17)
 TENSORRT_RTX = replace(TENSORRT, name="tensorrt-rtx", transposed_int8=False, quantize_norms=False)
-ORT_CPU = Scheme("ort-cpu", False, True, False, True, True, True, True)
+ORT_CPU = Scheme(
+    name="ort-cpu",
+    symmetric=False,
+    quantize_outputs=True,
+    tensor_core_limits=False,
+    dequantize_after_gather=True,
+    float_islands=True,
+    gemms_as_products=True,
+    norms_as_convs=True,
+)
 SCHEMES = {scheme.name: scheme for scheme in (TENSORRT, TENSORRT_8, TENSORRT_RTX, ORT_CPU)}
 
 

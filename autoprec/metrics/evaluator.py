@@ -21,7 +21,7 @@ CACHE_LIMIT_BYTES = 1 << 30
 """Reference outputs above this are computed again for each plan instead of being kept."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How a model did on a data set.
 
@@ -112,11 +112,17 @@ class Evaluator:
                 continue
             mean = {name: total / count for name, total in totals.items() if name in self._measures}
             clear = np.concatenate(margins) if margins else None
-            fidelity = mean["sqnr"], mean.get("kl"), mean.get("agreement")
-            outcome = Outcome(np.concatenate(scores), finite, *fidelity, clear)
+            outcome = Outcome(
+                scores=np.concatenate(scores),
+                finite=finite,
+                noise=mean["sqnr"],
+                kl=mean.get("kl"),
+                agreement=mean.get("agreement"),
+                margins=clear,
+            )
             if count < self.dataset.count and enough is not None and enough(outcome):
                 return outcome
-            due = [place for place in due if place > count]
+            due = [index for index in due if index > count]
         return outcome
 
     def drop(self, outcome: Outcome) -> float:
@@ -128,7 +134,13 @@ class Evaluator:
     def estimated_drop(self, outcome: Outcome, confidence: float = 0.95) -> Drop:
         """The drop with its interval, as well as these samples let it be known."""
         if not outcome.finite:
-            return Drop(float("inf"), float("inf"), float("inf"), len(outcome.scores), "counted")
+            return Drop(
+                estimate=float("inf"),
+                low=float("inf"),
+                high=float("inf"),
+                samples=len(outcome.scores),
+                method="counted",
+            )
         margins, changed = None, None
         reference = self.reference_scores[: len(outcome.scores)]
         if self.metric.needs_reference:  # what it scores are the changes themselves
@@ -137,9 +149,13 @@ class Evaluator:
             margins = (self.reference_margins[: len(outcome.scores)], outcome.margins)
             changed = outcome.agreement  # of top-1 decisions, which other metrics do not make
         return estimate_drop(
-            reference, outcome.scores, self.metric.higher_is_better, margins=margins,
-            changed=None if changed is None else 1.0 - changed, confidence=confidence,
-        )  # fmt: skip
+            reference,
+            outcome.scores,
+            self.metric.higher_is_better,
+            margins=margins,
+            changed=None if changed is None else 1.0 - changed,
+            confidence=confidence,
+        )
 
     def losses(self, outcome: Outcome) -> Array:
         """What each sample adds to the drop, float64[samples]."""

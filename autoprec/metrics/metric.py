@@ -30,7 +30,7 @@ from autoprec.precision import Array
 Direction = Literal["higher", "lower"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """How good outputs are, sample by sample.
 
@@ -158,7 +158,7 @@ def _from_function(function: Callable[..., Any], name: str, direction: Direction
             f"True or False where it is defined, or give the direction, 'higher' or 'lower'"
         )
     higher = bool(attribute) if attribute is not None else direction == "higher"
-    words = fingerprint([_source(function), "higher" if higher else "lower"])
+    text = fingerprint([_source(function), "higher" if higher else "lower"])
 
     def score(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
         try:
@@ -171,7 +171,12 @@ def _from_function(function: Callable[..., Any], name: str, direction: Direction
             ) from error
         return result
 
-    return _agreed(Metric(name, higher, False, False, words, score), direction)
+    return _agreed(
+        Metric(
+            name=name, higher_is_better=higher, needs_labels=False, needs_reference=False, fingerprint=text, score=score
+        ),
+        direction,
+    )
 
 
 def _qualified_name(function: Callable[..., Any]) -> str:
@@ -211,7 +216,15 @@ def _checked(scores: Array, count: int, name: str) -> Array:
 
 def _built_in(name: str, score: Score, *, higher: bool, labels: bool) -> Metric:
     margin = label_margins if name == "top1" else None
-    return Metric(name, higher, labels, not labels, fingerprint([name, "1"]), score, margin)
+    return Metric(
+        name=name,
+        higher_is_better=higher,
+        needs_labels=labels,
+        needs_reference=not labels,
+        fingerprint=fingerprint([name, "1"]),
+        score=score,
+        margin=margin,
+    )
 
 
 _BUILT_IN = {

@@ -66,9 +66,9 @@ def label_margins(outputs: Outputs, labels: Array) -> Array:
     array = next(iter(outputs.values()))
     rows = np.asarray(array).reshape(len(array), -1).astype(np.float64)
     logs = _log_normalised(rows) if _are_probabilities(rows) else np.nan_to_num(np.clip(rows, -1e30, 1e30))
-    places = (np.arange(len(rows)), np.asarray(labels).reshape(-1))
-    own = logs[places]
-    logs[places] = -np.inf
+    indices = (np.arange(len(rows)), np.asarray(labels).reshape(-1))
+    own = logs[indices]
+    logs[indices] = -np.inf
     margins: Array = np.where(_finite_rows(array), own - logs.max(axis=1), -np.inf)
     return margins
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from autoprec.backends.protocol import Attribution, Backend
+from autoprec.backends.protocol import Backend, TimeProfile
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.placement import quantized_macs
 from autoprec.precision import Array, Precision
@@ -27,7 +27,7 @@ def verified(lowerer: Lowerer, plan: Mapping[str, Precision], backend: Backend, 
     return verify(partition, plan, ran, written=written, skipped=placement.skipped)
 
 
-def attributed(partition: Partition, backend: Backend, model: bytes, feed: Mapping[str, Array]) -> Attribution:
+def time_profile_of(partition: Partition, backend: Backend, model: bytes, feed: Mapping[str, Array]) -> TimeProfile:
     """Where the time of one run of `model` goes, by unit and by boundary.
 
     Args:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autoprec.backends.protocol import Attribution, Backend, Clock
+from autoprec.backends.protocol import Backend, Clock, TimeProfile
 from autoprec.precision import Array
-from autoprec.proof.inspect import attributed
+from autoprec.proof.inspect import time_profile_of
 from autoprec.proof.verification import UNKNOWN, UnitRan, Verification
 from autoprec.timing.compare import compare
 from autoprec.units.records import Partition
@@ -29,7 +29,7 @@ class UnitTimes:
 
     clock: Clock
     shapes: Mapping[str, tuple[int, ...]]
-    attribution: Attribution
+    attribution: TimeProfile
     engine_ms: float
 
     @property
@@ -59,7 +59,7 @@ class UnitTimes:
     def to_record(self, verification: Verification) -> dict[str, Any]:
         """As JSON; "clock" says of all its times whether they are measured or modelled."""
         return {
-            "clock": self.clock.words,
+            "clock": self.clock.text,
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
             "units": [
                 {"unit": unit, "ms": ms, "share": self.share(ms), "ran": ran}
@@ -89,7 +89,7 @@ def time_units(partition: Partition, backend: Backend, model: bytes, feed: Mappi
     Raises:
         BackendError: the runtime refused the model or the batch, or gives no profile.
     """
-    found = attributed(partition, backend, model, feed)
+    found = time_profile_of(partition, backend, model, feed)
     with backend.build(model) as engine:
         timing = compare({"engine": engine}, feed, rounds=(_ROUNDS, _ROUNDS), turn_ms=_TURN_MS)["engine"]
     shapes = {name: tuple(array.shape) for name, array in feed.items()}

@@ -18,7 +18,7 @@ UNKNOWN = "unknown"
 _HEAVY = ("conv", "matmul", "attention")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnitRan:
     """One unit: asked and found.
 
@@ -178,16 +178,27 @@ class _Layers:
 def _judge(unit: Unit, wish: Precision, asked: Precision, why: str, layers: _Layers) -> UnitRan:
     seen, heavy = layers.of(unit), _is_heavy(unit)
     if not seen:
-        return UnitRan(unit.name, wish, asked, None, "gone", heavy, unit.macs, why=why)
+        return UnitRan(
+            unit=unit.name, requested=wish, written=asked, ran=None, status="gone", heavy=heavy, macs=unit.macs, why=why
+        )
     ran = max(seen, key=lambda one: _suspicion(one, asked))
     host = layers.host(unit, ran)
     status = _status(ran, wish, asked, fused=not heavy and host is not None)
     return UnitRan(
-        unit=unit.name, requested=wish, written=asked, ran=ran.precision, status=status, heavy=heavy, macs=unit.macs,
-        layer=ran.layer, operator=ran.operator, tactic=ran.tactic,
+        unit=unit.name,
+        requested=wish,
+        written=asked,
+        ran=ran.precision,
+        status=status,
+        heavy=heavy,
+        macs=unit.macs,
+        layer=ran.layer,
+        operator=ran.operator,
+        tactic=ran.tactic,
         into=(host or layers.partner(unit, ran)) if status == "fused" else "",
-        refused=heavy and status == "not honoured" and not _fits(ran, asked), why=why,
-    )  # fmt: skip
+        refused=heavy and status == "not honoured" and not _fits(ran, asked),
+        why=why,
+    )
 
 
 def _status(ran: RanAs, wish: Precision, asked: Precision, *, fused: bool) -> Status:
@@ -225,8 +236,15 @@ def _mac_share(units: Iterable[UnitRan]) -> dict[str, float]:
 
 def _record(unit: UnitRan) -> dict[str, Any]:
     record = {
-        "requested": str(unit.requested), "written": str(unit.written), "ran": unit.ran and str(unit.ran),
-        "status": unit.status, "macs": unit.macs, "layer": unit.layer, "operator": unit.operator,
-        "tactic": unit.tactic, "into": unit.into, "why": unit.why,
-    }  # fmt: skip
+        "requested": str(unit.requested),
+        "written": str(unit.written),
+        "ran": unit.ran and str(unit.ran),
+        "status": unit.status,
+        "macs": unit.macs,
+        "layer": unit.layer,
+        "operator": unit.operator,
+        "tactic": unit.tactic,
+        "into": unit.into,
+        "why": unit.why,
+    }
     return {key: value for key, value in record.items() if value != ""}

@@ -147,7 +147,7 @@ def _mse(histogram: Histogram, symmetric: bool, bits: int, widest: Range) -> Ran
     return _search(loss, widest, symmetric, _MSE_GRIDS)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Density:
     """A histogram as a piecewise constant density and a few points; zeros, always exact, only count."""
 
@@ -163,7 +163,13 @@ class _Density:
         narrow = widths <= _ATOM * float(np.abs(bins.edges[[0, -1]]).max())
         heights = np.where(narrow, 0.0, bins.counts / np.where(narrow, 1.0, widths))
         total = float(bins.counts.sum() + bins.zeros)
-        return cls(bins.edges, heights, bins.edges[1:][narrow], bins.counts[narrow].astype(np.float64), total)
+        return cls(
+            edges=bins.edges,
+            heights=heights,
+            points=bins.edges[1:][narrow],
+            weights=bins.counts[narrow].astype(np.float64),
+            total=total,
+        )
 
     def squared_error(self, params: QuantParams) -> float:
         lowest, highest = params.lowest - params.zero_point, params.highest - params.zero_point
@@ -224,7 +230,7 @@ def _coarse(bins: Bins, limit: int) -> tuple[int, float, Array]:
     return first, width, counts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Divergence:
     """KL(P || Q) of ranges of bins, each from sums over prefixes: the cost depends on levels, not on bins.
 
@@ -244,7 +250,13 @@ class _Divergence:
         def prefix(terms: Array) -> Array:
             return np.concatenate([[0.0], np.cumsum(terms)])
 
-        return cls(counts, prefix(counts), prefix(counts > 0), prefix(_x_log_x(counts)), levels)
+        return cls(
+            counts=counts,
+            below=prefix(counts),
+            filled=prefix(counts > 0),
+            self_terms=prefix(_x_log_x(counts)),
+            levels=levels,
+        )
 
     def __call__(self, starts: Array, stops: Array) -> Array:
         """The divergence in nats of each range of bins, infinite where it is undefined."""

@@ -45,7 +45,7 @@ class Range:
         return max(abs(self.low), abs(self.high))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bins:
     """Adjacent bins, ascending, with the exact zeros as an atom apart.
 
@@ -213,7 +213,9 @@ class Histogram:
         used = _grid_index(self.high, self._exponent) - self._first + 1
         edges = np.ldexp(np.arange(self._first, self._first + used + 1, dtype=np.float64), self._exponent)
         edges[0], edges[-1] = self.low, self.high
-        return Bins(self._first, self.bin_width, edges, self._counts[:used].copy(), self.zeros)
+        return Bins(
+            first=self._first, width=self.bin_width, edges=edges, counts=self._counts[:used].copy(), zeros=self.zeros
+        )
 
     def folded(self) -> Bins:
         """The bins of the absolute values, from the smallest that the extremes allow to the largest.
@@ -229,7 +231,7 @@ class Histogram:
         np.add.at(counts, index - first, signed.counts)
         edges = np.ldexp(np.arange(first, last + 2, dtype=np.float64), self._exponent)
         edges[0], edges[-1] = max(self.low, -self.high, 0.0), self.magnitude
-        return Bins(first, self.bin_width, edges, counts, self.zeros)
+        return Bins(first=first, width=self.bin_width, edges=edges, counts=counts, zeros=self.zeros)
 
     def to_record(self) -> dict[str, Any]:
         """Everything counted, as plain JSON values; the bins are packed."""

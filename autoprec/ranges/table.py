@@ -17,7 +17,7 @@ from autoprec.ranges.histogram import Range
 SCHEMA = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RangeTable:
     """What calibration found.
 
@@ -86,14 +86,14 @@ def ranges_from_record(record: Mapping[str, Any], where: str, raising: type[Auto
     try:
         ranges = {str(name): tuple(map(float, four)) for name, four in record["ranges"].items()}
         return RangeTable(
-            str(record["method"]),
-            {name: Range(low, high) for name, (low, high, _, _) in ranges.items()},
-            {name: Range(low, high) for name, (_, _, low, high) in ranges.items()},
-            {str(name): np.asarray(mean, np.float64) for name, mean in record["means"].items()},
-            int(record["samples"]),
-            str(record["fingerprint"]),
-            {str(key): float(value) for key, value in record["evidence"].items()},
-            {str(name): str(label) for name, label in record.get("chosen", {}).items()},
+            method=str(record["method"]),
+            clipped={name: Range(low, high) for name, (low, high, _, _) in ranges.items()},
+            extent={name: Range(low, high) for name, (_, _, low, high) in ranges.items()},
+            means={str(name): np.asarray(mean, np.float64) for name, mean in record["means"].items()},
+            samples=int(record["samples"]),
+            fingerprint=str(record["fingerprint"]),
+            evidence={str(key): float(value) for key, value in record["evidence"].items()},
+            chosen={str(name): str(label) for name, label in record.get("chosen", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
         raise raising(f"the ranges in {where} are damaged ({error!r}); delete the file, it is made again") from error

@@ -14,7 +14,7 @@ Size = tuple[int, int]
 _IMAGE_KEYS = ("resize", "crop", "scale", "mean", "std", "layout", "channels", "interpolation")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecipe:
     """How an image file becomes a sample: resize, crop, then (pixel * scale - mean) / std per channel.
 

@@ -16,7 +16,7 @@ _CALIBRATION = "autoprec.calibration"
 _CALIBRATION_KEYS = ("description", "method", "percentile", "samples", "batch", "image")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationRecipe:
     """How the ranges of activations are found, and how images are read.
 
@@ -62,7 +62,7 @@ def load_calibration_recipe(source: str | Path) -> CalibrationRecipe:
     """
     name, table = read_recipe(source, _CALIBRATION, "calibration recipe")
     table.allow(_CALIBRATION_KEYS)
-    plain = CalibrationRecipe(name)
+    plain = CalibrationRecipe(name=name)
     return CalibrationRecipe(
         name=name,
         description=table.text("description", plain.description),

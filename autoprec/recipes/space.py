@@ -28,7 +28,7 @@ class Pin:
         return re.search(self.pattern, name) is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpace:
     """Which precisions a search may choose from.
 
@@ -100,11 +100,11 @@ def load_search_space(source: str | Path) -> SearchSpace:
 
 
 def _precisions(table: Table) -> tuple[Precision, ...]:
-    words = table.items("precisions")
+    text = table.items("precisions")
     names = [p.value for p in Precision]
-    if not words or any(word not in names for word in words) or len(set(words)) < len(words):
+    if not text or any(word not in names for word in text) or len(set(text)) < len(text):
         raise table.refuse("precisions", "a list of different precisions out of " + ", ".join(names))
-    return tuple(map(Precision, words))
+    return tuple(map(Precision, text))
 
 
 def _pin(table: Table) -> Pin:

@@ -28,7 +28,7 @@ CONFIRM_TURN_MS = 60.0
 LEAST_ROUNDS, USUAL_ROUNDS, MOST_ROUNDS = 5, 9, 25
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Budget:
     """The time of one run.
 
@@ -66,10 +66,10 @@ class Budget:
             return math.inf
         return max(self.deadline.left_s - self.build_s - _ENDING_S, 0.0)
 
-    def leave_out(self, words: str) -> None:
+    def leave_out(self, text: str) -> None:
         """Note what there was no time for, once."""
-        if words not in self.left_out:
-            self.left_out.append(words)
+        if text not in self.left_out:
+            self.left_out.append(text)
 
     def most_samples(self) -> float:
         """For how many samples of each half there is time; infinite without a limit."""

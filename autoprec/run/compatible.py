@@ -7,10 +7,10 @@ from pathlib import Path
 from autoprec.errors import BackendError, DataError, MetricError, ModelError, RunDirectoryError
 from autoprec.ranges.table import RangeTable
 from autoprec.run.identity import plan_fingerprints
-from autoprec.run.search_description import Shared
-from autoprec.run.study_description import Studied
+from autoprec.run.search_description import SearchDescription
+from autoprec.run.study_description import StudyDescription
 from autoprec.run.task import Task
-from autoprec.sensitivity.table import Profile
+from autoprec.sensitivity.table import Sensitivities
 
 _NOT_LATENCY = ("platform",)
 """Differs between hosts of one kind, such as by the kernel's release."""
@@ -32,23 +32,26 @@ def check_machine(wanted: dict[str, str] | object, found: dict[str, str], root: 
         )
 
 
-def check_model(studied: Studied, task: Task) -> None:
+def check_model(studied: StudyDescription, task: Task) -> None:
     """Refuse a model that is not the one that the run tunes."""
     model = task.subject.model
-    for what, mark in (("graph", model.graph_fingerprint), ("weights", model.weights_fingerprint)):
-        if studied.fingerprints.get(what) != mark:
+    for what, fingerprint in (("graph", model.graph_fingerprint), ("weights", model.weights_fingerprint)):
+        if studied.fingerprints.get(what) != fingerprint:
             raise ModelError(
-                f"{model.path} is not the model that the run was begun with: the fingerprint of its {what} is {mark}, "
-                f"not {studied.fingerprints.get(what)}; give that file by --model, or tune this one"
+                f"{model.path} is not the model that the run was begun with: the fingerprint of its {what} is "
+                f"{fingerprint}, not {studied.fingerprints.get(what)}; give that file by --model, or tune this one"
             )
 
 
-def check_data(studied: Studied, shared: Shared, task: Task, ranges: RangeTable, profile: Profile) -> None:
+def check_data(
+    studied: StudyDescription, shared: SearchDescription, task: Task, ranges: RangeTable, profile: Sensitivities
+) -> None:
     """Refuse data, settings or stored figures that are not those of the run."""
     found, splits = plan_fingerprints(task, ranges), task.splits
     for what, origin, option in (
-        ("calibration", splits.calibrate.origin, "--calib"), ("selection", splits.select.origin, "--eval"),
-    ):  # fmt: skip
+        ("calibration", splits.calibrate.origin, "--calib"),
+        ("selection", splits.select.origin, "--eval"),
+    ):
         if studied.fingerprints.get(what) != found[what]:
             raise DataError(
                 f"{origin} is not the data that the run was begun with: the fingerprint of its {what} samples is "

@@ -156,9 +156,16 @@ class RunDirectory:
     def _tidy(self) -> None:
         """Remove half-written files, locks without an owner and cut-off lines; nobody else writes here now."""
         files = (
-            self.ranges, self.profile, self.latency, self.studied, self.plan, self.model, self.result, self.evidence,
+            self.ranges,
+            self.profile,
+            self.latency,
+            self.studied,
+            self.plan,
+            self.model,
+            self.result,
+            self.evidence,
             self.search,
-        )  # fmt: skip
+        )
         leftovers = [path for file in files for path in self.root.glob(f".{file.name}.*")]
         try:
             handle = _lock(self.study) if self.study.is_file() else None
@@ -179,7 +186,7 @@ class RunDirectory:
                 f"cannot tidy the run directory {self.root}: {error.strerror or error}; choose another by --out"
             ) from error
 
-    def stored_unit_ms(self, mark: str) -> dict[str, dict[str, float]] | None:
+    def stored_unit_ms(self, fingerprint: str) -> dict[str, dict[str, float]] | None:
         """Plan name -> unit name -> milliseconds, if they were profiled from the same inputs, else None.
 
         Raises:
@@ -188,21 +195,20 @@ class RunDirectory:
         if not self.latency.is_file():
             return None
         record = read_json(self.latency, "latency profile", RunDirectoryError, SCHEMA)
-        if record.get("fingerprint") != mark:
+        if record.get("fingerprint") != fingerprint:
             return None
         try:
             return {
-                str(plan): {str(unit): float(ms) for unit, ms in row.items()}
-                for plan, row in record["unit_ms"].items()
-            }  # fmt: skip
+                str(plan): {str(unit): float(ms) for unit, ms in row.items()} for plan, row in record["unit_ms"].items()
+            }
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunDirectoryError(
                 f"the latency profile {self.latency} is damaged ({error!r}); delete it, it is made again"
             ) from error
 
-    def store_unit_ms(self, mark: str, rows: Mapping[str, Mapping[str, float]]) -> None:
+    def store_unit_ms(self, fingerprint: str, rows: Mapping[str, Mapping[str, float]]) -> None:
         """Write profiled milliseconds with the fingerprint of what they depend on."""
-        write_json(self.latency, {"schema": SCHEMA, "fingerprint": mark, "unit_ms": rows})
+        write_json(self.latency, {"schema": SCHEMA, "fingerprint": fingerprint, "unit_ms": rows})
 
 
 def _lock(path: Path, *, shared: bool = False) -> int | None:

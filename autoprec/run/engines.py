@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprec.backends.protocol import Attribution, Backend, Engine
+from autoprec.backends.protocol import Backend, Engine, TimeProfile
 from autoprec.data.dataset import Dataset
 from autoprec.errors import BackendError
 from autoprec.graph.model import Model, to_bytes
 from autoprec.plan import Assignment
 from autoprec.precision import Array
-from autoprec.proof.inspect import attributed, verified
+from autoprec.proof.inspect import time_profile_of, verified
 from autoprec.proof.verification import Verification
 from autoprec.ranges.table import RangeTable
 from autoprec.run.task import Task
@@ -94,8 +94,8 @@ class Engines:
         except BackendError:  # it only helps to foretell other plans
             return None
 
-    def _attributed(self, plan: Assignment, ranges: RangeTable, feed: dict[str, Array]) -> Attribution:
-        return attributed(self._task.subject.partition, self._backend, self.lowered(plan, ranges), feed)
+    def _attributed(self, plan: Assignment, ranges: RangeTable, feed: dict[str, Array]) -> TimeProfile:
+        return time_profile_of(self._task.subject.partition, self._backend, self.lowered(plan, ranges), feed)
 
 
 def timing_feed(task: Task, data: Dataset) -> dict[str, Array]:
@@ -107,5 +107,5 @@ def batch_feed(model: Model, data: Dataset, batch_size: int) -> dict[str, Array]
     """The first `batch_size` samples, or as many as a model with a fixed batch takes, repeated if there are fewer."""
     wanted = model.interface.batch_size or batch_size
     batch = next(iter(data.batches(wanted)))
-    places = np.arange(wanted) % batch.count
-    return {name: np.ascontiguousarray(array[places]) for name, array in batch.inputs.items()}
+    indices = np.arange(wanted) % batch.count
+    return {name: np.ascontiguousarray(array[indices]) for name, array in batch.inputs.items()}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from autoprec.files.json import fingerprint
 from autoprec.ranges.table import RangeTable
 from autoprec.run.task import Task
-from autoprec.sensitivity.table import Profile
+from autoprec.sensitivity.table import Sensitivities
 
 
-def study_name(task: Task, profile: Profile) -> str:
+def study_name(task: Task, profile: Sensitivities) -> str:
     """The study's name: a fingerprint of all that its measurements depend on, so that others are not taken for them."""
     settings = task.settings
     choices = str(sorted((n, [p.value for p in o]) for n, o in task.subject.choices.items()))

@@ -18,7 +18,7 @@ from autoprec.run.engines import Engines, PlanEngine, timing_feed
 from autoprec.run.task import Task
 from autoprec.stats.drop import Drop
 from autoprec.study.goal import Goal
-from autoprec.study.ledger.ask_tell import Measurement
+from autoprec.study.ledger.trials import Measurement
 from autoprec.study.loop import Wanted
 from autoprec.timing.compare import compare
 
@@ -37,7 +37,7 @@ _TIMED_ANYWAY = 3
 _NEAR = 1.02  # times the rival's latency: so near, a plan may be a finalist
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Spent:
     """What was spent on plans, and what was saved.
 
@@ -69,7 +69,7 @@ class Spent:
         self.build_s += seconds
 
 
-class Measuring:
+class PlanMeasurer:
     """Measures plans on the selection samples and by the clock, accuracy first.
 
     A plan that is certain to be over the bound after a part of the samples is judged on that part, and most
@@ -118,9 +118,17 @@ class Measuring:
         """
         if all(precision is Precision.FP32 for precision in plan.values()):
             return Measurement(
-                0.0, 0.0, 0.0, 0.0, 1.0, 1.0, ratio_error=0.0, drop_error=0.0, bytes=self._reference.size,
+                drop=0.0,
+                judged_drop=0.0,
+                noise=0.0,
+                kl=0.0,
+                agreement=1.0,
+                latency_ratio=1.0,
+                ratio_error=0.0,
+                drop_error=0.0,
+                bytes=self._reference.size,
                 layers_ms=self._engines.layers_ms(plan, self._ranges, self._feed),
-            )  # fmt: skip
+            )
         wanted = asked if self._economy else Wanted(math.inf, everything=True)
         with ExitStack() as stack:
             begun = time.monotonic()
@@ -201,10 +209,17 @@ class Measuring:
     def _measurement(self, outcome: Outcome, ratio: float, error: float | None, size: int) -> Measurement:
         drop = self._estimated(outcome)
         return Measurement(
-            self._evaluator.drop(outcome), self.judged_drop(drop), outcome.noise, outcome.kl, outcome.agreement, ratio,
-            len(outcome.scores) if self._partial(outcome) else None, error,
-            drop.error(self._task.settings.level), size,
-        )  # fmt: skip
+            drop=self._evaluator.drop(outcome),
+            judged_drop=self.judged_drop(drop),
+            noise=outcome.noise,
+            kl=outcome.kl,
+            agreement=outcome.agreement,
+            latency_ratio=ratio,
+            samples=len(outcome.scores) if self._partial(outcome) else None,
+            ratio_error=error,
+            drop_error=drop.error(self._task.settings.level),
+            bytes=size,
+        )
 
 
 def certain(drop: Drop, bound: float, samples: int) -> bool:
@@ -218,5 +233,5 @@ def certain(drop: Drop, bound: float, samples: int) -> bool:
 
 def spread(data: Dataset) -> Dataset:
     """The same samples, each eighth of them first, then each fourth, each second, so that a look sees a fair part."""
-    first = [place for step in (8, 4, 2) for place in range(0, data.count, step)]
+    first = [index for step in (8, 4, 2) for index in range(0, data.count, step)]
     return data.subset(list(dict.fromkeys([*first, *range(data.count)])))

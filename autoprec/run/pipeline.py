@@ -25,25 +25,25 @@ from autoprec.plan import Assignment
 from autoprec.precision import Array, Precision
 from autoprec.ranges.table import RangeTable, load_ranges
 from autoprec.run.answer.blocking import Blocking, find_blocking
-from autoprec.run.answer.confirm import Confirming
-from autoprec.run.answer.tuned import Tuned
+from autoprec.run.answer.confirm import Confirmation
+from autoprec.run.answer.tuned import TuneResult
 from autoprec.run.budget import USUAL_ROUNDS, Budget, Deadline, Hurry
 from autoprec.run.directory import RunDirectory
 from autoprec.run.engines import Engines, PlanEngine, timing_feed
 from autoprec.run.identity import study_name
-from autoprec.run.measure import Measuring, Spent
+from autoprec.run.measure import PlanMeasurer, Spent
 from autoprec.run.progress import Progress, Silent
-from autoprec.run.search_description import Shared, shared_settings
+from autoprec.run.search_description import SearchDescription, settings_record
 from autoprec.run.study_description import studied
 from autoprec.run.task import Task
-from autoprec.run.uniform import FP32_PLAN, no_profile, problem_of, seed_plans, uniform_plans
-from autoprec.sensitivity.measure import Profiler
-from autoprec.sensitivity.table import Profile, load_profile, profile_fingerprint
+from autoprec.run.uniform import FP32_PLAN, no_sensitivities, problem_of, seed_plans, uniform_plans
+from autoprec.sensitivity.measure import SensitivityMeasurer
+from autoprec.sensitivity.table import Sensitivities, load_sensitivities, sensitivity_fingerprint
 from autoprec.study.goal import Goal
 from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.samplers import make_sampler
-from autoprec.study.ledger.storages import Place, carry, has_study, journal_place, same
-from autoprec.study.loop import FINALISTS, Found, Search
+from autoprec.study.ledger.storages import StudyLocation, carry, has_study, journal_location, same
+from autoprec.study.loop import FINALISTS, Search, SearchOutcome
 from autoprec.timing.compare import compare
 
 _PROFILE_MACS = 1e12
@@ -75,13 +75,13 @@ class Pipeline:
         *,
         elapsed_s: float = 0.0,
         economy: bool = True,
-        place: Place | None = None,
+        location: StudyLocation | None = None,
     ) -> None:
         self.directory, self._economy = directory, economy
-        self.journal = journal_place(directory.study)
-        self.place = place or self.journal
+        self.journal = journal_location(directory.study)
+        self.location = location or self.journal
         self.progress: Progress = progress or Silent()
-        self.budget = Budget(Deadline(task.settings.timeout_s, elapsed_s), threads=task.backend.threads)
+        self.budget = Budget(deadline=Deadline(task.settings.timeout_s, elapsed_s), threads=task.backend.threads)
         self.seconds: dict[str, float] = {"start": elapsed_s}
         self.spent = Spent()
         self._blocking: Blocking | None = None
@@ -91,7 +91,7 @@ class Pipeline:
         self.engines = Engines(task, self.backend, busy=task.settings.aim == "throughput")
         self.task = self._balanced(task)
 
-    def run(self) -> Tuned:
+    def run(self) -> TuneResult:
         """All stages."""
         ranges = self.ranges()
         profile = self.profile(ranges)
@@ -159,33 +159,40 @@ class Pipeline:
         table.save(path)
         return table
 
-    def profile(self, ranges: RangeTable) -> Profile:
+    def profile(self, ranges: RangeTable) -> Sensitivities:
         """Measure sensitivities, unless stored ones are of the same graph, weights, data, metric and ranges."""
         task, path = self.task, self.directory.profile
         precisions = tuple(sorted({p for options in task.subject.choices.values() for p in options}))
         if path.is_file():
-            stored = load_profile(path)
-            marks = [profile_fingerprint(task.subject.lowerer, part, task.metric, ranges) for part in self._parts()]
+            stored = load_sensitivities(path)
+            marks = [sensitivity_fingerprint(task.subject.lowerer, part, task.metric, ranges) for part in self._parts()]
             if stored.fingerprint in marks and {p for _, p in stored.entries} >= set(precisions) - {Precision.FP32}:
                 self._stage("sensitivity", f"{len(stored.entries)} entries, from an earlier run")
                 return stored
         units = sum(len(options) > 1 for options in task.subject.choices.values())
-        data = self.profiling_set()
+        data = self.sensitivity_samples()
         if data is None:
             self._stage("sensitivity", "left out: there is no time for it")
             self.budget.leave_out("sensitivities were not measured")
-            return no_profile(ranges)
+            return no_sensitivities(ranges)
         self._stage("sensitivity", f"{units} units on {data.count} samples")
-        profiler = Profiler(
-            task.subject.lowerer, task.subject.possible, self.backend, data, task.metric, ranges, task.settings.batch,
-            self.directory.profile_journal, self.progress.advance,
-        )  # fmt: skip
+        profiler = SensitivityMeasurer(
+            lowerer=task.subject.lowerer,
+            possible=task.subject.possible,
+            backend=self.backend,
+            dataset=data,
+            metric=task.metric,
+            ranges=ranges,
+            batch_size=task.settings.batch,
+            journal=self.directory.profile_journal,
+            progress=self.progress.advance,
+        )
         profile = profiler.run(precisions)
         profile.save(path)
         self.directory.profile_journal.unlink(missing_ok=True)
         return profile
 
-    def latency(self, ranges: RangeTable, profile: Profile | None = None) -> dict[tuple[str, Precision], float]:
+    def latency(self, ranges: RangeTable, profile: Sensitivities | None = None) -> dict[tuple[str, Precision], float]:
         """(unit, precision) -> share of FP32's profiled time, from one profile of each uniform plan."""
         task = self.task
         plans = uniform_plans(self.task.subject)
@@ -211,8 +218,12 @@ class Pipeline:
         return prior
 
     def search(
-        self, reference: PlanEngine, ranges: RangeTable, profile: Profile, prior: Mapping[tuple[str, Precision], float]
-    ) -> Found:
+        self,
+        reference: PlanEngine,
+        ranges: RangeTable,
+        profile: Sensitivities,
+        prior: Mapping[tuple[str, Precision], float],
+    ) -> SearchOutcome:
         """Find the best plan within the bounds, on the selection samples."""
         task, settings = self.task, self.task.settings
         select = task.splits.select
@@ -223,37 +234,48 @@ class Pipeline:
         )
         self._stage("search", f"at most {settings.trials} plans on {select.count} samples, {settings.sampler}{left}")
         self.goal = goal = self._goal(reference)
-        measuring = Measuring(task, self.engines, reference, ranges, goal, economy=self._economy, hurry=self._late)
+        measuring = PlanMeasurer(task, self.engines, reference, ranges, goal, economy=self._economy, hurry=self._late)
         problem = problem_of(task.subject, profile)
         mark = study_name(replace(task, backend=self.backend), profile)
         self._studied = studied(replace(task, backend=self.backend), ranges, mark, goal, prior)
         self._studied.save(self.directory.studied)
         sampler = make_sampler(settings.sampler, problem, prior, goal, settings.seed)
-        if not same(self.place, self.journal) and not has_study(self.place, mark):
-            carry(self.journal, self.place, mark)
-        ledger = Ledger(self.place, mark, task.subject.choices, goal, sampler)
+        if not same(self.location, self.journal) and not has_study(self.location, mark):
+            carry(self.journal, self.location, mark)
+        ledger = Ledger(self.location, mark, task.subject.choices, goal, sampler)
         shared = self._shared(profile)
         search = Search(
-            seed_plans(task.subject), ledger, measuring, limit=settings.trials,
-            spent=lambda: self._over(measuring), progress=self.progress.trial,
+            seed_plans(task.subject),
+            ledger,
+            measuring,
+            limit=settings.trials,
+            spent=lambda: self._over(measuring),
+            progress=self.progress.trial,
             begun=lambda: shared.save(self.directory.search),
-        )  # fmt: skip
+        )
         try:
             found = search.run()
         finally:
             if self.directory.search.is_file():
                 shared.over(search.stopped).save(self.directory.search)
         self.spent = measuring.spent
-        carry(self.place, self.journal, mark)  # so that the run directory tells all of it
+        carry(self.location, self.journal, mark)  # so that the run directory tells all of it
         if not found.feasible and found.best.measured.judged_drop > goal.max_drop:
             self._blocking = self._find_blocking(found.best.plan, profile, measuring)
         return found
 
-    def _shared(self, profile: Profile) -> Shared:
-        storage = None if same(self.place, self.journal) else self.place.public
+    def _shared(self, profile: Sensitivities) -> SearchDescription:
+        storage = None if same(self.location, self.journal) else self.location.public
         targets = tuple(getattr(getattr(self.task.backend, "options", None), "targets", ()))
-        settings = shared_settings(self.task.settings)
-        return Shared(storage, settings, self.backend.threads, targets, self._halves, profile.fingerprint)
+        settings = settings_record(self.task.settings)
+        return SearchDescription(
+            storage=storage,
+            settings=settings,
+            threads=self.backend.threads,
+            targets=targets,
+            halves=self._halves,
+            profile=profile.fingerprint,
+        )
 
     def _goal(self, reference: PlanEngine) -> Goal:
         """What is minimised, and the bounds, in shares of FP32's latency."""
@@ -265,7 +287,7 @@ class Pipeline:
             share = settings.max_latency_ms / timing["fp32"].median_ms
         return Goal(settings.aim, settings.max_drop, math.inf if share is None else share)
 
-    def _find_blocking(self, best: Assignment, profile: Profile, measuring: Measuring) -> Blocking:
+    def _find_blocking(self, best: Assignment, profile: Sensitivities, measuring: PlanMeasurer) -> Blocking:
         """Which units keep even the best plan over the bound."""
         bound = self.goal.max_drop
         self._stage("blocking", f"which units keep the drop above {bound:g}")
@@ -277,7 +299,7 @@ class Pipeline:
         """Whether the least of confirming and reporting needs the time that is left."""
         return self.budget.search_over(self.budget.least_s(self.task.splits.report.count))
 
-    def _over(self, measuring: Measuring) -> bool:
+    def _over(self, measuring: PlanMeasurer) -> bool:
         """Whether one more plan would take the time of confirming and reporting."""
         spent, budget, uniform = measuring.spent, self.budget, len(uniform_plans(self.task.subject))
         if spent.plans:
@@ -289,24 +311,40 @@ class Pipeline:
         budget.batch_ms = max(budget.batch_ms, spent.batch_ms)
         return budget.search_over(budget.reserve_s(FINALISTS + uniform, uniform + 1, self.task.splits.report.count))
 
-    def report(self, reference: PlanEngine, ranges: RangeTable, profile: Profile, found: Found) -> Tuned:
+    def report(
+        self, reference: PlanEngine, ranges: RangeTable, profile: Sensitivities, found: SearchOutcome
+    ) -> TuneResult:
         """Measure the finalists again, side by side, choose, and judge on samples that chose nothing."""
         task = replace(self.task, backend=self.backend)
-        confirming = Confirming(task, self.engines, reference, ranges, self.goal, self.budget, self.progress.advance)
+        confirming = Confirmation(task, self.engines, reference, ranges, self.goal, self.budget, self.progress.advance)
         plans = confirming.plans(found)
         self._stage("confirmation", f"{len(plans)} plans, interleaved; then {task.splits.report.count} fresh samples")
         confirmed = confirming.run(plans, found)
         candidates = confirmed.candidates
         self._studied.answered(candidates[confirmed.chosen], candidates[FP32_PLAN]).save(self.directory.studied)
         self._stage("", "")
-        return Tuned(
-            task, ranges, profile, confirmed.found, confirmed.chosen, candidates, confirmed.reference_scores,
-            confirmed.verification, confirmed.simulated, dict(self.seconds), asdict(self.spent),
-            tuple(self.budget.left_out), self.budget.ending_s, self._blocking, confirmed.curse,
-            self.goal, task.settings.max_latency_ms, confirmed.set_aside,
-        )  # fmt: skip
+        return TuneResult(
+            task=task,
+            ranges=ranges,
+            profile=profile,
+            found=confirmed.found,
+            chosen=confirmed.chosen,
+            candidates=candidates,
+            reference_scores=confirmed.reference_scores,
+            verification=confirmed.verification,
+            simulated=confirmed.simulated,
+            seconds=dict(self.seconds),
+            spent=asdict(self.spent),
+            left_out=tuple(self.budget.left_out),
+            left_s=self.budget.ending_s,
+            blocking=self._blocking,
+            curse=confirmed.curse,
+            goal=self.goal,
+            limit_ms=task.settings.max_latency_ms,
+            set_aside=confirmed.set_aside,
+        )
 
-    def profiling_set(self) -> Dataset | None:
+    def sensitivity_samples(self) -> Dataset | None:
         """The first selection samples; they may decide between plans anyway. Fewer where time is short, or none."""
         parts = self._parts()
         if not self.budget.limited:

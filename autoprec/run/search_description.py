@@ -19,8 +19,8 @@ _UNSHARED = "given in Python"
 _TUPLES = ("pins",)
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchDescription:
     """What a worker must know besides the study's description.
 
     Attributes:
@@ -50,7 +50,7 @@ class Shared:
         rows = {f.name: getattr(self, f.name) for f in fields(self)}
         write_json(path, {"schema": SCHEMA, "kind": "autoprec search", **rows})
 
-    def over(self, why: str) -> Shared:
+    def over(self, why: str) -> SearchDescription:
         """The same, after the search."""
         return replace(self, ended=why)
 
@@ -84,7 +84,7 @@ class Shared:
             ) from error
 
 
-def shared_settings(settings: Settings) -> dict[str, Any]:
+def settings_record(settings: Settings) -> dict[str, Any]:
     """Settings as JSON, for a process that may have another current folder."""
     rows: dict[str, Any] = {}
     for field in fields(settings):
@@ -99,8 +99,8 @@ def shared_settings(settings: Settings) -> dict[str, Any]:
     return rows
 
 
-def read_shared(path: Path) -> Shared:
-    """What `Shared.save` wrote.
+def read_search_description(path: Path) -> SearchDescription:
+    """What `SearchDescription.save` wrote.
 
     Raises:
         RunDirectoryError: it is missing, damaged, or of a newer schema.
@@ -108,10 +108,15 @@ def read_shared(path: Path) -> Shared:
     record = read_json(path, "search's description", RunDirectoryError, SCHEMA)
     try:
         storage, ended = (None if record[key] is None else str(record[key]) for key in ("storage", "ended"))
-        return Shared(
-            storage, dict(record["settings"]), int(record["threads"]), tuple(map(str, record["targets"])),
-            str(record["halves"]), str(record["profile"]), ended,
-        )  # fmt: skip
+        return SearchDescription(
+            storage=storage,
+            settings=dict(record["settings"]),
+            threads=int(record["threads"]),
+            targets=tuple(map(str, record["targets"])),
+            halves=str(record["halves"]),
+            profile=str(record["profile"]),
+            ended=ended,
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise RunDirectoryError(
             f"the search's description {path} is damaged ({error!r}); run `autoprec tune` with the same options and "

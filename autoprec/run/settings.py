@@ -18,7 +18,7 @@ Source = str | Path | Mapping[str, Any] | Dataset
 DEFAULT_MAX_DROP = 0.01
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The options of `autoprec tune`, with the same names.
 

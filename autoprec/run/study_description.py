@@ -25,7 +25,7 @@ _DROP = ("estimate", "low", "high", "method", "samples")
 
 
 @dataclass(frozen=True, slots=True)
-class StudiedUnit:
+class StudyUnit:
     """What the search might give one unit.
 
     Attributes:
@@ -41,7 +41,7 @@ class StudiedUnit:
     pinned: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """The plan that a run chose, measured again on samples and in rounds that had chosen nothing.
 
@@ -64,13 +64,17 @@ class Answer:
     def to_record(self) -> dict[str, Any]:
         """What fresh samples and rounds said of it, as JSON."""
         return {
-            "name": self.name, "drop": dict(self.drop), "latency_ratio": self.ratio, "latency_ms": self.latency_ms,
-            "fp32_ms": self.fp32_ms, "basis": "samples that chose nothing",
-        }  # fmt: skip
+            "name": self.name,
+            "drop": dict(self.drop),
+            "latency_ratio": self.ratio,
+            "latency_ms": self.latency_ms,
+            "fp32_ms": self.fp32_ms,
+            "basis": "samples that chose nothing",
+        }
 
 
-@dataclass(frozen=True, slots=True)
-class Studied:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyDescription:
     """What a study was about.
 
     Attributes:
@@ -99,7 +103,7 @@ class Studied:
     backend: str
     scheme: str
     carrier: Precision
-    units: Mapping[str, StudiedUnit]
+    units: Mapping[str, StudyUnit]
     metric: str
     max_drop: float
     confidence: float | None
@@ -128,12 +132,18 @@ class Studied:
         """Unit -> the precisions that the search might give it."""
         return {name: unit.choices for name, unit in self.units.items()}
 
-    def answered(self, chosen: Candidate, fp32: Candidate) -> Studied:
+    def answered(self, chosen: Candidate, fp32: Candidate) -> StudyDescription:
         """The same with the run's answer."""
         drop = {name: getattr(chosen.drop, name) for name in _DROP}
-        ratio = chosen.timing.ratio_to(fp32.timing).estimate
-        milliseconds = chosen.timing.median_ms, fp32.timing.median_ms
-        return replace(self, answer=Answer(chosen.name, dict(chosen.plan), drop, ratio, *milliseconds))
+        answer = Answer(
+            name=chosen.name,
+            plan=dict(chosen.plan),
+            drop=drop,
+            ratio=chosen.timing.ratio_to(fp32.timing).estimate,
+            latency_ms=chosen.timing.median_ms,
+            fp32_ms=fp32.timing.median_ms,
+        )
+        return replace(self, answer=answer)
 
     def save(self, path: Path) -> None:
         """Write it as JSON, atomically.
@@ -146,7 +156,7 @@ class Studied:
 
 def studied(
     task: Task, ranges: RangeTable, study: str, goal: Goal, prior: Mapping[tuple[str, Precision], float]
-) -> Studied:
+) -> StudyDescription:
     """What the study of that name is about.
 
     Args:
@@ -158,17 +168,31 @@ def studied(
     """
     subject, settings = task.subject, task.settings
     units = {
-        unit.name: StudiedUnit(
+        unit.name: StudyUnit(
             unit.key, subject.choices[unit.name], fixed_reason(subject, unit.name), unit.name in subject.pinned
         )
         for unit in subject.partition.units
     }
-    return Studied(
-        study, os.path.abspath(settings.model), task.backend.name, subject.lowerer.scheme.name, subject.space.carrier,
-        units, task.metric.name, settings.max_drop, settings.confidence, task.splits.words, task.splits.select.count,
-        plan_fingerprints(task, ranges), dict(task.backend.describe()), None, goal.objective, goal.max_latency,
-        {name: {p: share for (unit, p), share in prior.items() if unit == name} for name in units}, asked(task),
-    )  # fmt: skip
+    return StudyDescription(
+        study=study,
+        model=os.path.abspath(settings.model),
+        backend=task.backend.name,
+        scheme=subject.lowerer.scheme.name,
+        carrier=subject.space.carrier,
+        units=units,
+        metric=task.metric.name,
+        max_drop=settings.max_drop,
+        confidence=settings.confidence,
+        splits=task.splits.text,
+        samples=task.splits.select.count,
+        fingerprints=plan_fingerprints(task, ranges),
+        machine=dict(task.backend.describe()),
+        answer=None,
+        objective=goal.objective,
+        max_latency=goal.max_latency,
+        prior={name: {p: share for (unit, p), share in prior.items() if unit == name} for name in units},
+        asked=asked(task),
+    )
 
 
 def asked(task: Task) -> dict[str, Any]:
@@ -177,16 +201,23 @@ def asked(task: Task) -> dict[str, Any]:
     sources = {"calib": settings.calib, "evaluate": settings.evaluate, "metric": settings.metric}
     texts = {
         name: os.path.abspath(source) if os.path.exists(source) else os.fspath(source)
-        for name, source in sources.items() if isinstance(source, (str, os.PathLike))
-    }  # fmt: skip
+        for name, source in sources.items()
+        if isinstance(source, (str, os.PathLike))
+    }
     return {
-        **dict.fromkeys(sources), **texts,
+        **dict.fromkeys(sources),
+        **texts,
         "memory": [name for name, source in sources.items() if source is not None and name not in texts],
-        "direction": settings.direction, "space": _path(settings.space), "recipe": _path(settings.recipe),
-        "pins": list(settings.pins), "batch": settings.batch, "seed": settings.seed,
-        "threads": task.backend.threads, "sampler": settings.sampler,
+        "direction": settings.direction,
+        "space": _path(settings.space),
+        "recipe": _path(settings.recipe),
+        "pins": list(settings.pins),
+        "batch": settings.batch,
+        "seed": settings.seed,
+        "threads": task.backend.threads,
+        "sampler": settings.sampler,
         "targets": list(getattr(getattr(task.backend, "options", None), "targets", ())),
-    }  # fmt: skip
+    }
 
 
 def _path(source: str | Path | None) -> str | None:
@@ -194,8 +225,8 @@ def _path(source: str | Path | None) -> str | None:
     return None if source is None else os.path.abspath(source) if os.path.isfile(source) else str(source)
 
 
-def read_studied(path: Path) -> Studied:
-    """What `Studied.save` wrote.
+def read_study_description(path: Path) -> StudyDescription:
+    """What `StudyDescription.save` wrote.
 
     Raises:
         RunDirectoryError: it is missing, damaged, or of a newer schema.
@@ -215,28 +246,41 @@ def read_studied(path: Path) -> Studied:
         ) from error
 
 
-def _from_record(record: Mapping[str, Any]) -> Studied:
+def _from_record(record: Mapping[str, Any]) -> StudyDescription:
     units = {
-        str(name): StudiedUnit(
-            str(u["key"]), tuple(map(Precision, u["choices"])), None if u["fixed"] is None else str(u["fixed"]),
+        str(name): StudyUnit(
+            str(u["key"]),
+            tuple(map(Precision, u["choices"])),
+            None if u["fixed"] is None else str(u["fixed"]),
             bool(u["pinned"]),
         )
         for name, u in record["units"].items()
-    }  # fmt: skip
+    }
     carrier = Precision(record["carrier"])
     if carrier not in FLOATS or not units or not all(unit.choices for unit in units.values()):
         raise ValueError("a study must have a float carrier, and units with choices")
     confidence, answer = record["confidence"], record["answer"]
     max_drop = math.inf if record["max_drop"] is None else float(record["max_drop"])  # JSON knows no infinity
-    return Studied(
-        str(record["study"]), str(record["model"]), str(record["backend"]), str(record["scheme"]), carrier, units,
-        str(record["metric"]), max_drop, None if confidence is None else float(confidence),
-        str(record["splits"]), int(record["samples"]), _texts(record["fingerprints"]), _texts(record["machine"]),
-        None if answer is None else _answer(answer), _objective(record.get("objective", "latency")),
-        math.inf if record.get("max_latency") is None else float(record["max_latency"]),
-        {str(u): {Precision(p): float(v) for p, v in row.items()} for u, row in record.get("prior", {}).items()},
-        dict(record.get("asked", {})),
-    )  # fmt: skip
+    return StudyDescription(
+        study=str(record["study"]),
+        model=str(record["model"]),
+        backend=str(record["backend"]),
+        scheme=str(record["scheme"]),
+        carrier=carrier,
+        units=units,
+        metric=str(record["metric"]),
+        max_drop=max_drop,
+        confidence=None if confidence is None else float(confidence),
+        splits=str(record["splits"]),
+        samples=int(record["samples"]),
+        fingerprints=_texts(record["fingerprints"]),
+        machine=_texts(record["machine"]),
+        answer=None if answer is None else _answer(answer),
+        objective=_objective(record.get("objective", "latency")),
+        max_latency=math.inf if record.get("max_latency") is None else float(record["max_latency"]),
+        prior={str(u): {Precision(p): float(v) for p, v in row.items()} for u, row in record.get("prior", {}).items()},
+        asked=dict(record.get("asked", {})),
+    )
 
 
 def _objective(text: Any) -> Objective:
@@ -249,8 +293,14 @@ def _objective(text: Any) -> Objective:
 def _answer(record: Mapping[str, Any]) -> Answer:
     plan = {str(unit): Precision(value) for unit, value in record["plan"].items()}
     drop = {name: record["drop"][name] for name in _DROP}
-    ratio, *milliseconds = (float(record[name]) for name in ("ratio", "latency_ms", "fp32_ms"))
-    return Answer(str(record["name"]), plan, drop, ratio, *milliseconds)
+    return Answer(
+        name=str(record["name"]),
+        plan=plan,
+        drop=drop,
+        ratio=float(record["ratio"]),
+        latency_ms=float(record["latency_ms"]),
+        fp32_ms=float(record["fp32_ms"]),
+    )
 
 
 def _texts(record: Mapping[str, Any]) -> dict[str, str]:

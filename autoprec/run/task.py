@@ -26,7 +26,7 @@ from autoprec.units.records import Partition
 DEFAULT_SPACES = {"ort-cpu": "cpu", "tensorrt": "tensorrt", "tensorrt-8": "tensorrt", "tensorrt-rtx": "tensorrt"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """A model with its units and what each of them may become.
 
@@ -51,7 +51,7 @@ class Subject:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A subject with data and metric: ready to run."""
 
@@ -85,9 +85,7 @@ def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True)
     space = load_search_space(settings.space or DEFAULT_SPACES.get(backend.scheme, "tensorrt"))
     scheme = scheme_named(backend.scheme if timed else _scheme_of(space, backend))
     topology = Topology(model.graph)
-    possible = {
-        unit.name: {p: why_not(topology, unit, p, scheme) for p in Precision} for unit in partition.units
-    }  # fmt: skip
+    possible = {unit.name: {p: why_not(topology, unit, p, scheme) for p in Precision} for unit in partition.units}
     usable, notes = _usable(space, backend, timed)
     pinned = _pins(partition, (*space.pins, *map(parse_pin, settings.pins)), possible)
     fallback = _fallback(space)
@@ -99,7 +97,16 @@ def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True)
     offered = {name: {p: row[p] for p in {*space.precisions, Precision.FP32}} for name, row in possible.items()}
     for name, precision in pinned.items():
         offered[name][precision] = None
-    return Subject(model, partition, lowerer, space, offered, choices, pinned, notes)
+    return Subject(
+        model=model,
+        partition=partition,
+        lowerer=lowerer,
+        space=space,
+        possible=offered,
+        choices=choices,
+        pinned=pinned,
+        notes=notes,
+    )
 
 
 def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) -> Task:
@@ -127,7 +134,7 @@ def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) ->
             f"the metric {metric.name!r} needs labels, but {splits.select.origin} has none; store them under "
             f"'labels', or choose a label-free metric: agreement, kl, cosine or sqnr"
         )
-    return Task(settings, subject, splits, metric, recipe, backend)
+    return Task(settings=settings, subject=subject, splits=splits, metric=metric, recipe=recipe, backend=backend)
 
 
 def _scheme_of(space: SearchSpace, backend: Backend) -> str:

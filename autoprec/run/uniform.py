@@ -7,7 +7,7 @@ from autoprec.plan import Assignment
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.run.task import Subject
-from autoprec.sensitivity.table import Profile
+from autoprec.sensitivity.table import Sensitivities
 from autoprec.study.guide.neighbours import everywhere
 from autoprec.study.guide.solve import Problem
 
@@ -51,12 +51,18 @@ def seed_plans(subject: Subject) -> dict[str, Assignment]:
     return seeds
 
 
-def no_profile(ranges: RangeTable) -> Profile:
+def no_sensitivities(ranges: RangeTable) -> Sensitivities:
     """The sensitivities of a run that had no time to measure any."""
-    return Profile({}, 0, 0.0, 0.0, fingerprint([ranges.fingerprint, "no sensitivities"]))
+    return Sensitivities(
+        entries={},
+        samples=0,
+        pass_s=0.0,
+        spent_s=0.0,
+        fingerprint=fingerprint([ranges.fingerprint, "no sensitivities"]),
+    )
 
 
-def problem_of(subject: Subject, profile: Profile) -> Problem:
+def problem_of(subject: Subject, profile: Sensitivities) -> Problem:
     """What the sampler solves."""
     loss = {key: entry.noise for key, entry in profile.entries.items()}
     return Problem(subject.partition, subject.choices, loss, subject.space.carrier)

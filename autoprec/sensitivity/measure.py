@@ -31,7 +31,7 @@ from autoprec.metrics.scores import finite_samples
 from autoprec.precision import Array, Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.sensitivity.splice import branched, splice, suffix_cut
-from autoprec.sensitivity.table import Profile, Sensitivity, profile_fingerprint
+from autoprec.sensitivity.table import Sensitivities, Sensitivity, sensitivity_fingerprint
 from autoprec.sensitivity.yardstick import FullPass
 
 Possible = Mapping[str, Mapping[Precision, str | None]]
@@ -85,8 +85,8 @@ class _Group:
     outputs: Mapping[Entry, Mapping[str, str]]
 
 
-@dataclass
-class Profiler:
+@dataclass(kw_only=True)
+class SensitivityMeasurer:
     """Measures a profile; keeps what is done in a journal, so that a killed run goes on.
 
     Attributes:
@@ -114,36 +114,36 @@ class Profiler:
     _measures: dict[str, Metric] = field(default_factory=dict)
     _steps: int | None = None
 
-    def run(self, precisions: tuple[Precision, ...]) -> Profile:
+    def run(self, precisions: tuple[Precision, ...]) -> Sensitivities:
         """Profile every unit in every given precision that it can run in and that is not FP32."""
-        mark = profile_fingerprint(self.lowerer, self.dataset, self.metric, self.ranges)
+        fingerprint = sensitivity_fingerprint(self.lowerer, self.dataset, self.metric, self.ranges)
         wanted: list[Precision] = [p for p in precisions if p is not Precision.FP32]
         entries = [(u.name, p) for u in self.lowerer.partition.units for p in wanted if self._can(u.name, p)]
         self._measures = {name: load_metric(name) for name in self._fidelity()}
         full = self._full_pass(entries)
         chunks = list(self._chunks(len(entries)))
-        kept = f"{mark} in {len(chunks)}"
+        kept = f"{fingerprint} in {len(chunks)}"
         earlier_s, start = self._read_journal(kept), time.process_time()
         with full:
             graphs = {p: self._uniform(p) for p in wanted}
             groups = list(self._groups(entries, graphs))
-            for place, group in enumerate(groups):
+            for index, group in enumerate(groups):
                 todo = [number for number in range(len(chunks)) if any(self._missing(number, *e) for e in group)]
                 if todo:
                     with ExitStack() as stack:
                         branches = self._branches(group, graphs, stack)
-                        for number, parts in self._computed(branches.engine, chunks, todo, full, place, len(groups)):
+                        for number, parts in self._computed(branches.engine, chunks, todo, full, index, len(groups)):
                             self._measure(number, branches, parts, full)
                             spent = earlier_s + time.process_time() - start - full.own_s
                             self._write_journal(number, group, kept, spent)
-                            self.progress((place + (number + 1) / len(chunks)) / len(groups))
+                            self.progress((index + (number + 1) / len(chunks)) / len(groups))
             if not full.samples:
                 full.run(chunks[-1])
             spent_s = earlier_s + time.process_time() - start - full.own_s
-        return self._profile(entries, full.seconds(self.dataset.count), spent_s, mark)
+        return self._profile(entries, full.seconds(self.dataset.count), spent_s, fingerprint)
 
     def _computed(
-        self, engine: Engine, chunks: Sequence[Dataset], todo: Sequence[int], full: FullPass, place: int, groups: int
+        self, engine: Engine, chunks: Sequence[Dataset], todo: Sequence[int], full: FullPass, index: int, groups: int
     ) -> Iterator[tuple[int, list[tuple[Batch, Outputs]]]]:
         """Each chunk with the outputs of its batches; the next one is computed while one is looked at.
 
@@ -159,7 +159,7 @@ class Profiler:
             chunk = chunks[number]
             bounds = np.linspace(0, chunk.count, min(workers, chunk.count) + 1).astype(int)
             futures = [pool.submit(run, chunk.subset(range(low, high))) for low, high in pairwise(bounds)]
-            return futures, pool.submit(full.run, chunk) if number % groups == place else None
+            return futures, pool.submit(full.run, chunk) if number % groups == index else None
 
         with ThreadPoolExecutor(workers) as pool:
             ahead = submit(todo[0])
@@ -177,12 +177,14 @@ class Profiler:
         values = sum(elements(value) for value in self.lowerer.model.graph.outputs)
         return ("sqnr", "kl") if values <= _KL_ELEMENTS else ("sqnr",)
 
-    def _profile(self, entries: list[Entry], pass_s: float, spent_s: float, mark: str) -> Profile:
+    def _profile(self, entries: list[Entry], pass_s: float, spent_s: float, mark: str) -> Sensitivities:
         totals: dict[Entry, _Total] = {}
         for (_, name, precision), total in self._done.items():
             totals.setdefault((name, precision), _Total()).add(total)
         means = {entry: totals[entry].mean(self.dataset.count) for entry in entries}
-        return Profile(means, self.dataset.count, pass_s, spent_s, mark)
+        return Sensitivities(
+            entries=means, samples=self.dataset.count, pass_s=pass_s, spent_s=spent_s, fingerprint=mark
+        )
 
     def _can(self, unit: str, precision: Precision) -> bool:
         return self.possible[unit].get(precision, "not offered") is None
@@ -252,11 +254,11 @@ class Profiler:
         """Score every entry of a chunk."""
         finals = [str(value.name) for value in self.lowerer.model.graph.outputs]
         whole = _Whole(parts, finals, self.metric)
-        for place, ((name, precision), made) in enumerate(group.outputs.items()):
+        for index, ((name, precision), made) in enumerate(group.outputs.items()):
             start = time.thread_time()
             outputs = whole.outputs({final: made.get(final, final) for final in finals})
             self._done[(number, name, precision)] = self._score(whole, outputs)
-            if place == len(group.outputs) // 2:
+            if index == len(group.outputs) // 2:
                 full.scored(time.thread_time() - start, whole.count)
 
     def _score(self, whole: _Whole, outputs: Outputs) -> _Total:
@@ -272,14 +274,14 @@ class Profiler:
         scores = self.metric.scores(outputs, whole.labels, whole.expected, whole.count)
         return _Total(noise, kl, whole.count * self.metric.drop(whole.scores, scores))
 
-    def _read_journal(self, mark: str) -> float:
+    def _read_journal(self, fingerprint: str) -> float:
         if self.journal is None or not self.journal.is_file():
             return 0.0
         spent = 0.0
         for line in self.journal.read_text(encoding="utf-8").splitlines():
             try:
                 row = json.loads(line)
-                if row["mark"] != mark:
+                if row["mark"] != fingerprint:
                     continue
                 key = (int(row["chunk"]), str(row["unit"]), Precision(row["precision"]))
                 drop = float("inf") if row["drop"] is None else float(row["drop"])
@@ -289,14 +291,14 @@ class Profiler:
                 continue  # the line that a kill cut off
         return spent
 
-    def _write_journal(self, number: int, entries: Sequence[Entry], mark: str, spent: float) -> None:
+    def _write_journal(self, number: int, entries: Sequence[Entry], fingerprint: str, spent: float) -> None:
         if self.journal is None:
             return
         lines = []
         for unit, precision in entries:
             t = self._done[(number, unit, precision)]
             drop = t.drop if np.isfinite(t.drop) else None
-            row = {"mark": mark, "chunk": number, "unit": unit, "precision": precision.value}
+            row = {"mark": fingerprint, "chunk": number, "unit": unit, "precision": precision.value}
             lines.append(json.dumps({**row, "noise": t.noise, "kl": t.kl, "drop": drop, "spent_s": spent}) + "\n")
         with self.journal.open("a", encoding="utf-8") as file:
             file.writelines(lines)

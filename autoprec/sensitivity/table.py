@@ -38,8 +38,8 @@ class Sensitivity:
     drop: float
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sensitivities:
     """The sensitivities of a model.
 
     Attributes:
@@ -68,13 +68,18 @@ class Profile:
             for (unit, p), e in self.entries.items()
         ]
         record = {
-            "schema": SCHEMA, "direction": DIRECTION, "fingerprint": self.fingerprint, "samples": self.samples,
-            "pass_s": self.pass_s, "spent_s": self.spent_s, "entries": rows,
-        }  # fmt: skip
+            "schema": SCHEMA,
+            "direction": DIRECTION,
+            "fingerprint": self.fingerprint,
+            "samples": self.samples,
+            "pass_s": self.pass_s,
+            "spent_s": self.spent_s,
+            "entries": rows,
+        }
         write_json(path, record)
 
 
-def load_profile(path: Path) -> Profile:
+def load_sensitivities(path: Path) -> Sensitivities:
     """Read a profile.
 
     Raises:
@@ -90,14 +95,18 @@ def load_profile(path: Path) -> Profile:
             )
             for r in record["entries"]
         }
-        return Profile(
-            entries, int(record["samples"]), float(record["pass_s"]), float(record["spent_s"]), record["fingerprint"]
+        return Sensitivities(
+            entries=entries,
+            samples=int(record["samples"]),
+            pass_s=float(record["pass_s"]),
+            spent_s=float(record["spent_s"]),
+            fingerprint=record["fingerprint"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunDirectoryError(f"the profile {path} is damaged ({error!r}); delete it, it is made again") from error
 
 
-def profile_fingerprint(lowerer: Lowerer, dataset: Dataset, metric: Metric, ranges: RangeTable) -> str:
+def sensitivity_fingerprint(lowerer: Lowerer, dataset: Dataset, metric: Metric, ranges: RangeTable) -> str:
     """What a profile depends on."""
     model = lowerer.model
     inputs = [model.graph_fingerprint, model.weights_fingerprint, dataset.fingerprint(), metric.fingerprint]

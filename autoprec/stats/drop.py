@@ -29,7 +29,7 @@ _WITHIN = 10  # samples that the smoothing must reach, however small the noise
 _LOGISTIC = 1.702  # a logistic curve of this steepness is the normal distribution function within 0.01
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drop:
     """The drop of a metric with its interval.
 
@@ -99,7 +99,7 @@ def estimate_drop(
     if count < 2 or not decisions:
         return counted_drop(first, second, higher_is_better, confidence)
     if not loss.any() and not changed and (margins is None or np.array_equal(*margins)):
-        return Drop(0.0, 0.0, 0.0, count, "counted")
+        return Drop(estimate=0.0, low=0.0, high=0.0, samples=count, method="counted")
     sample, method = loss, "shrunken"
     if margins is not None:
         sample, method = smoothed_losses(*margins), "smoothed"
@@ -111,13 +111,13 @@ def estimate_drop(
     weight = spread / (spread + variance)
     estimate = weight * float(sample.mean()) + (1 - weight) * usual
     half = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(weight * variance)
-    return Drop(estimate, estimate - half, estimate + half, count, method)
+    return Drop(estimate=estimate, low=estimate - half, high=estimate + half, samples=count, method=method)
 
 
 def counted_drop(before: npt.ArrayLike, after: npt.ArrayLike, higher_is_better: bool, confidence: float = 0.95) -> Drop:
     """The mean drop with its paired bootstrap interval, and nothing else."""
     span = paired_bootstrap(before, after, higher_is_better, confidence)
-    return Drop(span.estimate, span.low, span.high, np.size(before), "counted")
+    return Drop(estimate=span.estimate, low=span.low, high=span.high, samples=np.size(before), method="counted")
 
 
 def smoothed_losses(before: Array, after: Array) -> Array:

@@ -25,7 +25,7 @@ _GRID, _STEPS = 81, 100
 _Z = 1.96
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """A plan as the search saw it.
 
@@ -106,9 +106,10 @@ def expected_optimism(plans: Sequence[Seen], choice: Choice, seed: int = 0, draw
         return Optimism(0.0, 0.0, 0.0)
     at = rows, winner[rows]
     return Optimism(
-        float((cost[at] - seen_cost[at]).mean()), float((limited[at] - seen_limited[at]).mean()),
+        float((cost[at] - seen_cost[at]).mean()),
+        float((limited[at] - seen_limited[at]).mean()),
         float((cost[at] - fresh[at]).mean()),
-    )  # fmt: skip
+    )
 
 
 def _winners(seen: Array, fresh: Array, accepted: npt.NDArray[Any], always: npt.NDArray[Any], choice: Choice) -> Any:
@@ -150,9 +151,9 @@ def drawn_truths(seen: Array, errors: Array, draws: int, generator: np.random.Ge
         posterior /= posterior.sum(axis=1, keepdims=True)
         weights = posterior.mean(axis=0)
     edges = posterior.cumsum(axis=1)
-    for place, row in zip(noisy, edges, strict=True):
+    for index, row in zip(noisy, edges, strict=True):
         picks = np.searchsorted(row, generator.random(draws) * row[-1])
-        truths[:, place] = grid[np.minimum(picks, len(grid) - 1)]
+        truths[:, index] = grid[np.minimum(picks, len(grid) - 1)]
     return truths
 
 
@@ -163,7 +164,7 @@ def _grid(values: Array, widths: Array) -> Array:
     return np.unique(np.concatenate([np.linspace(values.min(), values.max(), _GRID), inside]))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
     """One figure of the winner: as it was when it was chosen, without its luck, and measured afresh.
 

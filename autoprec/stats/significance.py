@@ -19,7 +19,7 @@ ALPHA = 0.01
 _FLIPS = 9999
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
     """A paired comparison.
 
@@ -54,9 +54,16 @@ def compare_scores(before: Array, after: Array, higher_is_better: bool) -> Compa
     loss = before - after if higher_is_better else after - before
     lost, won = int((loss > 0).sum()), int((loss < 0).sum())
     if np.isin(np.concatenate([before, after]), (0.0, 1.0)).all():
-        return Compared(paired_decisions(lost, won, loss.size), mcnemar(lost, won), loss.size, lost, won, "McNemar")
+        return Compared(
+            change=paired_decisions(lost, won, loss.size),
+            p=mcnemar(lost, won),
+            samples=loss.size,
+            lost=lost,
+            won=won,
+            test="McNemar",
+        )
     span = paired_bootstrap(before, after, higher_is_better)
-    return Compared(span, sign_flips(loss), loss.size, lost, won, "sign flips")
+    return Compared(change=span, p=sign_flips(loss), samples=loss.size, lost=lost, won=won, test="sign flips")
 
 
 def mcnemar(lost: int, won: int) -> float:

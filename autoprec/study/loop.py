@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from autoprec.errors import BackendError, RunDirectoryError, StorageError
 from autoprec.plan import Assignment
 from autoprec.study.goal import Goal, improves
-from autoprec.study.guide.told import Fidelities, fidelities
-from autoprec.study.ledger.ask_tell import Ledger, Measurement, Trial
+from autoprec.study.guide.told import ModelFits, model_fits
+from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.asked import Asked
+from autoprec.study.ledger.trials import Measurement, Trial
 
 FINALISTS = 4
 MOST_REFUSED = 8
@@ -51,8 +52,8 @@ class Wanted:
 Measure = Callable[[Assignment, Wanted], Measurement]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOutcome:
     """What a search came to.
 
     Attributes:
@@ -71,7 +72,7 @@ class Found:
     feasible: bool
     stopped: str
     finalists: tuple[Trial, ...]
-    models: Fidelities
+    models: ModelFits
     refused: tuple[str, ...] = ()
     by: Mapping[str, int] = field(default_factory=dict)
 
@@ -108,7 +109,7 @@ class Search:
         self._shown = {trial.number for trial in self.trials}
         self.measured = 0
 
-    def run(self) -> Found:
+    def run(self) -> SearchOutcome:
         """Measure the seeds, then what the sampler asks for, until nothing promises to be better."""
         with self.ledger.present():
             self.ledger.begin()
@@ -181,9 +182,9 @@ class Search:
             if trial.number not in self._shown:
                 self._shown.add(trial.number)
                 self._show(trial)
-        for plan, words in self.ledger.refusals():
+        for plan, text in self.ledger.refusals():
             if all(dict(plan) != dict(other) for other, _ in self.refused):
-                self.refused.append((plan, words))
+                self.refused.append((plan, text))
                 self.ledger.refuse(plan)
 
     def _show(self, trial: Trial) -> None:
@@ -259,25 +260,29 @@ class Search:
     def _stale(self) -> str | None:
         """Whether the last plans, each proposed after one was accepted, all failed to be surely better than it."""
         best, since, goal = (math.inf, math.inf), 0, self.ledger.goal
-        for place, trial in enumerate(self.trials):
+        for location, trial in enumerate(self.trials):
             if trial.feasible and improves(self._cost(trial), best):
-                best, since = self._cost(trial), place + 1
+                best, since = self._cost(trial), location + 1
         recent = self.trials[max(since, len(self.seeds)) :]
         timed = sum(trial.measured.timed for trial in recent)
         vain = timed >= PATIENCE or len(recent) >= 2 * PATIENCE
-        words = f"the last {len(recent)} plans were not {goal.better} within {goal.bounds}"
-        return words if vain and since > 0 else None
+        text = f"the last {len(recent)} plans were not {goal.better} within {goal.bounds}"
+        return text if vain and since > 0 else None
 
     def _cost(self, trial: Trial) -> tuple[float, float]:
         measured = trial.measured
         return self.ledger.goal.cost(measured.judged_drop, measured.latency_ratio, measured.bytes, measured.noise)
 
-    def _result(self, stopped: str) -> Found:
+    def _result(self, stopped: str) -> SearchOutcome:
         goal = self.ledger.goal
         accepted = sorted((t for t in self.trials if t.feasible), key=self._cost)
-        best = accepted[0] if accepted else min(
-            self.trials, key=lambda t: (*goal.short_of(t.measured.judged_drop, t.measured.latency_ratio), t.number)
-        )  # fmt: skip
+        best = (
+            accepted[0]
+            if accepted
+            else min(
+                self.trials, key=lambda t: (*goal.short_of(t.measured.judged_drop, t.measured.latency_ratio), t.number)
+            )
+        )
         finalists = accepted[:FINALISTS]
         # Of the fastest some may meet the bound by luck alone, so one is there that meets it with room.
         if not any(_with_room(t, goal) for t in finalists):
@@ -285,17 +290,23 @@ class Search:
         safe = [t for t in accepted[FINALISTS:] if t.measured.latency_ratio <= _SAFELY * goal.max_latency]
         finalists += safe[:1] if math.isfinite(goal.max_latency) else []
         finalists += [t for t in accepted[FINALISTS:] if t.origin.startswith("uniform") and t not in finalists]
-        return Found(
-            tuple(self.trials), best, bool(accepted), stopped, tuple(finalists), fidelities(self.ledger.told()),
-            tuple(words for _, words in self.refused), self.ledger.by_process(),
-        )  # fmt: skip
+        return SearchOutcome(
+            trials=tuple(self.trials),
+            best=best,
+            feasible=bool(accepted),
+            stopped=stopped,
+            finalists=tuple(finalists),
+            models=model_fits(self.ledger.told()),
+            refused=tuple(text for _, text in self.refused),
+            by=self.ledger.by_process(),
+        )
 
 
 def _with_room(trial: Trial, goal: Goal) -> bool:
     return trial.measured.judged_drop + (trial.measured.drop_error or 0.0) <= goal.max_drop
 
 
-class Following(Search):
+class SearchFollower(Search):
     """Takes part in a search that another process leads, until that one or the same rules say that it is over."""
 
     def follow(self) -> tuple[int, str]:

@@ -16,7 +16,7 @@ from autoprec.precision import Precision
 from autoprec.study.goal import Goal, goal_of
 from autoprec.study.guide.proposer import Proposer
 from autoprec.study.guide.solve import Problem
-from autoprec.study.guide.told import Fidelities, Foretold, Proposal, Told, fidelities
+from autoprec.study.guide.told import KnownPlan, ModelFits, Predicted, Proposal, model_fits
 
 NOISE, LATENCY, SIZE, LAYERS = "noise", "latency", "bytes", "layers_ms"
 """User attributes of a trial: the noise of its outputs, for a better accuracy model; its latency over FP32's, and its
@@ -25,7 +25,7 @@ be missing."""
 MEASUREMENT = "measurement"
 """User attribute of a trial of `autoprec.study.ledger.ask_tell`: all figures, whatever the objective was then."""
 CLAIM = "autoprec:plan"
-FORETOLD = "autoprec:foretold"
+PREDICTED = "autoprec:foretold"
 PROPOSED_AS = "autoprec:origin"
 _CLAIMS = 5
 _TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -92,9 +92,9 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
             last = self._last = (state, self._proposer.propose(told, taken, refused))
         return last[1]
 
-    def fidelities(self, study: optuna.Study) -> Fidelities:
+    def model_fits(self, study: optuna.Study) -> ModelFits:
         """How well the study's plans were foretold before they were measured."""
-        return fidelities(self._trials(study)[0])
+        return model_fits(self._trials(study)[0])
 
     def stop(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """A callback for `study.optimize` that ends it when nothing promises to be better within the bounds."""
@@ -162,11 +162,11 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
         store = study._storage.set_trial_system_attr
         store(trial._trial_id, CLAIM, {unit: precision.value for unit, precision in proposal.plan.items()})
         store(trial._trial_id, PROPOSED_AS, proposal.origin)
-        if proposal.foretold is not None:
-            foretold = proposal.foretold
-            store(trial._trial_id, FORETOLD, [foretold.latency, foretold.noise, foretold.drop])
+        if proposal.predicted is not None:
+            predicted = proposal.predicted
+            store(trial._trial_id, PREDICTED, [predicted.latency, predicted.noise, predicted.drop])
 
-    def _trials(self, study: optuna.Study, beside: int = -1) -> tuple[list[Told], list[dict[str, Precision]]]:
+    def _trials(self, study: optuna.Study, beside: int = -1) -> tuple[list[KnownPlan], list[dict[str, Precision]]]:
         """What was told, and the plans that are being measured, were refused, or wait."""
         told, busy = [], []
         for trial in study.get_trials(deepcopy=False):
@@ -185,14 +185,19 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
             return None
         return {unit: self._fixed.get(unit) or Precision(chosen[unit]) for unit in self.problem.choices}
 
-    def _told(self, trial: FrozenTrial, plan: dict[str, Precision]) -> Told:
-        foretold = trial.system_attrs.get(FORETOLD)
+    def _told(self, trial: FrozenTrial, plan: dict[str, Precision]) -> KnownPlan:
+        predicted = trial.system_attrs.get(PREDICTED)
         latency, drop, size = self._stored(trial) if MEASUREMENT in trial.user_attrs else self._figures(trial)
-        return Told(
-            trial.number, plan, latency, drop, _finite(trial.user_attrs.get(NOISE)),
-            None if foretold is None else Foretold(*foretold), size,
-            trial.user_attrs.get(MEASUREMENT, trial.user_attrs).get(LAYERS),
-        )  # fmt: skip
+        return KnownPlan(
+            number=trial.number,
+            plan=plan,
+            latency=latency,
+            drop=drop,
+            noise=_finite(trial.user_attrs.get(NOISE)),
+            predicted=None if predicted is None else Predicted(*predicted),
+            size=size,
+            layers_ms=trial.user_attrs.get(MEASUREMENT, trial.user_attrs).get(LAYERS),
+        )
 
     def _stored(self, trial: FrozenTrial) -> tuple[float | None, float, float | None]:
         """Latency, drop and size as they were measured, whatever was minimised then."""

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from autoprec.backends.ort import OrtBackend
-from autoprec.backends.protocol import Attribution, Clock, Engine, RanAs
+from autoprec.backends.protocol import Clock, Engine, RanAs, TimeProfile
 from autoprec.backends.sharing import Kernel, share_out
 from autoprec.errors import BackendError
 from autoprec.files.json import fingerprint
@@ -21,9 +21,14 @@ Costs = Mapping[str, tuple[float, float]]
 """Node name or op type -> milliseconds in float and on 8-bit codes."""
 
 _COSTS: dict[str, tuple[float, float]] = {
-    "Conv": (1.0, 0.4), "ConvTranspose": (1.0, 1.1), "Gemm": (0.5, 0.2), "MatMul": (0.5, 0.25),
-    "QuantizeLinear": (0.05, 0.05), "DequantizeLinear": (0.05, 0.05), "": (0.1, 0.08),
-}  # fmt: skip
+    "Conv": (1.0, 0.4),
+    "ConvTranspose": (1.0, 1.1),
+    "Gemm": (0.5, 0.2),
+    "MatMul": (0.5, 0.25),
+    "QuantizeLinear": (0.05, 0.05),
+    "DequantizeLinear": (0.05, 0.05),
+    "": (0.1, 0.08),
+}
 
 
 class FakeEngine:
@@ -118,18 +123,28 @@ class FakeBackend:
         """Each named node as it is written; it counts as quantised where it computes on codes."""
         wanted = set(nodes)
         rows = self._reckon(model)
-        return {str(n.name): RanAs(n.op_type, quantized) for n, _, quantized in rows if n.name in wanted}
+        return {
+            str(n.name): RanAs(operator=n.op_type, quantized=quantized) for n, _, quantized in rows if n.name in wanted
+        }
 
     def profile(
         self, model: bytes, feed: Mapping[str, Array], home: Mapping[str, str], macs: Mapping[str, int]
-    ) -> Attribution:
+    ) -> TimeProfile:
         """The cost of each node; that of a Q/DQ or cast which belongs to no unit goes to a boundary."""
         kernels, timed = [], []
         for node, milliseconds, _ in self._reckon(model):
             reads = tuple(str(v.name) for v in node.inputs if v is not None and not v.is_initializer())
             units = {home[str(node.name)]: 1.0} if node.name in home else {}
             converts = node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast")
-            kernels.append(Kernel(str(node.name), units, reads, tuple(str(v.name) for v in node.outputs), converts))
+            kernels.append(
+                Kernel(
+                    name=str(node.name),
+                    units=units,
+                    reads=reads,
+                    writes=tuple(str(v.name) for v in node.outputs),
+                    converts=converts,
+                )
+            )
             timed.append((kernels[-1], milliseconds))
         return share_out(timed, kernels)
 

@@ -49,7 +49,7 @@ def tiny_model(folder: str | Path, *, seed: int = 0, name: str = "tiny.onnx") ->
     scores.name, scores.type, scores.shape = "scores", floats, ir.Shape(["N", _CLASSES])
     graph = ir.Graph(
         [x], [scores], nodes=nodes, initializers=list(constants.values()), opset_imports={"": 17}, name="tiny"
-    )  # fmt: skip
+    )
     path = Path(folder) / name
     write_bytes(path, to_bytes(ir.Model(graph, ir_version=9)))
     return path

@@ -11,10 +11,32 @@ import onnx_ir as ir
 
 from autoprec.graph.topology import LINEAR_OPS, Topology, is_float, main_domain
 
-UNARY_OPS = frozenset({
-    "Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh",
-    "Softplus", "Softsign", "Gelu", "Erf", "Mish", "Swish", "ThresholdedRelu", "Exp", "Neg", "Abs", "Sqrt",
-})  # fmt: skip
+UNARY_OPS = frozenset(
+    {
+        "Relu",
+        "Clip",
+        "LeakyRelu",
+        "PRelu",
+        "Elu",
+        "Selu",
+        "Celu",
+        "Sigmoid",
+        "HardSigmoid",
+        "HardSwish",
+        "Tanh",
+        "Softplus",
+        "Softsign",
+        "Gelu",
+        "Erf",
+        "Mish",
+        "Swish",
+        "ThresholdedRelu",
+        "Exp",
+        "Neg",
+        "Abs",
+        "Sqrt",
+    }
+)
 BINARY_OPS = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Min", "Max"})
 EPILOGUE_OPS = UNARY_OPS | BINARY_OPS | {"BatchNormalization"}
 

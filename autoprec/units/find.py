@@ -57,7 +57,7 @@ class _Cutter:
         for kind, members in merge_leftovers(self.topology, rest, self.groups):
             self.found.append(_Found(kind, self._sorted(members), [members[-1]]))
         order = self.groups.ordered([each.members for each in self.found])
-        return _assemble(self.topology, [self.found[place] for place in order], self.reasons)
+        return _assemble(self.topology, [self.found[index] for index in order], self.reasons)
 
     def _sorted(self, members: list[ir.Node]) -> list[ir.Node]:
         return sorted(members, key=self.topology.index.__getitem__)

@@ -8,15 +8,45 @@ from autoprec.graph.topology import LINEAR_OPS, POOL_OPS, Topology
 from autoprec.units.chains import EPILOGUE_OPS
 from autoprec.units.groups import Groups
 
-_NORM_OPS = frozenset({
-    "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "InstanceNormalization",
-    "GroupNormalization", "BatchNormalization", "LRN", "MeanVarianceNormalization", "LpNormalization",
-    "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare",
-    "ReduceProd", "ReduceLogSum", "ReduceLogSumExp", "Softmax", "LogSoftmax", "CumSum",
-})  # fmt: skip
+_NORM_OPS = frozenset(
+    {
+        "LayerNormalization",
+        "RMSNormalization",
+        "SimplifiedLayerNormalization",
+        "InstanceNormalization",
+        "GroupNormalization",
+        "BatchNormalization",
+        "LRN",
+        "MeanVarianceNormalization",
+        "LpNormalization",
+        "ReduceMean",
+        "ReduceSum",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceSumSquare",
+        "ReduceProd",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "Softmax",
+        "LogSoftmax",
+        "CumSum",
+    }
+)
 _POINTWISE_OPS = EPILOGUE_OPS | {
-    "Reciprocal", "Log", "Sin", "Cos", "Floor", "Ceil", "Round", "Sign", "Mean", "Sum", "Mod",
-}  # fmt: skip
+    "Reciprocal",
+    "Log",
+    "Sin",
+    "Cos",
+    "Floor",
+    "Ceil",
+    "Round",
+    "Sign",
+    "Mean",
+    "Sum",
+    "Mod",
+}
 _FUSABLE = _NORM_OPS | _POINTWISE_OPS
 _LARGEST = 32
 

@@ -106,10 +106,10 @@ def value_keys(topology: Topology) -> dict[str, str]:
     """Name -> key of each graph input and each value that a node makes: equal after a re-export that only renames."""
     hashes = _node_hashes(topology)
     names = [str(value.name) for value in topology.graph.inputs]
-    keys = [f"input {place}" for place in range(len(names))]
+    keys = [f"input {index}" for index in range(len(names))]
     for node in topology.nodes:
         names += [str(value.name) for value in node.outputs]
-        keys += [f"{hashes[node]}.{place}" for place in range(len(node.outputs))]
+        keys += [f"{hashes[node]}.{index}" for index in range(len(node.outputs))]
     return dict(zip(names, _numbered(keys), strict=True))
 
 
@@ -125,7 +125,7 @@ def _numbered(keys: list[str]) -> list[str]:
 
 def _node_hashes(topology: Topology) -> dict[ir.Node, str]:
     """A hash of each node's operator, attributes, constants' shapes and everything upstream of it."""
-    places = {value: f"input {place}" for place, value in enumerate(topology.graph.inputs)}
+    indices = {value: f"input {place}" for place, value in enumerate(topology.graph.inputs)}
     node_hash: dict[ir.Node, str] = {}
     for node in topology.nodes:
         inputs = []
@@ -136,8 +136,8 @@ def _node_hashes(topology: Topology) -> dict[ir.Node, str]:
             elif producer is not None and producer in node_hash:
                 inputs.append(f"{node_hash[producer]}.{value.index()}")
             else:
-                inputs.append(f"{places.get(value, '')}{type_words(value)}{_small_constant(value)}")
-        inner = [words for _, body in bodies(node) for words in graph_parts(body, {})]
+                inputs.append(f"{indices.get(value, '')}{type_words(value)}{_small_constant(value)}")
+        inner = [text for _, body in bodies(node) for text in graph_parts(body, {})]
         node_hash[node] = fingerprint([node.domain, node.op_type, *inputs, "|", *attribute_words(node), *inner])
     return node_hash
 

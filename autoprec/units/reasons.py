@@ -29,8 +29,8 @@ def untunable(topology: Topology) -> dict[str, str]:
         if reason is not None:
             reasons[str(node.name)] = reason
         for attribute, body in bodies(node):
-            words = f"inside the {attribute} of {node.op_type} {node.name!r}: bodies stay in FP32"
-            reasons.update({f"{node.name}/{attribute}/{inner.name}": words for inner in all_nodes(body)})
+            text = f"inside the {attribute} of {node.op_type} {node.name!r}: bodies stay in FP32"
+            reasons.update({f"{node.name}/{attribute}/{inner.name}": text for inner in all_nodes(body)})
     return reasons
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 KINDS = ("conv", "matmul", "attention", "embedding", "pool", "resize", "add", "norm", "pointwise", "other")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
     """A fusion group, as TensorRT would form it.
 

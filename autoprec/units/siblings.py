@@ -7,9 +7,18 @@ import onnx_ir as ir
 from autoprec.graph.topology import COPY_OPS, LINEAR_OPS, RESHAPING_OPS, Topology, main_domain
 from autoprec.units.chains import EPILOGUE_OPS
 
-_LINKS = EPILOGUE_OPS | COPY_OPS | RESHAPING_OPS | {
-    "Cast", "Softmax", "LayerNormalization", "RMSNormalization", "InstanceNormalization",
-}  # fmt: skip
+_LINKS = (
+    EPILOGUE_OPS
+    | COPY_OPS
+    | RESHAPING_OPS
+    | {
+        "Cast",
+        "Softmax",
+        "LayerNormalization",
+        "RMSNormalization",
+        "InstanceNormalization",
+    }
+)
 _FARTHEST = 64
 
 

@@ -24,7 +24,7 @@ def gpu_environment(number: int) -> dict[str, str]:
     """
     listed = os.environ.get(_VISIBLE)
     if listed is None:
-        names = [str(place) for place in range(len(find_gpus().gpus) or number + 1)]  # with nobody to ask, CUDA tells
+        names = [str(index) for index in range(len(find_gpus().gpus) or number + 1)]  # with nobody to ask, CUDA tells
         where = "this machine has"
     else:
         names = [name.strip() for name in listed.split(",") if name.strip()]
@@ -94,7 +94,7 @@ def core_blocks(cores: tuple[int, ...], count: int, threads: int | None) -> list
             f"{count * (size or 1)} cores, or they would disturb each other's clock, but there are {len(cores)}; give "
             f"fewer --workers or --threads, or start `autoprec worker` on other hosts"
         )
-    return [cores[place * size : (place + 1) * size] for place in range(count)]
+    return [cores[index * size : (index + 1) * size] for index in range(count)]
 
 
 def _words(cores: tuple[int, ...]) -> str:

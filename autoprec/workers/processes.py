@@ -20,7 +20,7 @@ _PATIENCE_S = 60.0
 """A worker may still measure a plan when the search ends."""
 
 
-class Crew:
+class WorkerProcesses:
     """Worker processes on this machine.
 
     A worker's end costs the plan that it measured, which another measures, and not the run. It reads from a pipe that
@@ -64,7 +64,7 @@ class Crew:
             watcher.start()
             self._watchers.append(watcher)
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerProcesses:
         """The crew; nothing is started yet."""
         return self
 

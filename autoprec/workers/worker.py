@@ -14,16 +14,17 @@ from autoprec.ranges.table import RangeTable, load_ranges
 from autoprec.run.compatible import check_data, check_machine, check_model
 from autoprec.run.directory import RunDirectory
 from autoprec.run.engines import Engines, timing_feed
-from autoprec.run.measure import Measuring
-from autoprec.run.search_description import Shared, read_shared
-from autoprec.run.study_description import Studied, read_studied
+from autoprec.run.measure import PlanMeasurer
+from autoprec.run.search_description import SearchDescription, read_search_description
+from autoprec.run.study_description import StudyDescription, read_study_description
 from autoprec.run.task import Task
-from autoprec.run.uniform import FP32_PLAN, no_profile, problem_of, seed_plans, uniform_plans
-from autoprec.sensitivity.table import Profile, load_profile
-from autoprec.study.ledger.ask_tell import Ledger, Trial
+from autoprec.run.uniform import FP32_PLAN, no_sensitivities, problem_of, seed_plans, uniform_plans
+from autoprec.sensitivity.table import Sensitivities, load_sensitivities
+from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.samplers import make_sampler
-from autoprec.study.ledger.storages import Place, journal_place, place_of
-from autoprec.study.loop import Following
+from autoprec.study.ledger.storages import StudyLocation, journal_location, place_of
+from autoprec.study.ledger.trials import Trial
+from autoprec.study.loop import SearchFollower
 
 _POLL_S = 0.5
 _FOLDER_S = 30.0
@@ -43,7 +44,9 @@ class Worked:
     stopped: str
 
 
-def await_search(directory: RunDirectory, wait_s: float, say: Callable[[str], None]) -> tuple[Studied, Shared]:
+def await_search(
+    directory: RunDirectory, wait_s: float, say: Callable[[str], None]
+) -> tuple[StudyDescription, SearchDescription]:
     """What the search of a run is about, as soon as it has begun.
 
     Args:
@@ -66,13 +69,13 @@ def await_search(directory: RunDirectory, wait_s: float, say: Callable[[str], No
             say(f"waiting{long} for the search in {root} to begin: ranges and sensitivities come first")
             said = True
         time.sleep(_POLL_S)
-    shared = read_shared(directory.search)
+    shared = read_search_description(directory.search)
     if shared.ended is not None:
         raise SearchOverError(
             f"the search in {root} has ended ({shared.ended}), so there is nothing to measure; `autoprec tune` with "
             f"--out {root} and more --trials or another bound goes on from it, and a worker can join that"
         )
-    return read_studied(directory.studied), shared
+    return read_study_description(directory.studied), shared
 
 
 def _absent(directory: RunDirectory, waited_s: float) -> str:
@@ -111,15 +114,15 @@ class Worker:
     def __init__(
         self,
         directory: RunDirectory,
-        studied: Studied,
-        shared: Shared,
+        studied: StudyDescription,
+        shared: SearchDescription,
         task: Task,
         storage: str | None = None,
         progress: Callable[[Trial], None] = lambda trial: None,
     ) -> None:
         self.directory, self.studied, self.shared, self.progress = directory, studied, shared, progress
         where = storage or shared.storage
-        self.place: Place = journal_place(directory.study) if where is None else place_of(where)
+        self.location: StudyLocation = journal_location(directory.study) if where is None else place_of(where)
         shapes = {name: array.shape for name, array in timing_feed(task, task.splits.select).items()}
         backend = task.backend.for_run(shapes, directory.root)
         check_machine(studied.machine, backend.describe(), directory.root)
@@ -142,17 +145,20 @@ class Worker:
         sampler = make_sampler(settings.sampler, problem, self.studied.shares, goal, settings.seed)
         sampler.reseed_rng()  # what is drawn by the same seed in two processes would be the same plans
         with self.directory.joined(), ExitStack() as stack:
-            ledger = Ledger(self.place, self.studied.study, task.subject.choices, goal, sampler, join=True)
+            ledger = Ledger(self.location, self.studied.study, task.subject.choices, goal, sampler, join=True)
             engines = Engines(task, task.backend, busy=goal.objective == "throughput")
             reference = engines.open(uniform_plans(task.subject)[FP32_PLAN], self.ranges, stack)
-            search = Following(
-                seed_plans(task.subject), ledger, Measuring(task, engines, reference, self.ranges, goal),
-                limit=settings.trials, progress=self.progress,
-            )  # fmt: skip
+            search = SearchFollower(
+                seed_plans(task.subject),
+                ledger,
+                PlanMeasurer(task, engines, reference, self.ranges, goal),
+                limit=settings.trials,
+                progress=self.progress,
+            )
             return Worked(*search.follow())
 
 
-def _profile(directory: RunDirectory, shared: Shared, ranges: RangeTable) -> Profile:
+def _profile(directory: RunDirectory, shared: SearchDescription, ranges: RangeTable) -> Sensitivities:
     """The run's sensitivities; none where it had no time for them."""
-    none = no_profile(ranges)
-    return none if shared.profile == none.fingerprint else load_profile(directory.profile)
+    none = no_sensitivities(ranges)
+    return none if shared.profile == none.fingerprint else load_sensitivities(directory.profile)

@@ -47,7 +47,7 @@ def test_a_process_knows_how_long_it_has_run() -> None:
     code = f"{imports}; a = age(); time.sleep(0.2); print(a, age())"
     first, second = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()  # fmt: skip
+    ).stdout.split()
 
     if float(second) > 0:  # where the system tells
         assert float(second) - float(first) == pytest.approx(0.2, abs=0.15)

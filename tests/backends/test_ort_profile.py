@@ -9,11 +9,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from autoprec.backends.ort import OrtBackend
-from autoprec.backends.protocol import Attribution
+from autoprec.backends.protocol import TimeProfile
 from autoprec.graph.model import to_bytes
 from autoprec.lowering.scheme import ORT_CPU
 from autoprec.precision import Precision
-from autoprec.proof.inspect import attributed
+from autoprec.proof.inspect import time_profile_of
 
 from ..helpers.bench import bench
 
@@ -21,19 +21,21 @@ FP32, INT8 = Precision.FP32, Precision.INT8
 CNNS = ("resnet_block", "resnet_downsample", "depthwise_block", "concat_block", "pool_block", "silu_block")
 
 
-def profiled(name: str, precision: Precision, **changed: Precision) -> Attribution:
+def profiled(name: str, precision: Precision, **changed: Precision) -> TimeProfile:
     one = bench(name, ORT_CPU, FP32)
     model = to_bytes(one.lower(one.uniform(precision, **changed)).ir)
-    return attributed(one.partition, OrtBackend(threads=1), model, one.feed)
+    return time_profile_of(one.partition, OrtBackend(threads=1), model, one.feed)
 
 
 def oddly_named() -> bytes:
     """Convolutions alpha and gamma, product delta, whose tensors have numbers for names, as PyTorch gives them."""
     random = np.random.default_rng(0)
     weights = {
-        "w1": random.normal(size=(32, 32, 3, 3)), "w2": random.normal(size=(32, 32, 3, 3)),
-        "w3": random.normal(size=(32, 16)), "b3": random.normal(size=16),
-    }  # fmt: skip
+        "w1": random.normal(size=(32, 32, 3, 3)),
+        "w2": random.normal(size=(32, 32, 3, 3)),
+        "w3": random.normal(size=(32, 16)),
+        "b3": random.normal(size=16),
+    }
     nodes = [
         helper.make_node("Conv", ["x", "w1"], ["17"], "alpha", pads=[1] * 4),
         helper.make_node("Relu", ["17"], ["18"], "beta"),
@@ -43,16 +45,17 @@ def oddly_named() -> bytes:
         helper.make_node("Relu", ["21"], ["y"], "epsilon"),
     ]
     graph = helper.make_graph(
-        nodes, "odd",
+        nodes,
+        "odd",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 32, 16, 16])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 16])],
         [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()],
-    )  # fmt: skip
+    )
     opsets = [helper.make_opsetid("", 17)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
 
 
-def odd_profile(home: Mapping[str, str]) -> Attribution:
+def odd_profile(home: Mapping[str, str]) -> TimeProfile:
     feed = {"x": np.ones((4, 32, 16, 16), np.float32)}
     return OrtBackend(threads=1).profile(oddly_named(), feed, home, {})
 

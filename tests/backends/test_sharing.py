@@ -13,7 +13,9 @@ UNITS = ("A", "B", "C")
 
 def kernel(name: str, reads: str, writes: str, unit: str = "", *, converts: bool = True) -> Kernel:
     units = {unit: 1.0} if unit else {}
-    return Kernel(name, units, tuple(reads.split()), tuple(writes.split()), converts and not unit)
+    return Kernel(
+        name=name, units=units, reads=tuple(reads.split()), writes=tuple(writes.split()), converts=converts and not unit
+    )
 
 
 def shared(*kernels: Kernel, **times: float) -> tuple[dict[str, float], dict[tuple[str, str], float], list[str]]:
@@ -43,9 +45,12 @@ def test_a_conversion_of_constants_is_of_the_unit_that_reads_them() -> None:
 def test_what_one_conversion_serves_is_shared_equally() -> None:
     """Of four pairs one stays inside a unit."""
     fork = (
-        kernel("a", "x", "1", "A"), kernel("c", "x", "2", "C"), kernel("join", "1 2", "3"),
-        kernel("b", "3", "4", "B"), kernel("also_a", "3", "5", "A"),
-    )  # fmt: skip
+        kernel("a", "x", "1", "A"),
+        kernel("c", "x", "2", "C"),
+        kernel("join", "1 2", "3"),
+        kernel("b", "3", "4", "B"),
+        kernel("also_a", "3", "5", "A"),
+    )
 
     assert shared(*fork, join=8.0) == ({"A": 2.0}, {("A", "B"): 2.0, ("C", "B"): 2.0, ("C", "A"): 2.0}, [])
 
@@ -58,15 +63,17 @@ def test_the_network_begins_and_ends_outside_all_units() -> None:
 
 def test_arithmetic_of_no_unit_is_listed_and_looked_through() -> None:
     chain = (
-        kernel("a", "x", "1", "A"), kernel("cast", "1", "2"), kernel("slice", "2", "3", converts=False),
+        kernel("a", "x", "1", "A"),
+        kernel("cast", "1", "2"),
+        kernel("slice", "2", "3", converts=False),
         kernel("b", "3", "y", "B"),
-    )  # fmt: skip
+    )
 
     assert shared(*chain, cast=1.0, slice=2.0) == ({}, {("A", "B"): 1.0}, ["slice"])
 
 
 def test_without_tensors_the_runtimes_own_words_count() -> None:
-    lone = Kernel("reformat to a", {}, converts=True, otherwise=(("", "A"),))
+    lone = Kernel(name="reformat to a", units={}, converts=True, otherwise=(("", "A"),))
 
     assert share_out([(lone, 4.0)], [lone]).boundary_ms == {("", "A"): 4.0}
 

@@ -63,11 +63,11 @@ def rows_of(cpu: Any, task: Any, scheme_name: str) -> list[list[str]]:
     calib = Dataset.from_arrays({k: v[: cpu.CALIBRATION_SAMPLES] for k, v in task.calib.items()})
     labels = cpu.labels_of(task, cpu.fp32_outputs(task)[0])
     start = time.monotonic()
-    auto = calibrate_model(lowerer, possible, backend, calib, CalibrationRecipe("r"))
+    auto = calibrate_model(lowerer, possible, backend, calib, CalibrationRecipe(name="r"))
     seconds = time.monotonic() - start
     method, percentile = method_of(auto.method)
     start = time.monotonic()
-    recipe = CalibrationRecipe("r", method=method, percentile=percentile)  # type: ignore[arg-type]
+    recipe = CalibrationRecipe(name="r", method=method, percentile=percentile)  # type: ignore[arg-type]
     one = calibrate_model(lowerer, possible, backend, calib, recipe)
     alone_s = time.monotonic() - start
     simulate = scheme_name != "ort-cpu"

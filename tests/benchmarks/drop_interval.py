@@ -71,9 +71,22 @@ SHARES = (0.30, 0.95)
 NORMAL_95 = 1.959964
 BATCH = 25
 HEADER = [
-    "model", "n of pool", "plans", "width", "90 %", "blind", "rest: ours", "counting", "pool: ours", "counting",
-    "bias: ours", "RMSE: ours", "counting", "rest's noise", "per change",
-]  # fmt: skip
+    "model",
+    "n of pool",
+    "plans",
+    "width",
+    "90 %",
+    "blind",
+    "rest: ours",
+    "counting",
+    "pool: ours",
+    "counting",
+    "bias: ours",
+    "RMSE: ours",
+    "counting",
+    "rest's noise",
+    "per change",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +163,7 @@ def decisions_of_plans(task: Any, options: argparse.Namespace) -> list[Decisions
     """FP32's decisions, then those of each plan."""
     labels = labels_of(task, fp32_outputs(task)[0])
     backend = OrtBackend(options.threads)
-    subject = prepare_subject(Settings(task.model), backend)
+    subject = prepare_subject(Settings(model=task.model), backend)
     calib = Dataset.from_arrays({name: array[:CALIBRATION_SAMPLES] for name, array in task.calib.items()})
     ranges = calibrate_model(subject.lowerer, subject.possible, backend, calib, load_calibration_recipe("default"))
     data = Dataset.from_arrays(dict(task.eval), labels)
@@ -225,9 +238,12 @@ def drop_per_change(before: Decisions, after: Decisions) -> float | None:
 def draw(before: Decisions, after: Decisions, drawn: Array, others: Array) -> Draw:
     first, second = before.right[0, drawn], after.right[0, drawn]
     ours = estimate_drop(
-        first, second, higher_is_better=True, margins=(before.margins[0, drawn], after.margins[0, drawn]),
+        first,
+        second,
+        higher_is_better=True,
+        margins=(before.margins[0, drawn], after.margins[0, drawn]),
         changed=float((before.classes[0, drawn] != after.classes[0, drawn]).mean()),
-    )  # fmt: skip
+    )
     counting = counted_drop(first, second, higher_is_better=True)
     losses = (before.right - after.right).mean(axis=0)  # copies of a sample make one value
     rest = losses[others]

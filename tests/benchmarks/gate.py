@@ -151,9 +151,14 @@ def tuned(folder: Path, evaluation: Path, threads: int | None) -> Path:
     baseline = folder / "baseline.json"
     if not baseline.is_file():
         result = autoprec.search(
-            DIGITS / "digits.onnx", calib=DIGITS / "calib.npz", eval=evaluation, metric="top1", trials=4,
-            threads=threads, out=folder / "run",
-        )  # fmt: skip
+            DIGITS / "digits.onnx",
+            calib=DIGITS / "calib.npz",
+            eval=evaluation,
+            metric="top1",
+            trials=4,
+            threads=threads,
+            out=folder / "run",
+        )
         record_baseline(result.save(), baseline)
     away = folder / "run" / "model.away"
     if away.is_file():

@@ -36,7 +36,7 @@ from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.possible import uniform
 from autoprec.lowering.scheme import scheme_named
 from autoprec.precision import Precision
-from autoprec.proof.inspect import attributed, verified
+from autoprec.proof.inspect import time_profile_of, verified
 from autoprec.recipes.ranging import load_calibration_recipe
 from autoprec.run.answer.reasons import verdict
 from autoprec.run.engines import Engines, timing_feed
@@ -44,8 +44,20 @@ from autoprec.run.settings import Settings
 from autoprec.run.task import prepare_subject
 from autoprec.timing.compare import compare
 
-HEADER = ["model", "batch", "plan", "score", "drop by count (95 %)", "estimated drop", "ms", "vs FP16", "MACs as ran",
-          "units", "MB", "build s"]  # fmt: skip
+HEADER = [
+    "model",
+    "batch",
+    "plan",
+    "score",
+    "drop by count (95 %)",
+    "estimated drop",
+    "ms",
+    "vs FP16",
+    "MACs as ran",
+    "units",
+    "MB",
+    "build s",
+]
 
 
 def main() -> None:
@@ -83,11 +95,19 @@ def searched(cpu: Any, task: Any, batch: int, options: Any) -> Any:
     screen = Screen(quiet=False)
     try:
         result = autoprec.search(
-            task.model, calib=calib, eval={**task.eval, "labels": labels}, metric="top1",
-            max_drop=cpu.MAX_DROP.get(task.name, 0.01), out=options.out / f"{task.name}-{batch}",
-            backend=options.backend, batch=batch, trials=options.trials, timeout_s=options.timeout, progress=screen,
+            task.model,
+            calib=calib,
+            eval={**task.eval, "labels": labels},
+            metric="top1",
+            max_drop=cpu.MAX_DROP.get(task.name, 0.01),
+            out=options.out / f"{task.name}-{batch}",
+            backend=options.backend,
+            batch=batch,
+            trials=options.trials,
+            timeout_s=options.timeout,
+            progress=screen,
             targets=tuple(filter(None, options.target.split(","))),
-        )  # fmt: skip
+        )
     finally:
         screen.close()
     result.save()
@@ -127,14 +147,19 @@ def row(result: Any, name: str, batch: int) -> list[str]:
         print(verdict(candidate.drop, tuned.task.settings.max_drop), file=sys.stderr)
         print(found.complaint() or "all as asked", file=sys.stderr, flush=True)
     return [
-        Path(tuned.task.settings.model).parent.name, str(batch), f"{name} *" if name == tuned.chosen else name,
-        f"{record['score']:.4f}", f"{drop['estimate']:+.4f} ({drop['low']:+.4f} .. {drop['high']:+.4f})",
+        Path(tuned.task.settings.model).parent.name,
+        str(batch),
+        f"{name} *" if name == tuned.chosen else name,
+        f"{record['score']:.4f}",
+        f"{drop['estimate']:+.4f} ({drop['low']:+.4f} .. {drop['high']:+.4f})",
         f"{candidate.drop.estimate:+.4f} ({candidate.drop.low:+.4f} .. {candidate.drop.high:+.4f})",
-        f"{record['latency_ms']:.4f}", f"{ratio.estimate:.3f}",
+        f"{record['latency_ms']:.4f}",
+        f"{ratio.estimate:.3f}",
         " ".join(f"{share:.0%} {p}" for p, share in found.mac_share.items()),
         " ".join(f"{count} {status}" for status, count in found.counts.items() if count),
-        f"{file.engine_bytes / 2**20:.1f}", f"{file.build_s:.0f}{'' if file.warm_timing_cache else ' cold'}",
-    ]  # fmt: skip
+        f"{file.engine_bytes / 2**20:.1f}",
+        f"{file.build_s:.0f}{'' if file.warm_timing_cache else ' cold'}",
+    ]
 
 
 def profiles(result: Any) -> dict[str, Any]:
@@ -152,22 +177,27 @@ def profiles(result: Any) -> dict[str, Any]:
 def profile(name: str, partition: Any, backend: Any, model: bytes, feed: Any, engine_ms: float) -> dict[str, Any]:
     """One line on standard error, and the same for row.json."""
     try:
-        found = attributed(partition, backend, model, feed)
+        found = time_profile_of(partition, backend, model, feed)
     except autoprec.AutoprecError as error:  # the measurements are worth keeping without it
         print(f"{name}: no profile: {error}", file=sys.stderr, flush=True)
         return {"error": str(error)}
     rest = [[layer, ms] for layer, ms in found.rest[:3] if ms > 0]
     record = {
-        "clock": backend.clock.words, "attributed_share": found.share, "layers_ms": found.total_ms,
-        "boundaries_ms": sum(found.boundary_ms.values()), "engine_ms": engine_ms,
-        "layers_over_engine": found.total_ms / engine_ms, "longest_of_the_rest": rest,
-    }  # fmt: skip
+        "clock": backend.clock.text,
+        "attributed_share": found.share,
+        "layers_ms": found.total_ms,
+        "boundaries_ms": sum(found.boundary_ms.values()),
+        "engine_ms": engine_ms,
+        "layers_over_engine": found.total_ms / engine_ms,
+        "longest_of_the_rest": rest,
+    }
     words = ", ".join(f"{layer} {ms:.4f} ms" for layer, ms in rest) or "nothing"
     print(
         f"{name}: {found.share:.2%} of the time of layers attributed, the layers add up to "
-        f"{record['layers_over_engine']:.2f} of the engine, longest of the rest: {words} ({backend.clock.words})",
-        file=sys.stderr, flush=True,
-    )  # fmt: skip
+        f"{record['layers_over_engine']:.2f} of the engine, longest of the rest: {words} ({backend.clock.text})",
+        file=sys.stderr,
+        flush=True,
+    )
     return record
 
 
@@ -187,7 +217,7 @@ def resnet50(options: Any, batch: int = 32) -> list[list[str]]:
     targets = tuple(filter(None, options.target.split(",")))
     backend = TensorRtBackend(options.backend, BuildOptions(targets=targets)).for_run({"x": (batch, 3, 224, 224)}, out)
     model = load_model(out / "model.onnx")
-    subject = prepare_subject(Settings(out / "model.onnx", batch=batch), backend)
+    subject = prepare_subject(Settings(model=out / "model.onnx", batch=batch), backend)
     data = np.random.default_rng(0).normal(size=(batch, 3, 224, 224)).astype(np.float32)
     lowerer = Lowerer(model, subject.partition, scheme_named(backend.scheme), Precision.FP16)
     recipe = load_calibration_recipe("default")
@@ -208,12 +238,22 @@ def resnet50(options: Any, batch: int = 32) -> list[list[str]]:
         print(found.complaint() or "all as asked", file=sys.stderr, flush=True)
         median_ms = timings[str(p)].median_ms
         times[f"uniform {p}"] = profile(f"uniform {p}", subject.partition, backend, models[p], {"x": data}, median_ms)
-        rows.append([
-            "resnet50 (random weights)", str(batch), f"uniform {p}", "", "", "", f"{median_ms:.4f}",
-            f"{ratio.estimate:.3f}", " ".join(f"{share:.0%} {q}" for q, share in found.mac_share.items()),
-            " ".join(f"{count} {status}" for status, count in found.counts.items() if count),
-            f"{file.engine_bytes / 2**20:.1f}", f"{file.build_s:.0f}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                "resnet50 (random weights)",
+                str(batch),
+                f"uniform {p}",
+                "",
+                "",
+                "",
+                f"{median_ms:.4f}",
+                f"{ratio.estimate:.3f}",
+                " ".join(f"{share:.0%} {q}" for q, share in found.mac_share.items()),
+                " ".join(f"{count} {status}" for status, count in found.counts.items() if count),
+                f"{file.engine_bytes / 2**20:.1f}",
+                f"{file.build_s:.0f}",
+            ]
+        )
     print_table(HEADER, rows)
     (out / "row.json").write_text(json.dumps({"rows": rows, "profiles": times}), encoding="utf-8")
     return rows

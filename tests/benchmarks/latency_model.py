@@ -30,7 +30,7 @@ from autoprec.backends.make import make_backend
 from autoprec.cli.screen import print_table
 from autoprec.graph.model import load_model
 from autoprec.precision import Precision
-from autoprec.proof.inspect import attributed
+from autoprec.proof.inspect import time_profile_of
 from autoprec.run.directory import RunDirectory
 from autoprec.run.engines import timing_feed
 from autoprec.run.pipeline import Pipeline
@@ -80,7 +80,9 @@ def measured(cpu: Any, task: Any, options: Any) -> dict[str, Any]:
     """Latencies of all plans against FP32, as JSON, kept as they come."""
     labels = cpu.labels_of(task, cpu.fp32_outputs(task)[0])
     calib = {name: array[: cpu.CALIBRATION_SAMPLES] for name, array in task.calib.items()}
-    settings = Settings(task.model, calib, {**task.eval, "labels": labels}, "top1", batch=options.batch)
+    settings = Settings(
+        model=task.model, calib=calib, evaluate={**task.eval, "labels": labels}, metric="top1", batch=options.batch
+    )
     directory = RunDirectory(options.out / f"{task.name}-{options.batch}")
     directory.prepare()
     backend = make_backend(options.backend, None, tuple(filter(None, options.target.split(","))))
@@ -90,9 +92,13 @@ def measured(cpu: Any, task: Any, options: Any) -> dict[str, Any]:
     prior = pipeline.latency(ranges)
     plans = plans_of(subject, options)
     record: dict[str, Any] = {
-        "model": task.name, "path": str(task.model), "batch": options.batch, "carrier": str(subject.space.carrier),
-        "prior": [[unit, str(p), share] for (unit, p), share in prior.items()], "rows": [],
-    }  # fmt: skip
+        "model": task.name,
+        "path": str(task.model),
+        "batch": options.batch,
+        "carrier": str(subject.space.carrier),
+        "prior": [[unit, str(p), share] for (unit, p), share in prior.items()],
+        "rows": [],
+    }
     target, begun = directory.root / "latency_plans.json", time.monotonic()
     feed = timing_feed(pipeline.task, pipeline.task.splits.select)
     with ExitStack() as stack:
@@ -121,12 +127,14 @@ def measured(cpu: Any, task: Any, options: Any) -> dict[str, Any]:
 
 def profiled(pipeline: Pipeline, model: bytes, feed: Any) -> dict[str, Any]:
     """The runtime's own profile of a plan: milliseconds of each unit and boundary, as JSON."""
-    found = attributed(pipeline.task.subject.partition, pipeline.backend, model, feed)
+    found = time_profile_of(pipeline.task.subject.partition, pipeline.backend, model, feed)
     boundaries = [[before, after, ms] for (before, after), ms in found.boundary_ms.items()]
     return {
-        "units": dict(found.unit_ms), "boundaries": boundaries, "rest": [list(row) for row in found.rest],
+        "units": dict(found.unit_ms),
+        "boundaries": boundaries,
+        "rest": [list(row) for row in found.rest],
         "layers_ms": found.layers_ms,
-    }  # fmt: skip
+    }
 
 
 def plans_of(subject: Any, options: Any) -> list[tuple[str, Plan]]:
@@ -184,11 +192,11 @@ def rows_of(record: Mapping[str, Any]) -> list[list[str]]:
 def figures(pricing: Pricing, fitted: Sequence[Timed], unseen: Sequence[Timed]) -> list[str]:
     """Number of unseen plans, Spearman, mean and worst error, and the worst plan."""
     means, _ = LatencyFit(pricing, fitted).predict([timed.plan for timed in unseen])
-    foretold = [
+    predicted = [
         (number, float(mean), timed.latency) for number, (mean, timed) in enumerate(zip(means, unseen, strict=True))
     ]
-    found = fidelity(foretold)
-    errors = [abs(mean / latency - 1) for _, mean, latency in foretold]
+    found = fidelity(predicted)
+    errors = [abs(mean / latency - 1) for _, mean, latency in predicted]
     rank, worst = "-" if found.rank is None else f"{found.rank:.3f}", int(np.argmax(errors))
     return [str(len(unseen)), rank, f"{np.mean(errors):.1%}", f"{errors[worst]:.1%}", str(worst)]
 

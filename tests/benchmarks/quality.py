@@ -209,7 +209,15 @@ def prepared(options: argparse.Namespace) -> Any:
     data = {name: array[: harness.CALIBRATION_SAMPLES] for name, array in task.calib.items()}
     evaluate = {**task.eval, "labels": labels}
     backend = make_backend("ort-cpu", options.cores)
-    settings = Settings(task.model, data, evaluate, "top1", "higher", 0.01, batch=options.batch)
+    settings = Settings(
+        model=task.model,
+        calib=data,
+        evaluate=evaluate,
+        metric="top1",
+        direction="higher",
+        max_drop=0.01,
+        batch=options.batch,
+    )
     subject = prepare_task(settings, backend).subject
     free = [name for name, choices in subject.choices.items() if len(choices) > 1][options.skip :][: options.units]
     import re
@@ -224,7 +232,16 @@ def prepared(options: argparse.Namespace) -> Any:
         for name, choices in subject.choices.items()
         if name not in free and options.rest not in [p.value for p in choices]
     ]
-    settings = Settings(task.model, data, evaluate, "top1", "higher", 0.01, pins=pins, batch=options.batch)
+    settings = Settings(
+        model=task.model,
+        calib=data,
+        evaluate=evaluate,
+        metric="top1",
+        direction="higher",
+        max_drop=0.01,
+        pins=pins,
+        batch=options.batch,
+    )
     return prepare_task(settings, backend)
 
 

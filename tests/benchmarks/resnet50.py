@@ -24,10 +24,15 @@ def save(path: Path) -> None:
         bias = constant(f"{name}.bias", 0.1 * generator.normal(size=c_out))
         nodes.append(
             helper.make_node(
-                "Conv", [x, weight, bias], [f"{name}.out"], name, kernel_shape=[kernel] * 2, strides=[stride] * 2,
+                "Conv",
+                [x, weight, bias],
+                [f"{name}.out"],
+                name,
+                kernel_shape=[kernel] * 2,
+                strides=[stride] * 2,
                 pads=[kernel // 2] * 4,
             )
-        )  # fmt: skip
+        )
         if not relu:
             return f"{name}.out"
         nodes.append(helper.make_node("Relu", [f"{name}.out"], [f"{name}.relu"], f"{name}.act"))
@@ -57,8 +62,11 @@ def save(path: Path) -> None:
     bias = constant("head.bias", np.zeros(1000))
     nodes.append(helper.make_node("Gemm", ["flat", weight, bias], ["y"], "head", transB=1))
     graph = helper.make_graph(
-        nodes, "resnet50", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 224, 224])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1000])], weights,
-    )  # fmt: skip
+        nodes,
+        "resnet50",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 224, 224])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1000])],
+        weights,
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.save(model, path)

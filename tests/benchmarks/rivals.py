@@ -38,8 +38,17 @@ from autoprec.run.engines import Engines, timing_feed
 from autoprec.stats.drop import counted_drop
 from autoprec.timing.compare import compare
 
-HEADER = ["model", "plan", "score", "drop by count (95 %)", "estimated drop", "ms", "vs FP16", "INT8 units",
-          "made in s"]  # fmt: skip
+HEADER = [
+    "model",
+    "plan",
+    "score",
+    "drop by count (95 %)",
+    "estimated drop",
+    "ms",
+    "vs FP16",
+    "INT8 units",
+    "made in s",
+]
 FP16, INT8, DEFAULT = "uniform fp16", "uniform int8", "uniform int8, entropy, biases as they were"
 LEAST, HALF, REVERTED = "least sensitive first", "least sensitive half", "worst reverted first"
 
@@ -132,8 +141,10 @@ def rows_of(name: str, result: Any, seconds: float) -> list[list[str]]:
         took = dict.fromkeys([*plans, "autoprec"], "")
         took["autoprec"] = f"{seconds:.0f}"
         makers: dict[str, Callable[[], dict[str, Precision]]] = {
-            LEAST: rivals.least_sensitive_first, HALF: rivals.half, REVERTED: rivals.worst_reverted_first,
-        }  # fmt: skip
+            LEAST: rivals.least_sensitive_first,
+            HALF: rivals.half,
+            REVERTED: rivals.worst_reverted_first,
+        }
         for words, make in makers.items():
             start = time.monotonic()
             plans[words] = make()
@@ -151,7 +162,7 @@ def rows_of(name: str, result: Any, seconds: float) -> list[list[str]]:
 
 def default_ranges(tuned: Any) -> Any:
     task = tuned.task
-    recipe, subject = CalibrationRecipe("entropy", method="entropy"), task.subject
+    recipe, subject = CalibrationRecipe(name="entropy", method="entropy"), task.subject
     found = calibrate_model(subject.lowerer, subject.possible, task.backend, task.splits.calibrate, recipe)
     return replace(found, means={})
 
@@ -160,9 +171,11 @@ def measured(name: str, tuned: Any, plans: Any, engines: Any, took: Any, directo
     """One row for each engine, on samples that chose nothing, by a clock that they share."""
     task, data = tuned.task, tuned.task.splits.report
     timings = compare(
-        {words: engine.timed for words, engine in engines.items()}, timing_feed(task, data), rounds=(15, 31),
+        {words: engine.timed for words, engine in engines.items()},
+        timing_feed(task, data),
+        rounds=(15, 31),
         turn_ms=100.0,
-    )  # fmt: skip
+    )
     with ExitStack() as stack:
         fp32 = Engines(task, task.backend).open(tuned.candidates["uniform fp32"].plan, tuned.ranges, stack)
         judge = Evaluator(fp32.computing, data, task.subject.model.interface, task.metric, task.settings.batch)
@@ -173,12 +186,19 @@ def measured(name: str, tuned: Any, plans: Any, engines: Any, took: Any, directo
         guess, ratio = judge.estimated_drop(outcome), timings[words].ratio_to(timings[FP16])
         units = sum(p is Precision.INT8 for p in plans[words].values())
         records[words] = {"plan": {u: str(p) for u, p in plans[words].items()}, "rounds_ms": timings[words].rounds_ms}
-        rows.append([
-            name, words, f"{outcome.scores.mean():.4f}",
-            f"{counted.estimate:+.4f} ({counted.low:+.4f} .. {counted.high:+.4f})",
-            f"{guess.estimate:+.4f} ({guess.low:+.4f} .. {guess.high:+.4f})", f"{timings[words].median_ms:.4f}",
-            f"{ratio.estimate:.3f} ({ratio.low:.3f} .. {ratio.high:.3f})", str(units), took[words],
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                words,
+                f"{outcome.scores.mean():.4f}",
+                f"{counted.estimate:+.4f} ({counted.low:+.4f} .. {counted.high:+.4f})",
+                f"{guess.estimate:+.4f} ({guess.low:+.4f} .. {guess.high:+.4f})",
+                f"{timings[words].median_ms:.4f}",
+                f"{ratio.estimate:.3f} ({ratio.low:.3f} .. {ratio.high:.3f})",
+                str(units),
+                took[words],
+            ]
+        )
     (directory / "rivals.json").write_text(json.dumps({"rows": rows, "plans": records}), encoding="utf-8")
     return rows
 

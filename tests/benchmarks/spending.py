@@ -48,19 +48,32 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             rows += [row(zoo.load(name), Path(folder), options, economy=economy) for economy in (False, True)]
     print_table(
-        ["model", "search", "plans", "on fewer samples", "not timed", "samples", "CPU s", "CPU s a plan", "answer",
-         "vs FP32"],
+        [
+            "model",
+            "search",
+            "plans",
+            "on fewer samples",
+            "not timed",
+            "samples",
+            "CPU s",
+            "CPU s a plan",
+            "answer",
+            "vs FP32",
+        ],
         rows,
-    )  # fmt: skip
+    )
 
 
 def row(task: Any, folder: Path, options: argparse.Namespace, *, economy: bool) -> list[str]:
     labels = labels_of(task, fp32_outputs(task)[0])
     settings = Settings(
-        task.model, {name: array[:CALIBRATION_SAMPLES] for name, array in task.calib.items()},
-        {**task.eval, "labels": labels}, "top1", trials=options.trials,
+        model=task.model,
+        calib={name: array[:CALIBRATION_SAMPLES] for name, array in task.calib.items()},
+        evaluate={**task.eval, "labels": labels},
+        metric="top1",
+        trials=options.trials,
         max_drop=options.max_drop if options.max_drop is not None else MAX_DROP.get(task.name, 0.005),
-    )  # fmt: skip
+    )
     run = folder / ("economy" if economy else "everything")
     if (folder / "everything").is_dir() and economy:
         shutil.copytree(folder / "everything", run)
@@ -73,10 +86,17 @@ def row(task: Any, folder: Path, options: argparse.Namespace, *, economy: bool) 
     spent, chosen = tuned.spent, tuned.candidates[tuned.chosen]
     ratio = chosen.timing.ratio_to(tuned.candidates["uniform fp32"].timing).estimate
     found = [
-        task.name, "as it is" if economy else "everything", f"{spent['plans']:g}", f"{spent['cut']:g}",
-        f"{spent['untimed']:g}", f"{spent['samples']:g}", f"{cpu_s:.1f}", f"{cpu_s / max(spent['plans'], 1):.2f}",
-        tuned.chosen, f"{ratio:.3f}",
-    ]  # fmt: skip
+        task.name,
+        "as it is" if economy else "everything",
+        f"{spent['plans']:g}",
+        f"{spent['cut']:g}",
+        f"{spent['untimed']:g}",
+        f"{spent['samples']:g}",
+        f"{cpu_s:.1f}",
+        f"{cpu_s / max(spent['plans'], 1):.2f}",
+        tuned.chosen,
+        f"{ratio:.3f}",
+    ]
     print(" ".join(found), flush=True)
     return found
 

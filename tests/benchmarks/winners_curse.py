@@ -58,8 +58,11 @@ def row(plans: list[Decisions], options: argparse.Namespace) -> list[str]:
         found = [estimate(reference, plan, select) for plan in candidates]
         # Uniform INT8 is first, and the last has the most units in INT8 of the others.
         costs = [0.5, *np.linspace(0.85, 0.55, len(found) - 1).tolist()]
-        seen = [Seen(1.0, 0.0, 0.0, 0.0)]
-        seen += [Seen(c, c * _CLOCK_ERROR, d.estimate, d.error() or 0.0) for c, d in zip(costs, found, strict=True)]
+        seen = [Seen(cost=1.0, cost_error=0.0, limited=0.0, limited_error=0.0)]
+        seen += [
+            Seen(cost=c, cost_error=c * _CLOCK_ERROR, limited=d.estimate, limited_error=d.error() or 0.0)
+            for c, d in zip(costs, found, strict=True)
+        ]
         losses = [smoothed_losses(reference.margins[0][report], p.margins[0][report]) for p in candidates[:2]]
         shared = float(np.clip(shared_noise(losses) or 0.0, 0.0, 0.95))
         accepted = [n for n, d in enumerate(found) if d.estimate <= bound]
@@ -73,17 +76,23 @@ def row(plans: list[Decisions], options: argparse.Namespace) -> list[str]:
         shares.append(shared)
     spread = 100 * float(np.std(errors)) / math.sqrt(len(errors))
     return [
-        str(len(errors)), f"{np.mean(shares):.2f}", f"{100 * np.mean(errors):+.3f}", f"{100 * np.mean(corrected):+.3f}",
+        str(len(errors)),
+        f"{np.mean(shares):.2f}",
+        f"{100 * np.mean(errors):+.3f}",
+        f"{100 * np.mean(corrected):+.3f}",
         f"{spread:.3f}",
-    ]  # fmt: skip
+    ]
 
 
 def estimate(reference: Decisions, plan: Decisions, places: Any) -> Drop:
     changed = float((reference.classes[0][places] != plan.classes[0][places]).mean())
     return estimate_drop(
-        reference.right[0][places], plan.right[0][places], True,
-        margins=(reference.margins[0][places], plan.margins[0][places]), changed=changed,
-    )  # fmt: skip
+        reference.right[0][places],
+        plan.right[0][places],
+        True,
+        margins=(reference.margins[0][places], plan.margins[0][places]),
+        changed=changed,
+    )
 
 
 if __name__ == "__main__":

@@ -60,10 +60,21 @@ def main() -> None:
         verdicts.append(f"{name}, {summary['chosen']}, bound {summary['max_drop']:g}: {summary['verdict']}")
     level = 100 * (options.confidence or 0.95)
     print_table(
-        ["model", "plan", "score", "drop on fresh samples (95 %)", f"estimated drop ({level:g} %)", "agree", "KL",
-         "vs FP32", "vs best uniform", "MACs", "seconds"],
+        [
+            "model",
+            "plan",
+            "score",
+            "drop on fresh samples (95 %)",
+            f"estimated drop ({level:g} %)",
+            "agree",
+            "KL",
+            "vs FP32",
+            "vs best uniform",
+            "MACs",
+            "seconds",
+        ],
         rows,
-    )  # fmt: skip
+    )
     print("", *verdicts, sep="\n")
     print(f"\n{platform.platform()}, {autoprec.__version__}, batch 16, seed {options.seed}")
 
@@ -93,11 +104,18 @@ def tune(task: Any, out: Path, options: argparse.Namespace) -> dict[str, Any]:
     screen = Screen(quiet=False)
     try:
         result = autoprec.search(
-            model, calib=calib, eval={**evaluate, "labels": labels},
-            metric=score, direction="higher",
-            max_drop=MAX_DROP.get(task.name, 0.01), confidence=options.confidence, out=out, seed=options.seed,
-            threads=options.threads, progress=screen,
-        )  # fmt: skip
+            model,
+            calib=calib,
+            eval={**evaluate, "labels": labels},
+            metric=score,
+            direction="higher",
+            max_drop=MAX_DROP.get(task.name, 0.01),
+            confidence=options.confidence,
+            out=out,
+            seed=options.seed,
+            threads=options.threads,
+            progress=screen,
+        )
     finally:
         screen.close()
     summary = {**result.summary, "seconds_total": time.monotonic() - start}

@@ -40,7 +40,7 @@ def test_every_value_that_a_plan_can_quantise_is_observed(bench: Bench) -> None:
 
 @pytest.mark.parametrize("batch", [1, 5, 16])
 def test_minmax_ranges_are_the_extremes_whatever_the_batch(bench: Bench, batch: int) -> None:
-    recipe = CalibrationRecipe("r", method="minmax", batch=batch)
+    recipe = CalibrationRecipe(name="r", method="minmax", batch=batch)
     table = calibrate_model(bench.lowerer, bench.possible, BACKEND, Dataset.from_arrays(bench.feed), recipe)
 
     assert table.extent["x"].low == pytest.approx(bench.feed["x"].min(), rel=1e-6)
@@ -49,7 +49,7 @@ def test_minmax_ranges_are_the_extremes_whatever_the_batch(bench: Bench, batch: 
 
 
 def test_channel_means_are_those_of_the_samples(bench: Bench) -> None:
-    recipe = CalibrationRecipe("r", method="minmax", batch=3)
+    recipe = CalibrationRecipe(name="r", method="minmax", batch=3)
     table = calibrate_model(bench.lowerer, bench.possible, BACKEND, Dataset.from_arrays(bench.feed), recipe)
 
     np.testing.assert_allclose(table.means["x"], bench.feed["x"].mean(axis=0), rtol=1e-5, atol=1e-7)
@@ -58,7 +58,7 @@ def test_channel_means_are_those_of_the_samples(bench: Bench) -> None:
 def test_a_table_read_back_is_the_table_used(bench: Bench, tmp_path: Path) -> None:
     """Else a plan would build other bytes than its run."""
     data = Dataset.from_arrays(bench.feed)
-    table = calibrate_model(bench.lowerer, bench.possible, BACKEND, data, CalibrationRecipe("r"))
+    table = calibrate_model(bench.lowerer, bench.possible, BACKEND, data, CalibrationRecipe(name="r"))
     table.save(tmp_path / "ranges.json")
     again = load_ranges(tmp_path / "ranges.json")
 
@@ -68,7 +68,7 @@ def test_a_table_read_back_is_the_table_used(bench: Bench, tmp_path: Path) -> No
 
 def test_auto_takes_the_method_of_least_noise_and_keeps_the_evidence(bench: Bench) -> None:
     data = Dataset.from_arrays(bench.feed)
-    table = calibrate_model(bench.lowerer, bench.possible, BACKEND, data, CalibrationRecipe("r"))
+    table = calibrate_model(bench.lowerer, bench.possible, BACKEND, data, CalibrationRecipe(name="r"))
 
     judged = judged_methods(table)
     assert len(judged) == len(CANDIDATES)
@@ -99,9 +99,13 @@ class Choosy(OrtBackend):
 def test_where_the_runtime_refuses_uniform_int8_all_methods_are_judged_by_simulation(bench: Bench, built: int) -> None:
     data, shares = Dataset.from_arrays(bench.feed), []
     table = calibrate_model(
-        bench.lowerer, bench.possible, Choosy(built), data, CalibrationRecipe("r"),
+        bench.lowerer,
+        bench.possible,
+        Choosy(built),
+        data,
+        CalibrationRecipe(name="r"),
         lambda what, share: shares.append(share) if what == "calibrator" else None,
-    )  # fmt: skip
+    )
 
     judged = judged_methods(table)
     assert len(judged) == len(CANDIDATES)
@@ -112,7 +116,7 @@ def test_where_the_runtime_refuses_uniform_int8_all_methods_are_judged_by_simula
 
 def test_no_more_samples_are_used_than_the_recipe_says(bench: Bench) -> None:
     data = Dataset.from_arrays(bench.feed)
-    recipe = CalibrationRecipe("r", method="minmax", samples=5)
+    recipe = CalibrationRecipe(name="r", method="minmax", samples=5)
     table = calibrate_model(bench.lowerer, bench.possible, BACKEND, data, recipe)
 
     assert table.samples == 5
@@ -122,7 +126,7 @@ def test_no_more_samples_are_used_than_the_recipe_says(bench: Bench) -> None:
 def test_ranges_are_void_for_other_data_recipes_and_schemes(bench: Bench) -> None:
     data = Dataset.from_arrays(bench.feed)
     other = Dataset.from_arrays({"x": bench.feed["x"] + np.float32(1e-3)})
-    recipe, minmax = CalibrationRecipe("r"), CalibrationRecipe("r", method="minmax")
+    recipe, minmax = CalibrationRecipe(name="r"), CalibrationRecipe(name="r", method="minmax")
     marks = {
         range_fingerprint(bench.lowerer, data, recipe),
         range_fingerprint(bench.lowerer, other, recipe),
@@ -131,7 +135,7 @@ def test_ranges_are_void_for_other_data_recipes_and_schemes(bench: Bench) -> Non
     }
 
     assert len(marks) == 4
-    assert range_fingerprint(bench.lowerer, data, CalibrationRecipe("another name")) in marks
+    assert range_fingerprint(bench.lowerer, data, CalibrationRecipe(name="another name")) in marks
 
 
 def test_a_value_that_overflows_is_named(bench: Bench) -> None:

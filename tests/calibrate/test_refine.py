@@ -133,9 +133,15 @@ def test_biases_are_corrected_only_where_that_helps(shift: float, kept: bool) ->
     data = Dataset.from_arrays(one.feed)
 
     table = choose_ranges(
-        one.lowerer, one.possible, BACKEND, data, 16, observed(one, shift), {"minmax": replace(
-            one.ranges, means=observed(one, shift).means)}, lambda what, share: None,
-    )  # fmt: skip
+        one.lowerer,
+        one.possible,
+        BACKEND,
+        data,
+        16,
+        observed(one, shift),
+        {"minmax": replace(one.ranges, means=observed(one, shift).means)},
+        lambda what, share: None,
+    )
 
     assert bool(table.means) is kept
     assert (table.evidence[UNCORRECTED] >= table.evidence[ONE_FOR_EACH]) is kept
@@ -167,7 +173,7 @@ def test_a_calibrator_that_the_recipe_names_is_used_for_every_value() -> None:
     one = bench("mlp", TENSORRT, FP32)
     data = Dataset.from_arrays(one.feed)
 
-    table = calibrate_model(one.lowerer, one.possible, BACKEND, data, CalibrationRecipe("r", method="percentile"))
+    table = calibrate_model(one.lowerer, one.possible, BACKEND, data, CalibrationRecipe(name="r", method="percentile"))
 
     assert (dict(table.chosen), dict(table.evidence)) == ({}, {})
 

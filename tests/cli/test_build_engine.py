@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from autoprec.backends.protocol import Attribution, Clock
+from autoprec.backends.protocol import Clock, TimeProfile
 from autoprec.cli import main
-from autoprec.cli.words.unit_times import print_times
+from autoprec.cli.text.unit_times import print_times
 from autoprec.errors import EXIT_NOT_HONOURED, EXIT_OK, EXIT_USAGE, BackendError
 from autoprec.precision import Precision
 from autoprec.proof.unit_times import UnitTimes
@@ -69,8 +69,10 @@ def test_an_engine_and_its_proof_lie_beside_the_model(folder: Path, build: Build
 
     assert result.exit_code == EXIT_OK, result.output
     assert {path.name for path in (folder / "out").iterdir() if path.is_file()} == {
-        "model.onnx", "model.engine", "model.json"
-    }  # fmt: skip
+        "model.onnx",
+        "model.engine",
+        "model.json",
+    }
     assert (record["schema"], record["runtime"], record["hardware"]) == (1, "tensorrt_rtx", "sm89,sm120")
     assert record["layers"]
     assert record["verification"]["units"]["conv1"]["ran"] == "int8"
@@ -185,8 +187,11 @@ def test_onnx_runtime_profiles_too(folder: Path, build: Build) -> None:
 
 def test_units_without_time_are_named_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """What belongs to nothing has a table of its own, and a measured profile does not say "modelled"."""
-    times = UnitTimes(Clock("measured", "NVIDIA H200"), {}, Attribution({"a": 3.0}, {}, (("odd", 1.0),)), 2.0)
-    units = [UnitRan(name, INT8, INT8, INT8, "honoured", True, 1) for name in ("a", "b", "c")]
+    times = UnitTimes(Clock("measured", "NVIDIA H200"), {}, TimeProfile({"a": 3.0}, {}, (("odd", 1.0),)), 2.0)
+    units = [
+        UnitRan(unit=name, requested=INT8, written=INT8, ran=INT8, status="honoured", heavy=True, macs=1)
+        for name in ("a", "b", "c")
+    ]
     print_times(times, Verification(tuple(units)))
     said = capsys.readouterr().out.splitlines()
 

@@ -99,9 +99,7 @@ def test_json_holds_the_same(invoke: Invoke, pretend: Pretend) -> None:
     pretend(H200, runtimes={"tensorrt": ("8.6.0", "weak")}, packages={"cuda-bindings": "12.9.1"})
     record = json.loads(invoke("doctor", "--json").stdout)
 
-    assert record["gpus"] == [
-        {"name": "NVIDIA H200", "capability": "9.0", "driver": "580.65.06", "memory_mib": 143771}
-    ]  # fmt: skip
+    assert record["gpus"] == [{"name": "NVIDIA H200", "capability": "9.0", "driver": "580.65.06", "memory_mib": 143771}]
     assert record["runtimes"]["tensorrt"]["precisions"]["NVIDIA H200 (9.0)"] == {
         "bf16": "TensorRT 8.6 has no BF16: use TensorRT 10 or newer",
         "fp16": None,
@@ -132,8 +130,10 @@ def test_packages_newer_than_the_driver(invoke: Invoke, pretend: Pretend) -> Non
     words = "the NVIDIA driver must be 580 or newer for CUDA 13, and is 550.54.15: update it, or install packages made"
 
     problems = json.loads(invoke("doctor", "--json").stdout)["problems"]
-    assert [problem.startswith(f"{name} cannot run: {words}") for name, problem in
-            zip(("cuda-bindings", "tensorrt-rtx"), problems, strict=True)] == [True, True]  # fmt: skip
+    assert [
+        problem.startswith(f"{name} cannot run: {words}")
+        for name, problem in zip(("cuda-bindings", "tensorrt-rtx"), problems, strict=True)
+    ] == [True, True]
 
 
 def test_a_runtime_that_does_not_load_is_a_problem(invoke: Invoke, pretend: Pretend) -> None:

@@ -18,12 +18,22 @@ from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK, EXIT_USAGE
 from autoprec.front.pareto import dominates
 from autoprec.plan import load_plan
 from autoprec.precision import Precision
-from autoprec.run.study_description import read_studied
-from autoprec.study.ledger.ask_tell import Ledger, Measurement, stored_trials
+from autoprec.run.study_description import read_study_description
+from autoprec.study.ledger.ask_tell import Ledger
+from autoprec.study.ledger.reading import stored_trials
+from autoprec.study.ledger.trials import Measurement
 from autoprec.testing import tiny_data, tiny_model
 
 Invoke = Callable[..., Result]
 
+WORTHLESS = Measurement(
+    drop=float("inf"),
+    judged_drop=float("inf"),
+    noise=float("inf"),
+    kl=None,
+    agreement=None,
+    latency_ratio=0.01,
+)
 TUNE = ("tune", "tiny.onnx", "--calib", "data.npz", "--trials", "8", "--threads", "1", "--quiet")
 TUNE += ("--pin", "^head$=fp32", "--max-drop", "0.1", "--out", "run")
 
@@ -57,7 +67,7 @@ def change(run: Path, **fields: Any) -> None:
 
 def add(run: Path, plan: dict[str, Precision], measured: Measurement) -> int:
     """Have a plan measured with this outcome; its number."""
-    studied = read_studied(run / "study.json")
+    studied = read_study_description(run / "study.json")
     sampler = optuna.samplers.RandomSampler(seed=0)
     ledger = Ledger(run / "study.log", studied.study, studied.choices, studied.max_drop, sampler)
     ledger.enqueue({"by hand": plan})
@@ -66,14 +76,16 @@ def add(run: Path, plan: dict[str, Precision], measured: Measurement) -> int:
 
 def unmeasured(run: Path) -> dict[str, Precision]:
     """A plan that the run did not measure."""
-    studied = read_studied(run / "study.json")
+    studied = read_study_description(run / "study.json")
     known = [trial.plan for trial in stored_trials(run / "study.log", studied.study, studied.choices, 0.1)]
     free = [name for name, options in studied.choices.items() if len(options) > 1]
     plans = [
-        {name: options[number >> free.index(name) & 1] if name in free else options[0]
-         for name, options in studied.choices.items()}
+        {
+            name: options[number >> free.index(name) & 1] if name in free else options[0]
+            for name, options in studied.choices.items()
+        }
         for number in range(2 ** len(free))
-    ]  # fmt: skip
+    ]
     return next(plan for plan in plans if plan not in known)
 
 
@@ -176,7 +188,11 @@ def test_a_plan_that_is_not_the_answer_says_where_it_comes_from_and_that_nothing
 
 
 def test_a_new_bound_chooses_the_fastest_plan_within_it(run: Path, invoke: Invoke) -> None:
-    tight = add(run, unmeasured(run), Measurement(0.2, 0.15, 1e-3, 1e-3, 0.9, 0.01))
+    tight = add(
+        run,
+        unmeasured(run),
+        Measurement(drop=0.2, judged_drop=0.15, noise=1e-3, kl=1e-3, agreement=0.9, latency_ratio=0.01),
+    )
 
     assert listed(invoke, "--max-drop", "0.14")["chosen"] != tight
     assert listed(invoke, "--max-drop", "0.15")["chosen"] == tight
@@ -190,7 +206,11 @@ def test_a_new_bound_chooses_the_fastest_plan_within_it(run: Path, invoke: Invok
 
 
 def test_a_limit_of_latency_chooses_the_least_drop(run: Path, invoke: Invoke) -> None:
-    fast = add(run, unmeasured(run), Measurement(0.2, 0.15, 1e-3, 1e-3, 0.9, 0.01))
+    fast = add(
+        run,
+        unmeasured(run),
+        Measurement(drop=0.2, judged_drop=0.15, noise=1e-3, kl=1e-3, agreement=0.9, latency_ratio=0.01),
+    )
     points = listed(invoke, "--all", "--max-latency", "90%")["points"]
     able = [p for p in points if p["latency_ratio"] <= 0.9]
     fp32_ms = next(p["latency_ms"] for p in points if p["origin"] == "uniform fp32")
@@ -225,8 +245,14 @@ def test_a_bound_that_no_plan_meets_names_the_nearest_and_writes_nothing(run: Pa
 
 
 def test_plans_that_were_not_timed_or_are_worthless_are_listed_and_never_chosen(run: Path, invoke: Invoke) -> None:
-    untimed = add(run, unmeasured(run), Measurement(0.2, 0.2, 1e-3, None, None, float("inf"), 5))
-    worthless = add(run, unmeasured(run), Measurement(*[float("inf")] * 3, None, None, 0.01))
+    untimed = add(
+        run,
+        unmeasured(run),
+        Measurement(
+            drop=0.2, judged_drop=0.2, noise=1e-3, kl=None, agreement=None, latency_ratio=float("inf"), samples=5
+        ),
+    )
+    worthless = add(run, unmeasured(run), WORTHLESS)
     record = listed(invoke, "--max-drop", "0.9", "--all")
     points = {p["trial"]: p for p in record["points"]}
 
@@ -324,8 +350,18 @@ def test_a_damaged_profile_writes_nothing(run: Path, invoke: Invoke) -> None:
 def test_a_damaged_field_of_the_study(run: Path, invoke: Invoke) -> None:
     whole = (run / "study.json").read_text(encoding="utf-8")
     for field in json.loads(whole):
-        if field in ("kind", "model", "backend", "metric", "splits", "study", "confidence", "max_drop", "answer",
-                     "max_latency"):  # fmt: skip
+        if field in (
+            "kind",
+            "model",
+            "backend",
+            "metric",
+            "splits",
+            "study",
+            "confidence",
+            "max_drop",
+            "answer",
+            "max_latency",
+        ):
             continue  # any text or none will do there, or is another study's
         change(run, **{field: None})
         refused(invoke("front", "run"), "study" if field != "scheme" else "there is no scheme 'None'")
@@ -342,12 +378,12 @@ def test_ranges_of_another_calibration_are_refused(run: Path, invoke: Invoke) ->
 def test_a_search_that_was_stopped_has_a_front_and_goes_on(work: Path, invoke: Invoke) -> None:
     """Also where a longer run with other settings had left its answer there."""
     assert invoke(*TUNE).exit_code == EXIT_OK
-    first = read_studied(work / "run" / "study.json")
+    first = read_study_description(work / "run" / "study.json")
     other = ("--confidence", "0.95")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("autoprec.cli.screen.Screen.trial", _stop_at(3))
         assert invoke(*TUNE, *other).exit_code == 130
-    record, second = listed(invoke, "--all"), read_studied(work / "run" / "study.json")
+    record, second = listed(invoke, "--all"), read_study_description(work / "run" / "study.json")
 
     assert len(record["points"]) == 3
     assert record["answer"] is None
@@ -371,12 +407,20 @@ def test_a_tune_with_another_bound_goes_on_from_what_the_front_lists(work: Path,
     figures = ("trial", "latency_ratio", "drop", "bytes")
     assert [[p[f] for f in figures] for p in before] == [
         [p[f] for f in figures] for p in after["points"][: len(before)]
-    ]  # fmt: skip
+    ]
     assert after["max_drop"] == 0.2
     assert contents(work / "run").keys() == {
-        "evidence.json", "latency.json", "model.onnx", "plan.json", "profile.json", "ranges.json", "result.json",
-        "search.json", "study.json", "study.log",
-    }  # fmt: skip
+        "evidence.json",
+        "latency.json",
+        "model.onnx",
+        "plan.json",
+        "profile.json",
+        "ranges.json",
+        "result.json",
+        "search.json",
+        "study.json",
+        "study.log",
+    }
 
 
 def test_an_infeasible_runs_best_plan_is_built_as_the_run_wrote_it(work: Path, invoke: Invoke) -> None:

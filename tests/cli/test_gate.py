@@ -51,8 +51,12 @@ def test_an_unchanged_model_exits_with_0_and_a_table(invoke: Invoke) -> None:
     assert result.exit_code == 0
     assert result.stdout.startswith("fine: accuracy, precision, latency, size, ranges\n")
     assert [line.split()[0] for line in result.stdout.splitlines()[5:10]] == [
-        "accuracy", "precision", "latency", "size", "ranges",
-    ]  # fmt: skip
+        "accuracy",
+        "precision",
+        "latency",
+        "size",
+        "ranges",
+    ]
     assert "beside the baseline's model" in result.stderr
 
 

@@ -21,9 +21,17 @@ Invoke = Callable[..., Result]
 
 TUNE = ("tune", "tiny.onnx", "--trials", "4", "--threads", "1", "--out", "run")
 WRITTEN = [
-    "evidence.json", "latency.json", "model.onnx", "plan.json", "profile.json", "ranges.json", "result.json",
-    "search.json", "study.json", "study.log",
-]  # fmt: skip
+    "evidence.json",
+    "latency.json",
+    "model.onnx",
+    "plan.json",
+    "profile.json",
+    "ranges.json",
+    "result.json",
+    "search.json",
+    "study.json",
+    "study.log",
+]
 
 ALWAYS_WRONG = """
 import numpy as np
@@ -265,11 +273,15 @@ def test_the_run_directory_by_default_is_named_after_the_model(work: Path, invok
 
 
 def test_what_the_answer_owes_to_luck_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    from autoprec.cli.words.tune import _say_curse
-    from autoprec.run.answer.luck import Curse
+    from autoprec.cli.text.tune import _say_curse
+    from autoprec.run.answer.luck import SelectionBias
     from autoprec.stats.optimism import Correction
 
-    curse = Curse(23, Correction(0.571, 0.0046, 0.574, 0.0, 0.01), Correction(0.003, 0.002, 0.012, 0.0, 0.002))
+    curse = SelectionBias(
+        23,
+        Correction(selected=0.571, optimism=0.0046, fresh=0.574, fresh_optimism=0.0, error=0.01),
+        Correction(selected=0.003, optimism=0.002, fresh=0.012, fresh_optimism=0.0, error=0.002),
+    )
     _say_curse({"winners_curse": curse.to_record()})
     _say_curse({"winners_curse": None})
 

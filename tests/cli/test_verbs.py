@@ -109,9 +109,7 @@ def test_build_follows_a_plan_edited_by_hand(work: Path, invoke: Invoke) -> None
         unit["precision"] = "fp32"
     path.write_text(json.dumps(record), encoding="utf-8")
 
-    assert json.loads(invoke("build", path, "tiny.onnx", "--json").stdout)["units"] == {
-        "fp32": len(record["units"])
-    }  # fmt: skip
+    assert json.loads(invoke("build", path, "tiny.onnx", "--json").stdout)["units"] == {"fp32": len(record["units"])}
 
 
 def test_doctor_says_what_runs_here(invoke: Invoke) -> None:

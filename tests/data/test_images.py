@@ -19,7 +19,7 @@ from autoprec.recipes.ranging import CalibrationRecipe
 
 MODEL = Interface((TensorSpec("image", np.dtype(np.float32), ("N", 3, 4, 4)),), ())
 PLAIN = ImageRecipe(scale=1.0)
-RECIPE = CalibrationRecipe("mine", image=PLAIN)
+RECIPE = CalibrationRecipe(name="mine", image=PLAIN)
 
 
 def save(path: Path, color: tuple[int, int, int], size: tuple[int, int] = (4, 4)) -> None:
@@ -245,7 +245,7 @@ def test_classes_txt_must_fit(tmp_path: Path, classes: str, words: str) -> None:
             r"need a calibration recipe with an \[image\] .* no calibration recipe was given; use --recipe",
         ),
         (
-            CalibrationRecipe("entropy"),
+            CalibrationRecipe(name="entropy"),
             r"\[image\] table .* the recipe 'entropy' has none; use --recipe NAME_OR_FILE",
         ),
     ],

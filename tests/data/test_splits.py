@@ -32,7 +32,7 @@ def test_two_sets_keep_their_roles() -> None:
     assert counts(splits) == (8, 6, 5)
     assert sorted(content(splits.select) + content(splits.report)) == list(range(11))
     assert splits.overlap == 0
-    assert splits.words == (
+    assert splits.text == (
         "calibrate: all 8 samples of calib.npz; eval.npz split by seed 3 into select: 6 and report: 5 "
         "samples, none in both"
     )
@@ -49,7 +49,7 @@ def test_a_single_set_is_split_in_three(count: int, expected: tuple[int, int, in
 
     assert counts(splits) == expected
     assert sorted(sum(parts, [])) == list(range(count))  # noqa: RUF017 - three lists
-    assert splits.words == (
+    assert splits.text == (
         f"data.npz ({count} samples) split by seed 0 into calibrate: {expected[0]}, select: {expected[1]} "
         f"and report: {expected[2]} samples, none in two parts"
     )
@@ -89,7 +89,7 @@ def test_calibration_samples_that_are_evaluated_too_are_reported() -> None:
     splits = make_splits(holding([1, 2, 2, 50], "c"), holding(range(10), "e"), seed=0)
 
     assert splits.overlap == 3
-    assert "warning: 3 of the 4 calibration samples also occur in e" in splits.words
+    assert "warning: 3 of the 4 calibration samples also occur in e" in splits.text
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_balanced_halves_are_equally_hard_where_a_shuffle_is_not() -> None:
     assert [int((half % 4 == 0).sum()) for half in halves] == [50, 50]
     assert abs(halves[0].mean() - halves[1].mean()) < 1.5, "neighbours by margin go to different halves"
     assert sorted(np.concatenate(halves).tolist()) == list(range(400))
-    assert "equally hard" in fair.words
+    assert "equally hard" in fair.text
 
 
 @given(values=st.lists(st.integers(0, 9), min_size=4, max_size=40), seed=st.integers(0, 5))
@@ -143,7 +143,7 @@ def test_for_lack_of_time_both_parts_are_halved_evenly_until_they_fit() -> None:
 
     assert counts(short) == (8, 50, 50)
     assert content(short.select) == content(splits.select)[::4]
-    assert short.words.endswith("; for lack of time, every 4th of select and report: 50 and 50")
+    assert short.text.endswith("; for lack of time, every 4th of select and report: 50 and 50")
 
 
 @pytest.mark.parametrize("most", [200.0, float("inf")])

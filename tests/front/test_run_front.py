@@ -14,7 +14,7 @@ from autoprec.errors import RunDirectoryError, UsageError
 from autoprec.front.run_front import RunFront
 from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
-from autoprec.run.study_description import read_studied
+from autoprec.run.study_description import read_study_description
 from autoprec.run.unit_reasons import fixed_reason, searched_reason
 from autoprec.testing import tiny_data, tiny_model
 
@@ -76,9 +76,10 @@ def test_milliseconds_are_a_share_of_fp32s(front: RunFront) -> None:
     for point in front.front():
         ratio = point.trial.measured.latency_ratio
         assert point.latency_ms == pytest.approx(ratio * front.fp32_ms)
-        assert front.fast_enough(max_ms=ratio * front.fp32_ms * (1 + 1e-9)).point == front.fast_enough(
-            ratio * (1 + 1e-9)
-        ).point  # fmt: skip
+        assert (
+            front.fast_enough(max_ms=ratio * front.fp32_ms * (1 + 1e-9)).point
+            == front.fast_enough(ratio * (1 + 1e-9)).point
+        )
 
 
 @pytest.mark.parametrize("limit", [0.0, -1.0, math.nan])
@@ -91,10 +92,10 @@ def test_a_limit_must_be_above_zero(front: RunFront, limit: float) -> None:
 
 def test_a_bound_without_end_comes_back(result: autoprec.SearchResult, tmp_path: Path) -> None:
     """JSON knows no infinity."""
-    stored = read_studied(result.directory / "study.json")
+    stored = read_study_description(result.directory / "study.json")
     for studied in (stored, replace(stored, max_drop=math.inf), replace(stored, confidence=0.95, answer=None)):
         studied.save(tmp_path / "study.json")
-        assert read_studied(tmp_path / "study.json") == studied
+        assert read_study_description(tmp_path / "study.json") == studied
 
 
 def test_units_that_are_found_otherwise_now_are_refused(result: autoprec.SearchResult) -> None:

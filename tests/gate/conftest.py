@@ -50,9 +50,14 @@ def _tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     np.savez(tiny.folder / "eval.npz", **tiny_data(model, 400, seed=1))
     np.savez(tiny.folder / "calib.npz", **tiny_data(model, 32, seed=2))
     result = autoprec.search(
-        model, calib=tiny.folder / "calib.npz", eval=tiny.folder / "eval.npz", max_drop=0.1, trials=2,
-        backend=FakeBackend(), out=tiny.run,
-    )  # fmt: skip
+        model,
+        calib=tiny.folder / "calib.npz",
+        eval=tiny.folder / "eval.npz",
+        max_drop=0.1,
+        trials=2,
+        backend=FakeBackend(),
+        out=tiny.run,
+    )
     record_baseline(result.save(), tiny.baseline)
     return tiny
 

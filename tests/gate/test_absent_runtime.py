@@ -34,9 +34,14 @@ def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "eval.npz", **tiny_data(model, 400, seed=1))
     np.savez(folder / "calib.npz", **tiny_data(model, 32, seed=2))
     result = autoprec.search(
-        model, calib=folder / "calib.npz", eval=folder / "eval.npz", max_drop=0.1, trials=2, backend=Gpu(),
+        model,
+        calib=folder / "calib.npz",
+        eval=folder / "eval.npz",
+        max_drop=0.1,
+        trials=2,
+        backend=Gpu(),
         out=folder / "run",
-    )  # fmt: skip
+    )
     record_baseline(result.save(), folder / "baseline.json")
     return folder
 
@@ -56,9 +61,12 @@ def test_accuracy_ranges_and_size_are_judged_without_the_gpu(folder: Path) -> No
     found = {c.name: c.status for c in report.checks}
 
     assert found == {
-        "accuracy": Status.FINE, "precision": Status.SKIPPED, "latency": Status.SKIPPED, "size": Status.FINE,
+        "accuracy": Status.FINE,
+        "precision": Status.SKIPPED,
+        "latency": Status.SKIPPED,
+        "size": Status.FINE,
         "ranges": Status.FINE,
-    }  # fmt: skip
+    }
     assert report.exit_code == 0
     assert check(report, "latency").sentence == "cannot judge here: tensorrt is not installed"
     assert check(report, "accuracy").details[-1] == (

@@ -81,9 +81,9 @@ def test_the_clipped_share_counts_both_sides() -> None:
 def test_the_worst_is_named_and_those_beyond_the_bound_are_listed() -> None:
     span = Range(-1.0, 1.0)
     rows = [
-        Drift("worst", span, span, 2.5, 0.1),
-        Drift("bad", span, span, 1.5, 0.0),
-        Drift("good", span, span, 0.1, 0.0),
+        Drift(value="worst", committed=span, fresh=span, bits=2.5, clipped=0.1),
+        Drift(value="bad", committed=span, fresh=span, bits=1.5, clipped=0.0),
+        Drift(value="good", committed=span, fresh=span, bits=0.1, clipped=0.0),
     ]
     check = judge_drift(rows, 1.0, "calib.npz")
 

@@ -42,12 +42,14 @@ def add_work(proto: onnx.ModelProto, nodes: int) -> None:
         source = f"extra{number}"
     graph.initializer.append(helper.make_tensor("zero", onnx.TensorProto.FLOAT, [1], [0.0]))
     graph.initializer.append(helper.make_tensor("axes", onnx.TensorProto.INT64, [1], [1]))
-    graph.node.extend([
-        helper.make_node("ReduceMean", [source], ["mean"], name="mean", axes=[1, 2, 3], keepdims=0),
-        helper.make_node("Mul", ["mean", "zero"], ["nothing"], name="nothing"),
-        helper.make_node("Unsqueeze", ["nothing", "axes"], ["column"], name="column"),
-        helper.make_node("Add", ["bare", "column"], ["scores"], name="sum"),
-    ])  # fmt: skip
+    graph.node.extend(
+        [
+            helper.make_node("ReduceMean", [source], ["mean"], name="mean", axes=[1, 2, 3], keepdims=0),
+            helper.make_node("Mul", ["mean", "zero"], ["nothing"], name="nothing"),
+            helper.make_node("Unsqueeze", ["nothing", "axes"], ["column"], name="column"),
+            helper.make_node("Add", ["bare", "column"], ["scores"], name="sum"),
+        ]
+    )
 
 
 def test_an_unchanged_model_is_fine_in_everything(tiny: Tiny) -> None:
@@ -317,10 +319,12 @@ def test_another_network_is_refused(tiny: Tiny, edited: Edited) -> None:
         del proto.graph.node[:], proto.graph.initializer[:]
         weight = np.ones((24, 16), np.float32)
         proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
-        proto.graph.node.extend([
-            helper.make_node("ReduceMean", ["x"], ["m"], name="m", axes=[2, 3], keepdims=0),
-            helper.make_node("MatMul", ["m", "w"], ["scores"], name="product"),
-        ])  # fmt: skip
+        proto.graph.node.extend(
+            [
+                helper.make_node("ReduceMean", ["x"], ["m"], name="m", axes=[2, 3], keepdims=0),
+                helper.make_node("MatMul", ["m", "w"], ["scores"], name="product"),
+            ]
+        )
 
     with pytest.raises(BaselineError, match=r"is of another model: 0 of the \d units of .* are in its plan"):
         tiny.gate(edited(other))

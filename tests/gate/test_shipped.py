@@ -19,7 +19,17 @@ from .conftest import Tiny
 
 def ran(unit: str, found: Precision | None, *, refused: bool = False, status: str = "honoured") -> UnitRan:
     """A heavy unit that was asked for in INT8."""
-    return UnitRan(unit, Precision.INT8, Precision.INT8, found, status, True, 10, "layer", refused=refused)  # type: ignore[arg-type]
+    return UnitRan(
+        unit=unit,
+        requested=Precision.INT8,
+        written=Precision.INT8,
+        ran=found,
+        status=status,
+        heavy=True,
+        macs=10,
+        layer="layer",
+        refused=refused,
+    )  # type: ignore[arg-type]
 
 
 def then(*units: UnitRan) -> dict[str, object]:
@@ -78,9 +88,10 @@ def test_a_unit_of_which_nothing_can_be_told_any_more_is_doubtful() -> None:
 def test_changes_name_what_differs_and_nothing_else(tiny: Tiny) -> None:
     evidence = load_baseline(tiny.baseline).evidence
     other = replace(
-        evidence, model={**evidence.model, "weights": "abc"},
+        evidence,
+        model={**evidence.model, "weights": "abc"},
         machine={**evidence.machine, "describe": {**evidence.machine["describe"], "driver": "580"}},
-    )  # fmt: skip
+    )
 
     assert changes(evidence, evidence) == ()
     assert changes(evidence, other) == (f"weights: {evidence.model['weights']} -> abc", "driver: not there -> 580")

@@ -19,20 +19,57 @@ from autoprec.gate.text import SHOWN_DETAILS, WORDS, plain
 from autoprec.gate.verdict import Check, GateReport, Status
 
 ACCURACY = Check(
-    "accuracy", Status.WORSE, "98.9 %", "97.5 %", "-1.4 points (-2.3 to -0.6)", "-0.5 points",
-    "top1 fell for certain, and by more than allowed; retune the model.",
-)  # fmt: skip
-LATENCY = Check("latency", Status.SKIPPED, "7.3 ms", "-", "-", "+5 %", "the baseline was measured on another CPU.")
-SIZE = Check("size", Status.FINE, "101 kB", "101 kB", "+0.0 %", "+1 %", "as large as before.")
+    name="accuracy",
+    status=Status.WORSE,
+    baseline="98.9 %",
+    now="97.5 %",
+    change="-1.4 points (-2.3 to -0.6)",
+    allowed="-0.5 points",
+    sentence="top1 fell for certain, and by more than allowed; retune the model.",
+)
+LATENCY = Check(
+    name="latency",
+    status=Status.SKIPPED,
+    baseline="7.3 ms",
+    now="-",
+    change="-",
+    allowed="+5 %",
+    sentence="the baseline was measured on another CPU.",
+)
+SIZE = Check(
+    name="size",
+    status=Status.FINE,
+    baseline="101 kB",
+    now="101 kB",
+    change="+0.0 %",
+    allowed="+1 %",
+    sentence="as large as before.",
+)
 RANGES = Check(
-    "ranges", Status.CANNOT_JUDGE, "14 tensors", "-", "-", "-", "no calibration data; give --calib.",
-    ("conv1: 1.3 x", "conv2: 1.1 x"),
-)  # fmt: skip
-PRECISION = Check("precision", Status.NOT_HONOURED, "14 of 14", "13 of 14", "1 unit", "0", "conv1 ran in FP32.")
+    name="ranges",
+    status=Status.CANNOT_JUDGE,
+    baseline="14 tensors",
+    now="-",
+    change="-",
+    allowed="-",
+    sentence="no calibration data; give --calib.",
+    details=("conv1: 1.3 x", "conv2: 1.1 x"),
+)
+PRECISION = Check(
+    name="precision",
+    status=Status.NOT_HONOURED,
+    baseline="14 of 14",
+    now="13 of 14",
+    change="1 unit",
+    allowed="0",
+    sentence="conv1 ran in FP32.",
+)
 
 
 def report(*checks: Check, changes: tuple[str, ...] = ()) -> GateReport:
-    return GateReport("models/digits.onnx", "models/baseline.json", checks, changes, 2.345)
+    return GateReport(
+        model="models/digits.onnx", baseline="models/baseline.json", checks=checks, changes=changes, seconds=2.345
+    )
 
 
 ALL = report(ACCURACY, LATENCY, SIZE, RANGES, PRECISION, changes=("driver: 550 -> 580",))
@@ -89,7 +126,20 @@ class TestText:
 
     def test_long_details_are_cut_and_counted(self) -> None:
         drifted = tuple(f"tensor{number}" for number in range(SHOWN_DETAILS + 7))
-        text = to_text(report(Check("ranges", Status.WORSE, "", "", "", "", "27 tensors drifted.", drifted)))
+        text = to_text(
+            report(
+                Check(
+                    name="ranges",
+                    status=Status.WORSE,
+                    baseline="",
+                    now="",
+                    change="",
+                    allowed="",
+                    sentence="27 tensors drifted.",
+                    details=drifted,
+                )
+            )
+        )
 
         assert f"  - tensor{SHOWN_DETAILS - 1}\n  - and 7 more, all of them in the JSON report" in text
         assert f"tensor{SHOWN_DETAILS}" not in text
@@ -138,9 +188,26 @@ class TestMarkdown:
     @given(TEXTS)
     def test_a_reader_shows_the_very_details(self, detail: str) -> None:
         """Whatever it begins with, it becomes neither a heading nor a list of its own."""
-        tokens = MarkdownIt("commonmark").enable("table").parse(
-            to_markdown(report(Check("ranges", Status.WORSE, "", "", "", "", "drifted.", (detail,))))
-        )  # fmt: skip
+        tokens = (
+            MarkdownIt("commonmark")
+            .enable("table")
+            .parse(
+                to_markdown(
+                    report(
+                        Check(
+                            name="ranges",
+                            status=Status.WORSE,
+                            baseline="",
+                            now="",
+                            change="",
+                            allowed="",
+                            sentence="drifted.",
+                            details=(detail,),
+                        )
+                    )
+                )
+            )
+        )
         kinds = [token.type for token in tokens]
 
         assert kinds.count("heading_open") == 1
@@ -238,7 +305,7 @@ class TestAnnotations:
         )
 
     def test_a_file_outside_the_repository_is_not_named(self) -> None:
-        lines = to_annotations(GateReport("m.onnx", "/elsewhere/baseline.json", (ACCURACY,)))
+        lines = to_annotations(GateReport(model="m.onnx", baseline="/elsewhere/baseline.json", checks=(ACCURACY,)))
 
         assert [line.split("::")[1] for line in lines] == ["error title=autoprec accuracy%3A worse than allowed"]
 
@@ -258,15 +325,25 @@ class TestRecord:
         record = json.loads(as_json(to_record(ALL)))
 
         assert {key: record[key] for key in ("schema", "status", "exit_code", "model", "baseline", "seconds")} == {
-            "schema": 1, "status": "not honoured", "exit_code": 5,
-            "model": "models/digits.onnx", "baseline": "models/baseline.json", "seconds": 2.345,
-        }  # fmt: skip
+            "schema": 1,
+            "status": "not honoured",
+            "exit_code": 5,
+            "model": "models/digits.onnx",
+            "baseline": "models/baseline.json",
+            "seconds": 2.345,
+        }
         assert record["headline"] == headline(ALL)
         assert record["changes"] == ["driver: 550 -> 580"]
         assert record["checks"][3] == {
-            "name": "ranges", "status": "cannot judge", "baseline": "14 tensors", "now": "-", "change": "-",
-            "allowed": "-", "sentence": RANGES.sentence, "details": ["conv1: 1.3 x", "conv2: 1.1 x"],
-        }  # fmt: skip
+            "name": "ranges",
+            "status": "cannot judge",
+            "baseline": "14 tensors",
+            "now": "-",
+            "change": "-",
+            "allowed": "-",
+            "sentence": RANGES.sentence,
+            "details": ["conv1: 1.3 x", "conv2: 1.1 x"],
+        }
 
     @given(REPORTS)
     def test_it_rebuilds_the_report(self, any_report: GateReport) -> None:
@@ -276,7 +353,12 @@ class TestRecord:
             for check in record["checks"]
         )
 
-        assert GateReport(record["model"], record["baseline"], checks, tuple(record["changes"])) == any_report
+        assert (
+            GateReport(
+                model=record["model"], baseline=record["baseline"], checks=checks, changes=tuple(record["changes"])
+            )
+            == any_report
+        )
 
 
 def cells(document: str) -> Iterator[list[str]]:

@@ -22,9 +22,14 @@ def test_a_baseline_of_another_gpu_is_judged_by_engines_built_for_it(tmp_path: P
     model = tiny_model(tmp_path)
     np.savez(tmp_path / "eval.npz", **tiny_data(model, 400, seed=1))
     result = autoprec.search(
-        model, eval=tmp_path / "eval.npz", max_drop=0.2, trials=2, backend="tensorrt-rtx", targets=("sm89",),
+        model,
+        eval=tmp_path / "eval.npz",
+        max_drop=0.2,
+        trials=2,
+        backend="tensorrt-rtx",
+        targets=("sm89",),
         out=tmp_path / "run",
-    )  # fmt: skip
+    )
     baseline = record_baseline(result.save(), tmp_path / "baseline.json")
     other = tmp_path / "retrained.onnx"
     proto = onnx.load(model)

@@ -98,7 +98,9 @@ class Bench:
         means = {name: _channel_means(seen[name]) for name in linear}
         clipped = {n: calibrate(h, "minmax", symmetric=self.scheme.symmetric) for n, h in histograms.items()}
         extent = {n: calibrate(h, "minmax", symmetric=False) for n, h in histograms.items()}
-        return RangeTable("minmax", clipped, extent, means, SAMPLES, "", {})
+        return RangeTable(
+            method="minmax", clipped=clipped, extent=extent, means=means, samples=SAMPLES, fingerprint="", evidence={}
+        )
 
 
 @cache

@@ -28,9 +28,10 @@ def tiny_plan(folder: Path, precision: Precision, *, scheme: str = "tensorrt", *
     path = tiny_model(folder)
     backend = OrtBackend(threads=1)
     space, runtime, carrier = {
-        "tensorrt": ("tensorrt-fp8", "tensorrt-rtx", Precision.FP16), "ort-cpu": ("cpu", "ort-cpu", Precision.FP32),
-    }[scheme]  # fmt: skip
-    settings = Settings(path, calib=tiny_data(path, 24), space=space, metric="agreement")
+        "tensorrt": ("tensorrt-fp8", "tensorrt-rtx", Precision.FP16),
+        "ort-cpu": ("cpu", "ort-cpu", Precision.FP32),
+    }[scheme]
+    settings = Settings(model=path, calib=tiny_data(path, 24), space=space, metric="agreement")
     task = prepare_task(settings, backend, timed=False)
     subject = task.subject
     ranges = calibrate_model(subject.lowerer, subject.possible, backend, task.splits.calibrate, task.recipe)
@@ -39,13 +40,13 @@ def tiny_plan(folder: Path, precision: Precision, *, scheme: str = "tensorrt", *
         for name, found in subject.possible.items()
     }
     plan = Plan(
-        {name: Choice(p, "written by hand", False, name) for name, p in wanted.items()},
-        carrier,
-        scheme,
-        runtime,
-        {"graph": subject.model.graph_fingerprint, "weights": subject.model.weights_fingerprint},
-        {},
-        ranges.to_record(),
+        units={name: Choice(p, "written by hand", False, name) for name, p in wanted.items()},
+        carrier=carrier,
+        scheme=scheme,
+        backend=runtime,
+        fingerprints={"graph": subject.model.graph_fingerprint, "weights": subject.model.weights_fingerprint},
+        evidence={},
+        ranges=ranges.to_record(),
     )
     plan.save(folder / "plan.json")
     return folder / "plan.json"

@@ -238,7 +238,7 @@ def test_a_quantised_plan_without_ranges_says_what_to_do() -> None:
 
 def test_a_value_without_a_range_is_named() -> None:
     one = bench("mlp")
-    empty = RangeTable("minmax", {}, {}, {}, 0, "", {})
+    empty = RangeTable(method="minmax", clipped={}, extent={}, means={}, samples=0, fingerprint="", evidence={})
     with pytest.raises(PlanError, match="value 'x' must be quantised but was not calibrated; run the calibration"):
         one.lowerer.lower(one.uniform(INT8), empty)
 
@@ -267,7 +267,7 @@ def test_a_raised_model_that_lost_a_node_is_refused(monkeypatch: pytest.MonkeyPa
 def test_a_value_that_is_always_zero_has_a_positive_scale(precision: Precision, smallest: float) -> None:
     one = Bench(BUILDERS["mlp"](), TENSORRT, FP32)
     zero = dict.fromkeys(one.ranges.clipped, Range(0.0, 0.0))
-    table = RangeTable("minmax", zero, zero, {}, 1, "", {})
+    table = RangeTable(method="minmax", clipped=zero, extent=zero, means={}, samples=1, fingerprint="", evidence={})
     lowered = one.lowerer.lower(one.uniform(precision), table).ir
 
     assert all(float(array_of(n.inputs[1])) >= smallest for n in ops(lowered, "QuantizeLinear"))

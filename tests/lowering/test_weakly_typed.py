@@ -277,7 +277,9 @@ def test_fp8_and_bf16_are_refused_in_words(name: str, precision: Precision, word
 def test_a_plan_of_another_runtime_is_refused_by_the_unit(precision: Precision) -> None:
     one = weak("mlp")
     choices = {unit.name: Choice(precision, "", False, "") for unit in one.partition.units}
-    plan = Plan(choices, FP16, "tensorrt", "tensorrt", {}, {}, None)
+    plan = Plan(
+        units=choices, carrier=FP16, scheme="tensorrt", backend="tensorrt", fingerprints={}, evidence={}, ranges=None
+    )
     with pytest.raises(
         PlanError,
         match=rf"unit 'fc1' cannot run in {precision}: TensorRT 8.6 has no {precision.value.upper()}; change the plan",

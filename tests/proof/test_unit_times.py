@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from autoprec.backends.protocol import Attribution, Clock
+from autoprec.backends.protocol import Clock, TimeProfile
 from autoprec.graph.model import load_model
 from autoprec.precision import Array, Precision
-from autoprec.proof.inspect import attributed
+from autoprec.proof.inspect import time_profile_of
 from autoprec.proof.unit_times import UnitTimes, ran_in, time_units
 from autoprec.proof.verification import UnitRan, Verification
 from autoprec.testing import FakeBackend, tiny_data, tiny_model
@@ -28,7 +28,7 @@ def ran(name: str, precision: Precision | None = FP16, **changed: object) -> Uni
 TIMES = UnitTimes(
     Clock("modelled", "L4"),
     {"x": (2, 3)},
-    Attribution({"a": 1.0, "b": 4.0}, {("", "a"): 0.5, ("a", "b"): 1.5, ("b", ""): 0.0}, (("odd", 1.0), ("wait", 0.0))),
+    TimeProfile({"a": 1.0, "b": 4.0}, {("", "a"): 0.5, ("a", "b"): 1.5, ("b", ""): 0.0}, (("odd", 1.0), ("wait", 0.0))),
     4.0,
 )
 VERIFICATION = Verification((ran("a"), ran("gone", None, status="gone"), ran("b", INT8)))
@@ -56,7 +56,7 @@ def test_the_record_says_whose_clock_it_is_and_how_much_is_attributed() -> None:
 
 
 def test_an_empty_profile_has_no_shares() -> None:
-    nothing = UnitTimes(Clock("measured", "H200"), {}, Attribution({}, {}, ()), 1.0)
+    nothing = UnitTimes(Clock("measured", "H200"), {}, TimeProfile({}, {}, ()), 1.0)
 
     assert (nothing.share(0.0), nothing.layers_over_engine) == (0.0, 0.0)
 
@@ -86,7 +86,7 @@ def test_an_engine_is_profiled_and_timed_as_a_whole(tmp_path: Path) -> None:
     assert found.attribution.unit_ms["conv2"] == pytest.approx(3.0 + 0.1)  # with its Relu
     assert found.layers_over_engine == pytest.approx(1.0)
     assert found.shapes == {"x": (4, 24, 8, 8)}
-    assert found.clock.words == "modelled for a sum of costs"
+    assert found.clock.text == "modelled for a sum of costs"
 
 
 class Listening(FakeBackend):
@@ -94,14 +94,14 @@ class Listening(FakeBackend):
 
     def profile(
         self, model: bytes, feed: Mapping[str, Array], home: Mapping[str, str], macs: Mapping[str, int]
-    ) -> Attribution:
+    ) -> TimeProfile:
         self.home, self.macs = dict(home), dict(macs)
         return super().profile(model, feed, home, macs)
 
 
 def test_time_is_shared_out_by_the_real_work_of_units(tmp_path: Path) -> None:
     path, backend = tiny_model(tmp_path), Listening()
-    attributed(find_units(load_model(path).graph), backend, path.read_bytes(), {})
+    time_profile_of(find_units(load_model(path).graph), backend, path.read_bytes(), {})
 
     assert backend.macs["conv1"] == 24 * 24 * 9 * 8 * 8
     assert backend.macs["head"] == 24 * 16

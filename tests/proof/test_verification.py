@@ -29,7 +29,17 @@ RECORDED = Path(__file__).parent / "backends" / "tensorrt" / "recorded"
 
 def unit(name: str, kind: str = "conv", macs: int = 100, *, nodes: str = "", anchors: str = "") -> Unit:
     members = tuple(nodes.split()) or (name,)
-    return Unit(name, kind, members, tuple(anchors.split()) or (name,), (), (), macs, 0, name)
+    return Unit(
+        name=name,
+        kind=kind,
+        nodes=members,
+        anchors=tuple(anchors.split()) or (name,),
+        inputs=(),
+        outputs=(),
+        macs=macs,
+        weights=0,
+        key=name,
+    )
 
 
 def partition(*units: Unit) -> Partition:
@@ -38,7 +48,14 @@ def partition(*units: Unit) -> Partition:
 
 def ran(precision: Precision | None, layer: str = "layer", *beside: str) -> RanAs:
     quantized = precision is not None and precision.is_quantized
-    return RanAs("CaskConvolution", quantized, precision, layer, "kernel", beside)
+    return RanAs(
+        operator="CaskConvolution",
+        quantized=quantized,
+        precision=precision,
+        layer=layer,
+        tactic="kernel",
+        beside=beside,
+    )
 
 
 def nodes_of(one: Bench) -> list[str]:
@@ -61,7 +78,18 @@ def test_honoured(precision: Precision) -> None:
     result = verify(partition(unit("conv")), {"conv": precision}, {"conv": ran(precision)})
 
     assert result.units == (
-        UnitRan("conv", precision, precision, precision, "honoured", True, 100, "layer", "CaskConvolution", "kernel"),
+        UnitRan(
+            unit="conv",
+            requested=precision,
+            written=precision,
+            ran=precision,
+            status="honoured",
+            heavy=True,
+            macs=100,
+            layer="layer",
+            operator="CaskConvolution",
+            tactic="kernel",
+        ),
     )
     assert result.mac_share == {str(precision): 1.0}
     assert (result.refused, result.unproven, result.complaint()) == ((), (), None)
@@ -165,9 +193,12 @@ def test_the_worst_anchor_speaks_for_the_unit(
 def test_what_was_never_written_is_not_the_runtimes_fault() -> None:
     units = partition(unit("up"), unit("b"))
     result = verify(
-        units, {"up": INT8, "b": INT8}, {"up": ran(FP32), "b": ran(FP16)},
-        written={"up": FP32, "b": INT8}, skipped={"up": "there is no such kernel"},
-    )  # fmt: skip
+        units,
+        {"up": INT8, "b": INT8},
+        {"up": ran(FP32), "b": ran(FP16)},
+        written={"up": FP32, "b": INT8},
+        skipped={"up": "there is no such kernel"},
+    )
 
     assert statuses(result) == {"up": "not honoured", "b": "not honoured"}
     assert [found.unit for found in result.refused] == ["b"]
@@ -191,9 +222,15 @@ def test_the_record_is_json_and_counts() -> None:
     assert record["counts"] == {"honoured": 1, "fused": 0, "not honoured": 1, "gone": 1}
     assert (record["refused"], record["unproven"]) == (["b"], [])
     assert record["units"]["b"] == {
-        "requested": "fp32", "written": "fp32", "ran": "fp16", "status": "not honoured", "macs": 100,
-        "layer": "layer", "operator": "CaskConvolution", "tactic": "kernel",
-    }  # fmt: skip
+        "requested": "fp32",
+        "written": "fp32",
+        "ran": "fp16",
+        "status": "not honoured",
+        "macs": 100,
+        "layer": "layer",
+        "operator": "CaskConvolution",
+        "tactic": "kernel",
+    }
     assert record["units"]["p"]["ran"] is None
 
 

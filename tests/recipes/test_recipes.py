@@ -52,7 +52,7 @@ def test_search_spaces_that_come_with_autoprec(
 def test_calibration_recipes_named_after_their_method(name: str) -> None:
     recipe = load_calibration_recipe(name)
 
-    assert recipe == CalibrationRecipe(name, recipe.description, method=name)  # type: ignore[arg-type]
+    assert recipe == CalibrationRecipe(name=name, description=recipe.description, method=name)  # type: ignore[arg-type]
     assert recipe.description
 
 
@@ -96,13 +96,24 @@ def test_a_whole_calibration_recipe(tmp_path: Path) -> None:
         "[image]\nresize = [30, 40]\ncrop = [3, 4]\nscale = 1\nmean = 127.5\nstd = [1, 2, 3.5]\n"
         'layout = "nhwc"\nchannels = "bgr"\ninterpolation = "bicubic"\n',
     )
-    image = ImageRecipe((30, 40), (3, 4), 1.0, (127.5,) * 3, (1.0, 2.0, 3.5), "NHWC", "bgr", "bicubic")
+    image = ImageRecipe(
+        resize=(30, 40),
+        crop=(3, 4),
+        scale=1.0,
+        mean=(127.5,) * 3,
+        std=(1.0, 2.0, 3.5),
+        layout="NHWC",
+        channels="bgr",
+        interpolation="bicubic",
+    )
 
-    assert load_calibration_recipe(path) == CalibrationRecipe("mine", "d", "percentile", 99.0, 7, 2, image)
+    assert load_calibration_recipe(path) == CalibrationRecipe(
+        name="mine", description="d", method="percentile", percentile=99.0, samples=7, batch=2, image=image
+    )
 
 
 def test_an_empty_calibration_recipe_has_the_defaults(tmp_path: Path) -> None:
-    assert load_calibration_recipe(write(tmp_path, "")) == CalibrationRecipe("mine")
+    assert load_calibration_recipe(write(tmp_path, "")) == CalibrationRecipe(name="mine")
 
 
 def test_gray_images_have_one_mean(tmp_path: Path) -> None:
@@ -241,7 +252,7 @@ def test_a_pin_finds_its_pattern_anywhere_unless_anchored() -> None:
 
 
 def test_the_fingerprint_is_of_what_changes_results() -> None:
-    recipe = CalibrationRecipe("a", "one")
+    recipe = CalibrationRecipe(name="a", description="one")
     others = [
         replace(recipe, method="mse"),
         replace(recipe, percentile=99.0),

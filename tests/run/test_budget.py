@@ -18,7 +18,7 @@ def _now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_without_a_limit_nothing_is_cut_and_nothing_reserved() -> None:
-    budget = Budget(Deadline(None), sample_s=10.0, batch_ms=1e6)
+    budget = Budget(deadline=Deadline(None), sample_s=10.0, batch_ms=1e6)
 
     assert budget.most_samples() == float("inf")
     assert budget.reserve_s(6, 3, 1000) == 0.0
@@ -36,7 +36,7 @@ def test_time_before_the_run_counts(now: list[float]) -> None:
 
 
 def test_samples_are_as_many_as_the_least_of_a_run_can_judge_in_two_fifths_of_the_time(now: list[float]) -> None:
-    budget = Budget(Deadline(60.0), sample_s=0.01)
+    budget = Budget(deadline=Deadline(60.0), sample_s=0.01)
 
     assert budget.most_samples() == pytest.approx(0.4 * 60 / (6 * 0.01))
     now[0] += 59.9
@@ -44,7 +44,7 @@ def test_samples_are_as_many_as_the_least_of_a_run_can_judge_in_two_fifths_of_th
 
 
 def test_a_slower_machine_gets_fewer_samples_and_a_larger_reserve(now: list[float]) -> None:
-    quick, slow = (Budget(Deadline(60.0), sample_s=s, batch_ms=16e3 * s, build_s=0.1) for s in (0.001, 0.01))
+    quick, slow = (Budget(deadline=Deadline(60.0), sample_s=s, batch_ms=16e3 * s, build_s=0.1) for s in (0.001, 0.01))
 
     assert slow.most_samples() < quick.most_samples() / 8 or slow.most_samples() == 32
     assert slow.reserve_s(6, 3, 300) > 2 * quick.reserve_s(6, 3, 300)
@@ -52,13 +52,13 @@ def test_a_slower_machine_gets_fewer_samples_and_a_larger_reserve(now: list[floa
 
 def test_the_reserve_covers_the_least_of_confirming_whatever_the_limit(now: list[float]) -> None:
     for total in (1.0, 10.0, 100.0):
-        budget = Budget(Deadline(total), sample_s=0.01, batch_ms=160.0, build_s=0.5)
+        budget = Budget(deadline=Deadline(total), sample_s=0.01, batch_ms=160.0, build_s=0.5)
 
         assert budget.least_s(300) <= budget.reserve_s(6, 3, 300) <= budget.least_s(300) + 0.15 * total
 
 
 def test_the_search_ends_where_another_plan_would_use_the_reserve(now: list[float]) -> None:
-    budget = Budget(Deadline(30.0), plan_s=4.0)
+    budget = Budget(deadline=Deadline(30.0), plan_s=4.0)
 
     assert not budget.search_over(25.0)
     now[0] += 2.0
@@ -66,7 +66,7 @@ def test_the_search_ends_where_another_plan_would_use_the_reserve(now: list[floa
 
 
 def test_sensitivities_get_the_most_samples_that_fit_or_none(now: list[float]) -> None:
-    budget = Budget(Deadline(100.0), sample_s=0.01, batch_ms=10.0)
+    budget = Budget(deadline=Deadline(100.0), sample_s=0.01, batch_ms=10.0)
 
     assert budget.profiled([512, 128, 16], 10, 0.0, 300) == 128  # 0.2 of 100 s are 400 samples of 10 entries
     assert budget.profiled([512, 128, 16], 10, 5.0, 300) is None, "building alone takes 50 s"
@@ -87,7 +87,7 @@ def test_ranges_are_hurried_step_by_step_and_only_what_was_cut_counts(now: list[
 
 
 def test_what_is_left_out_is_said_once() -> None:
-    budget = Budget(Deadline(10.0))
+    budget = Budget(deadline=Deadline(10.0))
     for words in ("a", "b", "a"):
         budget.leave_out(words)
 

@@ -148,7 +148,7 @@ class Elsewhere(FakeBackend):
 
 
 def tasked(model: Path, backend: Backend, samples: int = 36, **options: Any) -> Task:
-    return prepare_task(Settings(model, calib=tiny_data(model, samples), metric="agreement", **options), backend)
+    return prepare_task(Settings(model=model, calib=tiny_data(model, samples), metric="agreement", **options), backend)
 
 
 def ranges_of(task: Task) -> Any:

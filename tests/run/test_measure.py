@@ -15,7 +15,7 @@ from autoprec.plan import Assignment
 from autoprec.precision import Precision
 from autoprec.run.budget import Budget, Deadline
 from autoprec.run.directory import RunDirectory
-from autoprec.run.measure import Measuring, Spent, spread
+from autoprec.run.measure import PlanMeasurer, Spent, spread
 from autoprec.run.pipeline import Pipeline
 from autoprec.run.settings import Settings
 from autoprec.run.task import prepare_task
@@ -31,7 +31,9 @@ SAMPLES = 320
 def _pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     folder = tmp_path_factory.mktemp("measuring")
     model = tiny_model(folder)
-    settings = Settings(model, evaluate=tiny_data(model, 2 * SAMPLES), metric="kl", calib=tiny_data(model, 8, seed=5))
+    settings = Settings(
+        model=model, evaluate=tiny_data(model, 2 * SAMPLES), metric="kl", calib=tiny_data(model, 8, seed=5)
+    )
     (folder / "run").mkdir()
     return Pipeline(prepare_task(settings, FakeBackend()), RunDirectory(folder / "run"))
 
@@ -42,13 +44,13 @@ def _stack() -> Iterator[ExitStack]:
         yield stack
 
 
-def measuring(pipeline: Pipeline, stack: ExitStack, max_drop: float) -> Measuring:
+def measuring(pipeline: Pipeline, stack: ExitStack, max_drop: float) -> PlanMeasurer:
     from dataclasses import replace
 
     task = replace(pipeline.task, settings=replace(pipeline.task.settings, max_drop=max_drop))
     ranges = pipeline.ranges()
     reference = pipeline.engines.open(uniform_plans(task.subject)[FP32_PLAN], ranges, stack)
-    return Measuring(task, pipeline.engines, reference, ranges)
+    return PlanMeasurer(task, pipeline.engines, reference, ranges)
 
 
 def int8(pipeline: Pipeline) -> Assignment:
@@ -166,7 +168,7 @@ def test_where_engines_are_kept_no_builds_are_reserved_for_confirming(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, kept: bool, build_s: float
 ) -> None:
     monkeypatch.setattr(FakeBackend, "keeps_engines", kept)
-    monkeypatch.setattr(pipeline, "budget", Budget(Deadline(60.0)))
+    monkeypatch.setattr(pipeline, "budget", Budget(deadline=Deadline(60.0)))
     spent = Spent(build_s=16.5, least_build_s=0.5, plans=3)
     pipeline._over(SimpleNamespace(spent=spent))
 

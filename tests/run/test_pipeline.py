@@ -10,7 +10,7 @@ import pytest
 
 import autoprec
 from autoprec.precision import Precision
-from autoprec.study.ledger.ask_tell import Trial
+from autoprec.study.ledger.trials import Trial
 from autoprec.testing import FakeBackend, tiny_data, tiny_model
 from autoprec.timing import compare as timing
 
@@ -44,8 +44,12 @@ def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def searched(model: Path, out: Path, **options: Any) -> tuple[autoprec.SearchResult, Listener]:
     told = Listener()
     settings = {
-        "calib": tiny_data(model, 36), "metric": "sqnr", "max_drop": 3e-3, "trials": 12, "backend": FakeBackend()
-    }  # fmt: skip
+        "calib": tiny_data(model, 36),
+        "metric": "sqnr",
+        "max_drop": 3e-3,
+        "trials": 12,
+        "backend": FakeBackend(),
+    }
     return autoprec.search(model, out=out, progress=told, **{**settings, **options}), told
 
 
@@ -63,9 +67,15 @@ def test_a_run_out_of_time_stops_searching_and_still_answers(
 
     told = Clock()
     result = autoprec.search(
-        model, calib=tiny_data(model, 36), metric="sqnr", max_drop=3e-3, backend=FakeBackend(), out=tmp_path,
-        timeout_s=100.0, progress=told,
-    )  # fmt: skip
+        model,
+        calib=tiny_data(model, 36),
+        metric="sqnr",
+        max_drop=3e-3,
+        backend=FakeBackend(),
+        out=tmp_path,
+        timeout_s=100.0,
+        progress=told,
+    )
 
     assert result.summary["stopped"] == "the time was used up"
     assert len(told.trials) == 4
@@ -100,8 +110,9 @@ def test_a_blocked_bound_names_units_that_measured_in_fp32_let_the_rest_meet_it(
     assert told.trials[0].measured.judged_drop > 1e-4
     assert blocking["units"]
     assert blocking["drop"] <= 1e-4
-    freed = searched(model, tmp_path / "freed", max_drop=1e-4,
-                     pins=[".*=int8", *(f"^{unit}$=fp32" for unit in blocking["units"])])[0]  # fmt: skip
+    freed = searched(
+        model, tmp_path / "freed", max_drop=1e-4, pins=[".*=int8", *(f"^{unit}$=fp32" for unit in blocking["units"])]
+    )[0]
     assert freed.feasible
     assert freed.summary["blocking"] is None
 

@@ -22,11 +22,11 @@ def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def subject(model: Path, *, timed: bool = True, **options: Any) -> Subject:
-    return prepare_subject(Settings(model, **options), FakeBackend(), timed=timed)
+    return prepare_subject(Settings(model=model, **options), FakeBackend(), timed=timed)
 
 
 def task(model: Path, **options: Any) -> Task:
-    return prepare_task(Settings(model, **{"calib": tiny_data(model, 30), **options}), FakeBackend())
+    return prepare_task(Settings(model=model, **{"calib": tiny_data(model, 30), **options}), FakeBackend())
 
 
 def test_without_a_space_the_backend_decides(model: Path) -> None:

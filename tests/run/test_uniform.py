@@ -23,7 +23,7 @@ def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def subject(model: Path, *pins: str, space: str | None = None) -> Subject:
-    return prepare_subject(Settings(model, pins=pins, space=space), FakeBackend(), timed=space is None)
+    return prepare_subject(Settings(model=model, pins=pins, space=space), FakeBackend(), timed=space is None)
 
 
 def test_without_pins_there_is_a_plan_for_each_precision(model: Path) -> None:

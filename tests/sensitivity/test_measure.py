@@ -21,8 +21,8 @@ from autoprec.lowering.scheme import ORT_CPU, TENSORRT, Scheme
 from autoprec.metrics.evaluator import Evaluator
 from autoprec.metrics.metric import Metric, load_metric
 from autoprec.precision import Precision
-from autoprec.sensitivity.measure import Profiler
-from autoprec.sensitivity.table import DIRECTION, Profile, load_profile, profile_fingerprint
+from autoprec.sensitivity.measure import SensitivityMeasurer
+from autoprec.sensitivity.table import DIRECTION, Sensitivities, load_sensitivities, sensitivity_fingerprint
 
 from ..helpers.bench import SAMPLES, Bench
 from ..helpers.networks import BUILDERS, conv_relu, mlp
@@ -36,9 +36,17 @@ def dataset(bench: Bench, labels: Array | None = None) -> Dataset:
     return Dataset.from_arrays(bench.feed, labels)
 
 
-def profiled(bench: Bench, precisions: tuple[Precision, ...], metric: Metric, labels: Array | None = None) -> Profile:
-    profiler = Profiler(
-        bench.lowerer, bench.possible, BACKEND, dataset(bench, labels), metric, bench.ranges, batch_size=5
+def profiled(
+    bench: Bench, precisions: tuple[Precision, ...], metric: Metric, labels: Array | None = None
+) -> Sensitivities:
+    profiler = SensitivityMeasurer(
+        lowerer=bench.lowerer,
+        possible=bench.possible,
+        backend=BACKEND,
+        dataset=dataset(bench, labels),
+        metric=metric,
+        ranges=bench.ranges,
+        batch_size=5,
     )
     return profiler.run(precisions)
 
@@ -123,10 +131,10 @@ def test_a_profile_says_its_direction(tmp_path: Path) -> None:
     record = json.loads(path.read_text(encoding="utf-8"))
 
     assert record["direction"] == DIRECTION == "higher is worse"
-    assert load_profile(path) == profile
+    assert load_sensitivities(path) == profile
     path.write_text(json.dumps({**record, "direction": "lower is worse"}), encoding="utf-8")
     with pytest.raises(RunDirectoryError, match="must have direction 'higher is worse'; delete it"):
-        load_profile(path)
+        load_sensitivities(path)
 
 
 def changed_weight() -> onnx.ModelProto:
@@ -154,19 +162,22 @@ def test_whatever_a_profile_depends_on_makes_it_void() -> None:
     labelled = Dataset.from_arrays(bench.feed, np.zeros(SAMPLES, np.int64))
     shifted = dataclasses.replace(bench.ranges, fingerprint="0123456789abcdef")
     marks = [
-        profile_fingerprint(bench.lowerer, data, metric, bench.ranges),
-        profile_fingerprint(Bench(changed_weight(), ORT_CPU, Precision.FP32).lowerer, data, metric, bench.ranges),
-        profile_fingerprint(Bench(changed_attribute(), ORT_CPU, Precision.FP32).lowerer, data, metric, bench.ranges),
-        profile_fingerprint(bench.lowerer, Dataset.from_arrays(other_sample), metric, bench.ranges),
-        profile_fingerprint(bench.lowerer, labelled, metric, bench.ranges),
-        profile_fingerprint(bench.lowerer, data, load_metric("sqnr"), bench.ranges),
-        profile_fingerprint(bench.lowerer, data, metric, shifted),
-        profile_fingerprint(Bench(conv_relu(), TENSORRT, Precision.FP32).lowerer, data, metric, bench.ranges),
+        sensitivity_fingerprint(bench.lowerer, data, metric, bench.ranges),
+        sensitivity_fingerprint(Bench(changed_weight(), ORT_CPU, Precision.FP32).lowerer, data, metric, bench.ranges),
+        sensitivity_fingerprint(
+            Bench(changed_attribute(), ORT_CPU, Precision.FP32).lowerer, data, metric, bench.ranges
+        ),
+        sensitivity_fingerprint(bench.lowerer, Dataset.from_arrays(other_sample), metric, bench.ranges),
+        sensitivity_fingerprint(bench.lowerer, labelled, metric, bench.ranges),
+        sensitivity_fingerprint(bench.lowerer, data, load_metric("sqnr"), bench.ranges),
+        sensitivity_fingerprint(bench.lowerer, data, metric, shifted),
+        sensitivity_fingerprint(Bench(conv_relu(), TENSORRT, Precision.FP32).lowerer, data, metric, bench.ranges),
     ]
 
     assert len(set(marks)) == len(marks)
     assert (
-        profile_fingerprint(Bench(conv_relu(), ORT_CPU, Precision.FP32).lowerer, data, metric, bench.ranges) == marks[0]
+        sensitivity_fingerprint(Bench(conv_relu(), ORT_CPU, Precision.FP32).lowerer, data, metric, bench.ranges)
+        == marks[0]
     )
 
 
@@ -176,8 +187,15 @@ def test_a_journal_of_other_inputs_is_not_used(tmp_path: Path) -> None:
     unit = next(iter(bench.possible))
     row = {"mark": "another", "chunk": 0, "unit": unit, "precision": "int8", "noise": 7.0, "kl": 1.0, "drop": 1.0}
     journal.write_text(json.dumps({**row, "spent_s": 1.0}) + "\nnot json\n", encoding="utf-8")
-    profiler = Profiler(
-        bench.lowerer, bench.possible, BACKEND, dataset(bench), load_metric("sqnr"), bench.ranges, 8, journal
+    profiler = SensitivityMeasurer(
+        lowerer=bench.lowerer,
+        possible=bench.possible,
+        backend=BACKEND,
+        dataset=dataset(bench),
+        metric=load_metric("sqnr"),
+        ranges=bench.ranges,
+        batch_size=8,
+        journal=journal,
     )
 
     assert profiler.run((Precision.INT8,)).entries[unit, Precision.INT8].noise < 1

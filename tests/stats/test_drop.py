@@ -107,7 +107,7 @@ def test_a_wider_confidence_gives_a_wider_interval_round_the_same_estimate() -> 
 
 
 def test_the_samples_that_would_certify_a_bound_follow_the_square_of_the_width() -> None:
-    drop = Drop(0.002, -0.004, 0.008, 100, "smoothed")
+    drop = Drop(estimate=0.002, low=-0.004, high=0.008, samples=100, method="smoothed")
 
     assert drop.samples_to_certify(0.005) == 400  # the half width must shrink from 0.006 to 0.003
     assert drop.certifies(0.008)

@@ -11,6 +11,7 @@ import pytest
 from autoprec.stats.optimism import Choice, Correction, Optimism, Seen, drawn_truths, expected_optimism
 
 Array = npt.NDArray[np.float64]
+FIGURES = ("cost", "cost_error", "limited", "limited_error")
 LIMIT, SHARED, FRESH = 0.005, 0.5, 0.005
 STUDIES, PLANS = 200, 24
 
@@ -42,7 +43,7 @@ def study(kind: str, generator: np.random.Generator) -> tuple[float, ...] | None
     if winner == 0:
         return None
     plans = [
-        Seen(*map(float, row), always=n == 0)
+        Seen(**dict(zip(FIGURES, map(float, row), strict=True)), always=n == 0)
         for n, row in enumerate(zip(seen_cost, errors[0], seen_loss, errors[1], strict=True))
     ]
     luck = expected_optimism(plans, Choice(LIMIT, 4, FRESH, SHARED), int(generator.integers(1 << 30)), draws=150)
@@ -97,7 +98,11 @@ def test_the_fastest_of_several_in_fresh_rounds_is_a_little_lucky_too() -> None:
 
 
 def test_a_winner_far_ahead_owes_nothing() -> None:
-    plans = [Seen(1.0, 0.0, 0.0, 0.0, always=True), Seen(0.5, 0.01, 0.0, 0.001), Seen(0.8, 0.01, 0.0, 0.001)]
+    plans = [
+        Seen(cost=1.0, cost_error=0.0, limited=0.0, limited_error=0.0, always=True),
+        Seen(cost=0.5, cost_error=0.01, limited=0.0, limited_error=0.001),
+        Seen(cost=0.8, cost_error=0.01, limited=0.0, limited_error=0.001),
+    ]
 
     luck = expected_optimism(plans, Choice(0.01, 4, 0.005, 0.5))
 
@@ -106,13 +111,16 @@ def test_a_winner_far_ahead_owes_nothing() -> None:
 
 
 def test_where_only_fp32_can_win_nothing_is_owed() -> None:
-    plans = [Seen(1.0, 0.0, 0.0, 0.0, always=True), Seen(0.5, 0.01, 1.0, 0.001)]
+    plans = [
+        Seen(cost=1.0, cost_error=0.0, limited=0.0, limited_error=0.0, always=True),
+        Seen(cost=0.5, cost_error=0.01, limited=1.0, limited_error=0.001),
+    ]
 
     assert expected_optimism(plans, Choice(0.01, 4, 0.005, 0.5)) == Optimism(0.0, 0.0, 0.0)
 
 
 def test_equal_seeds_give_equal_corrections() -> None:
-    plans = [Seen(0.5 + 0.01 * n, 0.01, 0.001 * n, 0.002) for n in range(6)]
+    plans = [Seen(cost=0.5 + 0.01 * n, cost_error=0.01, limited=0.001 * n, limited_error=0.002) for n in range(6)]
     choice = Choice(0.004, 4, 0.005, 0.5)
 
     assert expected_optimism(plans, choice, 3) == expected_optimism(plans, choice, 3)
@@ -138,7 +146,7 @@ def test_two_groups_far_apart_stay_apart() -> None:
 
 @pytest.mark.parametrize(("fresh", "borne_out"), [(0.575, True), (0.59, True), (0.60, False)])
 def test_fresh_figures_bear_a_correction_out_within_its_interval(fresh: float, borne_out: bool) -> None:
-    correction = Correction(0.571, 0.004, fresh, 0.0, 0.01)
+    correction = Correction(selected=0.571, optimism=0.004, fresh=fresh, fresh_optimism=0.0, error=0.01)
 
     assert correction.corrected == pytest.approx(0.575)
     assert correction.borne_out is borne_out

@@ -72,7 +72,10 @@ def load(path: Path, drop: str = "drop") -> Table:
         about = json.loads(str(file["about"]))
         arrays = {name: file[name].astype(np.float64) for name in ("latency", "noise", drop)}
     choices = {name: tuple(map(Precision, options)) for name, options in about["choices"].items()}
-    units = tuple(Unit(n, "conv", (n,), (n,), (), (), 1, 1, n) for n in choices)
+    units = tuple(
+        Unit(name=n, kind="conv", nodes=(n,), anchors=(n,), inputs=(), outputs=(), macs=1, weights=1, key=n)
+        for n in choices
+    )
     edges = tuple(Edge(a, b, f"{a}>{b}", size) for a, b, size in about["edges"])
     losses = {(unit, Precision(p)): value for unit, p, value in about["losses"]}
     prior = {(unit, Precision(p)): value for unit, p, value in about["prior"]}

@@ -67,5 +67,7 @@ def test_an_improvement_is_two_percent(cost: tuple[float, float], best: tuple[fl
 
 def test_words() -> None:
     assert (Goal("size").better, Goal(max_drop=1).bounds, Goal("accuracy", 1, 1).bounds) == (
-        "smaller", "the bound", "the bounds",
-    )  # fmt: skip
+        "smaller",
+        "the bound",
+        "the bounds",
+    )

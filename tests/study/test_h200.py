@@ -24,7 +24,10 @@ LETTERS = {"F": Precision.FP32, "h": Precision.FP16, "8": Precision.INT8}
 def recorded(model: str) -> tuple[Pricing, dict[str, list[Timed]]]:
     """What the plans are made of; and the plans that a search begins with, those to fit, and the unseen ones."""
     data: dict[str, Any] = json.loads((DATA / f"h200_{model}.json").read_text(encoding="utf-8"))
-    units = tuple(Unit(name, "conv", (name,), (name,), (), (), 1, 1, name) for name in data["units"])
+    units = tuple(
+        Unit(name=name, kind="conv", nodes=(name,), anchors=(name,), inputs=(), outputs=(), macs=1, weights=1, key=name)
+        for name in data["units"]
+    )
     edges = tuple(Edge(a, b, f"{a}>{b}", size) for a, b, size in data["edges"])
     prior = {(name, Precision(p)): share for name, row in data["prior"].items() for p, share in row.items()}
     plans: dict[str, list[Timed]] = {"seed": [], "fit": [], "unseen": []}

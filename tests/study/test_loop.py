@@ -14,9 +14,10 @@ from optuna.trial import TrialState
 from autoprec.errors import BackendError
 from autoprec.plan import Assignment
 from autoprec.precision import Precision
-from autoprec.study.ledger.ask_tell import Ledger, Measurement
+from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.samplers import make_sampler
-from autoprec.study.loop import FINALISTS, MOST_REFUSED, Found, Search, Wanted
+from autoprec.study.ledger.trials import Measurement
+from autoprec.study.loop import FINALISTS, MOST_REFUSED, Search, SearchOutcome, Wanted
 
 from .test_sampler import BOUND, MEASURE, NAMES, OPTIMUM, PRIOR, PROBLEM
 
@@ -34,10 +35,10 @@ def ledger(sampler: str = "guided", path: Path | None = None) -> Ledger:
 
 def measure(plan: Assignment, wanted: Wanted) -> Measurement:
     latency, drop, noise = MEASURE({name: p.value for name, p in plan.items()})
-    return Measurement(drop, drop, noise, None, None, latency)
+    return Measurement(drop=drop, judged_drop=drop, noise=noise, kl=None, agreement=None, latency_ratio=latency)
 
 
-def searched(book: Ledger, how: Callable[[Assignment, Wanted], Measurement] = measure, **options: Any) -> Found:
+def searched(book: Ledger, how: Callable[[Assignment, Wanted], Measurement] = measure, **options: Any) -> SearchOutcome:
     return Search(SEEDS, book, how, **{"limit": 40, **options}).run()
 
 
@@ -161,7 +162,9 @@ def test_seeds_and_explored_plans_are_wanted_in_full_and_others_against_a_rival(
 def test_where_nothing_is_accepted_the_least_drop_is_the_best_found() -> None:
     def hopeless(plan: Assignment, wanted: Wanted) -> Measurement:
         latency, drop, noise = MEASURE({name: p.value for name, p in plan.items()})
-        return Measurement(drop + 1, drop + 1, noise, None, None, latency)
+        return Measurement(
+            drop=drop + 1, judged_drop=drop + 1, noise=noise, kl=None, agreement=None, latency_ratio=latency
+        )
 
     found = searched(ledger(), hopeless, limit=10)
 
@@ -175,7 +178,14 @@ def test_plans_that_were_not_timed_are_no_finalists() -> None:
         full = measure(plan, wanted)
         over = full.judged_drop > BOUND and not wanted.everything
         latency = math.inf if over else full.latency_ratio
-        return Measurement(full.drop, full.judged_drop, full.noise, None, None, latency)
+        return Measurement(
+            drop=full.drop,
+            judged_drop=full.judged_drop,
+            noise=full.noise,
+            kl=None,
+            agreement=None,
+            latency_ratio=latency,
+        )
 
     found = searched(ledger(), untimed)
 

@@ -45,10 +45,17 @@ def case() -> tuple[Problem, dict[tuple[str, Precision], float], Truth]:
     places = ["", *NAMES, ""]
     sizes = [int(size) for size in random.integers(500, 5000, len(places) - 1)]
     edges = tuple(Edge(a, b, f"{a}>{b}", s) for (a, b), s in zip(itertools.pairwise(places), sizes, strict=True))
-    partition = Partition(tuple(Unit(n, "conv", (n,), (n,), (), (), 1, 1, n) for n in NAMES), {}, edges)
+    partition = Partition(
+        tuple(
+            Unit(name=n, kind="conv", nodes=(n,), anchors=(n,), inputs=(), outputs=(), macs=1, weights=1, key=n)
+            for n in NAMES
+        ),
+        {},
+        edges,
+    )
     unary = {(n, FP32): float(random.uniform(0.05, 0.15)) for n in NAMES}
     unary |= {(n, INT8): unary[n, FP32] * float(random.uniform(0.2, 0.7)) for n in NAMES}
-    truth = LatencyModel(unary, 5e-6, 5e-6, 0.0, 0.005, 0.02)
+    truth = LatencyModel(unary=unary, up=5e-6, down=5e-6, cast=0.0, edge=0.005, constant=0.02)
     loss = {(n, INT8): float(np.exp(random.normal(-6, 1))) for n in NAMES}
     context = {key: value * float(np.exp(random.normal(0, 0.3))) for key, value in loss.items()}
     prior = {key: value * float(np.exp(random.normal(0, 0.3))) for key, value in unary.items()}
@@ -218,7 +225,7 @@ def test_what_is_foretold_is_compared_with_what_is_measured() -> None:
     sampler = guided()
     study = optuna.create_study(sampler=sampler)
     study.optimize(objective, 40)
-    models = sampler.fidelities(study)
+    models = sampler.model_fits(study)
 
     assert models.latency.plans >= 30
     assert (models.latency.rank or 0) > 0.8

@@ -12,7 +12,7 @@ from autoprec.backends.ort import OrtBackend
 from autoprec.graph.model import to_bytes
 from autoprec.lowering.scheme import ORT_CPU
 from autoprec.precision import Precision
-from autoprec.proof.inspect import attributed
+from autoprec.proof.inspect import time_profile_of
 from autoprec.testing import FakeBackend, tiny_data, tiny_model
 
 from ..helpers.bench import bench
@@ -34,7 +34,7 @@ def test_profiles_put_pairs_on_the_boundaries_of_units(tmp_path: Path) -> None:
     backend = FakeBackend({"conv2": (5.0, 1.0), "QuantizeLinear": (0.3, 0.3)})
     one = bench("resnet_block", ORT_CPU, Precision.FP32)
     model = to_bytes(one.lower(one.uniform(Precision.INT8, conv1=Precision.FP32)).ir)
-    found = attributed(one.partition, backend, model, {})
+    found = time_profile_of(one.partition, backend, model, {})
     with backend.build(model) as engine:
         (whole,) = engine.time_ms({}, 1)
 

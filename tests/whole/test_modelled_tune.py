@@ -29,9 +29,15 @@ def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def searched(folder: Path, out: str, **options: Any) -> autoprec.SearchResult:
     model = tiny_model(folder)
     settings = {
-        "calib": tiny_data(model, 36), "metric": "sqnr", "max_drop": 0.05, "trials": 8, "batch": BATCH, "threads": 1,
-        "backend": "tensorrt-rtx", "targets": ("sm89",),
-    }  # fmt: skip
+        "calib": tiny_data(model, 36),
+        "metric": "sqnr",
+        "max_drop": 0.05,
+        "trials": 8,
+        "batch": BATCH,
+        "threads": 1,
+        "backend": "tensorrt-rtx",
+        "targets": ("sm89",),
+    }
     result = autoprec.search(model, out=folder / out, **{**settings, **options})
     gc.collect()
     return result
@@ -138,8 +144,27 @@ def test_the_command_says_what_was_modelled_and_how_units_ran(folder: Path, monk
     model = tiny_model(folder)
     np.savez(folder / "data.npz", **tiny_data(model, 36))
     monkeypatch.chdir(folder)
-    words = ["tune", "tiny.onnx", "--calib", "data.npz", "--metric", "sqnr", "--max-drop", "0.05", "--trials", "4",
-             "--backend", "tensorrt-rtx", "--target", "sm89", "--threads", "1", "--out", "cli", "--quiet"]  # fmt: skip
+    words = [
+        "tune",
+        "tiny.onnx",
+        "--calib",
+        "data.npz",
+        "--metric",
+        "sqnr",
+        "--max-drop",
+        "0.05",
+        "--trials",
+        "4",
+        "--backend",
+        "tensorrt-rtx",
+        "--target",
+        "sm89",
+        "--threads",
+        "1",
+        "--out",
+        "cli",
+        "--quiet",
+    ]
     result = CliRunner().invoke(main, words, catch_exceptions=False)
     gc.collect()
 

@@ -29,9 +29,7 @@ def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def searched(model: Path, out: Path, **options: Any) -> autoprec.SearchResult:
-    settings = {
-        "calib": tiny_data(model, 36), "metric": "sqnr", "trials": 32, "backend": FakeBackend(), "threads": 1
-    }  # fmt: skip
+    settings = {"calib": tiny_data(model, 36), "metric": "sqnr", "trials": 32, "backend": FakeBackend(), "threads": 1}
     return search(model, out=out, **{**settings, **options})
 
 
@@ -170,8 +168,10 @@ def test_files_say_the_objective_and_a_gate_can_read_them(model: Path, tmp_path:
     plan = load_plan(folder / "plan.json")
 
     assert (record["objective"], record["max_drop"], record["verdict"]) == (
-        "accuracy", None, "no bound on the drop was asked for",
-    )  # fmt: skip
+        "accuracy",
+        None,
+        "no bound on the drop was asked for",
+    )
     assert (plan.evidence["objective"], plan.evidence["max_latency"]) == ("accuracy", {"share": 0.9})
     evidence = read_evidence(folder / "evidence.json", plan)
     assert (evidence.found["objective"], evidence.metric["max_drop"]) == ("accuracy", 0.01)

@@ -18,9 +18,17 @@ from autoprec.run.directory import RunDirectory
 from autoprec.testing import tiny_data, tiny_model
 
 FINISHED = [
-    "evidence.json", "latency.json", "model.onnx", "plan.json", "profile.json", "ranges.json", "result.json",
-    "search.json", "study.json", "study.log",
-]  # fmt: skip
+    "evidence.json",
+    "latency.json",
+    "model.onnx",
+    "plan.json",
+    "profile.json",
+    "ranges.json",
+    "result.json",
+    "search.json",
+    "study.json",
+    "study.log",
+]
 
 # The command line, but killed at the n-th sign of progress within a stage, or while a file is being written.
 DRIVER = """

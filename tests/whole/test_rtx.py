@@ -158,7 +158,10 @@ def test_every_zoo_model_builds(build: Build, name: str) -> None:
     for label, plan in plans.items():
         names = calibration_tensors(*(lambda found: (found[0], [found[1]]))(lowerer.placement(plan)))
         spans = dict.fromkeys(names, Range(-4.0, 4.0))
-        lowered = lowerer.lower(plan, RangeTable("minmax", spans, spans, {}, 1, "", {})).ir
+        lowered = lowerer.lower(
+            plan,
+            RangeTable(method="minmax", clipped=spans, extent=spans, means={}, samples=1, fingerprint="", evidence={}),
+        ).ir
         check_model(lowered)
         errors = build(lowered)
         expected = REFUSED.get((name, label.split()[0]))

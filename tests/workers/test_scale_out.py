@@ -19,9 +19,9 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprec import load_front
-from autoprec.run.study_description import read_studied
+from autoprec.run.study_description import read_study_description
 from autoprec.study.ledger.claims import LEFT, MEASUREMENT, OWNER
-from autoprec.study.ledger.storages import Place, journal_place, opened_study, place_of
+from autoprec.study.ledger.storages import StudyLocation, journal_location, opened_study, place_of
 from autoprec.testing import tiny_data, tiny_model
 
 from .stores import postgresql, proxy
@@ -113,9 +113,14 @@ def started(folder: Path, storage: str, sampler: str) -> Iterator[subprocess.Pop
     environment = {**os.environ, "STORAGE": storage}
     with (folder / "errors").open("w") as errors:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, cwd=folder,
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=environment,
+            cwd=folder,
             start_new_session=True,
-        )  # fmt: skip
+        )
     try:
         yield process
     finally:
@@ -138,8 +143,8 @@ def said(folder: Path, role: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in (folder / "hooks").glob(f"said-{role}-*")]
 
 
-def records(folder: Path, place: Place) -> list[FrozenTrial]:
-    name = read_studied(folder / "run" / "study.json").study
+def records(folder: Path, place: StudyLocation) -> list[FrozenTrial]:
+    name = read_study_description(folder / "run" / "study.json").study
     return opened_study(place, name, join=True).get_trials(deepcopy=False)
 
 
@@ -157,7 +162,7 @@ def test_a_worker_killed_in_mid_trial_costs_no_plan_and_none_counts_twice(place:
     assert process.returncode == 0, (folder / "errors").read_text()
     [run], survivors = said(folder, "run"), said(folder, "worker")
 
-    found = records(folder, place_of(place) if place else journal_place(folder / "run" / "study.log"))
+    found = records(folder, place_of(place) if place else journal_location(folder / "run" / "study.log"))
     measured = [record for record in found if MEASUREMENT in record.user_attrs and record.state.is_finished()]
     lost = [record for record in found if record.user_attrs.get(LEFT) == "killed"]
     assert len(measured) == len({plan(record) for record in measured}) == TRIALS  # the budget, and no plan twice

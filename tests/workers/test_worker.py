@@ -31,7 +31,7 @@ from autoprec.errors import (
     SearchOverError,
     UsageError,
 )
-from autoprec.run.search_description import read_shared, shared_settings
+from autoprec.run.search_description import read_search_description, settings_record
 from autoprec.run.settings import Settings
 from autoprec.testing import FakeBackend, tiny_data, tiny_model
 from autoprec.workers.devices import core_blocks, gpu_environment, parse_cores, usable_cores
@@ -45,9 +45,13 @@ def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     np.savez(folder / "data.npz", **tiny_data(tiny_model(folder), 60))
     autoprec.search(
-        folder / "tiny.onnx", calib=folder / "data.npz", trials=3, sampler="random", backend=FakeBackend(),
+        folder / "tiny.onnx",
+        calib=folder / "data.npz",
+        trials=3,
+        sampler="random",
+        backend=FakeBackend(),
         out=folder / "run",
-    )  # fmt: skip
+    )
     return folder
 
 
@@ -207,15 +211,17 @@ def test_data_from_memory_must_be_given_by_path(finished: Path, run: Path) -> No
 
 def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").touch()
-    settings = Settings(tmp_path / "m.onnx", {"x": np.zeros(1)}, "module:data", pins=("a=int8",), max_drop=np.inf)
-    stored = shared_settings(settings)
+    settings = Settings(
+        model=tmp_path / "m.onnx", calib={"x": np.zeros(1)}, evaluate="module:data", pins=("a=int8",), max_drop=np.inf
+    )
+    stored = settings_record(settings)
 
     assert stored["model"] == str(tmp_path / "m.onnx")
     assert (stored["calib"], stored["evaluate"], stored["pins"]) == ("given in Python", "module:data", ["a=int8"])
 
 
 def test_a_finished_search_keeps_no_worker_waiting(finished: Path) -> None:
-    assert read_shared(finished / "run" / "search.json").ended == "all 3 trials were used"
+    assert read_search_description(finished / "run" / "search.json").ended == "all 3 trials were used"
 
 
 COMMAND = (
@@ -234,8 +240,11 @@ def test_a_worker_ends_with_the_run_that_started_it(run: Path) -> None:
     """Its standard input closes, however the run ended; its plan is left to others."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD + COMMAND, "worker", str(run), "--with-parent"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "at it\n"
     _, errors = process.communicate(timeout=60)
@@ -248,8 +257,10 @@ def test_a_worker_ends_with_the_run_that_started_it(run: Path) -> None:
 def test_a_scheduler_may_end_a_worker(run: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD + COMMAND, "worker", str(run)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "at it\n"
     process.send_signal(signal.SIGTERM)
@@ -302,10 +313,10 @@ def test_a_run_with_workers_says_who_measured_what(finished: Path, tmp_path: Pat
 
 def test_a_worker_that_fails_is_spoken_of_and_costs_nothing(tmp_path: Path) -> None:
     from autoprec.run.directory import RunDirectory
-    from autoprec.workers.processes import Crew
+    from autoprec.workers.processes import WorkerProcesses
 
     said: list[str] = []
-    with Crew(RunDirectory(tmp_path), [["--nonsense"]], [{}], said.append) as crew:
+    with WorkerProcesses(RunDirectory(tmp_path), [["--nonsense"]], [{}], said.append) as crew:
         crew.start()
         ends = time.monotonic() + 60
         while not said and time.monotonic() < ends:

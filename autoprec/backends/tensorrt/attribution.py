@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from autoprec.backends.protocol import Attribution
+from autoprec.backends.protocol import TimeProfile
 from autoprec.backends.sharing import Kernel, share_out
 from autoprec.backends.tensorrt.nodes import fill_nodes, is_conversion, is_linear, is_moving, is_opaque
 from autoprec.backends.tensorrt.records import EngineLayer
@@ -15,7 +15,7 @@ Rows = Mapping[str, float] | Sequence[tuple[str, float]]
 
 def attribute(
     rows: Rows, layers: Sequence[EngineLayer], home: Mapping[str, str], macs: Mapping[str, int] | None = None
-) -> Attribution:
+) -> TimeProfile:
     """Share the time of each layer out.
 
     A convolution or matrix product, or an opaque block, that computes nodes of several units is shared out by their
@@ -44,7 +44,9 @@ def _matched(rows: Rows, layers: Sequence[EngineLayer], known: Iterable[str]) ->
     times: dict[str, list[float]] = {}
     for name, milliseconds in rows.items() if isinstance(rows, Mapping) else rows:
         times.setdefault(name, []).append(milliseconds)
-    strangers = [EngineLayer(name, "", (), (), ()) for name in times if name not in named]
+    strangers = [
+        EngineLayer(name=name, kind="", nodes=(), inputs=(), outputs=()) for name in times if name not in named
+    ]
     named |= {layer.name: [layer] for layer in fill_nodes(strangers, known)}
     found = []
     for name, each in times.items():
@@ -52,7 +54,7 @@ def _matched(rows: Rows, layers: Sequence[EngineLayer], known: Iterable[str]) ->
         if len(each) % len(same):  # summed up already
             found += [(layer, sum(each) / len(same)) for layer in same]
         else:
-            found += [(same[place % len(same)], ms) for place, ms in enumerate(each)]
+            found += [(same[index % len(same)], ms) for index, ms in enumerate(each)]
     return found
 
 
@@ -60,9 +62,13 @@ def _kernel(
     layer: EngineLayer, home: Mapping[str, str], macs: Mapping[str, int], shares: Mapping[str, Mapping[str, float]]
 ) -> Kernel:
     return Kernel(
-        layer.name, _shares(layer, home, macs), tuple(tensor.name for tensor in layer.inputs),
-        tuple(tensor.name for tensor in layer.outputs), is_conversion(layer), _by_words(layer, shares),
-    )  # fmt: skip
+        name=layer.name,
+        units=_shares(layer, home, macs),
+        reads=tuple(tensor.name for tensor in layer.inputs),
+        writes=tuple(tensor.name for tensor in layer.outputs),
+        converts=is_conversion(layer),
+        otherwise=_by_words(layer, shares),
+    )
 
 
 def _shares(layer: EngineLayer, home: Mapping[str, str], macs: Mapping[str, int]) -> dict[str, float]:
@@ -80,9 +86,9 @@ def _shares(layer: EngineLayer, home: Mapping[str, str], macs: Mapping[str, int]
 
 def _by_words(layer: EngineLayer, shares: Mapping[str, Mapping[str, float]]) -> tuple[tuple[str, str], ...]:
     """Where no tensor leads to a unit, the name does: "Reformatting CopyNode for Input Tensor 0 to conv1"."""
-    words, _, target = layer.name.partition(" to ")
+    text, _, target = layer.name.partition(" to ")
     others = shares.get(target)
     if not others or not layer.name.startswith("Reformatting CopyNode"):
         return ()
     unit = max(others, key=others.__getitem__)
-    return ((unit, ""),) if "Output Tensor" in words else (("", unit),)
+    return ((unit, ""),) if "Output Tensor" in text else (("", unit),)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoprec.backends.ort import OrtBackend
-from autoprec.backends.protocol import Attribution, Clock, Engine, RanAs
+from autoprec.backends.protocol import Clock, Engine, RanAs, TimeProfile
 from autoprec.backends.tensorrt.attribution import attribute
 from autoprec.backends.tensorrt.bindings import find_bindings
 from autoprec.backends.tensorrt.builder import EngineBuilder, check_options, find_device, hardware_of
@@ -102,8 +102,9 @@ class TensorRtBackend:
         """
         _ = self.clock  # before the first minute is spent
         fixed = {name: ShapeProfile(shape, shape, shape) for name, shape in shapes.items()}
-        return TensorRtBackend(self.name, replace(self._options, shapes=fixed), self.threads, folder / "engines",
-                               process=self._process)  # fmt: skip
+        return TensorRtBackend(
+            self.name, replace(self._options, shapes=fixed), self.threads, folder / "engines", process=self._process
+        )
 
     def describe(self) -> dict[str, str]:
         """Versions and hardware that a latency depends on."""
@@ -111,7 +112,7 @@ class TensorRtBackend:
             "backend": self.name,
             "runtime": self._bindings.label,
             "hardware": self._hardware,
-            "clock": self.clock.words,
+            "clock": self.clock.text,
         } | self._reference_versions()
 
     def support(self) -> dict[Precision, str | None]:
@@ -175,7 +176,7 @@ class TensorRtBackend:
 
     def profile(
         self, model: bytes, feed: Mapping[str, Array], home: Mapping[str, str], macs: Mapping[str, int]
-    ) -> Attribution:
+    ) -> TimeProfile:
         """Where the time goes, by IProfiler here, and by the model of each layer for an engine that cannot run here.
 
         Raises:

@@ -18,7 +18,7 @@ ENQUEUE_BOUND = 0.8
 """Enqueueing that takes more than this share of the GPU's time cannot be hidden behind it, so trtexec."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
     """Times of the counted runs of one engine, one after the other.
 
@@ -41,7 +41,7 @@ class Samples:
     cuda_graph: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
     """How one kind of time was distributed over runs.
 
@@ -66,7 +66,7 @@ class Spread:
     variation: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """What is reported of one engine.
 

@@ -111,9 +111,9 @@ def find_bindings(name: str) -> Bindings:
             raise BackendError(f"{_PRODUCTS[name]} is not installed; run: {INSTALL[name]}") from error
         raise BackendError(f"{_PRODUCTS[name]} lacks its part {error.name}; run: {INSTALL[name]}") from error
     except (ImportError, OSError, RuntimeError) as error:  # a shared library that is missing or does not fit
-        words = " ".join(str(error).split())
+        text = " ".join(str(error).split())
         raise BackendError(
-            f"{_PRODUCTS[name]} is installed and does not load: {words}; install it anew with its libraries "
+            f"{_PRODUCTS[name]} is installed and does not load: {text}; install it anew with its libraries "
             f"({INSTALL[name]}), or put their folder into LD_LIBRARY_PATH"
         ) from error
     return describe_module(module, name)
@@ -127,9 +127,9 @@ def describe_module(module: Any, name: str) -> Bindings:
     """
     text = getattr(module, "__version__", None)
     if not isinstance(text, str) or not hasattr(module, "Builder"):
-        place = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ["?"])))
+        index = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ["?"])))
         raise BackendError(
-            f"the module {name} must be NVIDIA's; the one found in {place} is not: rename that, or run: {INSTALL[name]}"
+            f"the module {name} must be NVIDIA's; the one found in {index} is not: rename that, or run: {INSTALL[name]}"
         )
     version = tuple(int(number) for number in re.findall(r"\d+", text)[:4])
     return Bindings(module, name, version, _flavour(name, version, text))

@@ -70,7 +70,13 @@ class EngineBuilder:
             RunDirectoryError: the folder cannot be written.
         """
         bindings = self.bindings
-        key = EngineKey(model, self.options, bindings.name, bindings.version_text, self.hardware)
+        key = EngineKey(
+            model=model,
+            options=self.options,
+            runtime=bindings.name,
+            version=bindings.version_text,
+            hardware=self.hardware,
+        )
         if not anew and (kept := self._store.find(key)) is not None:
             return kept
         precisions = requested_precisions(model) if bindings.flavour == "weak" else {}
@@ -107,8 +113,8 @@ class EngineBuilder:
         """One file for each GPU and version; TensorRT-RTX times no kernels while it builds."""
         if not self.options.timing_cache or self.bindings.flavour == "rtx":
             return None
-        place = re.sub(r"[^A-Za-z0-9.]+", "-", f"{self.bindings.version_text} {self.hardware}").strip("-")
-        return self.folder.resolve() / f"{place}.timings"
+        index = re.sub(r"[^A-Za-z0-9.]+", "-", f"{self.bindings.version_text} {self.hardware}").strip("-")
+        return self.folder.resolve() / f"{index}.timings"
 
     def _run(self, request: Path) -> int:
         """Run the request to its end; returns the exit code of the process where it ended, else 0.
@@ -151,11 +157,11 @@ class EngineBuilder:
 
 def loosened(result: BuildResult | None) -> list[str]:
     """That TensorRT 8.6 could not obey every precision, if so."""
-    words = {
+    text = {
         "preferred": "it has no kernels that obey every precision of the plan, so they were only preferred",
         "none": "it has no kernels for the precisions of the plan, so it chose between its float types itself",
     }
-    return [words[result.constraints]] if result is not None and result.constraints in words else []
+    return [text[result.constraints]] if result is not None and result.constraints in text else []
 
 
 def warnings_of(log: Sequence[LogLine]) -> list[str]:

@@ -44,7 +44,7 @@ class CudaError(BackendError):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """The GPU in use and what drives it.
 
@@ -150,8 +150,8 @@ class CudaRuntime:
                 f"running engines needs an NVIDIA driver, and none is installed here; {_DRIVER_MEND}",
                 "cudaErrorInsufficientDriver",
             )
-        place = self._call("cudaGetDevice", doing="find a GPU")
-        found = self._call("cudaGetDeviceProperties", place, doing="read the GPU's properties")
+        index = self._call("cudaGetDevice", doing="find a GPU")
+        found = self._call("cudaGetDeviceProperties", index, doing="read the GPU's properties")
         made_for = self._call("cudaRuntimeGetVersion", doing="read the version of CUDA")
         return Device(
             name=_text(found.name),

@@ -141,8 +141,8 @@ def explain(label: str, flavour: Flavour, log: Sequence[LogLine], also: str = ""
     """
     texts = _errors(log) + [also] * bool(also)
     if (found := _find(texts, flavour)) is not None:
-        meaning, words = found
-        return f"{meaning} ({label}: {words})"
+        meaning, text = found
+        return f"{meaning} ({label}: {text})"
     return f"{label} could not build the engine: {quote(texts[0]) if texts else 'it gave no reason'}"
 
 
@@ -208,15 +208,15 @@ def explain_parser(label: str, errors: Sequence[ParserError], log: Sequence[LogL
     else:
         operator, node = _node_in_log(log)
         error = errors[0] if errors else ParserError("", "it gave no reason", "", "")
-    words = f"{label}: {error.code} {quote(error.description)}"
+    text = f"{label}: {error.code} {quote(error.description)}"
     if _UNREADABLE.search(f"{error.code} {error.description}"):
-        return f"the ONNX model cannot be read, it is damaged or cut short; export it again ({words})"
+        return f"the ONNX model cannot be read, it is damaged or cut short; export it again ({text})"
     if not operator:
         return f"{label} cannot take the model: {error.code} {quote(error.description)}"
     if _NO_OPERATOR.search(f"{error.code} {error.description}"):
         return (
             f"{label} does not have the operator {operator}, as the node {node!r} uses it; export the model "
-            f"without it ({words})"
+            f"without it ({text})"
         )
     return f"{label} refuses the node {node!r} ({operator}): {quote(error.description)}"
 

@@ -19,7 +19,7 @@ _GPU_KEYS = ("key", "name", "capability", "default", "sm_count", "l2_mib", "band
 _BRANDS = re.compile(r"nvidia|geforce|tesla|jetson|agx|[^a-z0-9]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
     """One GPU.
 

@@ -68,9 +68,9 @@ def parse_layers(text: str) -> tuple[EngineLayer, ...]:
     )
 
 
-def dtype_of(words: str) -> str:
+def dtype_of(text: str) -> str:
     """The number format in words such as "Half" or "Row major linear FP32 format"; "" where they name none."""
-    lowered = words.lower()
+    lowered = text.lower()
     return next((name for name, pattern in _DTYPES if re.search(pattern, lowered)), "")
 
 
@@ -97,12 +97,12 @@ def _from_json(text: str) -> tuple[EngineLayer, ...]:
         raise BackendError(f'TensorRT\'s engine information must hold a list "Layers"; found {keys}')
     if not entries or any(isinstance(entry, str) for entry in entries):
         raise BackendError(_NAMES_ONLY)
-    return tuple(_json_layer(entry, place) for place, entry in enumerate(entries))
+    return tuple(_json_layer(entry, index) for index, entry in enumerate(entries))
 
 
-def _json_layer(entry: object, place: int) -> EngineLayer:
+def _json_layer(entry: object, index: int) -> EngineLayer:
     if not isinstance(entry, dict) or not isinstance(entry.get("Name"), str):
-        raise BackendError(f"layer {place} of TensorRT's engine information must be an object with a name: {entry!r}")
+        raise BackendError(f"layer {index} of TensorRT's engine information must be an object with a name: {entry!r}")
     return EngineLayer(
         name=entry["Name"],
         kind=str(entry.get("LayerType", "")),
@@ -121,8 +121,8 @@ def _json_tensors(entry: Mapping[str, Any], key: str) -> Iterator[LayerTensor]:
         if not isinstance(tensor, dict):
             raise BackendError(f"{key} of layer {entry['Name']!r} must be objects with a name and a type: {tensor!r}")
         layout = str(tensor.get("Format") or tensor.get("Format/Datatype") or "")
-        words = tensor.get("Datatype") or tensor.get("DataType") or tensor.get("Format/Datatype") or layout
-        yield LayerTensor(str(tensor.get("Name", "")), _shape(tensor.get("Dimensions")), dtype_of(str(words)), layout)
+        text = tensor.get("Datatype") or tensor.get("DataType") or tensor.get("Format/Datatype") or layout
+        yield LayerTensor(str(tensor.get("Name", "")), _shape(tensor.get("Dimensions")), dtype_of(str(text)), layout)
 
 
 def _json_weights(entry: Mapping[str, Any]) -> Iterator[LayerTensor]:
@@ -164,16 +164,16 @@ def _log_layer(entry: str) -> EngineLayer:
 
 
 def _log_tensors(text: str, layer: str) -> tuple[LayerTensor, ...]:
-    tensors, place = [], 0
-    while place < len(text.rstrip()):
-        found = _LOG_TENSOR.match(text, place)
+    tensors, index = [], 0
+    while index < len(text.rstrip()):
+        found = _LOG_TENSOR.match(text, index)
         if found is None:
             raise BackendError(
                 f"each tensor of layer {layer!r} in the log of TensorRT-RTX's builder must have a name, dimensions and "
-                f"a type; this cannot be read: {text[place : place + 200]!r}"
+                f"a type; this cannot be read: {text[index : index + 200]!r}"
             )
         dims = [dim.strip() for dim in found["shape"].split(",") if dim.strip()]
         shape = tuple(int(dim) if re.fullmatch(r"-?\d+", dim) else -1 for dim in dims)
         tensors.append(LayerTensor(found["name"], shape, dtype_of(found["dtype"]), found["format"] or ""))
-        place = found.end()
+        index = found.end()
     return tuple(tensors)

@@ -97,7 +97,7 @@ def messages_of(module: Any) -> Messages:
     return Messages(module)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """An engine in memory; the runtime must outlive it.
 
@@ -150,7 +150,13 @@ def load(path: Path, module: Any, device: Device) -> Loaded:
         raise BackendError(_refusal(path, module, device, log))
     inputs, outputs = _slots(path, module, engine)
     return Loaded(
-        runtime, engine, inputs, outputs, len(data), _activation_bytes(engine), tuple(dict.fromkeys(log.warnings))
+        runtime=runtime,
+        engine=engine,
+        inputs=inputs,
+        outputs=outputs,
+        engine_bytes=len(data),
+        activation_bytes=_activation_bytes(engine),
+        warnings=tuple(dict.fromkeys(log.warnings)),
     )
 
 

@@ -19,8 +19,12 @@ _LEAST_DRIVER = {11: 450, 12: 525, 13: 580}
 
 _PRODUCTS: dict[Flavour, str] = {"rtx": "TensorRT-RTX", "strong": "TensorRT", "weak": "TensorRT 8.6"}
 _RTX: tuple[Capability, ...] = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
-_LEAST: dict[Precision, Capability] = {Precision.FP16: (5, 3), Precision.INT8: (6, 1), Precision.BF16: (8, 0),
-                                       Precision.FP8: (8, 9)}  # fmt: skip
+_LEAST: dict[Precision, Capability] = {
+    Precision.FP16: (5, 3),
+    Precision.INT8: (6, 1),
+    Precision.BF16: (8, 0),
+    Precision.FP8: (8, 9),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,7 @@ def find_gpus(timeout_s: float = 10.0) -> InstalledGpus:
     """Ask nvidia-smi; a machine without it has no NVIDIA driver, which is no trouble."""
     command = ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader"]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
-        )  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False)
     except FileNotFoundError:
         return InstalledGpus(())
     except subprocess.TimeoutExpired:
@@ -85,8 +87,11 @@ def read_smi(output: str, errors: str = "", code: int = 0) -> InstalledGpus:
     if "compute_cap" in said and "not a valid field" in said:
         return InstalledGpus((), "the NVIDIA driver is too old to name the compute capability; install 525 or newer")
     if code:
-        return InstalledGpus((), f"nvidia-smi fails (exit status {code}): {said[:300] or 'it says nothing'}; "
-                                 "install or repair the NVIDIA driver")  # fmt: skip
+        return InstalledGpus(
+            (),
+            f"nvidia-smi fails (exit status {code}): {said[:300] or 'it says nothing'}; "
+            "install or repair the NVIDIA driver",
+        )
     gpus = []
     for row in csv.reader(output.splitlines(), skipinitialspace=True):
         if not row:

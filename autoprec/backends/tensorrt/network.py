@@ -91,12 +91,12 @@ def parse_model(bindings: Bindings, network: Any, logger: Any, model: bytes) -> 
 
 
 def _parser_error(error: Any) -> ParserError:
-    def words(name: str) -> str:
+    def text(name: str) -> str:
         return str(getattr(error, name, str)())  # TensorRT 8.6 knows only the number of the node
 
     # "ErrorCode.UNSUPPORTED_NODE"; its `name` is a method in 8.6 and a text elsewhere.
     code = str(error.code()).rpartition(".")[2]
-    return ParserError(code, error.desc(), words("node_name"), words("node_operator"))
+    return ParserError(code, error.desc(), text("node_name"), text("node_operator"))
 
 
 def set_shapes(network: Any, profile: Any, shapes: Mapping[str, ShapeProfile]) -> bool:

@@ -13,10 +13,24 @@ from autoprec.precision import Precision
 
 _NUMBERS = {p.value: p for p in Precision}
 
-_MOVING = frozenset({
-    "reformat", "noop", "cast", "copy", "quantize", "dequantize", "shuffle", "constant", "slice", "reshape",
-    "concatenation", "concat", "gather", "padding",
-})  # fmt: skip
+_MOVING = frozenset(
+    {
+        "reformat",
+        "noop",
+        "cast",
+        "copy",
+        "quantize",
+        "dequantize",
+        "shuffle",
+        "constant",
+        "slice",
+        "reshape",
+        "concatenation",
+        "concat",
+        "gather",
+        "padding",
+    }
+)
 _LINEAR = re.compile(
     r"conv(?!ert)|correlation|gemm|matmul|matrixmultiply|fullyconnected|runtime_fusion|mha|attention", re.IGNORECASE
 )
@@ -135,7 +149,14 @@ def _ran(layer: EngineLayer, node: str) -> RanAs:
     precision = precision_of(layer)
     beside = tuple(name for name in layer.nodes if name != node)
     quantized = precision is not None and precision.is_quantized
-    return RanAs(layer.operation or layer.kind, quantized, precision, layer.name, layer.tactic, beside)
+    return RanAs(
+        operator=layer.operation or layer.kind,
+        quantized=quantized,
+        precision=precision,
+        layer=layer.name,
+        tactic=layer.tactic,
+        beside=beside,
+    )
 
 
 def precision_of(layer: EngineLayer) -> Precision | None:

@@ -22,7 +22,7 @@ class ShapeProfile:
     largest: Shape
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
     """How an engine is built.
 
@@ -61,7 +61,7 @@ class LayerTensor:
     format: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLayer:
     """One layer of a built engine.
 
@@ -86,7 +86,7 @@ class EngineLayer:
     operation: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFile:
     """A built engine on disk and how it was made.
 

@@ -76,7 +76,7 @@ class ParserError:
     operator: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
     """How a build ended.
 

@@ -29,7 +29,7 @@ _OURS = re.compile(r"(?P<name>[0-9a-f]{16})(?:\.engine|\.layers\.txt|(?P<json>\.
 _ABANDONED_AFTER_S = 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineKey:
     """What an engine is made of; equal keys are one engine.
 

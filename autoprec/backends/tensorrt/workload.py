@@ -18,7 +18,7 @@ _BYTES = {"int64": 8, "fp32": 4, "int32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "in
 _MATMUL = re.compile(r"gemm|matrixmultiply|matmul|fullyconnected")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
     """`count` matrix products, each (rows, depth) by (depth, columns).
 
@@ -44,18 +44,18 @@ class Product:
 
 def role_of(layer: EngineLayer) -> Role:
     """What kind of work a layer is; "none" launches no kernel."""
-    kind, words = layer.kind.lower(), f"{layer.kind} {layer.operation}".lower()
+    kind, text = layer.kind.lower(), f"{layer.kind} {layer.operation}".lower()
     if kind in _NO_KERNEL:
         return "none"
     if "_gemm_mha" in layer.name or "mha" in kind:
         return "attention"
     if kind == "runtime_fusion":  # TensorRT-RTX names these by their operations: __myl_CorrMulAddRelu_myl0_2
         return "convolution" if "Corr" in layer.name else "matmul"
-    if "deconv" in words:
+    if "deconv" in text:
         return "deconvolution"
-    if "conv" in words or kind == "correlation":
+    if "conv" in text or kind == "correlation":
         return "convolution"
-    return "matmul" if _MATMUL.search(words) else "other"
+    return "matmul" if _MATMUL.search(text) else "other"
 
 
 def products_of(layer: EngineLayer) -> tuple[Product, ...]:
@@ -122,11 +122,17 @@ def _convolution(layer: EngineLayer, transposed: bool) -> tuple[Product, ...]:
     pixels = _elements(over) // _channels(over)
     if len(weight.shape) < 3:
         depth, columns = _elements(weight) // _channels(over), _channels(over)
-        return (Product(pixels, depth, columns, 1, dtype) if transposed else Product(pixels, columns, depth, 1, dtype),)
+        return (
+            Product(rows=pixels, columns=depth, depth=columns, count=1, dtype=dtype)
+            if transposed
+            else Product(rows=pixels, columns=columns, depth=depth, count=1, dtype=dtype),
+        )
     groups = max(1, _channels(other) // max(1, weight.shape[1]))
     inside, taps = _channels(over) // groups, prod(weight.shape[1:])
     return (
-        Product(pixels, taps, inside, groups, dtype) if transposed else Product(pixels, inside, taps, groups, dtype),
+        Product(rows=pixels, columns=taps, depth=inside, count=groups, dtype=dtype)
+        if transposed
+        else Product(rows=pixels, columns=inside, depth=taps, count=groups, dtype=dtype),
     )
 
 
@@ -137,7 +143,7 @@ def _matmul(layer: EngineLayer) -> tuple[Product, ...]:
     if weight is not None and columns is not None:
         depth = prod(weight.shape[-2:]) // columns
         rows = _elements(result) // columns
-        return (Product(rows, columns, depth, 1, _wider(layer.inputs[0], weight)),)
+        return (Product(rows=rows, columns=columns, depth=depth, count=1, dtype=_wider(layer.inputs[0], weight)),)
     if len(layer.inputs) < 2 or len(result.shape) < 2:
         return ()
     left, right = layer.inputs[:2]
@@ -145,7 +151,11 @@ def _matmul(layer: EngineLayer) -> tuple[Product, ...]:
     shared = min(prod(left.shape[:-2]), prod(right.shape[:-2]))
     # (batch * M * K) * (batch * K * N) = batch * K^2 * (batch * M * N), whichever operand lies transposed.
     depth = isqrt(_elements(left) * _elements(right) // max(1, _elements(result) * shared))
-    return (Product(result.shape[-2], result.shape[-1], max(1, depth), count, _wider(left, right)),)
+    return (
+        Product(
+            rows=result.shape[-2], columns=result.shape[-1], depth=max(1, depth), count=count, dtype=_wider(left, right)
+        ),
+    )
 
 
 def _attention(layer: EngineLayer) -> tuple[Product, ...]:
@@ -157,7 +167,9 @@ def _attention(layer: EngineLayer) -> tuple[Product, ...]:
     others = _elements(keys) // max(1, prod(keys.shape[:-2]) * width)
     values = layer.outputs[0].shape[-1]
     dtype = _wider(queries, keys)
-    return Product(length, others, width, count, dtype), Product(length, values, others, count, dtype)
+    return Product(rows=length, columns=others, depth=width, count=count, dtype=dtype), Product(
+        rows=length, columns=values, depth=others, count=count, dtype=dtype
+    )
 
 
 def _weight(layer: EngineLayer, least: int) -> LayerTensor | None:

@@ -65,10 +65,10 @@ class AssignTypesPass(ir.passes.InPlacePass):
         for node in list(graph):
             self._type_node(node)
         self._shield_bodies()
-        for place, value in enumerate(list(graph.outputs)):
+        for index, value in enumerate(list(graph.outputs)):
             wanted = _PRECISIONS.get(kept[value] or ir.DataType.FLOAT)
             if wanted is not None and _PRECISIONS.get(value.dtype or ir.DataType.FLOAT) not in (None, wanted):
-                self._restore_output(place, value, wanted)
+                self._restore_output(index, value, wanted)
         graph.sort()
         drop_unused(graph)
         return ir.passes.PassResult(model, modified=True)
@@ -155,10 +155,10 @@ class AssignTypesPass(ir.passes.InPlacePass):
         producer = value.producer()
         return (producer.graph if producer is not None else value.graph) not in inner
 
-    def _restore_output(self, place: int, value: ir.Value, wanted: Precision) -> None:
+    def _restore_output(self, index: int, value: ir.Value, wanted: Precision) -> None:
         name = str(value.name)
         value.name = f"{name}/{_float_type(value)}"
-        self._graph.outputs[place] = self._cast(value, wanted, name)
+        self._graph.outputs[index] = self._cast(value, wanted, name)
 
 
 def _is_dynamic(value: ir.Value | None) -> bool:

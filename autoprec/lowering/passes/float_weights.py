@@ -45,7 +45,7 @@ class FloatWeightsPass(ir.passes.InPlacePass):
                 continue
             axis = attribute_int(node, "axis", 1)
             place_of_scales = axis + codes.ndim if axis < 0 else axis
-            shape = [-1 if place == place_of_scales and scale.ndim else 1 for place in range(codes.ndim)]
+            shape = [-1 if index == place_of_scales and scale.ndim else 1 for index in range(codes.ndim)]
             floats = codes.astype(np.float32) * scale.astype(np.float32).reshape(shape if scale.ndim else [])
             name = str(node.inputs[0].name if node.inputs[0] is not None else node.name)
             stored = add_initializer(graph, f"{name}.float", floats)

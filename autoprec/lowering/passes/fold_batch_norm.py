@@ -61,9 +61,13 @@ def _fold(graph: ir.Graph, node: ir.Node) -> bool:
     output = norm.outputs[0]
     attributes = dict(node.attributes)
     folded = ir.Node(
-        node.domain, node.op_type, [node.inputs[0], new_weight, new_bias], tuple(attributes.values()),
-        outputs=[ir.Value(type=output.type, shape=output.shape)], name=node.name,
-    )  # fmt: skip
+        node.domain,
+        node.op_type,
+        [node.inputs[0], new_weight, new_bias],
+        tuple(attributes.values()),
+        outputs=[ir.Value(type=output.type, shape=output.shape)],
+        name=node.name,
+    )
     graph.insert_after(norm, folded)
     ir.convenience.replace_nodes_and_values(graph, norm, [norm], [folded], [output], [folded.outputs[0]])
     graph.remove(node, safe=True)

@@ -42,9 +42,12 @@ def _rewrite(graph: ir.Graph, norm: ir.Node) -> bool:
         add_initializer(graph, f"{norm.name}/conv.bias", bias),
     ]
     conv = ir.node(
-        "Conv", inputs, {"group": len(gamma), "kernel_shape": [1] * (rank - 2)},
-        outputs=[ir.Value(type=output.type, shape=output.shape)], name=norm.name,
-    )  # fmt: skip
+        "Conv",
+        inputs,
+        {"group": len(gamma), "kernel_shape": [1] * (rank - 2)},
+        outputs=[ir.Value(type=output.type, shape=output.shape)],
+        name=norm.name,
+    )
     graph.insert_after(norm, conv)
     ir.convenience.replace_nodes_and_values(graph, norm, [norm], [conv], [output], [conv.outputs[0]])
     return True

@@ -28,7 +28,7 @@ class Blocking:
     drop: float | None
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """For people."""
         few = ", ".join(self.units[:_NAMED])
         more = f" and {len(self.units) - _NAMED} more" if len(self.units) > _NAMED else ""

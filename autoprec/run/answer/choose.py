@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoprec.study.goal import Goal
-from autoprec.study.ledger.ask_tell import Trial
+from autoprec.study.ledger.trials import Trial
 from autoprec.timing.compare import Timing
 
 _CONFIDENCE = 0.95
@@ -15,7 +15,7 @@ SAME_SIZE = 1.005
 """Sizes within half a percent count as equal, and the faster plan is chosen: so much is names and padding."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
     """An accepted plan, measured again beside the others.
 

@@ -15,7 +15,7 @@ from autoprec.precision import Array
 from autoprec.proof.verification import Verification
 from autoprec.ranges.table import RangeTable
 from autoprec.run.answer.choose import Contender, choose
-from autoprec.run.answer.luck import Curse, drop_luck, shared_noise, winners_curse
+from autoprec.run.answer.luck import SelectionBias, drop_luck, selection_bias_of, shared_noise
 from autoprec.run.answer.tuned import Candidate
 from autoprec.run.budget import CONFIRM_TURN_MS, LEAST_ROUNDS, MOST_ROUNDS, USUAL_ROUNDS, Budget
 from autoprec.run.engines import Engines, PlanEngine, timing_feed
@@ -23,15 +23,15 @@ from autoprec.run.task import Task
 from autoprec.run.uniform import FP32_PLAN, uniform_plans
 from autoprec.stats.drop import Drop
 from autoprec.study.goal import Goal
-from autoprec.study.ledger.ask_tell import Trial
-from autoprec.study.loop import Found
+from autoprec.study.ledger.trials import Trial
+from autoprec.study.loop import SearchOutcome
 from autoprec.timing.compare import Timing, compare
 
 _WORTH_ROOM = 1.05
 """A plan that is expected to meet the bound without luck may take so much longer than the fastest that has met it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmed:
     """What the finalists came to.
 
@@ -46,17 +46,17 @@ class Confirmed:
         set_aside: finalists that met the bound by luck alone, as far as can be expected, in words.
     """
 
-    found: Found
+    found: SearchOutcome
     chosen: str
     candidates: Mapping[str, Candidate]
     reference_scores: Array
     verification: Verification
     simulated: Outcome | None
-    curse: Curse | None
+    curse: SelectionBias | None
     set_aside: tuple[str, ...] = ()
 
 
-class Confirming:
+class Confirmation:
     """Confirms what a search found.
 
     Args:
@@ -84,7 +84,7 @@ class Confirming:
         self._uniform = uniform_plans(task.subject)
         self._set_aside: list[str] = []
 
-    def plans(self, found: Found) -> dict[str, Assignment]:
+    def plans(self, found: SearchOutcome) -> dict[str, Assignment]:
         """What is timed side by side: FP32, the uniform plans and the finalists, as many as there is time for."""
         finalists = found.finalists or (found.best,)
         best = finalists[0]
@@ -101,7 +101,7 @@ class Confirming:
             self._budget.leave_out(f"{len(wanted) - len(names)} of {len(wanted)} plans were not confirmed")
         return {name: wanted[name] for name in names}
 
-    def run(self, plans: Mapping[str, Assignment], found: Found) -> Confirmed:
+    def run(self, plans: Mapping[str, Assignment], found: SearchOutcome) -> Confirmed:
         """Time the plans, choose, and judge on the report samples."""
         task, budget = self._task, self._budget
         finalists = found.finalists or (found.best,)
@@ -110,9 +110,12 @@ class Confirming:
             timings = self._timed({name: engine.timed for name, engine in engines.items()})
             found, chosen = self._chosen(engines, timings, found)
             evaluator = Evaluator(
-                self._reference.computing, task.splits.report, task.subject.model.interface, task.metric,
+                self._reference.computing,
+                task.splits.report,
+                task.subject.model.interface,
+                task.metric,
                 task.settings.batch,
-            )  # fmt: skip
+            )
             candidates = self._judged(evaluator, engines, plans, timings, chosen, found)
             simulated = None
             if chosen != FP32_PLAN and task.backend.runs_here:
@@ -125,14 +128,26 @@ class Confirming:
         if self._goal == Goal(max_drop=task.settings.max_drop):  # luck is understood for the fastest under a drop
             names = {t.number: self.name(t) for t in finalists if self.name(t) in timings}
             finite = [c.outcome for n, c in candidates.items() if n != FP32_PLAN and c.outcome.finite]
-            curse = winners_curse(
-                found, candidates[chosen], timings, names, task.settings.max_drop, task.settings.confidence,
-                shared_noise([evaluator.losses(outcome) for outcome in finite]), task.settings.seed,
-            )  # fmt: skip
+            curse = selection_bias_of(
+                found,
+                candidates[chosen],
+                timings,
+                names,
+                task.settings.max_drop,
+                task.settings.confidence,
+                shared_noise([evaluator.losses(outcome) for outcome in finite]),
+                task.settings.seed,
+            )
         return Confirmed(
-            found, chosen, candidates, evaluator.reference_scores, verification, simulated, curse,
-            tuple(self._set_aside),
-        )  # fmt: skip
+            found=found,
+            chosen=chosen,
+            candidates=candidates,
+            reference_scores=evaluator.reference_scores,
+            verification=verification,
+            simulated=simulated,
+            curse=curse,
+            set_aside=tuple(self._set_aside),
+        )
 
     def name(self, trial: Trial) -> str:
         """A uniform plan's own name, another's number."""
@@ -151,9 +166,12 @@ class Confirming:
         late = lambda: budget.deadline.left_s < judged  # noqa: E731
         most = MOST_ROUNDS if not budget.deadline.spent(0.8) else USUAL_ROUNDS
         timings = compare(
-            engines, timing_feed(self._task, self._task.splits.report),
-            rounds=(USUAL_ROUNDS, most), turn_ms=CONFIRM_TURN_MS, hurry=late,
-        )  # fmt: skip
+            engines,
+            timing_feed(self._task, self._task.splits.report),
+            rounds=(USUAL_ROUNDS, most),
+            turn_ms=CONFIRM_TURN_MS,
+            hurry=late,
+        )
         rounds = len(next(iter(timings.values())).rounds_ms)
         if rounds < USUAL_ROUNDS:
             budget.leave_out(f"finalists were timed in {rounds} rounds, not {USUAL_ROUNDS}")
@@ -166,7 +184,7 @@ class Confirming:
         plans: Mapping[str, Assignment],
         timings: Mapping[str, Timing],
         chosen: str,
-        found: Found,
+        found: SearchOutcome,
     ) -> dict[str, Candidate]:
         """FP32, the answer and its best uniform rival; the other uniform plans where there is time."""
         accepted = [self.name(t) for t in found.finalists if self.name(t) in self._uniform and self.name(t) in engines]
@@ -181,7 +199,9 @@ class Confirming:
                 continue
             outcome = evaluator.evaluate(engines[name].computing)
             drop: Drop = evaluator.estimated_drop(outcome, confidence)
-            candidates[name] = Candidate(name, plans[name], outcome, drop, timings[name], engines[name].size)
+            candidates[name] = Candidate(
+                name=name, plan=plans[name], outcome=outcome, drop=drop, timing=timings[name], size=engines[name].size
+            )
             self._advance((number + 1) / len(wanted))
         order = [*(name for name in self._uniform if name in candidates), chosen]
         alone = self._alone({name: candidates[name].plan for name in dict.fromkeys(order)})
@@ -207,18 +227,23 @@ class Confirming:
         return engines
 
     def _chosen(
-        self, engines: Mapping[str, PlanEngine], timings: Mapping[str, Timing], found: Found
-    ) -> tuple[Found, str]:
+        self, engines: Mapping[str, PlanEngine], timings: Mapping[str, Timing], found: SearchOutcome
+    ) -> tuple[SearchOutcome, str]:
         """The answer's name; where no finalist is fast enough in the shared rounds, the search has found none."""
         trials = {self.name(t): t for t in found.finalists or (found.best,)}
         fp32 = timings[FP32_PLAN]
         contenders = [
             Contender(
-                name, trial, timings[name], timings[name].ratio_to(fp32).estimate, engines[name].size,
-                name in self._uniform,
+                name=name,
+                trial=trial,
+                timing=timings[name],
+                ratio=timings[name].ratio_to(fp32).estimate,
+                size=engines[name].size,
+                uniform=name in self._uniform,
             )
-            for name, trial in trials.items() if name in engines
-        ]  # fmt: skip
+            for name, trial in trials.items()
+            if name in engines
+        ]
         if found.feasible:
             contenders = self._not_by_luck(contenders, timings, found)
             winner = choose(self._goal, contenders, self._task.settings.max_latency_ms)
@@ -227,7 +252,9 @@ class Confirming:
         nearest = min(contenders, key=lambda c: c.timing.median_ms)
         return replace(found, feasible=False, best=nearest.trial), nearest.name
 
-    def _not_by_luck(self, contenders: list[Contender], timings: Mapping[str, Timing], found: Found) -> list[Contender]:
+    def _not_by_luck(
+        self, contenders: list[Contender], timings: Mapping[str, Timing], found: SearchOutcome
+    ) -> list[Contender]:
         """Without plans that are expected to miss the bound on other samples, as they were found by meeting it here.
 
         Uniform plans were not picked out of many, and where a confidence was asked for, intervals leave room. What is

@@ -14,8 +14,8 @@ from autoprec.precision import Array, Precision
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.stats.drop import Drop
 from autoprec.stats.optimism import Choice, Correction, Seen, expected_optimism
-from autoprec.study.ledger.ask_tell import Trial
-from autoprec.study.loop import FINALISTS, Found
+from autoprec.study.ledger.trials import Trial
+from autoprec.study.loop import FINALISTS, SearchOutcome
 from autoprec.timing.compare import Timing
 
 _SHARED, _MOST_SHARED = 0.1, 0.95
@@ -43,7 +43,7 @@ class Rechecked(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Curse:
+class SelectionBias:
     """The answer's latency and drop, corrected for having been chosen.
 
     Attributes:
@@ -61,8 +61,8 @@ class Curse:
         return {"plans": self.plans, "latency": self.latency.to_record(), "drop": self.drop.to_record()}
 
 
-def winners_curse(
-    found: Found,
+def selection_bias_of(
+    found: SearchOutcome,
     chosen: Rechecked,
     timings: Mapping[str, Timing],
     names: Mapping[int, str],
@@ -70,7 +70,7 @@ def winners_curse(
     confidence: float | None,
     shared: float | None,
     seed: int,
-) -> Curse | None:
+) -> SelectionBias | None:
     """What the answer owes to luck; None where nothing was chosen: FP32, or no plan met the bound.
 
     Args:
@@ -84,25 +84,37 @@ def winners_curse(
         seed: of the draws.
     """
     timed = _timed(found)
-    place = next((n for n, t in enumerate(timed) if dict(t.plan) == dict(chosen.plan)), None)
+    index = next((n for n, t in enumerate(timed) if dict(t.plan) == dict(chosen.plan)), None)
     seen = _all_seen(timed, timings, names, confidence)
-    if not found.feasible or place is None or not seen[place].cost_error:
+    if not found.feasible or index is None or not seen[index].cost_error:
         return None
     base, ratio = timings[FP32_PLAN], chosen.timing.ratio_to(timings[FP32_PLAN]).estimate
     fresh_error = chosen.timing.error_to(base)
     share = _SHARED if shared is None else float(np.clip(shared, 0.0, _MOST_SHARED))
     luck = expected_optimism(seen, Choice(limit, FINALISTS, fresh_error / ratio, share), seed)
-    winner, drop_error = seen[place], chosen.drop.error(confidence or 0.95) or 0.0
-    return Curse(
+    winner, drop_error = seen[index], chosen.drop.error(confidence or 0.95) or 0.0
+    return SelectionBias(
         sum(t.feasible for t in timed),
-        Correction(winner.cost, luck.cost, ratio, luck.fresh_cost, math.hypot(winner.cost_error, fresh_error)),
         Correction(
-            winner.limited, luck.limited, chosen.drop.estimate, 0.0, math.hypot(winner.limited_error, drop_error)
+            selected=winner.cost,
+            optimism=luck.cost,
+            fresh=ratio,
+            fresh_optimism=luck.fresh_cost,
+            error=math.hypot(winner.cost_error, fresh_error),
+        ),
+        Correction(
+            selected=winner.limited,
+            optimism=luck.limited,
+            fresh=chosen.drop.estimate,
+            fresh_optimism=0.0,
+            error=math.hypot(winner.limited_error, drop_error),
         ),
     )
 
 
-def drop_luck(found: Found, timings: Mapping[str, Timing], names: Mapping[int, str], limit: float, seed: int) -> float:
+def drop_luck(
+    found: SearchOutcome, timings: Mapping[str, Timing], names: Mapping[int, str], limit: float, seed: int
+) -> float:
     """By how much the drop of the fastest plan that meets the bound is expected to look better than it is.
 
     Args:
@@ -128,7 +140,7 @@ def shared_noise(losses: Sequence[Array]) -> float | None:
     return float(np.median(found[np.triu_indices(len(varied), 1)]))
 
 
-def _timed(found: Found) -> list[Trial]:
+def _timed(found: SearchOutcome) -> list[Trial]:
     return [t for t in found.trials if t.measured.timed and math.isfinite(t.measured.judged_drop)]
 
 
@@ -148,7 +160,14 @@ def _seen(trial: Trial, error: float, steps: float, usual: float) -> Seen:
     m = trial.measured
     drop_error = 0.0 if error == 0 else usual if m.drop_error is None else m.drop_error
     margin = steps * drop_error
-    return Seen(m.latency_ratio, error, m.judged_drop - margin, drop_error, margin, trial.origin.startswith("uniform"))
+    return Seen(
+        cost=m.latency_ratio,
+        cost_error=error,
+        limited=m.judged_drop - margin,
+        limited_error=drop_error,
+        margin=margin,
+        always=trial.origin.startswith("uniform"),
+    )
 
 
 def _ratio_errors(timed: Sequence[Trial], timings: Mapping[str, Timing], names: Mapping[int, str]) -> list[float]:

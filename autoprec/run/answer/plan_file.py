@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from autoprec.plan import Choice, Plan
 from autoprec.run.answer.report import summary
-from autoprec.run.answer.tuned import Tuned
+from autoprec.run.answer.tuned import TuneResult
 from autoprec.run.identity import plan_fingerprints
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.run.unit_reasons import fixed_reason, searched_reason
 
 
-def plan_of(tuned: Tuned) -> Plan:
+def plan_of(tuned: TuneResult) -> Plan:
     """The plan file's content."""
     subject = tuned.task.subject
     task = tuned.task
@@ -20,17 +20,33 @@ def plan_of(tuned: Tuned) -> Plan:
         for unit in subject.partition.units
     }
     record = summary(tuned)
-    evidence = {key: record[key] for key in (
-        "metric", "objective", "max_drop", "max_latency", "feasible", "reason", "verdict", "machine", "splits",
-    )}  # fmt: skip
+    evidence = {
+        key: record[key]
+        for key in (
+            "metric",
+            "objective",
+            "max_drop",
+            "max_latency",
+            "feasible",
+            "reason",
+            "verdict",
+            "machine",
+            "splits",
+        )
+    }
     evidence |= {"chosen": record["candidates"][tuned.chosen], "fp32": record["candidates"][FP32_PLAN]}
     return Plan(
-        units, subject.space.carrier, subject.lowerer.scheme.name, task.backend.name,
-        plan_fingerprints(task, tuned.ranges), evidence, tuned.ranges.to_record() if quantized else None,
-    )  # fmt: skip
+        units=units,
+        carrier=subject.space.carrier,
+        scheme=subject.lowerer.scheme.name,
+        backend=task.backend.name,
+        fingerprints=plan_fingerprints(task, tuned.ranges),
+        evidence=evidence,
+        ranges=tuned.ranges.to_record() if quantized else None,
+    )
 
 
-def _unit_reason(tuned: Tuned, name: str) -> str:
+def _unit_reason(tuned: TuneResult, name: str) -> str:
     subject = tuned.task.subject
     fixed = fixed_reason(subject, name)
     if fixed is not None:

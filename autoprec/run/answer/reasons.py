@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from autoprec.precision import Precision
-from autoprec.run.answer.tuned import Tuned
+from autoprec.run.answer.tuned import TuneResult
 from autoprec.run.uniform import FP32_PLAN, PINNED_FP32_PLAN
 from autoprec.stats.drop import Drop
-from autoprec.study.ledger.ask_tell import Trial
+from autoprec.study.ledger.trials import Trial
 
 
 def verdict(drop: Drop, bound: float) -> str:
@@ -23,7 +23,7 @@ def verdict(drop: Drop, bound: float) -> str:
     return f"not certified: about {needed:,} samples would do if the estimate stays, there are {drop.samples:,}"
 
 
-def reason(tuned: Tuned) -> str:
+def reason(tuned: TuneResult) -> str:
     """Why this plan is the answer, in one sentence."""
     found, goal = tuned.found, tuned.goal
     if not found.feasible:
@@ -50,12 +50,12 @@ def reason(tuned: Tuned) -> str:
     return f"the fastest of {among}: {ratio:.2f} of FP32's latency"
 
 
-def _why_infeasible(tuned: Tuned) -> str:
+def _why_infeasible(tuned: TuneResult) -> str:
     """What came nearest to the bounds, and what to do."""
     measured, name = tuned.found.best.measured, tuned.task.metric.name
     level = tuned.task.settings.confidence
     judged = "" if level is None else f" by the upper end of its {level:.0%} interval"
-    blocking = "" if tuned.blocking is None else f"{tuned.blocking.words}; "
+    blocking = "" if tuned.blocking is None else f"{tuned.blocking.text}; "
     if measured.judged_drop > tuned.goal.max_drop or math.isinf(tuned.goal.max_latency):
         return (
             f"no plan meets {tuned.goal.bounds}: the best found drops {name} by {measured.judged_drop:.4g}{judged} on "
@@ -71,18 +71,18 @@ def _why_infeasible(tuned: Tuned) -> str:
     )
 
 
-def limit_words(tuned: Tuned) -> str:
+def limit_words(tuned: TuneResult) -> str:
     """The bound on the latency."""
     return f"{tuned.goal.max_latency:.3g} of it" if tuned.limit_ms is None else f"{tuned.limit_ms:g} ms"
 
 
-def chosen_trial(tuned: Tuned) -> Trial:
+def chosen_trial(tuned: TuneResult) -> Trial:
     """What the search measured of the answer."""
     plan = dict(tuned.plan)
     return next((t for t in tuned.found.trials if dict(t.plan) == plan), tuned.found.best)
 
 
-def _way_out(tuned: Tuned) -> str:
+def _way_out(tuned: TuneResult) -> str:
     """What would help where no plan meets the bound."""
     subject = tuned.task.subject
     advice = ["allow more"]

@@ -8,17 +8,17 @@ from typing import Any
 
 from autoprec.metrics.evaluator import Outcome
 from autoprec.run.answer.reasons import reason, verdict
-from autoprec.run.answer.tuned import Candidate, Tuned
+from autoprec.run.answer.tuned import Candidate, TuneResult
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.stats.drop import Drop
 from autoprec.stats.intervals import Interval, paired_bootstrap
-from autoprec.study.guide.told import Fidelities
+from autoprec.study.guide.told import ModelFits
 from autoprec.units.shares import mac_share
 
 SCHEMA = 1
 
 
-def summary(tuned: Tuned) -> dict[str, Any]:
+def summary(tuned: TuneResult) -> dict[str, Any]:
     """Everything a run found, as JSON."""
     task, chosen = tuned.task, tuned.candidates[tuned.chosen]
     best_uniform = best_uniform_of(tuned)
@@ -35,13 +35,13 @@ def summary(tuned: Tuned) -> dict[str, Any]:
         "max_latency": latency_bound(tuned),
         "confidence": task.settings.confidence,
         "verdict": verdict(chosen.drop, task.settings.max_drop),
-        "splits": task.splits.words,
+        "splits": task.splits.text,
         "samples": {part: getattr(task.splits, part).count for part in ("calibrate", "select", "report")},
         "chosen": tuned.chosen,
         "best_uniform": best_uniform,
         "candidates": {name: candidate_record(tuned, candidate) for name, candidate in tuned.candidates.items()},
         "latency_vs_best_uniform": _interval(chosen.latency.ratio_to(tuned.candidates[best_uniform].latency)),
-        "clock": task.backend.clock.words,
+        "clock": task.backend.clock.text,
         "verification": tuned.verification.to_record(),
         "complaint": tuned.verification.complaint(),
         "simulation": simulation_record(tuned),
@@ -67,7 +67,7 @@ def summary(tuned: Tuned) -> dict[str, Any]:
     }
 
 
-def models_record(models: Fidelities) -> dict[str, Any]:
+def models_record(models: ModelFits) -> dict[str, Any]:
     """How well plans were foretold before they were measured, and whether accuracy could be leant on."""
     return {
         "latency": asdict(models.latency),
@@ -77,7 +77,7 @@ def models_record(models: Fidelities) -> dict[str, Any]:
     }
 
 
-def candidate_record(tuned: Tuned, candidate: Candidate) -> dict[str, Any]:
+def candidate_record(tuned: TuneResult, candidate: Candidate) -> dict[str, Any]:
     """One plan on the report samples."""
     outcome = candidate.outcome
     drop = report_drop(tuned, outcome)
@@ -96,23 +96,24 @@ def candidate_record(tuned: Tuned, candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def throughput_record(tuned: Tuned, candidate: Candidate) -> dict[str, Any]:
+def throughput_record(tuned: TuneResult, candidate: Candidate) -> dict[str, Any]:
     """Samples per second with several batches in flight, and how many times FP32's that is."""
     batch = tuned.task.subject.model.interface.batch_size or tuned.task.settings.batch
     times_fp32 = tuned.candidates[FP32_PLAN].timing.ratio_to(candidate.timing)
     return {
-        "samples_per_s": 1e3 * batch / candidate.timing.median_ms, "throughput_vs_fp32": _interval(times_fp32),
-    }  # fmt: skip
+        "samples_per_s": 1e3 * batch / candidate.timing.median_ms,
+        "throughput_vs_fp32": _interval(times_fp32),
+    }
 
 
-def latency_bound(tuned: Tuned) -> dict[str, float] | None:
+def latency_bound(tuned: TuneResult) -> dict[str, float] | None:
     """The bound on the latency: as a share of FP32's, and in milliseconds where it was given so."""
     if math.isinf(tuned.goal.max_latency):
         return None
     return {"share": tuned.goal.max_latency, **({} if tuned.limit_ms is None else {"ms": tuned.limit_ms})}
 
 
-def simulation_record(tuned: Tuned) -> dict[str, Any] | None:
+def simulation_record(tuned: TuneResult) -> dict[str, Any] | None:
     """The engine's score against that of exact arithmetic, and whether they differ for certain."""
     if tuned.simulated is None:
         return None
@@ -126,7 +127,7 @@ def simulation_record(tuned: Tuned) -> dict[str, Any] | None:
     return {"score": float(exact.scores.mean()), "engine_minus": _interval(apart), "differs": differs}
 
 
-def report_drop(tuned: Tuned, outcome: Outcome) -> Interval:
+def report_drop(tuned: TuneResult, outcome: Outcome) -> Interval:
     """The drop on the report samples with its 95 % paired bootstrap interval."""
     if not outcome.finite:
         return Interval(math.inf, math.inf, math.inf)
@@ -139,16 +140,26 @@ def drop_record(drop: Drop, bound: float) -> dict[str, Any]:
     """The estimate, its interval, and whether it certifies the bound or how many samples would."""
     if math.isinf(bound):  # there is nothing to certify
         return {
-            "estimate": drop.estimate, "low": drop.low, "high": drop.high, "method": drop.method,
-            "samples": drop.samples, "certified": None, "samples_to_certify": None,
-        }  # fmt: skip
+            "estimate": drop.estimate,
+            "low": drop.low,
+            "high": drop.high,
+            "method": drop.method,
+            "samples": drop.samples,
+            "certified": None,
+            "samples_to_certify": None,
+        }
     return {
-        "estimate": drop.estimate, "low": drop.low, "high": drop.high, "method": drop.method, "samples": drop.samples,
-        "certified": drop.certifies(bound), "samples_to_certify": drop.samples_to_certify(bound),
-    }  # fmt: skip
+        "estimate": drop.estimate,
+        "low": drop.low,
+        "high": drop.high,
+        "method": drop.method,
+        "samples": drop.samples,
+        "certified": drop.certifies(bound),
+        "samples_to_certify": drop.samples_to_certify(bound),
+    }
 
 
-def best_uniform_of(tuned: Tuned) -> str:
+def best_uniform_of(tuned: TuneResult) -> str:
     """The best uniform plan that was free to be chosen and meets the bounds on the selection samples, else FP32."""
     accepted = {tuple(sorted(t.plan.items())): t.measured for t in tuned.found.trials if t.feasible}
     costs = {}

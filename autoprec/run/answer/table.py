@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 from autoprec.run.answer.report import candidate_record
-from autoprec.run.answer.tuned import Tuned
+from autoprec.run.answer.tuned import TuneResult
 from autoprec.stats.drop import Drop
 
 
-def table_rows(tuned: Tuned) -> tuple[list[str], list[list[str]]]:
+def table_rows(tuned: TuneResult) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the final table: one row for each candidate."""
     metric = tuned.task.metric
     milliseconds = "ms" if tuned.task.backend.clock.kind == "measured" else "ms, modelled"
@@ -18,9 +18,17 @@ def table_rows(tuned: Tuned) -> tuple[list[str], list[list[str]]]:
     bounded = math.isfinite(bound)
     extra = {"throughput": ["samples/s"], "size": ["bytes"]}.get(tuned.goal.objective, [])
     header = [
-        "plan", metric.name, f"drop ({100 * level:g} %)", *([f"within {bound:g}"] if bounded else []), "agreement",
-        "KL", milliseconds, "vs FP32", *extra, "MACs",
-    ]  # fmt: skip
+        "plan",
+        metric.name,
+        f"drop ({100 * level:g} %)",
+        *([f"within {bound:g}"] if bounded else []),
+        "agreement",
+        "KL",
+        milliseconds,
+        "vs FP32",
+        *extra,
+        "MACs",
+    ]
     rows = []
     for name, candidate in tuned.candidates.items():
         record = candidate_record(tuned, candidate)

@@ -11,16 +11,16 @@ from autoprec.precision import Array
 from autoprec.proof.verification import Verification
 from autoprec.ranges.table import RangeTable
 from autoprec.run.answer.blocking import Blocking
-from autoprec.run.answer.luck import Curse
+from autoprec.run.answer.luck import SelectionBias
 from autoprec.run.task import Task
-from autoprec.sensitivity.table import Profile
+from autoprec.sensitivity.table import Sensitivities
 from autoprec.stats.drop import Drop
 from autoprec.study.goal import Goal
-from autoprec.study.loop import Found
+from autoprec.study.loop import SearchOutcome
 from autoprec.timing.compare import Timing
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A plan on the report samples and by the clock.
 
@@ -49,8 +49,8 @@ class Candidate:
         return self.timing if self.alone is None else self.alone
 
 
-@dataclass(frozen=True, slots=True)
-class Tuned:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneResult:
     """What a run came to.
 
     Attributes:
@@ -77,8 +77,8 @@ class Tuned:
 
     task: Task
     ranges: RangeTable
-    profile: Profile
-    found: Found
+    profile: Sensitivities
+    found: SearchOutcome
     chosen: str
     candidates: Mapping[str, Candidate]
     reference_scores: Array
@@ -89,7 +89,7 @@ class Tuned:
     left_out: tuple[str, ...] = ()
     left_s: float = float("inf")
     blocking: Blocking | None = None
-    curse: Curse | None = None
+    curse: SelectionBias | None = None
     goal: Goal = field(default_factory=Goal)
     limit_ms: float | None = None
     set_aside: tuple[str, ...] = ()

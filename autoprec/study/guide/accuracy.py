@@ -65,7 +65,7 @@ class AccuracyFit:
 
     def __init__(self, losses: Losses, evaluated: Sequence[Evaluated], bound: float) -> None:
         self.bound = bound
-        self._keys = {key: place for place, key in enumerate(k for k, v in losses.items() if v > 0)}
+        self._keys = {key: index for index, key in enumerate(k for k, v in losses.items() if v > 0)}
         self._base = np.array([losses[key] for key in self._keys])
         self._fit_noise([e for e in evaluated if e.noise is not None and 0 < e.noise < math.inf])
         self._fit_drop([e for e in evaluated if not math.isnan(e.drop)])
@@ -73,7 +73,7 @@ class AccuracyFit:
     @property
     def losses(self) -> dict[tuple[str, Precision], float]:
         """The corrected sensitivities: (unit, precision) -> noise in context."""
-        return {key: float(self._context[place]) for key, place in self._keys.items()}
+        return {key: float(self._context[index]) for key, index in self._keys.items()}
 
     def noise(self, plans: Sequence[Assignment]) -> Array:
         """Predicted noise of the outputs: a power of the sum, which saturates where the power is below 1."""
@@ -116,10 +116,10 @@ class AccuracyFit:
         if not len(above):
             tail = self._linked[-1]
             return float(self._at[-1] * drop / tail) if tail > 0 and drop > 0 else math.inf
-        place = int(above[0])
-        left, right = self._linked[place - 1], self._linked[place]
+        index = int(above[0])
+        left, right = self._linked[index - 1], self._linked[index]
         share = (drop - left) / (right - left)
-        return float(self._at[place - 1] + share * (self._at[place] - self._at[place - 1]))
+        return float(self._at[index - 1] + share * (self._at[index] - self._at[index - 1]))
 
     def slopes(self) -> dict[tuple[str, Precision], float]:
         """(unit, precision) -> what it adds to the drop of plans near the bound: the link's slope, and the rest."""
@@ -128,13 +128,13 @@ class AccuracyFit:
         per_noise = near / at if near > 0 else self.unit / at
         extra = self._bump**2 * (self._rows.T @ self._rest) * (max(near, 0.0) + self.unit) / at
         values = self._context * np.maximum(per_noise + extra, 0.05 * per_noise)
-        return {key: float(values[place]) for key, place in self._keys.items()}
+        return {key: float(values[index]) for key, index in self._keys.items()}
 
     def _marks(self, plans: Sequence[Assignment]) -> Array:
         marks = np.zeros((len(plans), len(self._keys)))
         for row, plan in enumerate(plans):
-            places = [self._keys[key] for key in plan.items() if key in self._keys]
-            marks[row, places] = 1.0
+            indices = [self._keys[key] for key in plan.items() if key in self._keys]
+            marks[row, indices] = 1.0
         return marks
 
     def _fit_noise(self, evaluated: Sequence[Evaluated]) -> None:
@@ -190,7 +190,7 @@ class AccuracyFit:
         self._rest: Array = cho_solve(self._factor, rest) if len(rest) else rest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
     """How well predictions made before the measurement agreed with it.
 
@@ -227,7 +227,7 @@ def fidelity(pairs: Sequence[tuple[int, float, float]], *, logarithmic: bool = F
     """
     kept = [(n, p, m) for n, p, m in pairs if math.isfinite(p) and math.isfinite(m) and (m > 0 or not logarithmic)]
     if not kept:
-        return Fidelity(0, None, None, None, None, None, None)
+        return Fidelity(plans=0, rank=None, best_fifth=None, r2=None, error=None, worst=None, worst_plan=None)
     predicted, measured = np.array([p for _, p, _ in kept]), np.array([m for _, _, m in kept])
     best = np.argsort(measured)[: math.ceil(len(kept) / 5)]
     sides = (np.log(measured), np.log(np.maximum(predicted, 1e-300))) if logarithmic else (measured, predicted)
@@ -235,9 +235,14 @@ def fidelity(pairs: Sequence[tuple[int, float, float]], *, logarithmic: bool = F
     errors = {n: abs(p / m - 1) for n, p, m in kept if m > 0}
     worst = max(errors, key=lambda number: errors[number], default=None)
     return Fidelity(
-        len(kept), _rank(predicted, measured), _rank(predicted[best], measured[best]), r2(*sides) if known else None,
-        float(np.mean(list(errors.values()))) if errors else None, None if worst is None else errors[worst], worst,
-    )  # fmt: skip
+        plans=len(kept),
+        rank=_rank(predicted, measured),
+        best_fifth=_rank(predicted[best], measured[best]),
+        r2=r2(*sides) if known else None,
+        error=float(np.mean(list(errors.values()))) if errors else None,
+        worst=None if worst is None else errors[worst],
+        worst_plan=worst,
+    )
 
 
 def _rank(x: Array, y: Array) -> float | None:
@@ -274,8 +279,8 @@ def _isotonic(x: Array, y: Array) -> tuple[Array, Array]:
     """Knots of the never falling function of least squares through (0, 0): pool adjacent violators."""
     order = np.argsort(x, kind="stable")
     blocks: list[tuple[float, float, float]] = [(0.0, 0.0, 1e3)]  # mean x, mean y, weight; FP32 drops nothing
-    for place in order[x[order] > 0]:
-        blocks.append((float(x[place]), float(y[place]), 1.0))
+    for index in order[x[order] > 0]:
+        blocks.append((float(x[index]), float(y[index]), 1.0))
         while len(blocks) > 1 and blocks[-2][1] >= blocks[-1][1]:
             (x1, y1, w1), (x2, y2, w2) = blocks[-2:]
             total = w1 + w2

@@ -80,8 +80,8 @@ class LatencyFit:
         assumed = self.pricing.assumed
         layers = (None, *(_LAYER_NOISES if self._layers is not None else ()))
         found = [
-            (*self._evidence(self._believed(*doubts)), place, doubts)
-            for place, doubts in enumerate(itertools.product(assumed.unit_doubts, assumed.edge_doubts, layers))
+            (*self._evidence(self._believed(*doubts)), index, doubts)
+            for index, doubts in enumerate(itertools.product(assumed.unit_doubts, assumed.edge_doubts, layers))
         ]
         _, noise, _, doubts = max(found)
         return doubts, noise

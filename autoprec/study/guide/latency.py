@@ -29,7 +29,7 @@ SHARED = 6
 _KINDS = ("up", "down", "cast")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assumed:
     """What is taken for true before anything is measured, in shares of FP32's figure.
 
@@ -73,12 +73,15 @@ class Timed:
 LATENCY = Assumed(
     guess=(1.0, 0.03, 0.03, 0.01, 0.002, 0.0),
     doubt=(1.0, 1.0, 1.0, 1.0, 0.1, 0.3),  # boundaries have cost nothing, and ten times the guess
-    unit_doubts=(0.1, 0.3, 1.0), edge_doubts=(0.1, 0.5, 2.0), noises=(0.01, 0.03, 0.1), least_unit=0.3,
+    unit_doubts=(0.1, 0.3, 1.0),
+    edge_doubts=(0.1, 0.5, 2.0),
+    noises=(0.01, 0.03, 0.1),
+    least_unit=0.3,
     pair_doubts=(0.1, 0.1, 0.02),
-)  # fmt: skip
+)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyModel:
     """A fitted model; times are in units of FP32's latency.
 
@@ -182,8 +185,8 @@ class Pricing:
     @property
     def outgoing(self) -> Columns:
         """Of these columns those of the unit before."""
-        places = np.arange(2 * len(self._pairs) * len(self._edges))
-        found: Columns = self.edges.start + places[places // len(self._pairs) % 2 == 1]
+        indices = np.arange(2 * len(self._pairs) * len(self._edges))
+        found: Columns = self.edges.start + indices[indices // len(self._pairs) % 2 == 1]
         return found
 
     def rows(self, plans: Sequence[Assignment]) -> Array:
@@ -191,8 +194,8 @@ class Pricing:
         rows = np.zeros((len(plans), self.count + len(self.scales)))
         rows[:, SHARED - 1] = 1.0
         codes = self._codes(plans)
-        for place, unit in enumerate(self.partition.units):
-            self._add_unit(rows, rows, unit.name, codes[:, place])
+        for index, unit in enumerate(self.partition.units):
+            self._add_unit(rows, rows, unit.name, codes[:, index])
         for edge, plan, pair in self._crossed(codes):
             self._add_edge((rows, rows, rows), edge, plan, pair)
         rows[:, self.count :] *= self.scales
@@ -203,8 +206,8 @@ class Pricing:
         rows = np.zeros((len(plans), self.count + len(self.scales)))
         local = np.zeros((len(plans), len(self.partition.units), self.count))
         codes = self._codes(plans)
-        for place, unit in enumerate(self.partition.units):
-            self._add_unit(local[:, place], rows, unit.name, codes[:, place])
+        for index, unit in enumerate(self.partition.units):
+            self._add_unit(local[:, index], rows, unit.name, codes[:, index])
         nowhere = np.zeros((len(plans), self.count))
         for edge, plan, pair in self._crossed(codes):
             before, after = self._places.get(edge.producer), self._places.get(edge.consumer)
@@ -220,19 +223,24 @@ class Pricing:
         scaled = weights[self.count :] * self.scales
         unary = {key: float(share * value + scaled[self._units[key] - self.count]) for key, value in self.prior.items()}
         return LatencyModel(
-            unary, float(up / self.largest), float(down / self.largest), float(cast / self.largest), float(each),
-            float(constant), dict(self._own(weights[SHARED : self.count].reshape(-1, 3), scaled)),
-        )  # fmt: skip
+            unary=unary,
+            up=float(up / self.largest),
+            down=float(down / self.largest),
+            cast=float(cast / self.largest),
+            edge=float(each),
+            constant=float(constant),
+            own=dict(self._own(weights[SHARED : self.count].reshape(-1, 3), scaled)),
+        )
 
     def _own(self, pairs: Array, scaled: Array) -> Iterator[tuple[Crossing, float]]:
         """What boundaries cost beyond what all of their kind do."""
         for edge in self.partition.edges:
             first = self._edges[edge.producer, edge.consumer] - self.count
             between = edge.producer in self._places and edge.consumer in self._places
-            for place, (before, after) in enumerate(self._pairs):
-                into, outof, each = pairs[place]
+            for index, (before, after) in enumerate(self._pairs):
+                into, outof, each = pairs[index]
                 price = each + (into + (outof if between else 0.0)) * edge.elements / self.largest
-                price += scaled[first + place] + (scaled[first + len(self._pairs) + place] if between else 0.0)
+                price += scaled[first + index] + (scaled[first + len(self._pairs) + index] if between else 0.0)
                 if price:
                     yield (edge.producer, edge.consumer, before, after), float(price)
 
@@ -254,7 +262,7 @@ class Pricing:
 
     def _codes(self, plans: Sequence[Assignment]) -> Columns:
         """int[plans, units + 1]: number of each unit's precision; the last is the outside's."""
-        number = {p: place for place, p in enumerate(self._precisions)}
+        number = {p: index for index, p in enumerate(self._precisions)}
         names = list(self._places)
         rows = [[*(number[plan[name]] for name in names), number[self.carrier]] for plan in plans]
         return np.array(rows, dtype=np.intp).reshape(len(rows), len(names) + 1)

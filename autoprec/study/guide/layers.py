@@ -106,12 +106,12 @@ class Layers:
         free = np.flatnonzero(deviation[:count] > 0)  # what is fixed has no precision
         precision, pull = np.diag(deviation[free] ** -2.0), np.zeros(len(free))
         units = []
-        for place, columns in enumerate(self._pricing.blocks):
+        for index, columns in enumerate(self._pricing.blocks):
             rows, prior = self._rows[:, columns], deviation[columns] ** 2
-            local = self._local[:, place]
-            error = noise * (np.maximum(self.shares[:, place], 0.0) + self._floor)
+            local = self._local[:, index]
+            error = noise * (np.maximum(self.shares[:, index], 0.0) + self._floor)
             gram = (rows * prior) @ rows.T + np.diag(error**2)
-            surprise = self.shares[:, place] - local @ guess[:count] - rows @ guess[columns]
+            surprise = self.shares[:, index] - local @ guess[:count] - rows @ guess[columns]
             root = np.linalg.cholesky(gram)
             seen, short = np.linalg.solve(root, local[:, free]), np.linalg.solve(root, surprise)
             precision += seen.T @ seen

@@ -80,11 +80,12 @@ def _exchanged(
     problem: Problem, plan: Assignment, names: list[str], random: np.random.Generator
 ) -> Iterator[dict[str, Precision]]:
     pairs = [
-        (a, b) for a, b in itertools.combinations(names, 2)
+        (a, b)
+        for a, b in itertools.combinations(names, 2)
         if plan[a] is not plan[b] and plan[b] in problem.choices[a] and plan[a] in problem.choices[b]
-    ]  # fmt: skip
+    ]
     if len(pairs) > _EXCHANGES:
-        pairs = [pairs[place] for place in random.choice(len(pairs), _EXCHANGES, replace=False)]
+        pairs = [pairs[index] for index in random.choice(len(pairs), _EXCHANGES, replace=False)]
     for a, b in pairs:
         yield {**plan, a: plan[b], b: plan[a]}
 

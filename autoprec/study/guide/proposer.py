@@ -16,7 +16,7 @@ from autoprec.study.guide.neighbours import uniform
 from autoprec.study.guide.refusals import forbidden
 from autoprec.study.guide.size import size_pricing
 from autoprec.study.guide.solve import Problem
-from autoprec.study.guide.told import Promise, Proposal, Told
+from autoprec.study.guide.told import KnownPlan, PredictedPlan, Proposal
 from autoprec.study.guide.view import View, plan_key
 
 EXPLORE_EVERY = 6
@@ -39,7 +39,7 @@ class Proposer:
         self._sizes = size_pricing(problem)
 
     def propose(
-        self, told: Sequence[Told], taken: Sequence[Assignment] = (), refused: Sequence[Assignment] = ()
+        self, told: Sequence[KnownPlan], taken: Sequence[Assignment] = (), refused: Sequence[Assignment] = ()
     ) -> Proposal | None:
         """The next plan; None where nothing is left at all.
 
@@ -64,15 +64,15 @@ class Proposer:
                 return found
         return found
 
-    def promises(self, told: Sequence[Told]) -> list[Promise]:
+    def promises(self, told: Sequence[KnownPlan]) -> list[PredictedPlan]:
         """Plans that were not measured and promise more than every measured one, the most promising first."""
         return self._view(told, len(told)).promises({plan_key(t.plan) for t in told}, [t.plan for t in told])
 
-    def _view(self, told: Sequence[Told], turn: int) -> View:
+    def _view(self, told: Sequence[KnownPlan], turn: int) -> View:
         random = np.random.default_rng([self.seed, turn])
         return View(self.problem, self.goal, self._pricing, self._sizes, told, random)
 
-    def _avoiding(self, told: Sequence[Told], refused: Sequence[Assignment]) -> Proposer:
+    def _avoiding(self, told: Sequence[KnownPlan], refused: Sequence[Assignment]) -> Proposer:
         """One that leaves alone what the runtime probably refuses."""
         bad = forbidden(refused, [t.plan for t in told])
         choices = {

@@ -16,9 +16,13 @@ from autoprec.study.guide.latency import Assumed, Crossing, LatencyModel, Pricin
 from autoprec.study.guide.solve import Problem
 
 _SIZE = Assumed(
-    guess=(1.0, 0.0, 0.0, 0.0, 0.001, 0.0), doubt=(0.5, 0.0, 0.0, 0.0, 0.01, 0.3), unit_doubts=(0.01, 0.1, 0.5),
-    edge_doubts=(0.1, 0.5, 2.0), noises=(0.0005, 0.005, 0.03), least_unit=0.03,
-)  # fmt: skip
+    guess=(1.0, 0.0, 0.0, 0.0, 0.001, 0.0),
+    doubt=(0.5, 0.0, 0.0, 0.0, 0.01, 0.3),
+    unit_doubts=(0.01, 0.1, 0.5),
+    edge_doubts=(0.1, 0.5, 2.0),
+    noises=(0.0005, 0.005, 0.03),
+    least_unit=0.03,
+)
 
 
 def size_pricing(problem: Problem) -> Pricing:
@@ -56,7 +60,12 @@ def combined(model: LatencyModel, other: LatencyModel, weight: float) -> Latency
     }
     unary = {key: price + weight * other.unary.get(key, 0.0) for key, price in model.unary.items()}
     return replace(
-        model, unary=unary, up=model.up + weight * other.up, down=model.down + weight * other.down,
-        cast=model.cast + weight * other.cast, edge=model.edge + weight * other.edge,
-        constant=model.constant + weight * other.constant, own=own,
-    )  # fmt: skip
+        model,
+        unary=unary,
+        up=model.up + weight * other.up,
+        down=model.down + weight * other.down,
+        cast=model.cast + weight * other.cast,
+        edge=model.edge + weight * other.edge,
+        constant=model.constant + weight * other.constant,
+        own=own,
+    )

@@ -114,9 +114,12 @@ def fastest(
     upper[ruled_out] = 0.0
     with _quiet():
         result = milp(
-            np.array(cost), integrality=integrality, bounds=Bounds(0, upper), constraints=rows.constraint(len(cost)),
+            np.array(cost),
+            integrality=integrality,
+            bounds=Bounds(0, upper),
+            constraints=rows.constraint(len(cost)),
             options={"time_limit": _TIME_LIMIT_S, "mip_rel_gap": 1e-4},
-        )  # fmt: skip
+        )
     if result.x is None:
         return None
     return {name: max(options, key=lambda p: result.x[columns[(name, p)]]) for name, options in problem.choices.items()}
@@ -140,7 +143,13 @@ def most_accurate(
         prices = {
             (n, p): problem.loss.get((n, p), 0.0) / unit for n, options in problem.choices.items() for p in options
         }
-        better = fastest(problem, LatencyModel(prices, 0.0, 0.0, 0.0, 0.0, 0.0), min(scale, budget), excluded, cap)
+        better = fastest(
+            problem,
+            LatencyModel(unary=prices, up=0.0, down=0.0, cast=0.0, edge=0.0, constant=0.0),
+            min(scale, budget),
+            excluded,
+            cap,
+        )
         if better is None:
             break
         total = problem.total_loss(better)
@@ -207,10 +216,12 @@ def _price_edges(
             continue
         ends = [name for name in (edge.producer, edge.consumer) if name in problem.choices]
         if len(ends) == 2:
-            places = _pairs(edge, prices, columns, cost, rows)
+            indices = _pairs(edge, prices, columns, cost, rows)
         else:  # where one side is outside all units, the other's own
-            places = {(p, q): columns[ends[0], p if ends[0] == edge.producer else q] for p, q in prices} if ends else {}
-        for key, column in places.items():
+            indices = (
+                {(p, q): columns[ends[0], p if ends[0] == edge.producer else q] for p, q in prices} if ends else {}
+            )
+        for key, column in indices.items():
             cost[column] += prices[key]
             if second[key] > 0:
                 capped[column] = capped.get(column, 0.0) + second[key]

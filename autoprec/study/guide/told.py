@@ -11,7 +11,7 @@ from autoprec.study.guide.accuracy import Fidelity, fidelity
 
 
 @dataclass(frozen=True, slots=True)
-class Foretold:
+class Predicted:
     """What the models said of a plan before it was measured.
 
     Attributes:
@@ -25,8 +25,8 @@ class Foretold:
     drop: float
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownPlan:
     """A plan that was measured.
 
     Attributes:
@@ -45,7 +45,7 @@ class Told:
     latency: float | None
     drop: float
     noise: float | None = None
-    foretold: Foretold | None = None
+    predicted: Predicted | None = None
     size: float | None = None
     layers_ms: Mapping[str, float] | None = None
 
@@ -63,12 +63,12 @@ class Proposal:
 
     plan: dict[str, Precision]
     origin: str
-    foretold: Foretold | None
+    predicted: Predicted | None
     promising: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Promise:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedPlan:
     """What the models say of a plan that was not measured; each pair is a prediction and its standard deviation.
 
     Attributes:
@@ -89,7 +89,7 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True)
-class Fidelities:
+class ModelFits:
     """How well the models foretold plans that they were not fitted to."""
 
     latency: Fidelity
@@ -97,10 +97,10 @@ class Fidelities:
     drop: Fidelity
 
 
-def fidelities(told: Sequence[Told]) -> Fidelities:
+def model_fits(told: Sequence[KnownPlan]) -> ModelFits:
     """Of all plans that were foretold and then measured."""
-    known = [(t, t.foretold) for t in told if t.foretold is not None]
-    return Fidelities(
+    known = [(t, t.predicted) for t in told if t.predicted is not None]
+    return ModelFits(
         fidelity([(t.number, f.latency, t.latency) for t, f in known if t.latency is not None]),
         fidelity([(t.number, f.noise, t.noise) for t, f in known if t.noise is not None], logarithmic=True),
         fidelity([(t.number, f.drop, t.drop) for t, f in known]),

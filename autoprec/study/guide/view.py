@@ -18,7 +18,7 @@ from autoprec.study.guide.latency import LatencyModel, Pricing, Timed
 from autoprec.study.guide.neighbours import drawn, neighbours, uniform
 from autoprec.study.guide.size import SizeFit, combined
 from autoprec.study.guide.solve import Cap, Problem, fastest, most_accurate
-from autoprec.study.guide.told import Foretold, Promise, Proposal, Told, fidelities
+from autoprec.study.guide.told import KnownPlan, Predicted, PredictedPlan, Proposal, model_fits
 
 LEAST_GAIN = 0.001
 """A search is done when the best candidate's expected gain is below this share of the incumbent's latency."""
@@ -49,9 +49,14 @@ class View:
     """
 
     def __init__(
-        self, problem: Problem, goal: Goal, pricing: Pricing, sizes: Pricing, told: Sequence[Told],
+        self,
+        problem: Problem,
+        goal: Goal,
+        pricing: Pricing,
+        sizes: Pricing,
+        told: Sequence[KnownPlan],
         random: np.random.Generator,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.problem, self.random, self.told = problem, random, told
         self.goal = goal = _reachable(goal, told)
         timed = [
@@ -65,7 +70,7 @@ class View:
         judged = [Evaluated(t.plan, t.noise, t.drop) for t in told]
         near = max(self.accepted[0].drop, 0.0) if self.accepted else 0.0
         self.accuracy = AccuracyFit(self.problem.loss, judged, goal.max_drop if math.isfinite(goal.max_drop) else near)
-        self.trusted = fidelities(told).drop.trusted
+        self.trusted = model_fits(told).drop.trusted
         self.bounded = math.isfinite(goal.max_drop) and any(not math.isnan(t.drop) for t in told)
         noises = [t.noise for t in told if t.noise is not None and 0 < t.noise < math.inf]
         self.noise_worth = _NOISE_WORTH * self.accuracy.unit / float(np.median(noises)) if noises else 0.0
@@ -84,12 +89,12 @@ class View:
         if not self.trusted:  # lean on measuring: a neighbour of what is accepted may well be accepted too
             likely = np.where([o == "swap" for o in origins], 0.5 + 0.5 * likely, likely)
         gain = likely * _expected_improvement(best, mean, doubt)
-        place = int(np.argmax(gain))
+        index = int(np.argmax(gain))
         scale = best + self.accuracy.unit if self.goal.objective == "accuracy" else best
-        promising = bool(gain[place] > LEAST_GAIN * scale)
-        return Proposal(plans[place], origins[place], self._foretold(plans[place]), promising)
+        promising = bool(gain[index] > LEAST_GAIN * scale)
+        return Proposal(plans[index], origins[index], self._foretold(plans[index]), promising)
 
-    def promises(self, seen: set[tuple[str, ...]], known: Sequence[Assignment]) -> list[Promise]:
+    def promises(self, seen: set[tuple[str, ...]], known: Sequence[Assignment]) -> list[PredictedPlan]:
         """The plans of most expected gain that are predicted to be better than the best measured one."""
         candidates, near = self._candidates(seen, known, None)
         if not candidates:
@@ -99,17 +104,17 @@ class View:
         likely = self._likely(plans)
         gain = likely * _expected_improvement(min(self.incumbent, float(mean.max())), mean, doubt)
         worth = (likely >= _LIKELY) & (mean < _WORTH_TELLING * self.incumbent)
-        places = [place for place in np.argsort(-gain) if worth[place]][:_PROMISES]
-        return [self._promise(plans[place], origins[place], float(likely[place])) for place in places]
+        indices = [index for index in np.argsort(-gain) if worth[index]][:_PROMISES]
+        return [self._promise(plans[index], origins[index], float(likely[index])) for index in indices]
 
-    def _promise(self, plan: dict[str, Precision], origin: str, likely: float) -> Promise:
+    def _promise(self, plan: dict[str, Precision], origin: str, likely: float) -> PredictedPlan:
         latency, drop = self.latency.predict([plan]), self.accuracy.drop([plan])
         size = None
         if any(t.size is not None for t in self.told):
             mean, doubt = self.size.fit.predict([plan])
             size = float(mean[0]) * self.size.unit, float(doubt[0]) * self.size.unit
         pairs = [(float(mean[0]), float(doubt[0])) for mean, doubt in (latency, drop)]
-        return Promise(plan, origin, pairs[0], pairs[1], size, likely)
+        return PredictedPlan(plan=plan, origin=origin, latency=pairs[0], drop=pairs[1], size=size, likely=likely)
 
     def _costs(self, plans: Sequence[Assignment]) -> tuple[Array, Array]:
         """What is minimised, predicted, with its standard deviation."""
@@ -121,7 +126,7 @@ class View:
             return np.maximum(drop, 0.0) + self.noise_worth * self.accuracy.noise(plans), doubt
         return self.latency.predict(plans)
 
-    def _worth(self, told: Told) -> float:
+    def _worth(self, told: KnownPlan) -> float:
         """The same of a measured plan."""
         latency = math.inf if told.latency is None else told.latency
         if self.goal.objective == "size":
@@ -186,32 +191,56 @@ class View:
             model = combined(self.size.fit.model, model, _SPEED_WORTH)
             guess = combined(self.size.fit.drawn(self.random), drawn, _SPEED_WORTH)
         if not self.bounded or not any(t.drop > self.goal.max_drop for t in self.told):
-            yield _Rung(model, {}, math.inf, cap, "model, no budget")
-            yield _Rung(guess, {}, math.inf, cap, "model, prices drawn")
+            yield _Rung(model=model, losses={}, budget=math.inf, cap=cap, origin="model, no budget")
+            yield _Rung(model=guess, losses={}, budget=math.inf, cap=cap, origin="model, prices drawn")
             return
         bound, losses = self.goal.max_drop, self.accuracy.losses
         middle = self.accuracy.budget(bound)
-        yield _Rung(model, losses, middle, cap, f"model, loss {middle:.2g}")
-        yield _Rung(model, self.accuracy.slopes(), bound, cap, f"model, drop {bound:.2g}")
-        yield _Rung(guess, losses, middle, cap, "model, prices drawn")
+        yield _Rung(model=model, losses=losses, budget=middle, cap=cap, origin=f"model, loss {middle:.2g}")
+        yield _Rung(
+            model=model, losses=self.accuracy.slopes(), budget=bound, cap=cap, origin=f"model, drop {bound:.2g}"
+        )
+        yield _Rung(model=guess, losses=losses, budget=middle, cap=cap, origin="model, prices drawn")
         for step in _LADDER if self.trusted else _WIDE_LADDER:
-            yield _Rung(model, losses, middle * step, cap, f"model, loss {middle * step:.2g}")
+            yield _Rung(
+                model=model, losses=losses, budget=middle * step, cap=cap, origin=f"model, loss {middle * step:.2g}"
+            )
 
     def _accurate_rungs(self) -> Iterator[_Rung]:
         """The plans of least loss that are fast enough, by losses and prices as they are and as they might be."""
         losses, model, limit = self.accuracy.losses, self.latency.model, self.goal.max_latency
-        yield _Rung(None, losses, math.inf, Cap(model, limit), f"model, latency {limit:.2g}")
-        yield _Rung(None, self.accuracy.slopes(), math.inf, Cap(model, limit), f"model, drop at latency {limit:.2g}")
-        yield _Rung(None, losses, math.inf, Cap(self.latency.drawn(self.random), limit), "model, prices drawn")
+        yield _Rung(
+            model=None, losses=losses, budget=math.inf, cap=Cap(model, limit), origin=f"model, latency {limit:.2g}"
+        )
+        yield _Rung(
+            model=None,
+            losses=self.accuracy.slopes(),
+            budget=math.inf,
+            cap=Cap(model, limit),
+            origin=f"model, drop at latency {limit:.2g}",
+        )
+        yield _Rung(
+            model=None,
+            losses=losses,
+            budget=math.inf,
+            cap=Cap(self.latency.drawn(self.random), limit),
+            origin="model, prices drawn",
+        )
         for step in _LIMITS:
-            yield _Rung(None, losses, math.inf, Cap(model, limit * step), f"model, latency {limit * step:.2g}")
+            yield _Rung(
+                model=None,
+                losses=losses,
+                budget=math.inf,
+                cap=Cap(model, limit * step),
+                origin=f"model, latency {limit * step:.2g}",
+            )
 
-    def _foretold(self, plan: Assignment) -> Foretold:
+    def _foretold(self, plan: Assignment) -> Predicted:
         latency = float(self.latency.predict([plan])[0][0])
-        return Foretold(latency, float(self.accuracy.noise([plan])[0]), float(self.accuracy.drop([plan])[0][0]))
+        return Predicted(latency, float(self.accuracy.noise([plan])[0]), float(self.accuracy.drop([plan])[0][0]))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Rung:
     """A program worth solving.
 
@@ -238,7 +267,7 @@ class _Rung:
         return most_accurate(problem, self.cap, self.budget, known)
 
 
-def _reachable(goal: Goal, told: Sequence[Told]) -> Goal:
+def _reachable(goal: Goal, told: Sequence[KnownPlan]) -> Goal:
     """The goal; or, until some plan is fast enough, to find faster ones."""
     if math.isfinite(goal.max_latency) and not any(
         t.latency is not None and goal.accepts(t.drop, t.latency) for t in told
@@ -247,7 +276,7 @@ def _reachable(goal: Goal, told: Sequence[Told]) -> Goal:
     return goal
 
 
-def _cost(goal: Goal, told: Told) -> tuple[float, float]:
+def _cost(goal: Goal, told: KnownPlan) -> tuple[float, float]:
     latency, noise = (math.inf if value is None else value for value in (told.latency, told.noise))
     return goal.cost(told.drop, latency, told.size, noise)
 

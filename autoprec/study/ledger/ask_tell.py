@@ -18,13 +18,12 @@ from optuna.trial import FrozenTrial, TrialState
 from autoprec.errors import RunDirectoryError, StorageError
 from autoprec.plan import Assignment
 from autoprec.study.goal import Goal, goal_of
-from autoprec.study.guide.told import Foretold, Proposal, Told
+from autoprec.study.guide.told import KnownPlan, Predicted, Proposal
 from autoprec.study.ledger.asked import Asked, Queue
 from autoprec.study.ledger.claims import LEFT, MOST_KILLS, OWNER, REFUSED, TAKER, Claims, enqueued, measured, takers
 from autoprec.study.ledger.outcomes import tell
-from autoprec.study.ledger.owners import HUNG_S, Watch, abandoned, beating, elsewhere, label, own_mark
-from autoprec.study.ledger.reading import stored_trials
-from autoprec.study.ledger.storages import Place, journal_place, lost, opened_study
+from autoprec.study.ledger.owners import HUNG_S, Watch, abandoned, beating, elsewhere, label, own_label
+from autoprec.study.ledger.storages import StudyLocation, journal_location, lost, opened_study
 from autoprec.study.ledger.trials import (
     ORIGIN,
     Choices,
@@ -35,9 +34,7 @@ from autoprec.study.ledger.trials import (
     measured_trials,
     plan_of_params,
 )
-from autoprec.study.sampler import FORETOLD, MEASUREMENT, PROPOSED_AS, ModelGuidedSampler
-
-__all__ = ["OWNER", "Asked", "Ledger", "Measurement", "Trial", "stored_trials"]
+from autoprec.study.sampler import MEASUREMENT, PREDICTED, PROPOSED_AS, ModelGuidedSampler
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,7 +50,7 @@ def _guarded(method: Callable[Concatenate[Ledger, P], R]) -> Callable[Concatenat
 
     @functools.wraps(method)
     def guarded(self: Ledger, /, *args: P.args, **options: P.kwargs) -> R:
-        with contextlib.nullcontext() if self.place is None else lost(self.place):
+        with contextlib.nullcontext() if self.location is None else lost(self.location):
             return method(self, *args, **options)
 
     return guarded
@@ -80,7 +77,7 @@ class Ledger:
 
     def __init__(
         self,
-        place: Place | Path | None,
+        location: StudyLocation | Path | None,
         name: str,
         choices: Choices,
         goal: Goal | float,
@@ -89,7 +86,7 @@ class Ledger:
         join: bool = False,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.place = journal_place(place) if isinstance(place, Path) else place
+        self.location = journal_location(location) if isinstance(location, Path) else location
         self.goal, self.sampler = goal_of(goal), sampler
         self._choices = choices
         self._space: dict[str, BaseDistribution] = {
@@ -97,9 +94,9 @@ class Ledger:
             for unit, options in choices.items()
             if len(options) > 1
         }
-        self._watch, self._mark = Watch(), own_mark()
+        self._watch, self._mark = Watch(), own_label()
         self._session: int | None = None
-        self.study = opened_study(self.place, name, sampler, join=join)
+        self.study = opened_study(self.location, name, sampler, join=join)
         self._release()
 
     @_guarded
@@ -129,8 +126,11 @@ class Ledger:
     def present(self) -> Iterator[None]:
         """Give signs of life while the block runs, by which processes elsewhere see that this one lives."""
         key = _BEAT + label(self._mark)
-        with contextlib.nullcontext() if self.place is None else lost(self.place), contextlib.ExitStack() as stack:
-            if self.place is not None:
+        with (
+            contextlib.nullcontext() if self.location is None else lost(self.location),
+            contextlib.ExitStack() as stack,
+        ):
+            if self.location is not None:
                 stack.enter_context(beating(lambda count: self.study.set_user_attr(key, count)))
             yield
 
@@ -175,8 +175,8 @@ class Ledger:
         _, deadly = claims.orphans(first)
         found += [(r, f"it ended {MOST_KILLS} processes that measured it") for r in deadly.values()]
         return [
-            (plan_of_params(self._choices, dict(zip(self._space, key, strict=True))), f"{self._origin(r)}: {words}")
-            for r, words in found
+            (plan_of_params(self._choices, dict(zip(self._space, key, strict=True))), f"{self._origin(r)}: {text}")
+            for r, text in found
             if (key := claims.key(r)) is not None
         ]
 
@@ -227,9 +227,11 @@ class Ledger:
             return None
         known = claims.known(trial.number)
         return Asked(
-            trial, self._origin(claims.records[trial.number]), plan_of_params(self._choices, trial.params),
+            trial,
+            self._origin(claims.records[trial.number]),
+            plan_of_params(self._choices, trial.params),
             None if known is None else measured_trial(known, self._choices, self.goal),
-        )  # fmt: skip
+        )
 
     @_guarded
     def tell(self, asked: Asked, measured: Measurement) -> Trial | None:
@@ -247,7 +249,9 @@ class Ledger:
                 raise
             return None
         feasible = self.goal.accepts(measured.judged_drop, measured.latency_ratio)
-        return Trial(asked.trial.number, asked.origin, asked.plan, measured, feasible)
+        return Trial(
+            number=asked.trial.number, origin=asked.origin, plan=asked.plan, measured=measured, feasible=feasible
+        )
 
     @_guarded
     def repeat(self, asked: Asked, measured: Measurement) -> None:
@@ -256,9 +260,9 @@ class Ledger:
             tell(self.study, asked.trial, measured, self.goal)
 
     @_guarded
-    def fail(self, asked: Asked, words: str = "") -> None:
+    def fail(self, asked: Asked, text: str = "") -> None:
         """Give a plan up: the runtime refused it, or it need not be measured."""
-        self._fail(asked.trial._trial_id, {REFUSED: words} if words else {})
+        self._fail(asked.trial._trial_id, {REFUSED: text} if text else {})
 
     def leave(self, asked: Asked) -> None:
         """Leave a plan to other processes, as this one ends."""
@@ -275,17 +279,25 @@ class Ledger:
             self.sampler.refuse(plan)
 
     @_guarded
-    def told(self) -> list[Told]:
+    def told(self) -> list[KnownPlan]:
         """Measured plans with what was foretold of them."""
         records = self._records()
         found = []
         for trial in measured_trials(records, self._choices, self.goal):
-            foretold = records[trial.number].system_attrs.get(FORETOLD)
+            predicted = records[trial.number].system_attrs.get(PREDICTED)
             m = trial.measured
             found.append(
-                Told(trial.number, trial.plan, m.latency_ratio if m.timed else None, m.judged_drop, m.noise,
-                     None if foretold is None else Foretold(*foretold), m.bytes, m.layers_ms)
-            )  # fmt: skip
+                KnownPlan(
+                    number=trial.number,
+                    plan=trial.plan,
+                    latency=m.latency_ratio if m.timed else None,
+                    drop=m.judged_drop,
+                    noise=m.noise,
+                    predicted=None if predicted is None else Predicted(*predicted),
+                    size=m.bytes,
+                    layers_ms=m.layers_ms,
+                )
+            )
         return found
 
     @_guarded

@@ -29,7 +29,7 @@ UNOWNED_S = 60.0
 """A trial without an owner was killed between being begun and being marked, or belongs to an older version."""
 
 
-def own_mark() -> dict[str, Any]:
+def own_label() -> dict[str, Any]:
     """This process: host, process id, when it began, and which processes it can ask the kernel about."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid()), "space": _space()}
 
@@ -43,7 +43,7 @@ def abandoned(owner: dict[str, Any] | None, since: datetime | None, silent_s: fl
     """Whether nobody works on a running trial any more.
 
     Args:
-        owner: what `own_mark` said there, None where it was not stored.
+        owner: what `own_label` said there, None where it was not stored.
         since: when the trial began.
         silent_s: for how long a process elsewhere has given no sign of life; None where it never gave one.
     """

@@ -8,7 +8,7 @@ import optuna
 
 from autoprec.errors import RunDirectoryError
 from autoprec.study.goal import Goal, goal_of
-from autoprec.study.ledger.storages import journal_place, open_storage
+from autoprec.study.ledger.storages import journal_location, open_storage
 from autoprec.study.ledger.trials import Choices, Trial, measured_trials
 
 
@@ -27,7 +27,7 @@ def stored_trials(path: Path, name: str, choices: Choices, goal: Goal | float) -
     if not path.is_file():
         raise RunDirectoryError(f"there is no study {path}, so no plan was measured; run `autoprec tune` first")
     try:
-        study = optuna.load_study(study_name=name, storage=open_storage(journal_place(path)))
+        study = optuna.load_study(study_name=name, storage=open_storage(journal_location(path)))
         return tuple(measured_trials(study.get_trials(deepcopy=False), choices, goal_of(goal)))
     except OSError as error:
         raise RunDirectoryError(f"cannot read the study {path}: {error.strerror or error}") from error

@@ -32,7 +32,7 @@ _DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StudyLocation:
     """Where a study is kept.
 
     Attributes:
@@ -56,12 +56,12 @@ class Place:
         return text
 
 
-def journal_place(path: Path) -> Place:
+def journal_location(path: Path) -> StudyLocation:
     """A journal file."""
-    return Place("journal", str(path), os.path.abspath(path))
+    return StudyLocation("journal", str(path), os.path.abspath(path))
 
 
-def place_of(text: str) -> Place:
+def place_of(text: str) -> StudyLocation:
     """What the user names by --storage.
 
     Raises:
@@ -73,7 +73,7 @@ def place_of(text: str) -> Place:
     if "://" not in text:
         if Path(text).is_dir():
             raise UsageError(f"--storage must be {_FORMS}, but {text} is a folder; name a file in it")
-        return journal_place(Path(os.path.abspath(text)))
+        return journal_location(Path(os.path.abspath(text)))
     try:
         url = make_url(text)
         port = url.port
@@ -87,11 +87,11 @@ def place_of(text: str) -> Place:
     if url.drivername == "grpc":
         if not url.host or not port or url.database or url.username:
             raise UsageError(f"--storage must be grpc://HOST:PORT for a gRPC proxy, got {public}")
-        return Place("grpc", public, text)
-    return Place("database", public, url.render_as_string(hide_password=False), secrets)
+        return StudyLocation("grpc", public, text)
+    return StudyLocation("database", public, url.render_as_string(hide_password=False), secrets)
 
 
-def open_storage(place: Place) -> BaseStorage:
+def open_storage(location: StudyLocation) -> BaseStorage:
     """Connect.
 
     Raises:
@@ -99,19 +99,19 @@ def open_storage(place: Place) -> BaseStorage:
         OSError: a journal file cannot be written.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if place.kind == "journal":
-        path = Path(place.opened)
+    if location.kind == "journal":
+        path = Path(location.opened)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Absolute: Optuna's lock is a link to the file, and one that leads nowhere is never taken from a dead process.
         path = Path(os.path.abspath(path))
         return JournalStorage(JournalFileBackend(str(path), JournalFileSymlinkLock(str(path), _DEAD_LOCK_S)))
-    with lost(place, "cannot open the study's storage"), warnings.catch_warnings():
+    with lost(location, "cannot open the study's storage"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # experimental features of Optuna say so at each use
-        return _connected(place)
+        return _connected(location)
 
 
 def opened_study(
-    place: Place | None, name: str, sampler: optuna.samplers.BaseSampler | None = None, *, join: bool = False
+    location: StudyLocation | None, name: str, sampler: optuna.samplers.BaseSampler | None = None, *, join: bool = False
 ) -> optuna.Study:
     """A study, which is made where it does not exist, unless it is only to be joined.
 
@@ -119,11 +119,11 @@ def opened_study(
         RunDirectoryError: a journal cannot be read or written, or there is no study to join.
         StorageError: the storage cannot be reached.
     """
-    if place is None:
+    if location is None:
         return optuna.create_study(sampler=sampler, study_name=name)
     try:
-        storage = open_storage(place)
-        with lost(place):
+        storage = open_storage(location)
+        with lost(location):
             if join:
                 return optuna.load_study(storage=storage, sampler=sampler, study_name=name)
             return optuna.create_study(storage=storage, sampler=sampler, study_name=name, load_if_exists=True)
@@ -131,19 +131,20 @@ def opened_study(
         raise
     except OSError as error:
         raise RunDirectoryError(
-            f"cannot keep the study in {place.public}: {error.strerror or error}; choose a writable folder by --out"
+            f"cannot keep the study in {location.public}: {error.strerror or error}; choose a writable folder by --out"
         ) from error
     except Exception as error:  # garbage trips Optuna in as many ways as there is garbage
         if join and isinstance(error, KeyError):
             raise RunDirectoryError(
-                f"{place.public} does not have the study of this run; give the --storage that `autoprec tune` was given"
+                f"{location.public} does not have the study of this run; give the --storage that `autoprec tune` was "
+                f"given"
             ) from error
         raise RunDirectoryError(
-            f"the study {place.public} is damaged ({place.clean(repr(error))}); delete it to search again"
+            f"the study {location.public} is damaged ({location.clean(repr(error))}); delete it to search again"
         ) from error
 
 
-def carry(source: Place, target: Place, name: str) -> None:
+def carry(source: StudyLocation, target: StudyLocation, name: str) -> None:
     """Copy a study with its numbers, where there is one; what is not finished there is a failed trial here.
 
     Raises:
@@ -167,20 +168,20 @@ def carry(source: Place, target: Place, name: str) -> None:
             copy.add_trial(record if record.state.is_finished() and record.datetime_start else _failed(record))
 
 
-def same(one: Place, other: Place) -> bool:
+def same(one: StudyLocation, other: StudyLocation) -> bool:
     """Whether two places are one."""
     return (one.kind, one.opened) == (other.kind, other.opened)
 
 
-def has_study(place: Place, name: str) -> bool:
+def has_study(location: StudyLocation, name: str) -> bool:
     """Whether there is a study of that name.
 
     Raises:
         StorageError: the storage cannot be reached.
     """
-    with lost(place):
+    with lost(location):
         try:
-            open_storage(place).get_study_id_from_name(name)
+            open_storage(location).get_study_id_from_name(name)
         except KeyError:
             return False
         return True
@@ -188,13 +189,16 @@ def has_study(place: Place, name: str) -> bool:
 
 def _failed(record: FrozenTrial) -> FrozenTrial:
     return optuna.trial.create_trial(
-        state=TrialState.FAIL, params=record.params, distributions=record.distributions, user_attrs=record.user_attrs,
+        state=TrialState.FAIL,
+        params=record.params,
+        distributions=record.distributions,
+        user_attrs=record.user_attrs,
         system_attrs=record.system_attrs,
-    )  # fmt: skip
+    )
 
 
 @contextlib.contextmanager
-def lost(place: Place, doing: str = "lost the study's storage") -> Iterator[None]:
+def lost(location: StudyLocation, doing: str = "lost the study's storage") -> Iterator[None]:
     """Turn what a storage raises when it cannot be reached into an error for people.
 
     Raises:
@@ -206,22 +210,24 @@ def lost(place: Place, doing: str = "lost the study's storage") -> Iterator[None
     except AutoprecError:
         raise
     except Exception as error:
-        if place.kind == "journal" and (isinstance(error, json.JSONDecodeError) or "Invalid log format" in str(error)):
+        if location.kind == "journal" and (
+            isinstance(error, json.JSONDecodeError) or "Invalid log format" in str(error)
+        ):
             raise RunDirectoryError(
-                f"the study {place.public} has a line that a killed process did not finish; when all processes have "
+                f"the study {location.public} has a line that a killed process did not finish; when all processes have "
                 f"ended, give the same `autoprec tune` again: it cuts the line off where it is the last one"
             ) from error
         if not _of_storage(error):
             raise
-        if place.kind == "journal":
-            words = error.strerror if isinstance(error, OSError) and error.strerror else error
+        if location.kind == "journal":
+            text = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise RunDirectoryError(
-                f"{doing} {place.public}: {words}; what was measured is kept; see that its disk can be written "
+                f"{doing} {location.public}: {text}; what was measured is kept; see that its disk can be written "
                 f"and has free space, or choose another folder by --out"
             ) from error
         raise StorageError(
-            f"{doing} {place.public}: {place.clean(_said(error))}; see that it can be reached from here and that user, "
-            f"password and name are right, then give the same command again: what was measured is kept"
+            f"{doing} {location.public}: {location.clean(_said(error))}; see that it can be reached from here and that "
+            f"user, password and name are right, then give the same command again: what was measured is kept"
         ) from error
 
 
@@ -246,22 +252,22 @@ def _without_password(url: URL, secret: dict[str, Any]) -> URL:
 
 
 @functools.lru_cache(maxsize=4)
-def _connected(place: Place) -> BaseStorage:
+def _connected(location: StudyLocation) -> BaseStorage:
     """One connection for all that a process does there."""
-    return _proxy(place) if place.kind == "grpc" else _database(place)
+    return _proxy(location) if location.kind == "grpc" else _database(location)
 
 
-def _database(place: Place) -> BaseStorage:
-    url = make_url(place.opened)
+def _database(location: StudyLocation) -> BaseStorage:
+    url = make_url(location.opened)
     options: dict[str, Any] = {"pool_pre_ping": True}
     if url.drivername.startswith("postgresql"):
         options["connect_args"] = {"connect_timeout": _CONNECT_S}
     try:
-        storage = RDBStorage(place.opened, engine_kwargs=options)
+        storage = RDBStorage(location.opened, engine_kwargs=options)
     except (ImportError, NoSuchModuleError) as error:
         raise StorageError(_missing(url.drivername)) from error
     except RuntimeError as error:  # of another version of Optuna
-        raise StorageError(f"the study's storage {place.public} cannot be used: {place.clean(error)}") from error
+        raise StorageError(f"the study's storage {location.public} cannot be used: {location.clean(error)}") from error
     weakref.finalize(storage, storage.engine.dispose)  # or its connections stay open until they are collected
     return storage
 
@@ -275,16 +281,16 @@ def _missing(driver: str) -> str:
     )
 
 
-def _proxy(place: Place) -> BaseStorage:
+def _proxy(location: StudyLocation) -> BaseStorage:
     if importlib.util.find_spec("grpc") is None:
         raise StorageError("a gRPC proxy needs grpcio, which is not installed; pip install 'autoprec[grpc]'")
-    url = make_url(place.opened)
+    url = make_url(location.opened)
     proxy = GrpcStorageProxy(host=str(url.host), port=int(url.port or 0))
     try:
         proxy.wait_server_ready(timeout=_CONNECT_S)
     except ConnectionError as error:
         raise StorageError(
-            f"no gRPC proxy answers at {place.public} within {_CONNECT_S} s; start one there (see "
+            f"no gRPC proxy answers at {location.public} within {_CONNECT_S} s; start one there (see "
             f"`autoprec worker --help`), or check host and port"
         ) from error
     return proxy

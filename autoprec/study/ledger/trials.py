@@ -18,7 +18,7 @@ ORIGIN = "origin"
 Choices = Mapping[str, Sequence[Precision]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """What was measured of one plan on the selection samples.
 
@@ -56,7 +56,7 @@ class Measurement:
         return math.isfinite(self.latency_ratio)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One measured plan.
 
@@ -86,7 +86,7 @@ def measured_trial(record: FrozenTrial, choices: Choices, goal: Goal) -> Trial:
     found = Measurement(**{key: _number(key, value) for key, value in stored.items()})
     plan = plan_of_params(choices, record.params)
     feasible = goal.accepts(found.judged_drop, found.latency_ratio)
-    return Trial(record.number, record.user_attrs[ORIGIN], plan, found, feasible)
+    return Trial(number=record.number, origin=record.user_attrs[ORIGIN], plan=plan, measured=found, feasible=feasible)
 
 
 def as_stored(found: Measurement) -> dict[str, Any]:

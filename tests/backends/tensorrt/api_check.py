@@ -39,9 +39,12 @@ class Unchecked(Exception):
 
 
 def check(
-    sources: Mapping[str, str], annotations: Mapping[str, Annotations], apis: Mapping[str, Names],
-    unused: Mapping[str, Collection[str]], folder: Path,
-) -> dict[str, list[str]]:  # fmt: skip
+    sources: Mapping[str, str],
+    annotations: Mapping[str, Annotations],
+    apis: Mapping[str, Names],
+    unused: Mapping[str, Collection[str]],
+    folder: Path,
+) -> dict[str, list[str]]:
     """Compare sources with what versions of TensorRT offer.
 
     Args:
@@ -62,8 +65,16 @@ def check(
         for name, text in sources.items():
             (folder / package / name).write_text(_rewritten(name, text, annotations.get(name, {}), package))
     # No --strict-optional: most functions of the bindings return None where they fail, which no docstring says.
-    options = ("--config-file=", "--no-site-packages", "--ignore-missing-imports", "--no-strict-optional",
-               "--no-error-summary", "--hide-error-context", "--no-color-output", "--cache-dir=cache")  # fmt: skip
+    options = (
+        "--config-file=",
+        "--no-site-packages",
+        "--ignore-missing-imports",
+        "--no-strict-optional",
+        "--no-error-summary",
+        "--hide-error-context",
+        "--no-color-output",
+        "--cache-dir=cache",
+    )
     command = [sys.executable, "-m", "mypy", *options]
     for package in packages.values():
         command += ["-p", package]

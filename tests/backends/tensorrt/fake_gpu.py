@@ -14,7 +14,7 @@ import numpy as np
 from autoprec.backends.tensorrt.cuda import CudaError, Device
 from autoprec.precision import Array
 
-DEVICE = Device("Fake GPU", "9.0", 1 << 30, "13.0", "12.4")
+DEVICE = Device(name="Fake GPU", capability="9.0", memory_bytes=1 << 30, driver_cuda="13.0", runtime_cuda="12.4")
 ENGINE_BYTES = b"an engine"
 
 
@@ -152,9 +152,12 @@ class FakeCuda:
     def leaks(self) -> dict[str, int]:
         """What is still allocated."""
         kinds = {
-            "memory": self.memory, "pinned": self.pinned, "streams": self.streams, "events": self.events,
+            "memory": self.memory,
+            "pinned": self.pinned,
+            "streams": self.streams,
+            "events": self.events,
             "graphs": self.graphs,
-        }  # fmt: skip
+        }
         return {name: len(kind) for name, kind in kinds.items() if kind}
 
     def _called(self, name: str) -> None:
@@ -188,10 +191,16 @@ class LayerInformationFormat(Enum):
 
 
 NUMPY = {
-    DataType.FLOAT: np.float32, DataType.HALF: np.float16, DataType.BF16: ml_dtypes.bfloat16,
-    DataType.FP8: ml_dtypes.float8_e4m3fn, DataType.INT8: np.int8, DataType.INT32: np.int32,
-    DataType.INT64: np.int64, DataType.BOOL: np.bool_, DataType.UINT8: np.uint8,
-}  # fmt: skip
+    DataType.FLOAT: np.float32,
+    DataType.HALF: np.float16,
+    DataType.BF16: ml_dtypes.bfloat16,
+    DataType.FP8: ml_dtypes.float8_e4m3fn,
+    DataType.INT8: np.int8,
+    DataType.INT32: np.int32,
+    DataType.INT64: np.int64,
+    DataType.BOOL: np.bool_,
+    DataType.UINT8: np.uint8,
+}
 
 
 @dataclass

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoprec.backends.protocol import Attribution
+from autoprec.backends.protocol import TimeProfile
 from autoprec.backends.tensorrt.attribution import attribute
 from autoprec.backends.tensorrt.inspector import parse_layers
 from autoprec.backends.tensorrt.records import EngineLayer, LayerTensor
@@ -31,7 +31,7 @@ def layer(name: str, kind: str, reads: str, writes: str, *nodes: str) -> EngineL
     def tensors(names: str) -> tuple[LayerTensor, ...]:
         return tuple(LayerTensor(each, (1,), "fp16") for each in names.split())
 
-    return EngineLayer(name, kind, nodes, tensors(reads), tensors(writes))
+    return EngineLayer(name=name, kind=kind, nodes=nodes, inputs=tensors(reads), outputs=tensors(writes))
 
 
 def home_of(one: Bench) -> dict[str, str]:
@@ -65,7 +65,7 @@ def test_what_belongs_to_nothing_is_listed_longest_first() -> None:
     rows = {"__mye288_0_myl0_0": 1.0, "stem_myl0_2": 7.0, "unheard of": 2.0}
     result = attribute(rows, layers, {"stem": "stem"})
 
-    assert result == Attribution({"stem": 7.0}, {}, (("unheard of", 2.0), ("__mye288_0_myl0_0", 1.0)))
+    assert result == TimeProfile({"stem": 7.0}, {}, (("unheard of", 2.0), ("__mye288_0_myl0_0", 1.0)))
     assert (result.total_ms, result.share) == (10.0, pytest.approx(0.7))
     assert attribute({}, layers, {}).share == 1.0
 
@@ -104,8 +104,12 @@ def test_conversions_lie_between_the_units_that_their_tensors_lead_to() -> None:
     result = attribute({"r1": 4.0, "r2": 1.0, "join": 6.0, "last": 3.0}, layers, home)
 
     assert result.boundary_ms == {
-        ("A", "B"): 2.0 + 1.0, ("A", "C"): 2.0, ("B", "D"): 3.0, ("C", "D"): 3.0, ("D", ""): 3.0,
-    }  # fmt: skip
+        ("A", "B"): 2.0 + 1.0,
+        ("A", "C"): 2.0,
+        ("B", "D"): 3.0,
+        ("C", "D"): 3.0,
+        ("D", ""): 3.0,
+    }
 
 
 def test_a_copy_that_leads_to_no_unit_is_listed() -> None:

@@ -95,7 +95,7 @@ def test_several_targets_are_described_and_the_first_is_modelled(folder: Path) -
     both = rtx(folder, "sm120", "sm89")
 
     assert both.describe()["hardware"] == "sm120,sm89"
-    assert both.clock.words == "modelled for GeForce RTX 5090"
+    assert both.clock.text == "modelled for GeForce RTX 5090"
 
 
 @pytest.mark.parametrize("target", ["sm89", "sm120"])
@@ -126,9 +126,12 @@ def test_a_target_without_figures_cannot_be_timed(tmp_path: Path, int8: bytes) -
     """That is said before an engine is built."""
     backend = rtx(tmp_path / "engines", "sm121")
     uses = (
-        lambda: backend.clock, lambda: backend.build(int8), lambda: backend.profile(int8, {}, HOME, {}),
-        backend.describe, lambda: backend.for_run({"x": (2, 32, 8, 8)}, tmp_path),
-    )  # fmt: skip
+        lambda: backend.clock,
+        lambda: backend.build(int8),
+        lambda: backend.profile(int8, {}, HOME, {}),
+        backend.describe,
+        lambda: backend.for_run({"x": (2, 32, 8, 8)}, tmp_path),
+    )
     for use in uses:
         with pytest.raises(
             UsageError, match="latency of an engine for sm121 cannot be modelled: there are figures of GPU"
@@ -244,8 +247,10 @@ def test_the_second_build_is_the_first_engine(folder: Path) -> None:
     one = bench("mlp")
     model = to_bytes(one.lower(one.uniform(FP16)).ir)
     first, again, anew = (
-        rtx(folder).build_file(model), rtx(folder).build_file(model), rtx(folder).build_file(model, anew=True),
-    )  # fmt: skip
+        rtx(folder).build_file(model),
+        rtx(folder).build_file(model),
+        rtx(folder).build_file(model, anew=True),
+    )
 
     assert [first.reused, again.reused, anew.reused] == [False, True, False]
     assert again.path == first.path

@@ -25,7 +25,15 @@ def samples(
     n = len(gpu)
     copies_in = () if to_device is None else (to_device,) * n
     copies_out = () if to_host is None else (to_host,) * n
-    return Samples(gpu, (enqueue,) * n, copies_in, copies_out, wall_s, batch, cuda_graph)
+    return Samples(
+        gpu_ms=gpu,
+        enqueue_ms=(enqueue,) * n,
+        to_device_ms=copies_in,
+        to_host_ms=copies_out,
+        wall_s=wall_s,
+        batch=batch,
+        cuda_graph=cuda_graph,
+    )
 
 
 def steady(enqueue: float = 0.1, **others: object) -> Summary:
@@ -103,7 +111,17 @@ def test_without_transfers_latency_is_the_gpus_time() -> None:
 
 
 def test_latency_adds_the_transfers_of_the_same_run() -> None:
-    found = summarize(Samples((1.0, 2.0, 3.0), (0.1, 0.1, 0.1), (3.0, 2.0, 1.0), (0.5, 0.5, 0.5), 1.0, 1, True))
+    found = summarize(
+        Samples(
+            gpu_ms=(1.0, 2.0, 3.0),
+            enqueue_ms=(0.1, 0.1, 0.1),
+            to_device_ms=(3.0, 2.0, 1.0),
+            to_host_ms=(0.5, 0.5, 0.5),
+            wall_s=1.0,
+            batch=1,
+            cuda_graph=True,
+        )
+    )
 
     assert found.latency.minimum_ms == found.latency.maximum_ms == 4.5
     assert found.gpu.median_ms == 2.0
@@ -119,9 +137,29 @@ def test_throughput_is_by_the_hosts_clock() -> None:
 
 def test_every_run_needs_every_time() -> None:
     with pytest.raises(ValueError, match="one value for each run"):
-        summarize(Samples((1.0, 2.0), (0.1,), (), (), 1.0, 1, True))
+        summarize(
+            Samples(
+                gpu_ms=(1.0, 2.0),
+                enqueue_ms=(0.1,),
+                to_device_ms=(),
+                to_host_ms=(),
+                wall_s=1.0,
+                batch=1,
+                cuda_graph=True,
+            )
+        )
     with pytest.raises(ValueError, match="one value for each run"):
-        summarize(Samples((1.0, 2.0), (0.1, 0.1), (0.1,), (), 1.0, 1, True))
+        summarize(
+            Samples(
+                gpu_ms=(1.0, 2.0),
+                enqueue_ms=(0.1, 0.1),
+                to_device_ms=(0.1,),
+                to_host_ms=(),
+                wall_s=1.0,
+                batch=1,
+                cuda_graph=True,
+            )
+        )
 
 
 def test_a_sound_measurement_has_no_findings() -> None:

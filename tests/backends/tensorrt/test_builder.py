@@ -216,7 +216,7 @@ def test_precisions_that_were_not_obeyed_are_the_first_warning(fake: Any, quirk:
 
 
 def test_the_gpu_of_this_machine_is_what_is_built_for(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    device = Device("NVIDIA H200", "9.0", 1 << 37, "12.4", "12.4")
+    device = Device(name="NVIDIA H200", capability="9.0", memory_bytes=1 << 37, driver_cuda="12.4", runtime_cuda="12.4")
     monkeypatch.setattr(module, "load_cuda", lambda: Cuda(device))
 
     assert fake(hardware=None).hardware == GPU

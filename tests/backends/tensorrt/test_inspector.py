@@ -135,8 +135,12 @@ def test_odd_names_do_not_mislead() -> None:
     layers = [layer for layer in parse_layers(text("rtx-1.7.1-odd-names.txt")) if layer.kind == "correlation"]
 
     assert [layer.name.rpartition("_myl")[0] for layer in layers] == [
-        "conv [1]", "a][ONNX Layer: b", "p, LayerType: kgen, q", "new\nline", "ü/ß } ], x",
-    ]  # fmt: skip
+        "conv [1]",
+        "a][ONNX Layer: b",
+        "p, LayerType: kgen, q",
+        "new\nline",
+        "ü/ß } ], x",
+    ]
     assert layers[0].nodes == ("conv [1]", "conv [1]/relu")
     assert layers[2].nodes == ("p, LayerType: kgen, q", "p, LayerType: kgen, q/relu")
     assert layers[3].nodes == ("new\nline", "new\nline/relu")
@@ -170,13 +174,18 @@ def test_the_list_is_found_inside_a_log() -> None:
         ("Row major linear INT32", "int32"),
         ("Row major linear INT64 format (kLINEAR)", "int64"),
         ("Row major linear BOOL format (kLINEAR)", "bool"),
-        ("Float", "fp32"), ("Half", "fp16"), ("BFloat16", "bf16"), ("Int8", "int8"), ("FP8", "fp8"), ("E4M3", "fp8"),
+        ("Float", "fp32"),
+        ("Half", "fp16"),
+        ("BFloat16", "bf16"),
+        ("Int8", "int8"),
+        ("FP8", "fp8"),
+        ("E4M3", "fp8"),
         ("Row major linear FP4 format (kLINEAR)", ""),
         ("Row major linear INT4 format (kLINEAR)", ""),
         ("Format not available due to dynamic shapes", ""),
         ("(NHWC) Channel major format", ""),
     ],
-)  # fmt: skip
+)
 def test_words_of_formats(words: str, expected: str) -> None:
     assert dtype_of(words) == expected
 
@@ -226,7 +235,7 @@ def test_any_text_is_read_or_refused_in_words(anything: str) -> None:
             "each tensor of layer 'a' in the log of TensorRT-RTX's builder must have a name, dimensions",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_read_is_refused(given_text: str, words: str) -> None:
     with pytest.raises(BackendError, match=re.escape(words)):
         parse_layers(given_text)

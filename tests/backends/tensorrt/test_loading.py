@@ -17,9 +17,13 @@ from autoprec.errors import BackendError
 from .fake_gpu import DEVICE, FakeCuda, FakeTensorRt, Severity, doubling
 
 OWNERS = {
-    "module": "", "_module": "", "runtime": "Runtime", "engine": "ICudaEngine", "context": "IExecutionContext",
+    "module": "",
+    "_module": "",
+    "runtime": "Runtime",
+    "engine": "ICudaEngine",
+    "context": "IExecutionContext",
     "inspector": "EngineInspector",
-}  # fmt: skip
+}
 """What a variable is called -> TensorRT's class that it holds, "" for the module itself."""
 
 
@@ -51,12 +55,21 @@ def test_every_name_exists_in_tensorrt_rtx() -> None:
     names = used_names()
 
     assert {
-        ("Runtime",), ("ILogger",), ("IProfiler",), ("TensorIOMode", "INPUT"), ("LayerInformationFormat", "JSON"),
-        ("TensorLocation", "HOST"), ("TensorFormat", "LINEAR"), ("Runtime", "deserialize_cuda_engine"),
-        ("ICudaEngine", "num_io_tensors"), ("ICudaEngine", "get_tensor_profile_shape"),
-        ("ICudaEngine", "create_engine_inspector"), ("IExecutionContext", "execute_async_v3"),
-        ("IExecutionContext", "enqueue_emits_profile"), ("EngineInspector", "get_engine_information"),
-    } <= names  # fmt: skip
+        ("Runtime",),
+        ("ILogger",),
+        ("IProfiler",),
+        ("TensorIOMode", "INPUT"),
+        ("LayerInformationFormat", "JSON"),
+        ("TensorLocation", "HOST"),
+        ("TensorFormat", "LINEAR"),
+        ("Runtime", "deserialize_cuda_engine"),
+        ("ICudaEngine", "num_io_tensors"),
+        ("ICudaEngine", "get_tensor_profile_shape"),
+        ("ICudaEngine", "create_engine_inspector"),
+        ("IExecutionContext", "execute_async_v3"),
+        ("IExecutionContext", "enqueue_emits_profile"),
+        ("EngineInspector", "get_engine_information"),
+    } <= names
     for path in sorted(names - ONLY_SOMEWHERE):
         owner = trt
         for part in path:

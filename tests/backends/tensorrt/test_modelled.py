@@ -18,7 +18,10 @@ L4 = gpu_named("l4")
 
 def layers(batch: int = 4) -> list[EngineLayer]:
     x, middle, y = (LayerTensor(name, (batch, 8, 16, 16), "fp16") for name in ("x", "middle", "y"))
-    return [EngineLayer("a", "kgen", (), (x,), (middle,)), EngineLayer("b", "kgen", (), (middle,), (y,))]
+    return [
+        EngineLayer(name="a", kind="kgen", nodes=(), inputs=(x,), outputs=(middle,)),
+        EngineLayer(name="b", kind="kgen", nodes=(), inputs=(middle,), outputs=(y,)),
+    ]
 
 
 def feed(batch: int = 4) -> dict[str, np.ndarray]:
@@ -28,7 +31,7 @@ def feed(batch: int = 4) -> dict[str, np.ndarray]:
 def test_its_clock_is_the_model() -> None:
     with ModelledEngine(layers(), L4) as engine:
         assert engine.time_ms(feed(), 3) == [engine_ms(layers(), L4).total_ms] * 3
-        assert engine.clock.words == "modelled for L4"
+        assert engine.clock.text == "modelled for L4"
 
 
 def test_it_is_an_engine_like_others() -> None:
@@ -65,4 +68,4 @@ def test_engines_without_fixed_shapes_are_refused() -> None:
 
 
 def test_figures_say_whether_they_were_measured() -> None:
-    assert Clock("measured", "NVIDIA H200").words == "measured on NVIDIA H200"
+    assert Clock("measured", "NVIDIA H200").text == "measured on NVIDIA H200"

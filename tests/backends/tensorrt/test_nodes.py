@@ -32,16 +32,18 @@ def layer(
     ins = tuple(LayerTensor(f"i{place}", (4, 32), dtype) for place, dtype in enumerate(inputs.split()))
     outs = tuple(LayerTensor(f"o{place}", (4, 32), dtype) for place, dtype in enumerate(outputs.split()))
     held = (LayerTensor("s", (1, 32), "fp32"), LayerTensor("w", (32, 32), weights)) if weights else ()
-    return EngineLayer(name, kind, nodes, ins, outs, held)
+    return EngineLayer(name=name, kind=kind, nodes=nodes, inputs=ins, outputs=outs, constants=held)
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "documented-8.6-resnet_block-int8.json", "documented-10.x-resnet_block-int8.json",
-        "documented-11.x-resnet_block-int8.json", "rtx-1.7.1-resnet_block-int8.txt",
+        "documented-8.6-resnet_block-int8.json",
+        "documented-10.x-resnet_block-int8.json",
+        "documented-11.x-resnet_block-int8.json",
+        "rtx-1.7.1-resnet_block-int8.txt",
     ],
-)  # fmt: skip
+)
 def test_convolutions_are_int8_in_every_form(name: str) -> None:
     found = ran(name, "stem", "conv1", "conv2", "absent")
 
@@ -71,7 +73,14 @@ def test_a_kernel_before_the_product_does_not_count_either() -> None:
 def test_a_transposed_convolution_asked_for_in_int8_runs_in_fp16() -> None:
     found = ran("rtx-1.7.1-conv_transpose_block-int8.txt", "conv", "up", "after")["up"]
 
-    assert found == RanAs("deconv", False, FP16, "up_myl0_5", "__myelin_CASK_STUB", ("up.relu",))
+    assert found == RanAs(
+        operator="deconv",
+        quantized=False,
+        precision=FP16,
+        layer="up_myl0_5",
+        tactic="__myelin_CASK_STUB",
+        beside=("up.relu",),
+    )
 
 
 def test_pools_run_in_the_type_that_they_read() -> None:
@@ -130,7 +139,7 @@ def test_a_convolution_that_became_a_matrix_product_is_found() -> None:
         (layer("Myelin", "fp16", "fp16", name="{ForeignNode[a...a]}", nodes=("a", "a/to_fp16")), FP16),
         (layer("Myelin", "fp16", "fp16", name="{ForeignNode[a...b]}", nodes=()), None),
     ],
-)  # fmt: skip
+)
 def test_tensors_decide(made: EngineLayer, expected: Precision | None) -> None:
     assert precision_of(made) is expected
 
@@ -152,8 +161,12 @@ def test_names_of_layers_stand_in_for_metadata() -> None:
     layers = fill_nodes(parse_layers((RECORDED / "documented-8.6-no-metadata.json").read_text(encoding="utf-8")), NODES)
 
     assert [found.nodes for found in layers] == [
-        (), ("conv1", "relu1"), ("conv2",), ("sigmoid", "mul"), ("q", "k", "qk", "norm"),
-    ]  # fmt: skip
+        (),
+        ("conv1", "relu1"),
+        ("conv2",),
+        ("sigmoid", "mul"),
+        ("q", "k", "qk", "norm"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -173,14 +186,14 @@ def test_names_of_layers_stand_in_for_metadata() -> None:
     ],
 )
 def test_a_node_is_found_by_its_whole_name(name: str, expected: tuple[str, ...]) -> None:
-    made = EngineLayer(name, "Anything", (), (), ())
+    made = EngineLayer(name=name, kind="Anything", nodes=(), inputs=(), outputs=())
 
     assert fill_nodes([made], [*NODES, "/model/conv (1)"])[0].nodes == expected
 
 
 def test_what_the_inspector_names_is_not_overruled() -> None:
-    given = EngineLayer("conv1 + relu1", "CaskConvolution", ("conv2",), (), ())
-    block = EngineLayer("{ForeignNode[relu1...qk]}", "Myelin", (), (), ())
+    given = EngineLayer(name="conv1 + relu1", kind="CaskConvolution", nodes=("conv2",), inputs=(), outputs=())
+    block = EngineLayer(name="{ForeignNode[relu1...qk]}", kind="Myelin", nodes=(), inputs=(), outputs=())
 
     assert fill_nodes([given, block], NODES)[0].nodes == ("conv2",)
     assert fill_nodes([given, block], NODES)[1].nodes == ("relu1", "sigmoid", "mul", "q", "k", "qk")
@@ -190,7 +203,7 @@ def test_what_the_inspector_names_is_not_overruled() -> None:
 def test_one_block_from_a_constant_to_a_helper_is_all_that_no_other_layer_speaks_of() -> None:
     """As TensorRT 8.6 calls a transformer: neither end is a node of the model."""
     (block,) = parse_layers((RECORDED / "8.6.0-kwt1-int8-b128.json").read_text(encoding="utf-8"))
-    given = EngineLayer("conv1 + relu1", "CaskConvolution", (), (), ())
+    given = EngineLayer(name="conv1 + relu1", kind="CaskConvolution", nodes=(), inputs=(), outputs=())
 
     alone, _ = fill_nodes([block, given], NODES)
 
@@ -212,7 +225,7 @@ def test_one_block_from_a_constant_to_a_helper_is_all_that_no_other_layer_speaks
         (layer("kgen", "fp16", "fp8", name="__myl_MulCastTran_myl0_3", nodes=("cut", "x/quantize.fp8")), True),
         (layer("CaskConvolution", "fp16", "fp16"), False),
     ],
-)  # fmt: skip
+)
 def test_conversions_compute_nothing(made: EngineLayer, expected: bool) -> None:
     assert is_conversion(made) is expected
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from autoprec.backends.protocol import Attribution
+from autoprec.backends.protocol import TimeProfile
 from autoprec.backends.tensorrt.backend import TensorRtBackend
 from autoprec.backends.tensorrt.records import BuildOptions
 from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
-from autoprec.proof.inspect import attributed
+from autoprec.proof.inspect import time_profile_of
 
 from ...helpers.bench import Plan, bench
 
@@ -24,12 +24,12 @@ def _backend(tmp_path_factory: pytest.TempPathFactory) -> TensorRtBackend:
     return TensorRtBackend("tensorrt-rtx", BuildOptions(targets=("sm89",)), 1, tmp_path_factory.mktemp("engines"), 4)
 
 
-def profiled(backend: TensorRtBackend, name: str, plan: Plan) -> Attribution:
+def profiled(backend: TensorRtBackend, name: str, plan: Plan) -> TimeProfile:
     one = bench(name)
-    return attributed(one.partition, backend, to_bytes(one.lower(plan).ir), {})
+    return time_profile_of(one.partition, backend, to_bytes(one.lower(plan).ir), {})
 
 
-def between_units(found: Attribution) -> dict[tuple[str, str], float]:
+def between_units(found: TimeProfile) -> dict[tuple[str, str], float]:
     return {pair: ms for pair, ms in found.boundary_ms.items() if all(pair)}
 
 

@@ -35,26 +35,30 @@ def conv(
     image = (batch, channels, side, side)
     weight = LayerTensor("w", (channels, channels // groups, taps, taps), dtype)
     return EngineLayer(
-        "conv",
-        "correlation",
-        ("conv",),
-        (LayerTensor("x", image, dtype),),
-        (LayerTensor("y", image, dtype),),
-        (weight,),
+        name="conv",
+        kind="correlation",
+        nodes=("conv",),
+        inputs=(LayerTensor("x", image, dtype),),
+        outputs=(LayerTensor("y", image, dtype),),
+        constants=(weight,),
     )
 
 
 def cast(before: str, after: str, batch: int = 64, channels: int = 256, side: int = 28) -> EngineLayer:
     image = (batch, channels, side, side)
     tensors = LayerTensor("x", image, before), LayerTensor("y", image, after)
-    return EngineLayer("cast", "Reformat", (), tensors[:1], tensors[1:])
+    return EngineLayer(name="cast", kind="Reformat", nodes=(), inputs=tensors[:1], outputs=tensors[1:])
 
 
 def gemm(rows: int, columns: int, depth: int) -> EngineLayer:
     return EngineLayer(
-        "fc", "gemm", (), (LayerTensor("x", (rows, depth), "fp16"),), (LayerTensor("y", (rows, columns), "fp16"),),
-        (LayerTensor("w", (depth, columns), "fp16"),),
-    )  # fmt: skip
+        name="fc",
+        kind="gemm",
+        nodes=(),
+        inputs=(LayerTensor("x", (rows, depth), "fp16"),),
+        outputs=(LayerTensor("y", (rows, columns), "fp16"),),
+        constants=(LayerTensor("w", (depth, columns), "fp16"),),
+    )
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -14,7 +14,13 @@ from autoprec.backends.tensorrt.request import ENGINE, LAYERS
 from autoprec.backends.tensorrt.store import WORK_PREFIX, EngineKey, EngineStore
 
 TEXT = json.dumps({"Layers": [{"Name": "conv", "LayerType": "Fake"}]})
-KEY = EngineKey(b"model", BuildOptions(), "tensorrt", "8.6.0", "NVIDIA H200 (compute capability 9.0)")
+KEY = EngineKey(
+    model=b"model",
+    options=BuildOptions(),
+    runtime="tensorrt",
+    version="8.6.0",
+    hardware="NVIDIA H200 (compute capability 9.0)",
+)
 RECORD = {"build_s": 1.5, "warm_timing_cache": True, "activation_bytes": 64, "warnings": ["subnormal"]}
 SIZE = 10_000
 

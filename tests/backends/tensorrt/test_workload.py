@@ -23,12 +23,12 @@ def layer(
         return tuple(LayerTensor(f"{name}.{role}{i}", shape, dtype) for i, (shape, dtype) in enumerate(specs))
 
     return EngineLayer(
-        name,
-        kind,
-        (),
-        tensors("in", inputs),
-        tensors("out", outputs),
-        tensors("const", constants or []),
+        name=name,
+        kind=kind,
+        nodes=(),
+        inputs=tensors("in", inputs),
+        outputs=tensors("out", outputs),
+        constants=tensors("const", constants or []),
         operation=operation,
     )
 
@@ -39,55 +39,67 @@ PIXELS = 4 * 8 * 8
 
 def test_a_convolution() -> None:
     """As TensorRT-RTX lists it: weights, two scales, bias."""
-    one = layer("correlation", [IMAGE], [((4, 48, 8, 8), "fp16")], [((48, 32, 3, 3), "fp16"), ((1,), "fp32"),
-                ((1,), "fp32"), ((1, 48, 1, 1), "fp16")])  # fmt: skip
+    one = layer(
+        "correlation",
+        [IMAGE],
+        [((4, 48, 8, 8), "fp16")],
+        [((48, 32, 3, 3), "fp16"), ((1,), "fp32"), ((1,), "fp32"), ((1, 48, 1, 1), "fp16")],
+    )
 
-    assert products_of(one) == (Product(PIXELS, 48, 32 * 9, 1, "fp16"),)
+    assert products_of(one) == (Product(rows=PIXELS, columns=48, depth=32 * 9, count=1, dtype="fp16"),)
     assert products_of(one)[0].flops == 2 * PIXELS * 48 * 32 * 9
 
 
 def test_a_depthwise_convolution_has_a_product_for_each_channel() -> None:
     one = layer("correlation", [IMAGE], [IMAGE], [((32, 1, 3, 3), "fp16"), ((1, 32, 1, 1), "fp16")])
 
-    assert products_of(one) == (Product(PIXELS, 1, 9, 32, "fp16"),)
+    assert products_of(one) == (Product(rows=PIXELS, columns=1, depth=9, count=32, dtype="fp16"),)
 
 
 def test_padded_groups_count_what_is_computed() -> None:
     """TensorRT-RTX pads each channel of a depthwise INT8 convolution to four."""
     one = layer("correlation", [((4, 128, 8, 8), "int8")], [((4, 32, 8, 8), "fp32")], [((32, 4, 3, 3), "int8")])
 
-    assert products_of(one) == (Product(PIXELS, 1, 36, 32, "int8"),)
+    assert products_of(one) == (Product(rows=PIXELS, columns=1, depth=36, count=32, dtype="int8"),)
 
 
 def test_a_grouped_convolution() -> None:
     one = layer("correlation", [IMAGE], [((4, 64, 4, 4), "fp16")], [((64, 16, 3, 3), "fp16")])
 
-    assert products_of(one) == (Product(4 * 16, 32, 16 * 9, 2, "fp16"),)
+    assert products_of(one) == (Product(rows=4 * 16, columns=32, depth=16 * 9, count=2, dtype="fp16"),)
 
 
 def test_weights_that_an_earlier_layer_made() -> None:
     """As on compute capability 7.5: the constants are scales and bias only; the third input is a residual."""
-    one = layer("correlation", [IMAGE, ((32, 32, 3, 3), "fp16"), IMAGE], [IMAGE], [((1,), "fp32"),
-                ((1, 32, 1, 1), "fp16")])  # fmt: skip
+    one = layer(
+        "correlation", [IMAGE, ((32, 32, 3, 3), "fp16"), IMAGE], [IMAGE], [((1,), "fp32"), ((1, 32, 1, 1), "fp16")]
+    )
 
-    assert products_of(one) == (Product(PIXELS, 32, 32 * 9, 1, "fp16"),)
+    assert products_of(one) == (Product(rows=PIXELS, columns=32, depth=32 * 9, count=1, dtype="fp16"),)
 
 
 def test_weights_given_by_their_count() -> None:
     """As the inspectors of TensorRT 8.6 and 10 list them."""
     one = layer(
-        "CaskConvolution", [IMAGE], [((4, 48, 8, 8), "fp16")], [((48 * 32 * 9,), "fp16"), ((48,), "fp16")],
+        "CaskConvolution",
+        [IMAGE],
+        [((4, 48, 8, 8), "fp16")],
+        [((48 * 32 * 9,), "fp16"), ((48,), "fp16")],
         operation="Convolution",
-    )  # fmt: skip
+    )
 
-    assert products_of(one) == (Product(PIXELS, 48, 32 * 9, 1, "fp16"),)
+    assert products_of(one) == (Product(rows=PIXELS, columns=48, depth=32 * 9, count=1, dtype="fp16"),)
 
 
 def test_a_transposed_convolution() -> None:
     one = layer("deconv", [((4, 64, 8, 8), "fp16")], [((4, 32, 16, 16), "fp16")], [((64, 32, 2, 2), "fp16")])
     counted = layer("CaskDeconvolutionV2", [((4, 64, 8, 8), "fp16")], [((4, 32, 16, 16), "fp16")], [((8192,), "fp16")])
 
-    assert products_of(one) == products_of(counted) == (Product(PIXELS, 32 * 4, 64, 1, "fp16"),)
+    assert (
+        products_of(one)
+        == products_of(counted)
+        == (Product(rows=PIXELS, columns=32 * 4, depth=64, count=1, dtype="fp16"),)
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,7 +118,7 @@ def test_a_product_with_weights(
     one = layer("gemm", [(shape, "fp16") for shape in inputs], [(output, "fp16")], [(weight, "fp16"), ((1,), "fp32")])
 
     rows, columns, depth = expected
-    assert products_of(one) == (Product(rows, columns, depth, 1, "fp16"),)
+    assert products_of(one) == (Product(rows=rows, columns=columns, depth=depth, count=1, dtype="fp16"),)
 
 
 @pytest.mark.parametrize(
@@ -117,17 +129,22 @@ def test_a_product_of_activations(left: tuple[int, ...], right: tuple[int, ...])
     """Plain, with a transposed operand, and with an operand that all matrices share."""
     one = layer("gemm", [(left, "fp16"), (right, "fp16")], [((64, 16, 40), "fp16")], [((1,), "fp32")])
 
-    assert products_of(one) == (Product(16, 40, 24, 64, "fp16"),)
+    assert products_of(one) == (Product(rows=16, columns=40, depth=24, count=64, dtype="fp16"),)
 
 
 @pytest.mark.parametrize("keys", [(16, 64, 99), (16, 99, 64)])
 def test_attention(keys: tuple[int, ...]) -> None:
     one = layer(
-        "kgen", [((16, 98, 64), "fp8"), (keys, "fp8"), ((16, 99, 32), "fp8")], [((16, 98, 32), "fp8")],
+        "kgen",
+        [((16, 98, 64), "fp8"), (keys, "fp8"), ((16, 99, 32), "fp8")],
+        [((16, 98, 32), "fp8")],
         name="_gemm_mha_v2_myl0_7",
-    )  # fmt: skip
+    )
 
-    assert products_of(one) == (Product(98, 99, 64, 16, "fp8"), Product(98, 32, 99, 16, "fp8"))
+    assert products_of(one) == (
+        Product(rows=98, columns=99, depth=64, count=16, dtype="fp8"),
+        Product(rows=98, columns=32, depth=99, count=16, dtype="fp8"),
+    )
 
 
 def test_a_product_is_computed_in_its_wider_type() -> None:

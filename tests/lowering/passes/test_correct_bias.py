@@ -49,7 +49,7 @@ CASES = [
 def quantised(proto: onnx.ModelProto) -> tuple[ir.Model, WeightPoint, np.ndarray]:
     model = loaded(proto).ir
     node = node_named(model, "op")
-    point = WeightPoint("op", 1, INT8, axis_of_weight(node, 1))
+    point = WeightPoint(node="op", index=1, precision=INT8, axis=axis_of_weight(node, 1))
     weight = array_of(node.inputs[1])
     QuantizeWeightsPass([point], Precision.FP32)(model)
     return model, point, weight
@@ -102,7 +102,7 @@ def test_a_bias_that_runs_along_the_rows_is_left() -> None:
 def test_it_requires_stored_weights() -> None:
     model = loaded(linear("Gemm")).ir
     with pytest.raises(ir.passes.PreconditionError, match="input 1 of 'op' must be stored in 8 bits"):
-        CorrectBiasPass([WeightPoint("op", 1, INT8, 1)], {}, {})(model)
+        CorrectBiasPass([WeightPoint(node="op", index=1, precision=INT8, axis=1)], {}, {})(model)
 
 
 def test_grouped_convolutions_take_the_means_of_their_group() -> None:

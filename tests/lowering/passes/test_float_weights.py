@@ -31,7 +31,7 @@ def quantized(name: str) -> ir.Model:
     """A block whose weights are INT8 initializers, each behind a DequantizeLinear."""
     model = loaded(BUILDERS[name]()).ir
     points = [
-        WeightPoint(str(node.name), index, INT8, axis_of_weight(node, index))
+        WeightPoint(node=str(node.name), index=index, precision=INT8, axis=axis_of_weight(node, index))
         for node in ops(model, *LINEAR)
         for index in (0, 1)
         if (array := const_array(node.inputs[index])) is not None and array.ndim > 1

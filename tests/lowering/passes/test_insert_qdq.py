@@ -20,7 +20,7 @@ PAIR = QuantParams(0.05, 0, signed=True)
 
 
 def point(tensor: str, *consumers: tuple[str, int], everywhere: bool = False) -> ActivationPoint:
-    return ActivationPoint(tensor, INT8, frozenset(consumers), everywhere)
+    return ActivationPoint(tensor=tensor, precision=INT8, consumers=frozenset(consumers), everywhere=everywhere)
 
 
 def test_only_the_named_edges_read_the_pair() -> None:

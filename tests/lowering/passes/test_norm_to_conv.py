@@ -52,7 +52,7 @@ def test_its_int8_weights_are_exact() -> None:
     model = loaded(relu_bn()).ir
     NormToConvPass(["bn"])(model)
     exact = array_of(node_named(model, "bn").inputs[1])
-    QuantizeWeightsPass([WeightPoint("bn", 1, Precision.INT8, 0)], Precision.FP32)(model)
+    QuantizeWeightsPass([WeightPoint(node="bn", index=1, precision=Precision.INT8, axis=0)], Precision.FP32)(model)
     stored = node_named(model, "bn").inputs[1].producer()
     codes, scales = array_of(stored.inputs[0]).astype(np.float32), array_of(stored.inputs[1])
 

@@ -27,9 +27,13 @@ def test_weights_are_stored_in_8_bits_with_an_explicit_axis(
     model = loaded(proto).ir
     feed = random_feed(proto, 8)
     before = run(model, feed)
-    QuantizeWeightsPass([WeightPoint("fc1", 1, precision, 0), WeightPoint("fc2", 1, precision, 0)], Precision.FP32)(
-        model
-    )
+    QuantizeWeightsPass(
+        [
+            WeightPoint(node="fc1", index=1, precision=precision, axis=0),
+            WeightPoint(node="fc2", index=1, precision=precision, axis=0),
+        ],
+        Precision.FP32,
+    )(model)
     if precision is FP8:
         model.opset_imports[""] = 19
     check_model(model)
@@ -46,7 +50,9 @@ def test_weights_are_stored_in_8_bits_with_an_explicit_axis(
 
 def test_a_shared_weight_is_stored_once() -> None:
     model = loaded(BUILDERS["shared_weight"]()).ir
-    QuantizeWeightsPass([WeightPoint(n, 1, INT8, 1) for n in ("mm_a", "mm_b")], Precision.FP32)(model)
+    QuantizeWeightsPass(
+        [WeightPoint(node=n, index=1, precision=INT8, axis=1) for n in ("mm_a", "mm_b")], Precision.FP32
+    )(model)
 
     assert len(ops(model, "DequantizeLinear")) == 1
     assert node_named(model, "mm_a").inputs[1] is node_named(model, "mm_b").inputs[1]
@@ -54,7 +60,7 @@ def test_a_shared_weight_is_stored_once() -> None:
 
 def test_a_shared_weight_stays_float_for_the_node_that_is_not_named() -> None:
     model = loaded(BUILDERS["shared_weight"]()).ir
-    QuantizeWeightsPass([WeightPoint("mm_a", 1, INT8, 1)], Precision.FP32)(model)
+    QuantizeWeightsPass([WeightPoint(node="mm_a", index=1, precision=INT8, axis=1)], Precision.FP32)(model)
 
     assert node_named(model, "mm_b").inputs[1].name == "w"
 
@@ -64,7 +70,9 @@ def test_an_embedding_is_dequantised_after_the_gather() -> None:
     model = loaded(proto).ir
     feed = random_feed(proto, 8)
     before = run(model, feed)
-    QuantizeWeightsPass([WeightPoint("embed", 0, INT8, 1, after_gather=True)], Precision.FP32)(model)
+    QuantizeWeightsPass(
+        [WeightPoint(node="embed", index=0, precision=INT8, axis=1, after_gather=True)], Precision.FP32
+    )(model)
     check_model(model)
     rows = node_named(model, "embed").outputs[0]
 
@@ -78,7 +86,7 @@ def test_codes_fit_the_rounded_scale() -> None:
     """With scales in BF16 (8 bits of mantissa) the codes are computed again, so nothing is lost or clipped."""
     model = loaded(BUILDERS["mlp"]()).ir
     weight = array_of(node_named(model, "fc1").inputs[1])
-    QuantizeWeightsPass([WeightPoint("fc1", 1, INT8, 0)], Precision.BF16)(model)
+    QuantizeWeightsPass([WeightPoint(node="fc1", index=1, precision=INT8, axis=0)], Precision.BF16)(model)
     reader = node_named(model, "fc1").inputs[1].producer()
     scales = array_of(reader.inputs[1]).reshape(-1, 1)
 
@@ -90,8 +98,8 @@ def test_codes_fit_the_rounded_scale() -> None:
 @pytest.mark.parametrize(
     ("point", "words"),
     [
-        (WeightPoint("relu", 0, INT8, 0), "input 0 of 'relu' must be an initializer"),
-        (WeightPoint("nowhere", 1, INT8, 0), "input 1 of 'nowhere' must be an initializer"),
+        (WeightPoint(node="relu", index=0, precision=INT8, axis=0), "input 0 of 'relu' must be an initializer"),
+        (WeightPoint(node="nowhere", index=1, precision=INT8, axis=0), "input 1 of 'nowhere' must be an initializer"),
     ],
 )
 def test_it_requires_initializers(point: WeightPoint, words: str) -> None:
@@ -100,6 +108,6 @@ def test_it_requires_initializers(point: WeightPoint, words: str) -> None:
 
 
 def test_it_ensures_that_its_points_are_stored() -> None:
-    lazy = QuantizeWeightsPass([WeightPoint("fc1", 1, INT8, 0)], Precision.FP32)
+    lazy = QuantizeWeightsPass([WeightPoint(node="fc1", index=1, precision=INT8, axis=0)], Precision.FP32)
     with pytest.raises(ir.passes.PostconditionError, match="input 1 of 'fc1' must be stored in 8 bits"):
         lazy.ensures(loaded(BUILDERS["mlp"]()).ir)

@@ -17,9 +17,15 @@ NAME = "clip"
 
 
 def model(
-    *, low: float = 0.0, high: float = 6.0, scale: float = 6 / 127, between: str = "", beside: bool = False,
-    zero: int = 0, code: type = np.int8,
-) -> onnx.ModelProto:  # fmt: skip
+    *,
+    low: float = 0.0,
+    high: float = 6.0,
+    scale: float = 6 / 127,
+    between: str = "",
+    beside: bool = False,
+    zero: int = 0,
+    code: type = np.int8,
+) -> onnx.ModelProto:
     """Input -> Clip -> [between] -> QuantizeLinear -> DequantizeLinear; with `beside` its result is an output too."""
     nodes = [helper.make_node("Clip", ["x", "low", "high"], ["c"], name=NAME)]
     source = "c"
@@ -32,9 +38,12 @@ def model(
     constants = [
         numpy_helper.from_array(np.array(value, kind), name)
         for name, value, kind in (
-            ("low", low, np.float32), ("high", high, np.float32), ("scale", scale, np.float32), ("zero", zero, code)
+            ("low", low, np.float32),
+            ("high", high, np.float32),
+            ("scale", scale, np.float32),
+            ("zero", zero, code),
         )
-    ]  # fmt: skip
+    ]
     dims = [None] * (2 if between == "Flatten" else 4)
     shapes = {"y": dims, "c": [None] * 4} if beside else {"y": dims}
     graph = helper.make_graph(

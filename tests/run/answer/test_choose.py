@@ -5,7 +5,7 @@ from __future__ import annotations
 from autoprec.precision import Precision
 from autoprec.run.answer.choose import Contender, choose
 from autoprec.study.goal import Goal
-from autoprec.study.ledger.ask_tell import Measurement, Trial
+from autoprec.study.ledger.trials import Measurement, Trial
 from autoprec.timing.compare import Timing
 
 
@@ -13,10 +13,21 @@ def contender(
     name: str, ms: float, *, size: int = 100, drop: float = 0.0, noise: float = 0.0, spread: float = 0.0
 ) -> Contender:
     """A plan that takes `ms` where FP32 takes 10."""
-    measured = Measurement(drop, drop, noise, None, None, ms / 10, None, size)
-    trial = Trial(0, name, {"u": Precision.FP32}, measured, True)
+    measured = Measurement(
+        drop=drop,
+        judged_drop=drop,
+        noise=noise,
+        kl=None,
+        agreement=None,
+        latency_ratio=ms / 10,
+        samples=None,
+        ratio_error=size,
+    )
+    trial = Trial(number=0, origin=name, plan={"u": Precision.FP32}, measured=measured, feasible=True)
     rounds = tuple(ms + spread * (place % 3 - 1) for place in range(9))
-    return Contender(name, trial, Timing(rounds), ms / 10, size, name.startswith("uniform"))
+    return Contender(
+        name=name, trial=trial, timing=Timing(rounds), ratio=ms / 10, size=size, uniform=name.startswith("uniform")
+    )
 
 
 def chosen(goal: Goal, *contenders: Contender, limit_ms: float | None = None) -> str | None:

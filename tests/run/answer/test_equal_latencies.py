@@ -7,7 +7,7 @@ import numpy as np
 from autoprec.precision import Precision
 from autoprec.run.answer.choose import Contender, choose
 from autoprec.study.goal import Goal
-from autoprec.study.ledger.ask_tell import Measurement, Trial
+from autoprec.study.ledger.trials import Measurement, Trial
 from autoprec.timing.compare import Timing
 
 FP32, INT8 = Precision.FP32, Precision.INT8
@@ -29,8 +29,25 @@ def chosen(ms: dict[str, float], drops: dict[str, float]) -> str:
     for seed, (name, value) in enumerate(ms.items()):
         if name in drops:
             drop, number = drops[name], int(name[-1]) if name.startswith("trial") else 0
-            trial = Trial(number, name, PLANS[name], Measurement(drop, drop, drop, None, None, value / 10.0), True)
-            contenders.append(Contender(name, trial, rounds(value, seed), value / 10.0, 1, "uniform" in name))
+            trial = Trial(
+                number=number,
+                origin=name,
+                plan=PLANS[name],
+                measured=Measurement(
+                    drop=drop, judged_drop=drop, noise=drop, kl=None, agreement=None, latency_ratio=value / 10.0
+                ),
+                feasible=True,
+            )
+            contenders.append(
+                Contender(
+                    name=name,
+                    trial=trial,
+                    timing=rounds(value, seed),
+                    ratio=value / 10.0,
+                    size=1,
+                    uniform="uniform" in name,
+                )
+            )
     winner = choose(Goal(max_drop=0.01), contenders)
     assert winner is not None
     return winner.name

@@ -19,9 +19,14 @@ def _result(tmp_path_factory: pytest.TempPathFactory) -> autoprec.SearchResult:
     folder = tmp_path_factory.mktemp("report")
     model = tiny_model(folder)
     return autoprec.search(
-        model, calib=tiny_data(model, 36), max_drop=0.5, trials=6, backend=FakeBackend(), out=folder / "run",
+        model,
+        calib=tiny_data(model, 36),
+        max_drop=0.5,
+        trials=6,
+        backend=FakeBackend(),
+        out=folder / "run",
         pins=["head=fp32"],
-    )  # fmt: skip
+    )
 
 
 def test_the_summary_is_complete_and_strict_json(result: autoprec.SearchResult) -> None:

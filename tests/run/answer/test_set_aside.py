@@ -11,12 +11,12 @@ import pytest
 
 from autoprec.precision import Precision
 from autoprec.run.answer.choose import Contender
-from autoprec.run.answer.confirm import Confirming
+from autoprec.run.answer.confirm import Confirmation
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.study.goal import Goal
-from autoprec.study.guide.told import fidelities
-from autoprec.study.ledger.ask_tell import Measurement, Trial
-from autoprec.study.loop import FINALISTS, Found
+from autoprec.study.guide.told import model_fits
+from autoprec.study.ledger.trials import Measurement, Trial
+from autoprec.study.loop import FINALISTS, SearchOutcome
 from autoprec.timing.compare import Timing
 
 FP32, INT8 = Precision.FP32, Precision.INT8
@@ -27,26 +27,49 @@ UNITS = 10
 def trial(number: int, latency: float, drop: float, error: float = ERROR) -> Trial:
     """Plans differ in the units that are INT8: the bits of the number."""
     plan = {f"u{place}": INT8 if number >> place & 1 else FP32 for place in range(UNITS)}
-    measured = Measurement(drop, drop, 1e-3, None, None, latency, ratio_error=0.001, drop_error=error)
-    return Trial(number, f"plan {number}", plan, measured, drop <= BOUND)
+    measured = Measurement(
+        drop=drop,
+        judged_drop=drop,
+        noise=1e-3,
+        kl=None,
+        agreement=None,
+        latency_ratio=latency,
+        ratio_error=0.001,
+        drop_error=error,
+    )
+    return Trial(number=number, origin=f"plan {number}", plan=plan, measured=measured, feasible=drop <= BOUND)
 
 
 def confirmed(trials: list[Trial], *, confidence: float | None = None, uniform: int = -1) -> tuple[list[str], Any]:
     """Names of the contenders that are left, and the confirming itself."""
     accepted = sorted((t for t in trials if t.feasible), key=lambda t: t.measured.latency_ratio)
-    found = Found(
-        tuple(trials), accepted[0], True, "", tuple(accepted[:FINALISTS]), fidelities([]),
-    )  # fmt: skip
+    found = SearchOutcome(
+        trials=tuple(trials),
+        best=accepted[0],
+        feasible=True,
+        stopped="",
+        finalists=tuple(accepted[:FINALISTS]),
+        models=model_fits([]),
+    )
     steady = tuple(np.linspace(0.999, 1.001, 9))
     timings = {FP32_PLAN: Timing(steady)}
     contenders = []
     for t in found.finalists:
         name = FP32_PLAN if t.number == 0 else f"trial {t.number}"
         timings[name] = Timing(tuple(t.measured.latency_ratio * ms for ms in reversed(steady)))
-        contenders.append(Contender(name, t, timings[name], t.measured.latency_ratio, 1, t.number in (0, uniform)))
+        contenders.append(
+            Contender(
+                name=name,
+                trial=t,
+                timing=timings[name],
+                ratio=t.measured.latency_ratio,
+                size=1,
+                uniform=t.number in (0, uniform),
+            )
+        )
     settings = SimpleNamespace(confidence=confidence, max_drop=BOUND, seed=0)
     task: Any = SimpleNamespace(settings=settings, subject=None)
-    stage = object.__new__(Confirming)
+    stage = object.__new__(Confirmation)
     stage._task, stage._goal, stage._set_aside = task, Goal(max_drop=BOUND), []
     return [c.name for c in stage._not_by_luck(contenders, timings, found)], stage
 

@@ -131,7 +131,9 @@ def test_a_report_counts_ranks_errors_and_the_worst_plan() -> None:
     assert report.error == pytest.approx(0.75 / 11)
     assert report.rank is not None
     assert 0.5 < report.rank < 1
-    assert fidelity([]) == Fidelity(0, None, None, None, None, None, None)
+    assert fidelity([]) == Fidelity(
+        plans=0, rank=None, best_fifth=None, r2=None, error=None, worst=None, worst_plan=None
+    )
 
 
 @pytest.mark.parametrize(("count", "trusted"), [(7, True), (8, False)])

@@ -16,7 +16,10 @@ FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
 
 def chain() -> Partition:
     random = np.random.default_rng(5)
-    units = tuple(Unit(n, "conv", (n,), (n,), (), (), 1, 1, n) for n in NAMES)
+    units = tuple(
+        Unit(name=n, kind="conv", nodes=(n,), anchors=(n,), inputs=(), outputs=(), macs=1, weights=1, key=n)
+        for n in NAMES
+    )
     places = ["", *NAMES, ""]
     sizes = random.integers(100, 5000, len(places))
     return Partition(
@@ -32,7 +35,9 @@ def planted() -> tuple[LatencyModel, dict[tuple[str, Precision], float]]:
     for name in NAMES:
         prior[name, FP32] = float(random.uniform(0.02, 0.1))
         prior[name, INT8] = prior[name, FP32] * float(random.uniform(0.2, 0.6))
-    truth = LatencyModel({key: 1.1 * value for key, value in prior.items()}, 4e-5, 2e-5, 0.0, 0.01, 0.05)
+    truth = LatencyModel(
+        unary={key: 1.1 * value for key, value in prior.items()}, up=4e-5, down=2e-5, cast=0.0, edge=0.01, constant=0.05
+    )
     return truth, prior
 
 
@@ -63,7 +68,9 @@ def test_planted_prices_are_recovered() -> None:
 def test_it_learns_that_one_unit_is_slow_in_int8_though_its_profile_says_otherwise() -> None:
     partition, (truth, prior) = chain(), planted()
     slow = {**truth.unary, ("u5", INT8): truth.unary["u5", FP32] * 4}
-    real = LatencyModel(slow, truth.up, truth.down, truth.cast, truth.edge, truth.constant)
+    real = LatencyModel(
+        unary=slow, up=truth.up, down=truth.down, cast=truth.cast, edge=truth.edge, constant=truth.constant
+    )
     model = fit(partition, prior, FP32, [Timed(p, real.predict(partition, p, FP32)) for p in plans(60, 0)])
 
     assert model.unary["u5", INT8] > model.unary["u5", FP32]

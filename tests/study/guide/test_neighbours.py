@@ -15,7 +15,9 @@ FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
 NAMES = [f"u{number}" for number in range(8)]
 CHOICES = dict.fromkeys(NAMES, (FP32, INT8)) | {"u2": (FP32,), "u5": (FP32, FP16, INT8)}
 EDGES = tuple(Edge(a, b, f"{a}>{b}", 10) for a, b in [*itertools.pairwise(["", *NAMES, ""]), ("u0", "u7")])
-UNITS = tuple(Unit(n, "conv", (n,), (n,), (), (), 1, 1, n) for n in NAMES)
+UNITS = tuple(
+    Unit(name=n, kind="conv", nodes=(n,), anchors=(n,), inputs=(), outputs=(), macs=1, weights=1, key=n) for n in NAMES
+)
 PROBLEM = Problem(Partition(UNITS, {}, EDGES), CHOICES, {}, FP32)
 MIDDLE = {name: INT8 if name in ("u0", "u1") else FP32 for name in NAMES}
 

@@ -42,10 +42,10 @@ def test_eight_plans_foretell_the_size_of_others_within_two_percent(seed: int) -
     known = both + [drawn(problem, both[n % 2], random) for n in range(6)]
     fit = SizeFit(size_pricing(problem), [(plan, bytes_of(problem, plan)) for plan in known])
     others = [drawn(problem, both[n % 2], random) for n in range(30)]
-    foretold = fit.fit.predict(others)[0] * fit.unit
+    predicted = fit.fit.predict(others)[0] * fit.unit
 
     true = np.array([bytes_of(problem, plan) for plan in others])
-    assert float(np.abs(foretold / true - 1).max()) < 0.02
+    assert float(np.abs(predicted / true - 1).max()) < 0.02
 
 
 def test_the_program_finds_the_smallest_plan_within_a_budget() -> None:

@@ -20,7 +20,17 @@ OPTIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
 
 
 def unit(name: str) -> Unit:
-    return Unit(name, "conv", (name,), (name,), (f"{name}.in",), (f"{name}.out",), 1, 1, name)
+    return Unit(
+        name=name,
+        kind="conv",
+        nodes=(name,),
+        anchors=(name,),
+        inputs=(f"{name}.in",),
+        outputs=(f"{name}.out",),
+        macs=1,
+        weights=1,
+        key=name,
+    )
 
 
 def partition(names: list[str], edges: list[tuple[str, str, int]]) -> Partition:
@@ -39,9 +49,9 @@ def problems(draw: st.DrawFn) -> tuple[Problem, LatencyModel, float]:
     }
     amounts = st.floats(0.01, 1.0)
     loss = {(name, p): draw(amounts) for name in names for p in OPTIONS if p is not Precision.FP32}
-    prices = [draw(st.floats(0, 0.02)) for _ in range(3)]
+    prices = {name: draw(st.floats(0, 0.02)) for name in ("up", "down", "cast")}
     unary = {(name, p): draw(amounts) for name in names for p in OPTIONS}
-    model = LatencyModel(unary, *prices, edge=draw(st.floats(0, 0.3)), constant=0.1)
+    model = LatencyModel(unary=unary, **prices, edge=draw(st.floats(0, 0.3)), constant=0.1)
     budget = draw(st.sampled_from([0.0, 0.3, 1.0, math.inf]))
     return Problem(partition(names, edges), choices, loss, Precision.FP32), model, budget
 
@@ -112,7 +122,9 @@ def test_own_prices_exclusions_and_a_budget_hold_together(
 
 def test_nothing_is_left_when_every_plan_is_excluded() -> None:
     problem = Problem(partition(["a"], []), {"a": OPTIONS}, {}, Precision.FP32)
-    model = LatencyModel(dict.fromkeys(((("a", p)) for p in OPTIONS), 1.0), 0, 0, 0, 0, 0)
+    model = LatencyModel(
+        unary=dict.fromkeys(((("a", p)) for p in OPTIONS), 1.0), up=0, down=0, cast=0, edge=0, constant=0
+    )
 
     assert fastest(problem, model, math.inf, [{"a": p} for p in OPTIONS]) is None
 
@@ -124,8 +136,14 @@ def test_dear_boundaries_keep_neighbours_in_one_precision() -> None:
     )
     unary = {("a", OPTIONS[0]): 1.0, ("b", OPTIONS[0]): 1.0, ("b", OPTIONS[2]): 0.5}
 
-    assert fastest(problem, LatencyModel(unary, 0, 0.01, 0, 0, 0), math.inf) == {"a": OPTIONS[0], "b": OPTIONS[0]}
-    assert fastest(problem, LatencyModel(unary, 0, 0.001, 0, 0, 0), math.inf) == {"a": OPTIONS[0], "b": OPTIONS[2]}
+    assert fastest(problem, LatencyModel(unary=unary, up=0, down=0.01, cast=0, edge=0, constant=0), math.inf) == {
+        "a": OPTIONS[0],
+        "b": OPTIONS[0],
+    }
+    assert fastest(problem, LatencyModel(unary=unary, up=0, down=0.001, cast=0, edge=0, constant=0), math.inf) == {
+        "a": OPTIONS[0],
+        "b": OPTIONS[2],
+    }
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e6])
@@ -135,7 +153,9 @@ def test_losses_of_any_size_are_compared_with_budgets_of_the_same(scale: float) 
     loss = {(name, Precision.INT8): scale * size for name, size in zip(names, (1.0, 2.0, 4.0), strict=True)}
     unary = {(name, p): 1.0 if p is Precision.FP32 else 0.5 for name in names for p in choices["a"]}
     found = fastest(
-        Problem(partition(names, []), choices, loss, Precision.FP32), LatencyModel(unary, 0, 0, 0, 0, 0), 3.5 * scale
+        Problem(partition(names, []), choices, loss, Precision.FP32),
+        LatencyModel(unary=unary, up=0, down=0, cast=0, edge=0, constant=0),
+        3.5 * scale,
     )
 
     assert found == {"a": Precision.INT8, "b": Precision.INT8, "c": Precision.FP32}
@@ -173,11 +193,12 @@ def test_a_second_figure_is_bounded_beside_the_loss(
     """The smallest plan within a budget of loss and a limit of latency, as for an engine's size."""
     problem, model, budget = drawn
     unary = {key: data.draw(st.floats(0.01, 1.0)) for key in model.unary}
-    size = LatencyModel(unary, 0.0, 0.0, 0.0, edge=0.05, constant=0.2)
+    size = LatencyModel(unary=unary, up=0.0, down=0.0, cast=0.0, edge=0.05, constant=0.2)
     able = [
-        p for p in every_plan(problem)
+        p
+        for p in every_plan(problem)
         if latency(problem, model, p) <= limit and problem.total_loss(p) <= budget * (1 + 1e-6)
-    ]  # fmt: skip
+    ]
     found = fastest(problem, size, budget, cap=Cap(model, limit + 1e-7))
 
     if able:
@@ -190,7 +211,7 @@ def test_a_second_figure_is_bounded_beside_the_loss(
 
 def test_nothing_is_fast_enough() -> None:
     problem = Problem(partition(["a"], []), {"a": OPTIONS}, {}, Precision.FP32)
-    model = LatencyModel({("a", p): 1.0 for p in OPTIONS}, 0, 0, 0, 0, 0.5)
+    model = LatencyModel(unary={("a", p): 1.0 for p in OPTIONS}, up=0, down=0, cast=0, edge=0, constant=0.5)
 
     assert most_accurate(problem, Cap(model, 1.4)) is None
     assert most_accurate(problem, Cap(model, 1.6)) is not None

@@ -19,8 +19,11 @@ from autoprec.errors import RunDirectoryError
 from autoprec.plan import Assignment
 from autoprec.precision import Precision
 from autoprec.study.guide.solve import Problem
-from autoprec.study.ledger.ask_tell import OWNER, Ledger, Measurement, Trial, stored_trials
-from autoprec.study.ledger.owners import own_mark
+from autoprec.study.ledger.ask_tell import Ledger
+from autoprec.study.ledger.claims import OWNER
+from autoprec.study.ledger.owners import own_label
+from autoprec.study.ledger.reading import stored_trials
+from autoprec.study.ledger.trials import Measurement, Trial
 from autoprec.study.sampler import ModelGuidedSampler
 from autoprec.units.records import Partition
 
@@ -35,7 +38,7 @@ def ledger(path: Path | None, *, name: str = "run", max_drop: float = 0.01, seed
 
 
 def measurement(drop: float, ratio: float = 0.5) -> Measurement:
-    return Measurement(drop, drop, 1e-3, 2e-3, 0.99, ratio)
+    return Measurement(drop=drop, judged_drop=drop, noise=1e-3, kl=2e-3, agreement=0.99, latency_ratio=ratio)
 
 
 def stored(path: Path) -> optuna.Study:
@@ -58,7 +61,9 @@ def test_what_is_told_is_there_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_what_is_not_finite_comes_back(tmp_path: Path) -> None:
-    worthless = Measurement(math.inf, math.inf, math.inf, None, None, 0.5)
+    worthless = Measurement(
+        drop=math.inf, judged_drop=math.inf, noise=math.inf, kl=None, agreement=None, latency_ratio=0.5
+    )
     told(ledger(tmp_path / "log"), LOW, worthless)
     [trial] = ledger(tmp_path / "log").trials()
 
@@ -88,7 +93,9 @@ def test_the_constraint_is_set_on_the_optuna_trial(tmp_path: Path) -> None:
 
 
 def test_a_plan_that_was_not_timed_is_pruned_and_keeps_its_constraint(tmp_path: Path) -> None:
-    untimed = Measurement(0.3, 0.3, 1e-3, None, None, math.inf, samples=50)
+    untimed = Measurement(
+        drop=0.3, judged_drop=0.3, noise=1e-3, kl=None, agreement=None, latency_ratio=math.inf, samples=50
+    )
     trial = told(ledger(tmp_path / "log"), LOW, untimed)
     [record] = stored(tmp_path / "log").trials
 
@@ -119,7 +126,7 @@ def test_a_plan_runs_while_it_is_measured(tmp_path: Path) -> None:
     [record] = stored(tmp_path / "log").trials
 
     assert record.state is TrialState.RUNNING
-    assert record.user_attrs[OWNER] == own_mark()
+    assert record.user_attrs[OWNER] == own_label()
     assert record.params == {"a": "fp32", "b": "int8"}
     book.tell(asked, measurement(0.0))
     assert stored(tmp_path / "log").trials[0].state is TrialState.COMPLETE
@@ -223,7 +230,7 @@ def test_the_mark_of_this_process_says_that_it_lives() -> None:
 
     from autoprec.study.ledger.owners import abandoned
 
-    mine, now = own_mark(), datetime.now()
+    mine, now = own_label(), datetime.now()
     assert not abandoned(mine, now - timedelta(days=1))
     assert abandoned({**mine, "began": "0"}, now)  # the process id belongs to another process now
     assert abandoned({**mine, "pid": 2**22 + 1}, now)

@@ -14,18 +14,19 @@ from autoprec.errors import BackendError
 from autoprec.plan import Assignment
 from autoprec.precision import Precision
 from autoprec.study.ledger import owners
-from autoprec.study.ledger.ask_tell import Ledger, Measurement
+from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.claims import LEFT, OWNER, Claims
-from autoprec.study.ledger.owners import STALE_S, Watch, abandoned, beating, own_mark
-from autoprec.study.loop import MOST_VAIN, Following, Search, Wanted
+from autoprec.study.ledger.owners import STALE_S, Watch, abandoned, beating, own_label
+from autoprec.study.ledger.trials import Measurement
+from autoprec.study.loop import MOST_VAIN, Search, SearchFollower, Wanted
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 CHOICES = {"a": (FP32, INT8), "b": (FP32, INT8), "fixed": (INT8,)}
 LOW: Assignment = {"a": FP32, "b": INT8, "fixed": INT8}
 LOWEST: Assignment = {"a": INT8, "b": INT8, "fixed": INT8}
-DEAD = {**own_mark(), "pid": 2**22 + 1}
-ELSEWHERE = {**own_mark(), "host": "elsewhere"}
-DONE = Measurement(0.0, 0.0, 1e-3, None, None, 0.5)
+DEAD = {**own_label(), "pid": 2**22 + 1}
+ELSEWHERE = {**own_label(), "host": "elsewhere"}
+DONE = Measurement(drop=0.0, judged_drop=0.0, noise=1e-3, kl=None, agreement=None, latency_ratio=0.5)
 
 
 class Same(optuna.samplers.RandomSampler):
@@ -43,7 +44,7 @@ def ledger(
     path: Path, mark: dict[str, Any] | None = None, sampler: optuna.samplers.BaseSampler | None = None
 ) -> Ledger:
     book = Ledger(path / "log", "run", CHOICES, 0.01, sampler or optuna.samplers.RandomSampler(seed=0))
-    book._mark = {**own_mark(), "pid": 1} if mark is None else mark  # process 1 always lives
+    book._mark = {**own_label(), "pid": 1} if mark is None else mark  # process 1 always lives
     book._mark = {**book._mark, "began": None} if mark is None else book._mark
     return book
 
@@ -65,7 +66,7 @@ def states(book: Ledger) -> list[str]:
 
 
 def test_of_two_that_ask_for_one_plan_the_later_gives_way(tmp_path: Path) -> None:
-    first, second = ledger(tmp_path, sampler=Same()), ledger(tmp_path, own_mark(), Same())
+    first, second = ledger(tmp_path, sampler=Same()), ledger(tmp_path, own_label(), Same())
     mine = first.ask()
 
     assert mine is not None
@@ -76,7 +77,7 @@ def test_of_two_that_ask_for_one_plan_the_later_gives_way(tmp_path: Path) -> Non
 
 def test_an_earlier_trial_gives_way_to_one_that_is_being_measured(tmp_path: Path) -> None:
     """The sampler of the earlier one took longer."""
-    first, second = ledger(tmp_path, sampler=Same()), ledger(tmp_path, own_mark(), Same())
+    first, second = ledger(tmp_path, sampler=Same()), ledger(tmp_path, own_label(), Same())
     slow: list[Any] = []
 
     class Slow(Same):
@@ -96,7 +97,7 @@ def test_an_earlier_trial_gives_way_to_one_that_is_being_measured(tmp_path: Path
 
 
 def test_a_measured_plan_that_is_asked_for_again_is_known(tmp_path: Path) -> None:
-    first, second = ledger(tmp_path, sampler=Same()), ledger(tmp_path, own_mark(), Same())
+    first, second = ledger(tmp_path, sampler=Same()), ledger(tmp_path, own_label(), Same())
     asked = first.ask()
     assert asked is not None
     trial = first.tell(asked, DONE)
@@ -107,7 +108,7 @@ def test_a_measured_plan_that_is_asked_for_again_is_known(tmp_path: Path) -> Non
 
 
 def test_the_budget_counts_what_all_processes_have_begun(tmp_path: Path) -> None:
-    first, second = ledger(tmp_path), ledger(tmp_path, own_mark())
+    first, second = ledger(tmp_path), ledger(tmp_path, own_label())
     first.enqueue({"uniform": LOW, "half": LOWEST})
     assert first.ask(1) is not None  # what was enqueued is measured nevertheless
 
@@ -121,7 +122,7 @@ def test_the_budget_counts_what_all_processes_have_begun(tmp_path: Path) -> None
 def test_a_process_that_asks_before_what_a_dead_one_left_waits_again_takes_no_more_than_the_budget(
     tmp_path: Path,
 ) -> None:
-    first, second = ledger(tmp_path), ledger(tmp_path, own_mark(), Same(LOWEST))
+    first, second = ledger(tmp_path), ledger(tmp_path, own_label(), Same(LOWEST))
     dead = ledger(tmp_path, DEAD, Same())
     assert dead.ask(1) is not None
     first._release()  # and is interrupted before it enqueues the plan
@@ -135,7 +136,7 @@ def test_a_process_that_asks_before_what_a_dead_one_left_waits_again_takes_no_mo
 
 
 def test_a_sampler_may_ask_for_what_a_dead_process_left(tmp_path: Path) -> None:
-    first, second = ledger(tmp_path), ledger(tmp_path, own_mark(), Same())
+    first, second = ledger(tmp_path), ledger(tmp_path, own_label(), Same())
     assert ledger(tmp_path, DEAD, Same()).ask(1) is not None
     first._release()
 
@@ -146,7 +147,7 @@ def test_a_sampler_may_ask_for_what_a_dead_process_left(tmp_path: Path) -> None:
 
 def test_what_a_later_trial_holds_is_paid_for_by_an_earlier_one(tmp_path: Path) -> None:
     """The later one holds the plan of a dead process, and gives it up as the earlier one takes the last place."""
-    first, later = ledger(tmp_path, sampler=Same(LOWEST)), ledger(tmp_path, own_mark(), Same())
+    first, later = ledger(tmp_path, sampler=Same(LOWEST)), ledger(tmp_path, own_label(), Same())
     assert ledger(tmp_path, DEAD, Same()).ask(1) is not None
     first._release()
 
@@ -169,11 +170,11 @@ def test_a_proposal_whose_process_died_before_the_budget_was_looked_at_is_droppe
 
 
 def test_the_seeds_are_in_the_budget_before_workers_may_spend_it(tmp_path: Path) -> None:
-    leader, book = ledger(tmp_path), ledger(tmp_path, own_mark(), Same({"a": FP32, "b": FP32}))
+    leader, book = ledger(tmp_path), ledger(tmp_path, own_label(), Same({"a": FP32, "b": FP32}))
     seeds = {"uniform int8": LOWEST, "half": LOW}
 
     def quick() -> None:
-        Following(seeds, book, measured, limit=2).follow()
+        SearchFollower(seeds, book, measured, limit=2).follow()
 
     found = Search(seeds, leader, measured, limit=2, begun=quick).run()
 
@@ -183,7 +184,7 @@ def test_the_seeds_are_in_the_budget_before_workers_may_spend_it(tmp_path: Path)
 
 @pytest.mark.parametrize("seen", [False, True])
 def test_an_enqueued_plan_that_gives_way_to_a_trial_beyond_the_budget_is_not_lost(tmp_path: Path, seen: bool) -> None:
-    first, second = ledger(tmp_path, sampler=Same()), ledger(tmp_path, own_mark())
+    first, second = ledger(tmp_path, sampler=Same()), ledger(tmp_path, own_label())
 
     def enqueued() -> None:
         if seen:
@@ -203,7 +204,7 @@ def test_an_enqueued_plan_that_gives_way_to_a_trial_beyond_the_budget_is_not_los
 
 
 def test_what_one_process_refused_is_not_measured_because_another_enqueued_it_late(tmp_path: Path) -> None:
-    first, second = ledger(tmp_path), ledger(tmp_path, own_mark())
+    first, second = ledger(tmp_path), ledger(tmp_path, own_label())
     first.enqueue({"half": LOW})
     asked = first.ask()
     assert asked is not None
@@ -221,7 +222,7 @@ def test_what_one_process_refused_is_not_measured_because_another_enqueued_it_la
 @pytest.mark.parametrize("at_once", [False, True])
 def test_of_two_that_took_one_enqueued_trial_no_more_than_one_measures(tmp_path: Path, at_once: bool) -> None:
     """As SQLite allows."""
-    first, second = ledger(tmp_path), ledger(tmp_path, own_mark())
+    first, second = ledger(tmp_path), ledger(tmp_path, own_label())
     first.enqueue({"half": LOW})
     found: list[object] = []
     number = first.study.trials[0]._trial_id
@@ -255,7 +256,7 @@ def taken(book: Ledger, number: int) -> optuna.Trial:
 
 
 def test_two_that_enqueue_the_same_at_once_enqueue_it_once(tmp_path: Path) -> None:
-    first, second = ledger(tmp_path), ledger(tmp_path, own_mark())
+    first, second = ledger(tmp_path), ledger(tmp_path, own_label())
     first._enqueue(("fp32", "int8"), "uniform")  # neither has seen the other's
     second._enqueue(("fp32", "int8"), "uniform")
     second.enqueue({"uniform": LOW})
@@ -264,7 +265,7 @@ def test_two_that_enqueue_the_same_at_once_enqueue_it_once(tmp_path: Path) -> No
 
 
 def test_what_a_dead_process_had_begun_is_measured_once_more(tmp_path: Path) -> None:
-    dead, first, second = ledger(tmp_path, DEAD), ledger(tmp_path), ledger(tmp_path, own_mark())
+    dead, first, second = ledger(tmp_path, DEAD), ledger(tmp_path), ledger(tmp_path, own_label())
     dead.enqueue({"half": LOW})
     assert dead.ask() is not None
     first.recover()
@@ -303,7 +304,7 @@ def test_a_new_session_tries_what_an_earlier_one_was_killed_at(tmp_path: Path) -
 
 
 def test_what_a_process_left_in_order_is_measured_by_another(tmp_path: Path) -> None:
-    first, second = ledger(tmp_path), ledger(tmp_path, own_mark())
+    first, second = ledger(tmp_path), ledger(tmp_path, own_label())
     first.enqueue({"half": LOW})
     asked = first.ask()
     assert asked is not None
@@ -348,7 +349,7 @@ def test_a_container_of_the_same_name_is_elsewhere() -> None:
 
 
 def test_silence_elsewhere_frees_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    far, here = ledger(tmp_path, ELSEWHERE), ledger(tmp_path, own_mark())
+    far, here = ledger(tmp_path, ELSEWHERE), ledger(tmp_path, own_label())
     now = [0.0]
     here._watch = Watch(clock=lambda: now[0])
     far.enqueue({"half": LOW})
@@ -387,12 +388,14 @@ def measured(plan: Assignment, wanted: Wanted) -> Measurement:
     return DONE
 
 
-def following(book: Ledger, how: Callable[[Assignment, Wanted], Measurement] = measured, limit: int = 4) -> Following:
-    return Following({"uniform int8": LOWEST}, book, how, limit=limit)
+def following(
+    book: Ledger, how: Callable[[Assignment, Wanted], Measurement] = measured, limit: int = 4
+) -> SearchFollower:
+    return SearchFollower({"uniform int8": LOWEST}, book, how, limit=limit)
 
 
 def test_a_follower_ends_when_the_leader_says_so(tmp_path: Path) -> None:
-    leader, book = ledger(tmp_path), ledger(tmp_path, own_mark())
+    leader, book = ledger(tmp_path), ledger(tmp_path, own_label())
     leader.begin()
     leader.end("all 4 trials were used")
 
@@ -402,7 +405,7 @@ def test_a_follower_ends_when_the_leader_says_so(tmp_path: Path) -> None:
 
 
 def test_a_follower_uses_the_budget_up_and_no_more(tmp_path: Path) -> None:
-    book = ledger(tmp_path, own_mark())
+    book = ledger(tmp_path, own_label())
 
     assert following(book, limit=3).follow() == (3, "all 3 trials were used")
     assert len(book.trials()) == 3
@@ -412,7 +415,7 @@ def test_a_follower_whose_runtime_refuses_everything_ends(tmp_path: Path) -> Non
     def refusing(plan: Assignment, wanted: Wanted) -> Measurement:
         raise BackendError("no memory")
 
-    book = ledger(tmp_path, own_mark())
+    book = ledger(tmp_path, own_label())
     with pytest.raises(BackendError, match=rf"refused its first {MOST_VAIN} plans, the last one with: no memory"):
         following(book, refusing).follow()
     assert states(book).count("FAIL") >= MOST_VAIN

@@ -13,7 +13,7 @@ from autoprec.errors import RunDirectoryError, StorageError, UsageError
 from autoprec.study.ledger.storages import (
     carry,
     has_study,
-    journal_place,
+    journal_location,
     lost,
     open_storage,
     opened_study,
@@ -105,7 +105,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_study_that_is_not_there_can_be_made_and_not_joined(tmp_path: Path) -> None:
-    place = journal_place(tmp_path / "log")
+    place = journal_location(tmp_path / "log")
 
     with pytest.raises(RunDirectoryError, match="does not have the study of this run; give the --storage"):
         opened_study(place, "run", join=True)
@@ -115,7 +115,7 @@ def test_a_study_that_is_not_there_can_be_made_and_not_joined(tmp_path: Path) ->
 
 def test_a_study_is_carried_with_its_numbers(tmp_path: Path) -> None:
     """From a journal to a database and back, what was running as a failed trial."""
-    source, target = journal_place(tmp_path / "log"), place_of(f"sqlite:///{tmp_path / 'study.db'}")
+    source, target = journal_location(tmp_path / "log"), place_of(f"sqlite:///{tmp_path / 'study.db'}")
     study = opened_study(source, "run")
     study.ask()
     done = study.ask()
@@ -135,7 +135,7 @@ def test_a_study_is_carried_with_its_numbers(tmp_path: Path) -> None:
 
 def test_a_study_is_not_carried_onto_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    here, there = journal_place(Path("log")), place_of("./log")
+    here, there = journal_location(Path("log")), place_of("./log")
     study = opened_study(here, "run")
     trial = study.ask()
     carry(here, there, "run")
@@ -146,7 +146,7 @@ def test_a_study_is_not_carried_onto_itself(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_line_that_was_not_finished_is_spoken_of(tmp_path: Path) -> None:
     """Of a process that was killed while it wrote; another one has written since."""
-    place = journal_place(tmp_path / "log")
+    place = journal_location(tmp_path / "log")
     study = opened_study(place, "run")
     with (tmp_path / "log").open("a") as log:
         log.write('{"op_code"\n{"op_code": 3}\n')

@@ -25,12 +25,12 @@ def print_times(times: UnitTimes, verification: Verification) -> None:
         return [f"{milliseconds:.4f}", f"{times.share(milliseconds):.1%}"]
 
     units = times.units(verification)
-    click.echo(f"\ntime by unit, {times.clock.words}, for {batch}:")
+    click.echo(f"\ntime by unit, {times.clock.text}, for {batch}:")
     print_table(["unit", *columns, "ran in"], [[unit, *figures(ms), ran] for unit, ms, ran in units if ms > 0])
     if idle := [unit for unit, ms, _ in units if not ms > 0]:
         click.echo(f"without time of their own: {', '.join(idle)}")
     _print_part(
-        f"time between units (reformats, casts, copies, Q/DQ), {times.clock.words}",
+        f"time between units (reformats, casts, copies, Q/DQ), {times.clock.text}",
         ["boundary", *columns],
         [
             [f"{before or _NETWORK['before']} -> {after or _NETWORK['after']}", *figures(ms)]
@@ -38,7 +38,7 @@ def print_times(times: UnitTimes, verification: Verification) -> None:
         ],
     )
     _print_part(
-        f"the rest, of no unit and no boundary, {times.clock.words}",
+        f"the rest, of no unit and no boundary, {times.clock.text}",
         ["layer", *columns],
         [[layer, *figures(ms)] for layer, ms in times.rest()],
     )
@@ -46,7 +46,7 @@ def print_times(times: UnitTimes, verification: Verification) -> None:
     click.echo(f"\n{found.share:.1%} of the time of layers is attributed to units and boundaries{modelled}")
     click.echo(
         f"the layers add up to {found.total_ms:.4f} ms, {times.layers_over_engine:.2f} of the whole engine's median of "
-        f"{times.engine_ms:.4f} ms ({times.clock.words})"
+        f"{times.engine_ms:.4f} ms ({times.clock.text})"
     )
 
 

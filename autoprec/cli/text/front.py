@@ -12,11 +12,16 @@ from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK
 if TYPE_CHECKING:
     from autoprec.front.points import Chosen, Cost, Point
     from autoprec.front.run_front import RunFront
-    from autoprec.study.guide.told import Promise
+    from autoprec.study.guide.told import PredictedPlan
 
 
 def list_points(
-    run: RunFront, chosen: Chosen, objective: Cost | None, promises: list[Promise], everything: bool, as_json: bool
+    run: RunFront,
+    chosen: Chosen,
+    objective: Cost | None,
+    promises: list[PredictedPlan],
+    everything: bool,
+    as_json: bool,
 ) -> int:
     """Print the measured plans and what the models predict of others; returns the exit code."""
     front = run.front(objective)
@@ -38,16 +43,24 @@ def _record(
 ) -> dict[str, Any]:
     studied = run.studied
     return {
-        "run": str(run.directory.root), "model": str(run.model.path), "metric": studied.metric,
-        "max_drop": studied.max_drop, "confidence": studied.confidence, "judged": _judged(run),
-        "basis": "selection samples", "splits": studied.splits, "objective": objective or studied.objective,
-        "front_of": ["latency", "drop", "bytes"] if objective is None else [objective, "drop"], "bound": chosen.words,
+        "run": str(run.directory.root),
+        "model": str(run.model.path),
+        "metric": studied.metric,
+        "max_drop": studied.max_drop,
+        "confidence": studied.confidence,
+        "judged": _judged(run),
+        "basis": "selection samples",
+        "splits": studied.splits,
+        "objective": objective or studied.objective,
+        "front_of": ["latency", "drop", "bytes"] if objective is None else [objective, "drop"],
+        "bound": chosen.text,
         "chosen": None if chosen.point is None else chosen.point.trial.number,
         "nearest": None if chosen.nearest is None else chosen.nearest.trial.number,
-        "measured": len(run.points), "not_timed": _not_timed(run),
+        "measured": len(run.points),
+        "not_timed": _not_timed(run),
         "answer": None if studied.answer is None else studied.answer.to_record(),
         "points": [{**point.to_record(), "on_front": point in front} for point in shown],
-    }  # fmt: skip
+    }
 
 
 def _say(
@@ -65,7 +78,7 @@ def _say(
         f"the drop of {studied.metric}, judged by {_judged(run)}."
     )
     if chosen.point is not None:
-        click.echo(f"* plan {chosen.point.trial.number} is what {chosen.words} chooses.")
+        click.echo(f"* plan {chosen.point.trial.number} is what {chosen.text} chooses.")
     if untimed := _not_timed(run):
         click.echo(f"{untimed} plans were over the bound and not timed, so no bound chooses them by latency.")
 
@@ -74,17 +87,19 @@ def _front_words(objective: Cost | None) -> str:
     return "latency and size" if objective is None else objective
 
 
-def _foretold(promise: Promise) -> dict[str, Any]:
+def _foretold(promise: PredictedPlan) -> dict[str, Any]:
     """A prediction as JSON: each figure with its standard deviation."""
     pairs = {"latency_ratio": promise.latency, "drop": promise.drop, "bytes": promise.size}
     return {
         **{name: None if pair is None else {"estimate": pair[0], "deviation": pair[1]} for name, pair in pairs.items()},
-        "likely": promise.likely, "proposed_by": promise.origin, "basis": "predicted, not measured",
+        "likely": promise.likely,
+        "proposed_by": promise.origin,
+        "basis": "predicted, not measured",
         "plan": {unit: precision.value for unit, precision in promise.plan.items()},
-    }  # fmt: skip
+    }
 
 
-def _say_promises(run: RunFront, promises: list[Promise]) -> None:
+def _say_promises(run: RunFront, promises: list[PredictedPlan]) -> None:
     """What the models expect of plans that nobody measured."""
     if not promises:
         why = "" if run.studied.prior else ", since an older autoprec left no models"
@@ -92,10 +107,15 @@ def _say_promises(run: RunFront, promises: list[Promise]) -> None:
         return
     click.echo("\npredicted, not measured; plus or minus one standard deviation:")
     rows = [
-        [f"{p.latency[0]:.3f} +- {p.latency[1]:.3f}", f"{p.drop[0]:+.4f} +- {p.drop[1]:.4f}",
-         "-" if p.size is None else f"{p.size[0]:,.0f} +- {p.size[1]:,.0f}", f"{p.likely:.0%}", p.origin]
+        [
+            f"{p.latency[0]:.3f} +- {p.latency[1]:.3f}",
+            f"{p.drop[0]:+.4f} +- {p.drop[1]:.4f}",
+            "-" if p.size is None else f"{p.size[0]:,.0f} +- {p.size[1]:,.0f}",
+            f"{p.likely:.0%}",
+            p.origin,
+        ]
         for p in promises
-    ]  # fmt: skip
+    ]
     print_table(["vs FP32", "drop", "bytes", "meets the bound", "proposed by"], rows)
     click.echo("the same command with --measure measures them and adds them to the run.\n")
 
@@ -143,10 +163,10 @@ def _say_basis(run: RunFront) -> None:
 def missed(chosen: Chosen) -> str:
     """Why no measured plan is what was asked for, and which one comes nearest."""
     if chosen.nearest is None:
-        return f"no measured plan has {chosen.words}: the outputs of every measured plan are worthless"
+        return f"no measured plan has {chosen.text}: the outputs of every measured plan are worthless"
     near = chosen.nearest
     return (
-        f"no measured plan has {chosen.words}; the nearest is plan {near.trial.number}: a drop of {near.drop:.4g} at "
+        f"no measured plan has {chosen.text}; the nearest is plan {near.trial.number}: a drop of {near.drop:.4g} at "
         f"{near.trial.measured.latency_ratio:.3f} of FP32's latency, {near.size:,} bytes"
     )
 

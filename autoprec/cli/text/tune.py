@@ -34,7 +34,7 @@ def introduce(task: Task, quiet: bool) -> None:
     units = task.subject.partition.units
     free = sum(len(options) > 1 for options in task.subject.choices.values())
     click.echo(f"{task.settings.model}: {len(units)} units, {free} of them to be decided", err=True)
-    click.echo(f"data: {task.splits.words}", err=True)
+    click.echo(f"data: {task.splits.text}", err=True)
     if task.splits.overlap:
         click.echo(f"warning: {task.splits.overlap} calibration samples are evaluation samples too", err=True)
     for note in task.subject.notes:
@@ -49,7 +49,7 @@ def say_plan(task: Task, out: str | None, as_json: bool) -> None:
     record = {
         "model": str(subject.model.path),
         "directory": str(default_out(task.settings.model) if out is None else Path(out)),
-        "splits": task.splits.words,
+        "splits": task.splits.text,
         "metric": task.metric.name,
         "objective": task.settings.aim,
         "max_drop": task.settings.max_drop,
@@ -64,10 +64,14 @@ def say_plan(task: Task, out: str | None, as_json: bool) -> None:
         return
     introduce(task, quiet=False)
     rows = [
-        [unit.name, unit.kind, " ".join(p.value for p in subject.choices[unit.name]),
-         "pinned" if unit.name in subject.pinned else ""]
+        [
+            unit.name,
+            unit.kind,
+            " ".join(p.value for p in subject.choices[unit.name]),
+            "pinned" if unit.name in subject.pinned else "",
+        ]
         for unit in subject.partition.units
-    ]  # fmt: skip
+    ]
     print_table(["unit", "kind", "precisions", ""], rows)
     click.echo(
         f"\nwould measure at most {task.settings.trials} plans with {task.metric.name} on {task.backend.name}, "
@@ -77,13 +81,13 @@ def say_plan(task: Task, out: str | None, as_json: bool) -> None:
 
 def _bounds(settings: Settings) -> str:
     """What is allowed, in words."""
-    words = [f"allow a drop of {settings.max_drop:g}"] if math.isfinite(settings.max_drop) else []
+    text = [f"allow a drop of {settings.max_drop:g}"] if math.isfinite(settings.max_drop) else []
     if settings.limited:
         share, ms = settings.max_latency, settings.max_latency_ms
-        words.append(f"allow {ms:g} ms" if share is None else f"allow {share:g} of FP32's latency")
+        text.append(f"allow {ms:g} ms" if share is None else f"allow {share:g} of FP32's latency")
     if settings.aim not in ("latency", "accuracy"):
-        words.append(f"look for the {'smallest' if settings.aim == 'size' else 'highest throughput'}")
-    return ", ".join(words)
+        text.append(f"look for the {'smallest' if settings.aim == 'size' else 'highest throughput'}")
+    return ", ".join(text)
 
 
 def say_result(result: SearchResult, folder: Path) -> None:
@@ -148,8 +152,8 @@ def _say_numbers(summary: dict[str, Any]) -> None:
     click.echo(f"{summary['verdict']}; plans were accepted by {basis} on the {summary['samples']['select']} others.")
     _say_uniform(summary)
     _say_curse(summary)
-    for words in summary["set_aside"]:
-        click.echo(f"set aside {words}.")
+    for text in summary["set_aside"]:
+        click.echo(f"set aside {text}.")
     _say_ran(summary)
     _say_models(summary)
     if summary["sensitivity_passes_per_entry"]:
@@ -164,7 +168,7 @@ def _say_uniform(summary: dict[str, Any]) -> None:
         return
     chosen, uniform = (summary["candidates"][summary[name]] for name in ("chosen", "best_uniform"))
     versus = f"{summary['latency_vs_best_uniform']['estimate']:.3f}"
-    words = {
+    text = {
         "latency": f"the fastest uniform plan within the bound: {versus}.",
         "throughput": f"the uniform plan of highest throughput within the bound: "
         f"{chosen.get('samples_per_s', 0) / uniform.get('samples_per_s', 1):.3f} times its throughput.",
@@ -173,7 +177,7 @@ def _say_uniform(summary: dict[str, Any]) -> None:
         "accuracy": f"the most accurate uniform plan within the bound: {versus} of its latency, a drop of "
         f"{chosen['estimated_drop']['estimate']:+.4f} against {uniform['estimated_drop']['estimate']:+.4f}.",
     }
-    click.echo(f"against {summary['best_uniform']}, {words[summary['objective']]}")
+    click.echo(f"against {summary['best_uniform']}, {text[summary['objective']]}")
 
 
 def _say_models(summary: dict[str, Any]) -> None:
@@ -212,7 +216,7 @@ def _say_ran(summary: dict[str, Any]) -> None:
             f"({summary['candidates'][summary['chosen']]['score']:.4f} against {summary['simulation']['score']:.4f}), "
             f"by more than their 95 % interval; the runtime computes something else than the model says."
         )
-    for words in summary["refused_plans"]:
-        click.echo(f"not built: {words}")
+    for text in summary["refused_plans"]:
+        click.echo(f"not built: {text}")
     if summary["complaint"]:
         click.echo(summary["complaint"], err=True)
