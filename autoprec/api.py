@@ -26,7 +26,7 @@ from autoprec.run.settings import Settings, Source, drop_bound
 from autoprec.run.task import Task, prepare_task
 from autoprec.stats.drop import Drop
 from autoprec.study.ledger.storages import open_storage, place_of
-from autoprec.study.ledger.trials import Trial
+from autoprec.study.trial import Trial
 from autoprec.workers.worker import Worked, Worker, await_search
 
 

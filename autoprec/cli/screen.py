@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from autoprec.study.goal import Goal
-    from autoprec.study.ledger.trials import Trial
+    from autoprec.study.trial import Trial
 
 _REPEAT_S = 5.0
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from autoprec.study.ledger.trials import Trial
+from autoprec.study.trial import Trial
 
 Cost = Literal["latency", "size"]
 """What a front may have beside the drop. In a run for throughput the latency is the time of one batch among several."""

@@ -28,8 +28,8 @@ from autoprec.study.guide.solve import Problem
 from autoprec.study.guide.told import KnownPlan, PredictedPlan
 from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.samplers import make_sampler
-from autoprec.study.ledger.trials import Trial
 from autoprec.study.loop import Wanted
+from autoprec.study.trial import Trial
 
 _SAME = {
     "calibration": "the calibration data is",

@@ -21,7 +21,7 @@ from autoprec.run.study_description import read_study_description
 from autoprec.run.unit_reasons import searched_reason
 from autoprec.sensitivity.table import load_sensitivities
 from autoprec.study.ledger.reading import stored_trials
-from autoprec.study.ledger.trials import Trial
+from autoprec.study.trial import Trial
 from autoprec.units.find import find_units
 from autoprec.units.shares import mac_share
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from autoprec.study.ledger.trials import Trial
+from autoprec.study.trial import Trial
 
 
 class Progress(Protocol):

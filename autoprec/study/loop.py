@@ -18,7 +18,7 @@ from autoprec.study.goal import Goal, improves
 from autoprec.study.guide.told import ModelFits, model_fits
 from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.asked import Asked
-from autoprec.study.ledger.trials import Measurement, Trial
+from autoprec.study.trial import Measurement, Trial
 
 FINALISTS = 4
 MOST_REFUSED = 8

@@ -23,8 +23,8 @@ from autoprec.sensitivity.table import Sensitivities, load_sensitivities
 from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.samplers import make_sampler
 from autoprec.study.ledger.storages import StudyLocation, journal_location, place_of
-from autoprec.study.ledger.trials import Trial
 from autoprec.study.loop import SearchFollower
+from autoprec.study.trial import Trial
 
 _POLL_S = 0.5
 _FOLDER_S = 30.0

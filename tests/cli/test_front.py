@@ -21,7 +21,7 @@ from autoprec.precision import Precision
 from autoprec.run.study_description import read_study_description
 from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.reading import stored_trials
-from autoprec.study.ledger.trials import Measurement
+from autoprec.study.trial import Measurement
 from autoprec.testing import tiny_data, tiny_model
 
 Invoke = Callable[..., Result]

@@ -10,7 +10,7 @@ import pytest
 
 import autoprec
 from autoprec.precision import Precision
-from autoprec.study.ledger.trials import Trial
+from autoprec.study.trial import Trial
 from autoprec.testing import FakeBackend, tiny_data, tiny_model
 from autoprec.timing import compare as timing
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoprec.study.goal import Goal
-from autoprec.study.ledger.trials import Trial
+from autoprec.study.trial import Trial
 from autoprec.timing.compare import Timing
 
 _CONFIDENCE = 0.95

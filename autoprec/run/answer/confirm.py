@@ -23,8 +23,8 @@ from autoprec.run.task import Task
 from autoprec.run.uniform import FP32_PLAN, uniform_plans
 from autoprec.stats.drop import Drop
 from autoprec.study.goal import Goal
-from autoprec.study.ledger.trials import Trial
 from autoprec.study.loop import SearchOutcome
+from autoprec.study.trial import Trial
 from autoprec.timing.compare import Timing, compare
 
 _WORTH_ROOM = 1.05

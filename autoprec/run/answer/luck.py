@@ -14,8 +14,8 @@ from autoprec.precision import Array, Precision
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.stats.drop import Drop
 from autoprec.stats.optimism import Choice, Correction, Seen, expected_optimism
-from autoprec.study.ledger.trials import Trial
 from autoprec.study.loop import FINALISTS, SearchOutcome
+from autoprec.study.trial import Trial
 from autoprec.timing.compare import Timing
 
 _SHARED, _MOST_SHARED = 0.1, 0.95

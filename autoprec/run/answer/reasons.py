@@ -8,7 +8,7 @@ from autoprec.precision import Precision
 from autoprec.run.answer.tuned import TuneResult
 from autoprec.run.uniform import FP32_PLAN, PINNED_FP32_PLAN
 from autoprec.stats.drop import Drop
-from autoprec.study.ledger.trials import Trial
+from autoprec.study.trial import Trial
 
 
 def verdict(drop: Drop, bound: float) -> str:

@@ -24,17 +24,9 @@ from autoprec.study.ledger.claims import LEFT, MOST_KILLS, OWNER, REFUSED, TAKER
 from autoprec.study.ledger.outcomes import tell
 from autoprec.study.ledger.owners import HUNG_S, Watch, abandoned, beating, elsewhere, label, own_label
 from autoprec.study.ledger.storages import StudyLocation, journal_location, lost, opened_study
-from autoprec.study.ledger.trials import (
-    ORIGIN,
-    Choices,
-    Measurement,
-    Trial,
-    as_stored,
-    measured_trial,
-    measured_trials,
-    plan_of_params,
-)
+from autoprec.study.ledger.trials import ORIGIN, as_stored, measured_trial, measured_trials, plan_of_params
 from autoprec.study.sampler import MEASUREMENT, PREDICTED, PROPOSED_AS, ModelGuidedSampler
+from autoprec.study.trial import Choices, Measurement, Trial
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import optuna
 
 from autoprec.precision import Precision
-from autoprec.study.ledger.trials import (
-    Trial,
-)
+from autoprec.study.trial import Trial
 
 
 @dataclass(frozen=True, slots=True)

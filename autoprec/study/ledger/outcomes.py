@@ -9,8 +9,8 @@ import optuna
 from optuna.trial import TrialState
 
 from autoprec.study.goal import Goal
-from autoprec.study.ledger.trials import Measurement
 from autoprec.study.sampler import LATENCY, NOISE, SIZE
+from autoprec.study.trial import Measurement
 
 _CONSTRAINT, _LATENCY_CONSTRAINT = "drop above the bound", "latency above the bound"
 _WORST = 1e9

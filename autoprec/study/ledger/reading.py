@@ -9,7 +9,8 @@ import optuna
 from autoprec.errors import RunDirectoryError
 from autoprec.study.goal import Goal, goal_of
 from autoprec.study.ledger.storages import journal_location, open_storage
-from autoprec.study.ledger.trials import Choices, Trial, measured_trials
+from autoprec.study.ledger.trials import measured_trials
+from autoprec.study.trial import Choices, Trial
 
 
 def stored_trials(path: Path, name: str, choices: Choices, goal: Goal | float) -> tuple[Trial, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from autoprec.precision import Precision
 from autoprec.run.answer.choose import Contender, choose
 from autoprec.study.goal import Goal
-from autoprec.study.ledger.trials import Measurement, Trial
+from autoprec.study.trial import Measurement, Trial
 from autoprec.timing.compare import Timing
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from autoprec.precision import Precision
 from autoprec.run.answer.choose import Contender, choose
 from autoprec.study.goal import Goal
-from autoprec.study.ledger.trials import Measurement, Trial
+from autoprec.study.trial import Measurement, Trial
 from autoprec.timing.compare import Timing
 
 FP32, INT8 = Precision.FP32, Precision.INT8

@@ -15,8 +15,8 @@ from autoprec.run.answer.confirm import Confirmation
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.study.goal import Goal
 from autoprec.study.guide.told import model_fits
-from autoprec.study.ledger.trials import Measurement, Trial
 from autoprec.study.loop import FINALISTS, SearchOutcome
+from autoprec.study.trial import Measurement, Trial
 from autoprec.timing.compare import Timing
 
 FP32, INT8 = Precision.FP32, Precision.INT8

@@ -23,8 +23,8 @@ from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.claims import OWNER
 from autoprec.study.ledger.owners import own_label
 from autoprec.study.ledger.reading import stored_trials
-from autoprec.study.ledger.trials import Measurement, Trial
 from autoprec.study.sampler import ModelGuidedSampler
+from autoprec.study.trial import Measurement, Trial
 from autoprec.units.records import Partition
 
 FP32, INT8 = Precision.FP32, Precision.INT8

@@ -17,8 +17,8 @@ from autoprec.study.ledger import owners
 from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.claims import LEFT, OWNER, Claims
 from autoprec.study.ledger.owners import STALE_S, Watch, abandoned, beating, own_label
-from autoprec.study.ledger.trials import Measurement
 from autoprec.study.loop import MOST_VAIN, Search, SearchFollower, Wanted
+from autoprec.study.trial import Measurement
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 CHOICES = {"a": (FP32, INT8), "b": (FP32, INT8), "fixed": (INT8,)}
