@@ -37,7 +37,7 @@ PARTICIPANTS = """
 import json, os, sys, time
 from pathlib import Path
 from autoprec.api import search, work
-from autoprec.measuring import Measuring
+from autoprec.run.measure import PlanMeasurer
 from autoprec.testing import FakeBackend
 
 folder, sampler, trials = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -54,7 +54,7 @@ for _ in range(WORKERS):
     if role == "run" and os.fork() == 0:
         role = "worker"
 
-measure, met = Measuring.__call__, []
+measure, met = PlanMeasurer.__call__, []
 
 def meet(self, plan, wanted):
     if not met and {p.value for p in plan.values()} != {"fp32"}:  # FP32 is known without measuring
@@ -70,7 +70,7 @@ def meet(self, plan, wanted):
             until((hooks / "killed").exists)
     return measure(self, plan, wanted)
 
-Measuring.__call__ = meet
+PlanMeasurer.__call__ = meet
 if role == "run":
     found = search(folder / "tiny.onnx", calib=folder / "data.npz", max_drop=0.02, trials=trials, sampler=sampler,
                    backend=FakeBackend(), out=folder / "run", storage=storage)

@@ -149,7 +149,7 @@ import os, signal, sys
 from pathlib import Path
 import optuna
 from autoprec.precision import Precision
-from autoprec.study.trials import Ledger
+from autoprec.study.ledger.ask_tell import Ledger
 choices = {"a": (Precision.FP32, Precision.INT8), "b": (Precision.FP32, Precision.INT8), "fixed": (Precision.INT8,)}
 book = Ledger(Path(sys.argv[1]), "run", choices, 0.01, optuna.samplers.RandomSampler(seed=0))
 book.enqueue({"uniform": {"a": Precision.FP32, "b": Precision.INT8, "fixed": Precision.INT8}})
