@@ -5,7 +5,8 @@
     result = autoprec.search("model.onnx", calib="calib.npz", metric="agreement", max_drop=0.01)
     result.save("runs/model")
 
-Public names load their module when first used, so that `import autoprec` stays quick and light.
+A public name loads its module when it is first used. So `import autoprec` is quick, and pytest, which imports the
+package for its plugin in every session, does not load heavy libraries.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["AutoprecError", "Plan", "Precision", "SearchResult", "__version__", "load_front", "load_plan", "search"]
 __version__ = "0.1.0"
 
+# The literal names let type checkers see the imports above; this table serves the same names at run time.
 _HOMES = {
     "AutoprecError": "autoprec.errors",
     "Plan": "autoprec.plan",

@@ -1,4 +1,4 @@
-"""`python -m autoprec` is the command `autoprec`."""
+"""The command line started as `python -m autoprec`."""
 
 from __future__ import annotations
 

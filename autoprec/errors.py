@@ -4,13 +4,13 @@ AutoprecError               exit 2
 ├── UsageError              exit 2   an option, a name or a combination that cannot work
 ├── ModelError              exit 2   the ONNX file is unreadable, incomplete or unsuitable
 ├── DataError               exit 2   calibration or evaluation data does not fit the model
-├── MetricError             exit 2   the metric raised or returned something other than one score a sample
+├── MetricError             exit 2   the metric raised or returned something other than one score per sample
 ├── PlanError               exit 2   a plan file is broken or belongs to another model
 ├── BaselineError           exit 2   a baseline is broken, edited, or of another model
 │   └── NoBaselineError     exit 3   there is no baseline to judge by
 ├── RecipeError             exit 2   a search space or calibration recipe is broken
 ├── RunDirectoryError       exit 2   the run directory cannot be read or written
-│   └── SearchOverError     exit 2   a worker came too late
+│   └── SearchOverError     exit 2   a worker tried to join a search that has ended
 ├── StorageError            exit 2   the storage that a study is kept in cannot be used
 └── BackendError            exit 2   a runtime could not build or run a model
 """
@@ -34,17 +34,21 @@ EXIT_INTERRUPTED = 130
 
 
 class AutoprecError(Exception):
-    """The root of all errors raised on purpose; `exit_code` is what the command line returns."""
+    """The root of all errors that autoprec raises on purpose.
+
+    Attributes:
+        exit_code: the exit status of the command line when the error ends it.
+    """
 
     exit_code = EXIT_USAGE
 
 
 class UsageError(AutoprecError):
-    """An option, a name or a combination that cannot work."""
+    """An option, a name or a combination of options cannot work."""
 
 
 class ModelError(AutoprecError):
-    """The ONNX model is unreadable, incomplete or not one that can be tuned."""
+    """The ONNX model is unreadable, incomplete, or of a kind that cannot be tuned."""
 
 
 class DataError(AutoprecError):
@@ -64,7 +68,7 @@ class BaselineError(AutoprecError):
 
 
 class NoBaselineError(BaselineError):
-    """There is no baseline to judge by, which is no verdict on the model."""
+    """There is no baseline to judge by. This says nothing about the model, hence the exit code of its own."""
 
     exit_code = EXIT_CANNOT_JUDGE
 
@@ -78,7 +82,7 @@ class RunDirectoryError(AutoprecError):
 
 
 class SearchOverError(RunDirectoryError):
-    """The search that a worker was to join has ended."""
+    """The search that a worker tried to join has ended already."""
 
 
 class StorageError(AutoprecError):

@@ -1,4 +1,4 @@
-"""The number formats a unit can run in, and exact rounding to them."""
+"""The number formats that a unit can run in, and the rounding of arrays to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 
 
 class Precision(str, Enum):
-    """One precision; the value is its name in plan files and on the command line."""
+    """A number format; the value of each member is its name in plan files and on the command line."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -28,34 +28,39 @@ class Precision(str, Enum):
 
     @property
     def bits(self) -> int:
-        """Bits per stored weight."""
+        """The number of bits of one stored weight."""
         return {"fp32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8}[self.value]
 
     @property
     def is_quantized(self) -> bool:
-        """Whether values need a scale: INT8 and FP8 do, float types do not."""
+        """Whether values are stored as codes with a scale, as in INT8 and FP8."""
         return self in (Precision.INT8, Precision.FP8)
 
     @property
     def largest(self) -> float:
-        """The largest finite value; for INT8 the largest code."""
+        """The largest finite value of a float format; the largest code of INT8.
+
+        The float values follow from IEEE 754 and, for FP8, from Micikevicius et al., "FP8 Formats for Deep
+        Learning", 2022.
+        """
         return {
             "fp32": 3.4028234663852886e38,
             "fp16": 65504.0,
             "bf16": 3.3895313892515355e38,
-            "fp8": 448.0,  # E4M3FN: no infinities, one NaN pattern
-            "int8": 127.0,
+            "fp8": 448.0,  # E4M3FN has no infinities and gives only one bit pattern of each sign to NaN
+            "int8": 127.0,  # the code -128 is not used, so that the codes are symmetric around 0
         }[self.value]
 
 
 PRECISION_KEY = "autoprec.precision"
-"""The key of an ONNX node's metadata that says in which precision a weakly typed runtime must run it."""
+"""The key in the metadata of an ONNX node under which a weakly typed runtime finds the precision to run it in."""
 
 FLOATS = (Precision.FP32, Precision.FP16, Precision.BF16)
+"""The precisions that hold values without a scale."""
 
 
 def parse_precision(text: str) -> Precision:
-    """The precision called `text`, in any case.
+    """Return the precision that `text` names; capital and small letters are the same.
 
     Raises:
         UsageError: `text` names no precision.
@@ -68,10 +73,10 @@ def parse_precision(text: str) -> Precision:
 
 
 def float_dtype(precision: Precision) -> np.dtype[Any]:
-    """The NumPy type of a float precision or of FP8 codes.
+    """Return the NumPy type that stores values of a float precision, or codes of FP8.
 
     Raises:
-        UsageError: INT8, which is an integer type with a scale.
+        UsageError: the precision is INT8, whose codes are integers.
     """
     table = {
         Precision.FP32: np.float32,
@@ -86,7 +91,11 @@ def float_dtype(precision: Precision) -> np.dtype[Any]:
 
 
 def cast_clamped(values: Array, precision: Precision) -> Array:
-    """`values` in the float type `precision`, finite values clamped to its largest instead of overflowing."""
+    """Cast `values` to the float type `precision`, and clamp finite values to its largest instead of overflowing.
+
+    NaN and infinity are left as they are: an infinity is written into a model on purpose, for example in an
+    attention mask.
+    """
     limit = precision.largest
     clamped = np.where(np.isfinite(values), np.clip(values, -limit, limit), values)
     result: Array = clamped.astype(float_dtype(precision))

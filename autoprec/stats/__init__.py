@@ -1,5 +1,6 @@
-"""Statistics: pure functions of arrays, which know nothing of networks.
+"""Statistics: pure functions of arrays that know nothing about networks.
 
-In go figures of samples or rounds; out come estimates with intervals. Read `intervals.py` first; `drop.py` is the drop
-of a metric, `optimism.py` what the best of many owes to luck.
+Scores of samples and timings of rounds go in; estimates with confidence intervals and p-values come out. Read
+`intervals.py` first. `drop.py` estimates the drop of a metric, `significance.py` holds the tests of the gate, and
+`optimism.py` estimates how much the best of many plans owes to luck.
 """

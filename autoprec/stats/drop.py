@@ -1,8 +1,8 @@
-"""How much a metric dropped, known better than by counting changed decisions.
+"""The drop of a metric from FP32 to a plan, with a narrower interval than counting changed decisions gives.
 
-A few hundred labelled samples give a count of lost and won decisions that is uncertain by a point or more. Two
-things are known beyond the count: by how much each decision was won or lost (its margin), and how many decisions
-changed at all, whatever their labels.
+With a few hundred labelled samples, the count of lost and won decisions is uncertain by a percentage point or more.
+Two facts tell more than the count: by how much each decision was won or lost (its margin), and how many decisions
+changed at all, whatever their labels are.
 """
 
 from __future__ import annotations
@@ -14,31 +14,33 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from autoprec.stats.intervals import paired_bootstrap
-
-Array = npt.NDArray[np.float64]
+from autoprec.stats.intervals import Array, paired_bootstrap
 
 PRIOR_SHARE = (0.30, 0.20)
-"""Mean and deviation of (drop / share of changed decisions) before a plan's own labels are looked at.
+"""The prior of (drop / share of changed decisions): its mean and its standard deviation.
 
-A choice, not a fit: the mean of this ratio over a dozen INT8 plans each of four classifiers, with 650 to 1500
-labelled samples, lay between 0.03 and 0.32 and changed with the plans (tests/benchmarks/drop_interval.py).
+These numbers were chosen, not fitted. In a measurement with a dozen INT8 plans for each of four classifiers and 650 to
+1500 labelled samples, the mean of this ratio lay between 0.03 and 0.32 and changed from plan to plan
+(tests/benchmarks/drop_interval.py).
 """
-_NOISE_WIDTHS = 1.5  # wider smoothing is steadier, but no longer sees how the margins bunch close to zero
-_WITHIN = 10  # samples that the smoothing must reach, however small the noise
-_LOGISTIC = 1.702  # a logistic curve of this steepness is the normal distribution function within 0.01
+# The width of the smoothing in standard deviations of the noise. A wider smoothing gives a smaller variance, but it
+# no longer sees how many margins lie close to zero, which is what decides the drop.
+_NOISE_WIDTHS = 1.5
+_WITHIN = 10  # the smoothing reaches at least this many of the samples nearest to zero, however small the noise is
+_LOGISTIC = 1.702  # with this steepness the logistic curve differs from the normal distribution by less than 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drop:
-    """The drop of a metric with its interval.
+    """The drop of a metric with its confidence interval, all in the unit of the metric.
 
     Attributes:
-        estimate: positive = worse.
-        low: end of the interval.
-        high: end of the interval.
-        samples: that it rests on.
-        method: "smoothed" from margins, "shrunken" from counted decisions, or "counted" from scores as they are.
+        estimate: the mean drop; a positive value means that the plan is worse than FP32.
+        low: the lower end of the interval.
+        high: the upper end of the interval.
+        samples: the number of samples that the estimate rests on.
+        method: how the drop was estimated: "smoothed" from margins, "shrunken" from counted decisions with the
+            prior, or "counted" as the mean of the scores.
     """
 
     estimate: float
@@ -48,20 +50,24 @@ class Drop:
     method: str
 
     def certifies(self, bound: float) -> bool:
-        """Whether the whole interval meets the bound."""
+        """Return whether the whole interval lies within the bound, the largest drop allowed."""
         return self.high <= bound
 
     def error(self, confidence: float = 0.95) -> float | None:
-        """The standard error that the interval of that confidence comes from; None where nothing is known."""
+        """Return the standard error behind an interval of that confidence; None if the interval is infinite."""
         half = (self.high - self.low) / 2
         return half / NormalDist().inv_cdf((1 + confidence) / 2) if math.isfinite(half) else None
 
     def samples_to_certify(self, bound: float) -> int | None:
-        """About how many samples would certify the bound if the estimate stayed; None where none would."""
+        """Return about how many samples would certify the bound if the estimate stayed the same.
+
+        None means that no number of samples would, since the estimate itself exceeds the bound.
+        """
         if self.certifies(bound):
             return self.samples
         if not self.estimate < bound:
             return None
+        # The width of an interval shrinks with the square root of the number of samples.
         return math.ceil(self.samples * ((self.high - self.estimate) / (bound - self.estimate)) ** 2)
 
 
@@ -74,23 +80,23 @@ def estimate_drop(
     changed: float | None = None,
     confidence: float = 0.95,
 ) -> Drop:
-    """The mean drop of a metric from FP32 to a plan.
+    """Estimate the mean drop of a metric from FP32 to a plan.
 
-    Scores other than 0 and 1 are averaged, with a paired bootstrap interval. For decisions the count is made
-    steadier twice. With margins, each decision counts by a smooth step over its margin that is as wide as the
-    noise of the margins, so that a margin that shrank counts before it is lost, and one lost by a hair counts
-    half (a control variate with the labels' own information). Then the result is averaged with what so many
-    changed decisions usually cost, by inverse variances: few changes cannot hide a large drop, and many cannot be
-    outweighed by a lucky balance of them. Efron and Morris 1975, "Data Analysis Using Stein's Estimator and Its
-    Generalizations".
+    Scores other than 0 and 1 are averaged and get a paired bootstrap interval. For decisions, two steps reduce the
+    variance of the count. First, if margins are known, each decision counts by a smooth step over its margin that is
+    as wide as the noise of the margins: a margin that shrank counts a little before the decision is lost, and a
+    decision that was just lost counts half. Second, the result is averaged with the drop that so many changed
+    decisions usually cause, weighted by the inverse variances: a few changed decisions cannot hide a large drop, and
+    many of them count even if losses and gains happen to balance (Efron and Morris 1975, "Data Analysis Using
+    Stein's Estimator and Its Generalizations").
 
     Args:
-        before: FP32's scores, float[n].
-        after: the plan's, of the same samples.
-        higher_is_better: the direction of the scores.
-        margins: for decisions, by how much FP32 and the plan prefer the right answer, each float[n].
-        changed: share of samples whose decision differs from FP32's; by default that of changed scores.
-        confidence: of the interval.
+        before: the scores of FP32, float[n].
+        after: the scores of the plan for the same samples, float[n].
+        higher_is_better: whether a higher score is the better one.
+        margins: for decisions, how much FP32 and the plan prefer the right answer, float[n] each; None if unknown.
+        changed: the share of samples whose decision differs from FP32's; by default the share of changed scores.
+        confidence: the probability with which the interval should cover the true drop.
     """
     first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
     loss = first - second if higher_is_better else second - first
@@ -98,15 +104,16 @@ def estimate_drop(
     decisions = bool(np.isin(np.concatenate([first, second]), (0.0, 1.0)).all())
     if count < 2 or not decisions:
         return counted_drop(first, second, higher_is_better, confidence)
+    # A plan that changes nothing, such as FP32 itself, drops by exactly 0; the prior below would add uncertainty.
     if not loss.any() and not changed and (margins is None or np.array_equal(*margins)):
         return Drop(estimate=0.0, low=0.0, high=0.0, samples=count, method="counted")
     sample, method = loss, "shrunken"
     if margins is not None:
         sample, method = smoothed_losses(*margins), "smoothed"
-    # No change seen in n samples leaves some unseen: one of a tenth of a decision is added to the error.
+    # Zero changes in n samples does not mean that none exist, so we add the variance of a tenth of a decision.
     variance = float(sample.var(ddof=1)) / count + (0.1 / count) ** 2
     share = max(float(np.abs(loss).mean()), changed or 0.0)
-    share = (share * count + 0.5) / (count + 1)
+    share = (share * count + 0.5) / (count + 1)  # half a pseudo-change, so that the prior is never exactly zero
     usual, spread = PRIOR_SHARE[0] * share, (PRIOR_SHARE[1] * share) ** 2
     weight = spread / (spread + variance)
     estimate = weight * float(sample.mean()) + (1 - weight) * usual
@@ -115,27 +122,31 @@ def estimate_drop(
 
 
 def counted_drop(before: npt.ArrayLike, after: npt.ArrayLike, higher_is_better: bool, confidence: float = 0.95) -> Drop:
-    """The mean drop with its paired bootstrap interval, and nothing else."""
+    """Return the plain mean drop with its paired bootstrap interval; the arguments are those of `estimate_drop`."""
     span = paired_bootstrap(before, after, higher_is_better, confidence)
     return Drop(estimate=span.estimate, low=span.low, high=span.high, samples=np.size(before), method="counted")
 
 
 def smoothed_losses(before: Array, after: Array) -> Array:
-    """What each sample adds to the drop when a decision counts by a smooth step over its margin.
+    """Return what each sample adds to the drop if a decision counts by a smooth step over its margin.
 
     Args:
-        before: FP32's margins, float[n], above 0 where it is right.
-        after: the plan's.
+        before: the margins of FP32, float[n], above 0 where its decision is right.
+        after: the margins of the plan, float[n].
 
     Returns:
-        float[n]; their mean is the drop, smoothed over 1.5 times the noise that margins near zero have.
+        float[n], whose mean is the smoothed drop. The step is 1.5 times as wide as the noise of margins near zero.
     """
     noise = after - before
     nearest = np.sort(np.abs(before))[min(before.size - 1, _WITHIN)]
     width = max(_NOISE_WIDTHS * float(noise.std()), float(nearest), 1e-12)
+    # Large margins often carry more noise, but only margins near zero decide. So the noise is estimated again with
+    # weights that favour margins within the width, after a weighted regression took out the part of it that is a
+    # common shift or shrinking. Four rounds are enough for the width to settle.
     for _ in range(4):
         weights = np.exp(-0.5 * (before / width) ** 2)
         design = np.stack([np.ones_like(before), before / width], axis=1)
+        # The small ridge keeps the equations solvable if all weighted margins are equal.
         normal = design.T @ (design * weights[:, None]) + 1e-9 * weights.sum() * np.eye(2)
         shift = np.linalg.solve(normal, design.T @ (noise * weights))
         rest = noise - design @ shift
@@ -145,5 +156,6 @@ def smoothed_losses(before: Array, after: Array) -> Array:
 
 
 def _step(values: Array) -> Array:
+    # The logistic function, written with tanh, which cannot overflow for large negative values as exp(-x) does.
     result: Array = 0.5 * (1 + np.tanh(0.5 * _LOGISTIC * values))
     return result

@@ -1,4 +1,4 @@
-"""Statistics of paired scores and interleaved timings; pure NumPy, no input or output."""
+"""Estimates and confidence intervals for paired scores and for interleaved timings."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+"""The arrays of this package; all statistics are computed in float64."""
 
+# How many resampled values are held at a time: 8 MiB of float64. The memory of a bootstrap then does not grow with
+# samples times resamples.
 _CHUNK_ELEMENTS = 1 << 20
-"""Resampled values held at once, 8 MiB of float64: memory does not grow with samples times resamples."""
 
+# 1 / quantile(3/4) of the standard normal distribution: this factor makes the median absolute deviation an estimate
+# of the standard deviation for normal values.
 _NORMAL_CONSISTENCY = 1.482602218505602
-"""1 / quantile(3/4) of the standard normal: makes the MAD estimate a normal's standard deviation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate and the confidence interval round it."""
+    """An estimate and the ends of its confidence interval, all in the unit of the estimate."""
 
     estimate: float
     low: float
@@ -30,25 +33,26 @@ def paired_bootstrap(
     scores: npt.ArrayLike,
     higher_is_better: bool,
     confidence: float = 0.95,
+    *,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """The mean drop from reference to candidate, positive where the candidate is worse.
+    """Return the mean drop from reference to candidate, which is positive if the candidate is worse.
 
-    Percentile interval over resampled samples, each kept with its pair: Efron and Tibshirani, An
-    Introduction to the Bootstrap (1993), chapters 8 and 13. Where no sample changed, the interval is [0,
-    0]; by the rule of three, 95 % confidence then still allows changes in up to 3 / n of all samples.
+    The interval is a percentile interval over resampled samples, each of which keeps its pair of scores (Efron and
+    Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13). If no sample changed, the interval is
+    [0, 0], which is too narrow: by the rule of three, 95 % confidence still allows changes in 3 / n of all samples.
 
     Args:
-        reference_scores: float[n], one score per sample.
-        scores: float[n], of the same samples in the same order.
-        higher_is_better: the direction of the scores.
+        reference_scores: the score of each sample under the reference, float[n].
+        scores: the scores of the candidate for the same samples in the same order, float[n].
+        higher_is_better: whether a higher score is the better one.
         confidence: the share of intervals that should cover the true drop.
-        resamples: bootstrap resamples.
-        seed: of the resampling; equal seeds give equal intervals.
+        resamples: the number of bootstrap resamples.
+        seed: the seed of the resampling; equal seeds give equal intervals.
 
     Raises:
-        ValueError: there are no scores, or not one candidate score per reference score.
+        ValueError: there are no scores, the numbers of scores differ, or an option is out of range.
     """
     before, after = _pair(reference_scores, scores)
     drops = before - after if higher_is_better else after - before
@@ -61,7 +65,7 @@ def paired_bootstrap(
 
 
 def median(values: npt.ArrayLike) -> float:
-    """The median.
+    """Return the median as a float.
 
     Raises:
         ValueError: there are no values.
@@ -70,10 +74,10 @@ def median(values: npt.ArrayLike) -> float:
 
 
 def mad(values: npt.ArrayLike) -> float:
-    """A robust standard deviation: the median absolute deviation from the median, times 1.4826.
+    """Return a robust standard deviation: the median absolute deviation from the median, times 1.4826.
 
-    For normal values it estimates the standard deviation; up to half of the values may be outliers.
-    Rousseeuw and Croux, Alternatives to the Median Absolute Deviation, JASA 88 (1993).
+    For normal values it estimates the standard deviation, and up to half of the values may be outliers (Rousseeuw
+    and Croux, Alternatives to the Median Absolute Deviation, JASA 88, 1993).
 
     Raises:
         ValueError: there are no values.
@@ -83,15 +87,15 @@ def mad(values: npt.ArrayLike) -> float:
 
 
 def spearman(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
-    """Spearman's rank correlation: Pearson's correlation of the ranks, ties sharing their mean rank.
+    """Return Spearman's rank correlation, which is Pearson's correlation of the ranks.
 
-    NaN where there are fewer than two pairs or one side is constant. Spearman, The Proof and Measurement of
-    Association between Two Things, American Journal of Psychology 15 (1904).
+    The result is NaN if there are fewer than two pairs or if one side is constant (Spearman, The Proof and
+    Measurement of Association between Two Things, American Journal of Psychology 15, 1904).
 
     Raises:
-        ValueError: there are no values, or not one y per x.
+        ValueError: there are no values, or not one y for each x.
     """
-    ranks = [_ranks(side) - (len(side) + 1) / 2 for side in _pair(x, y)]
+    ranks = [shared_ranks(side)[0] - (len(side) + 1) / 2 for side in _pair(x, y)]
     norm = np.sqrt(np.prod([np.square(side).sum() for side in ranks]))
     return float(np.dot(*ranks) / norm) if norm > 0 else float("nan")
 
@@ -100,24 +104,25 @@ def ratio_of_medians(
     baseline_ms: npt.ArrayLike,
     candidate_ms: npt.ArrayLike,
     confidence: float = 0.95,
+    *,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """The candidate's median time over the baseline's: below 1 is faster.
+    """Return the candidate's median time divided by the baseline's; a ratio below 1 means that it is faster.
 
-    Times come from interleaved rounds: in round i both were measured one after the other, so a drift of the
-    clock hits both. The bootstrap therefore resamples rounds, not single times (a block bootstrap: Künsch,
-    The Jackknife and the Bootstrap for General Stationary Observations, Annals of Statistics 17, 1989).
+    The times come from interleaved rounds: in round i both were measured one after the other, so a change of the
+    clock rate affects both. The bootstrap therefore resamples whole rounds, not single times (a block bootstrap:
+    Künsch, The Jackknife and the Bootstrap for General Stationary Observations, Annals of Statistics 17, 1989).
 
     Args:
-        baseline_ms: float[rounds] or float[rounds, repeats], above 0.
-        candidate_ms: the same rounds; the number of repeats may differ.
+        baseline_ms: the times of the baseline in milliseconds, float[rounds] or float[rounds, repeats].
+        candidate_ms: the times of the candidate in the same rounds; the number of repeats may differ.
         confidence: the share of intervals that should cover the true ratio.
-        resamples: bootstrap resamples.
-        seed: of the resampling; equal seeds give equal intervals.
+        resamples: the number of bootstrap resamples.
+        seed: the seed of the resampling; equal seeds give equal intervals.
 
     Raises:
-        ValueError: there are no rounds, their numbers differ, or a time is not above 0.
+        ValueError: there are no rounds, their numbers differ, a time is not above 0, or an option is out of range.
     """
     baseline, candidate = (_rounds(times) for times in (baseline_ms, candidate_ms))
     if len(baseline) != len(candidate):
@@ -133,17 +138,27 @@ def ratio_of_medians(
 
 
 def r2(measured: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
-    """The coefficient of determination: 1 minus squared error over the measured values' own spread.
+    """Return the coefficient of determination: 1 minus squared error over the variance of the measured values.
 
-    1 is a perfect prediction, 0 no better than the mean of `measured`, below 0 worse than that; NaN where all
-    measured values are equal.
+    A perfect prediction has 1. A prediction that is no better than the mean of `measured` has 0, and a worse one is
+    below 0. The result is NaN if all measured values are equal.
 
     Raises:
-        ValueError: there are no values, or not one prediction per measured value.
+        ValueError: there are no values, or not one prediction for each measured value.
     """
     truth, guess = _pair(measured, predicted)
     spread = np.square(truth - truth.mean()).sum()
     return float(1 - np.square(truth - guess).sum() / spread) if spread > 0 else float("nan")
+
+
+def shared_ranks(values: Array) -> tuple[Array, Array]:
+    """Return the rank of each value, counted from 1, and the size of each group of equal values.
+
+    Equal values share the mean of their ranks, as rank tests demand.
+    """
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Array = (np.cumsum(counts) - (counts - 1) / 2)[group]
+    return ranks, counts.astype(np.float64)
 
 
 def _values(values: npt.ArrayLike) -> Array:
@@ -167,16 +182,8 @@ def _rounds(times_ms: npt.ArrayLike) -> Array:
     return array.reshape(len(array), -1)
 
 
-def _ranks(values: Array) -> Array:
-    """Ranks from 1, ties sharing their mean rank."""
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    shared: Array = (last - (counts - 1) / 2)[group]
-    return shared
-
-
 def _chunks(resamples: int, elements: int) -> list[int]:
-    """Resamples per chunk, so that a chunk holds about `_CHUNK_ELEMENTS` values."""
+    """Return how many resamples each chunk makes, so that a chunk holds about `_CHUNK_ELEMENTS` values."""
     if resamples < 1:
         raise ValueError(f"there must be at least 1 resample, got {resamples}")
     size = max(1, _CHUNK_ELEMENTS // elements)

@@ -1,4 +1,7 @@
-"""Whether two sets of figures differ, and by how much: exact and rank tests in NumPy alone."""
+"""Tests of whether two sets of scores or timings differ, with the size of the difference.
+
+The tests are written in NumPy, since SciPy is not a dependency of the package.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,27 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from autoprec.stats.intervals import Interval, paired_bootstrap
-
-Array = npt.NDArray[np.float64]
+from autoprec.stats.intervals import Array, Interval, paired_bootstrap, shared_ranks
 
 ALPHA = 0.01
-"""A difference that chance makes more rarely than this counts as one; only worse counts, so tests are one-sided."""
-_FLIPS = 9999
+"""The significance level: a loss that chance produces more rarely than this counts as real.
+
+Only a change for the worse matters to a gate, so all tests are one-sided.
+"""
+_FLIPS = 9999  # with the observed signs that makes 10000 assignments, so the smallest possible p is 1 / 10000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """A paired comparison.
+    """The result of a paired comparison.
 
     Attributes:
-        change: mean loss, above 0 = worse, with its 95 % interval.
-        p: probability of so much loss or more by chance.
-        samples: pairs.
-        lost: pairs that got worse.
-        won: pairs that got better.
-        test: which test.
+        change: the mean loss with its 95 % interval; a value above 0 means that the later scores are worse.
+        p: the probability that chance alone produces so large a loss or a larger one.
+        samples: the number of pairs.
+        lost: the number of pairs that got worse.
+        won: the number of pairs that got better.
+        test: the name of the test that gave `p`.
     """
 
     change: Interval
@@ -41,15 +45,15 @@ class Compared:
 
     @property
     def different(self) -> bool:
-        """Whether chance does not explain the loss."""
+        """Whether the loss is significant at the level `ALPHA`."""
         return self.p < ALPHA
 
 
 def compare_scores(before: Array, after: Array, higher_is_better: bool) -> Compared:
-    """The loss from `before` to `after`, both float[n] and finite, of the same samples.
+    """Compare the scores of the same samples before and after a change, both float[n] and finite.
 
-    Scores of 0 and 1 are compared by McNemar's exact test (McNemar 1947), others by sign flips of the paired
-    differences (Fisher 1935), which holds whatever their distribution as long as it is symmetric.
+    Scores of 0 and 1 are compared by McNemar's exact test (McNemar 1947). Other scores are compared by flipping the
+    signs of the paired differences at random (Fisher 1935), which is valid for any distribution that is symmetric.
     """
     loss = before - after if higher_is_better else after - before
     lost, won = int((loss > 0).sum()), int((loss < 0).sum())
@@ -67,16 +71,20 @@ def compare_scores(before: Array, after: Array, higher_is_better: bool) -> Compa
 
 
 def mcnemar(lost: int, won: int) -> float:
-    """The exact probability of at least `lost` of the changed decisions being losses if both were as likely."""
+    """Return the exact probability of at least `lost` losses among the changed decisions.
+
+    The null hypothesis is that a changed decision is as likely a loss as a win.
+    """
     changed = lost + won
     tail = sum(math.comb(changed, k) for k in range(lost, changed + 1))
-    return float(Fraction(tail, 2**changed))
+    return float(Fraction(tail, 2**changed))  # exact integers: for many decisions 2**changed exceeds any float
 
 
 def paired_decisions(lost: int, won: int, samples: int, confidence: float = 0.95) -> Interval:
-    """The difference of two paired proportions with an interval that no change does not shrink to nothing.
+    """Return the difference of two paired proportions, with an interval that has a width even if nothing changed.
 
-    Agresti and Min 2005, "Simple improved confidence intervals for comparing matched proportions".
+    Half an observation is added to each of the four cells of the table of outcomes (Agresti and Min 2005, "Simple
+    improved confidence intervals for comparing matched proportions").
     """
     half = NormalDist().inv_cdf((1 + confidence) / 2)
     a, b, n = lost + 0.5, won + 0.5, samples + 2
@@ -85,43 +93,50 @@ def paired_decisions(lost: int, won: int, samples: int, confidence: float = 0.95
 
 
 def sign_flips(losses: Array, seed: int = 0) -> float:
-    """Probability of so large a mean if each difference were as likely to have the other sign."""
+    """Return the probability of so large a mean loss if each difference were as likely to have the other sign.
+
+    Args:
+        losses: the differences, float[n], above 0 where the later score is worse.
+        seed: the seed of the random signs.
+    """
     changed = losses[losses != 0]
     if not changed.size or changed.sum() <= 0:
         return 1.0
     generator = np.random.default_rng(seed)
     total, hits = float(changed.sum()), 0
-    rows = max(1, (1 << 20) // changed.size)
+    rows = max(1, (1 << 20) // changed.size)  # bounds the memory of the signs to about a million at a time
     for start in range(0, _FLIPS, rows):
         signs = generator.integers(0, 2, (min(rows, _FLIPS - start), changed.size)) * 2 - 1
+        # The tolerance counts sums that are equal but for rounding as equal.
         hits += int((signs @ changed >= total * (1 - 1e-12)).sum())
     return (hits + 1) / (_FLIPS + 1)
 
 
 def signed_ranks(differences: npt.ArrayLike) -> float:
-    """Wilcoxon's signed-rank test: probability of so high ranks above 0 if both signs were as likely.
+    """Return the p-value of Wilcoxon's signed-rank test that the differences, float[n], tend to be above 0.
 
-    By the normal approximation with correction for ties and continuity, which is good from about ten pairs on.
+    It uses the normal approximation with corrections for ties and continuity, which is good from about ten pairs on.
     """
     values = np.asarray(differences, np.float64)
     values = values[values != 0]
     count = values.size
     if count == 0:
         return 1.0
-    ranks, ties = _ranks(np.abs(values))
+    ranks, ties = _ranks_and_ties(np.abs(values))
     mean = count * (count + 1) / 4
     variance = count * (count + 1) * (2 * count + 1) / 24 - ties / 48
     return _upper_tail(float(ranks[values > 0].sum()), mean, variance)
 
 
 def rank_sum(before: npt.ArrayLike, after: npt.ArrayLike) -> float:
-    """Mann and Whitney's test: probability of `after` being so far above `before` if both were alike.
+    """Return the p-value of the Mann-Whitney test that `after`, float[m], tends to be above `before`, float[n].
 
-    By the normal approximation with correction for ties and continuity, good from about eight values a side on.
+    It uses the normal approximation with corrections for ties and continuity, which is good from about eight values
+    on each side.
     """
     first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
     n, m = first.size, second.size
-    ranks, ties = _ranks(np.concatenate([first, second]))
+    ranks, ties = _ranks_and_ties(np.concatenate([first, second]))
     above = float(ranks[n:].sum()) - m * (m + 1) / 2
     total = n + m
     variance = n * m / 12 * ((total + 1) - ties / (total * (total - 1)))
@@ -129,13 +144,13 @@ def rank_sum(before: npt.ArrayLike, after: npt.ArrayLike) -> float:
 
 
 def _upper_tail(statistic: float, mean: float, variance: float) -> float:
-    if variance <= 0:
+    """Return the probability of a value of at least `statistic`; the 0.5 is the continuity correction."""
+    if variance <= 0:  # all values are equal, so there is no evidence of a difference
         return 1.0
     return NormalDist().cdf(-(statistic - mean - 0.5) / math.sqrt(variance))
 
 
-def _ranks(values: Array) -> tuple[Array, float]:
-    """Ranks from 1, ties sharing their mean, and the sum over ties of t^3 - t."""
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Array = (np.cumsum(counts) - (counts - 1) / 2)[group]
-    return ranks, float((counts.astype(np.float64) ** 3 - counts).sum())
+def _ranks_and_ties(values: Array) -> tuple[Array, float]:
+    """Return the ranks and the sum of t**3 - t over groups of t equal values, which reduces the variance."""
+    ranks, sizes = shared_ranks(values)
+    return ranks, float((sizes**3 - sizes).sum())
