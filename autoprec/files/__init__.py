@@ -1,4 +1,6 @@
 """Reading and writing files; nothing here knows what a network is.
 
-In go records, out go files that are whole or absent, and the other way round with checks. Read `json.py` first.
+`json.py` writes records so that a file is either complete or absent, checks them when it reads them, and computes
+fingerprints; read it first. `toml.py` reads the tables of recipes with a check of each key, and `functions.py` imports
+a function of the user's.
 """

@@ -1,4 +1,4 @@
-"""Import of a user's function given as `module:function`."""
+"""Import of a function that the user names as `module:function`."""
 
 from __future__ import annotations
 
@@ -16,38 +16,41 @@ _FORM = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*
 
 
 def is_function_name(text: str) -> bool:
-    """Whether `text` has the form `module:function`."""
+    """Return whether `text` has the form `module:function`."""
     return _FORM.fullmatch(text) is not None
 
 
 @contextlib.contextmanager
 def importable_folder() -> Iterator[None]:
-    """Make modules of the current folder importable, first of all, for as long as the context lasts."""
+    """Put the current folder first on `sys.path` for as long as the context lasts.
+
+    `python script.py` does the same for the folder of the script, but an installed command does not.
+    """
     folder = os.getcwd()
     sys.path.insert(0, folder)
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):  # the user's code may have tidied sys.path itself
+        with contextlib.suppress(ValueError):  # the user's code may have removed the folder already
             sys.path.remove(folder)
 
 
 def import_function(name: str, raising: type[AutoprecError]) -> Callable[..., Any]:
-    """The function that `module:function` names, looked for in the current folder first.
+    """Import the function that `name` names; the current folder is searched first.
 
     Args:
-        name: dotted module, colon, (dotted) attribute.
-        raising: the error class for whatever goes wrong.
+        name: the module with its packages, a colon, and the function, which may be an attribute such as `Class.method`.
+        raising: the class of the error that is raised.
 
     Raises:
-        raising: the module cannot be imported, or has no such function.
+        raising: the module cannot be imported, or it has no such function.
     """
     module_name, _, attribute = name.partition(":")
-    importlib.invalidate_caches()
+    importlib.invalidate_caches()  # the file may be younger than Python's listing of the folder
     try:
         with importable_folder():
             found: Any = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # a script without a __main__ guard may call sys.exit when imported
         raise raising(
             f"cannot import {module_name!r} for {name!r} in {os.getcwd()}: "
             f"{type(error).__name__}: {error}; run from the folder that holds the module, or install it"

@@ -1,4 +1,4 @@
-"""Versioned JSON of plain records, written atomically, and fingerprints of their content."""
+"""JSON records with a schema version that are written atomically, and fingerprints of contents."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ from autoprec.errors import AutoprecError, RunDirectoryError
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader sees the old file or the new one, never a part.
+    """Write `data` to `path` so that a reader sees either the old file or the whole new one.
+
+    Missing folders are made.
 
     Raises:
-        RunDirectoryError: the folder cannot be written, or the disk is full.
+        RunDirectoryError: the folder cannot be written to, or the disk is full.
     """
     temporary: str | None = None
     try:
+        # The temporary file lies in the same folder, since a rename is atomic within one file system only.
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes the file private; results are for the team
+            os.fsync(file.fileno())  # otherwise a power cut after the rename could leave an empty file
+        os.chmod(temporary, 0o644)  # mkstemp lets only its owner read the file, but results are for the whole team
         os.replace(temporary, path)
     except OSError as error:
         if temporary is not None:
@@ -41,26 +44,32 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a JSON record atomically; numbers that are not finite become null."""
+    """Write a JSON record atomically; numbers that are not finite become null.
+
+    Raises:
+        RunDirectoryError: the folder cannot be written to, or the disk is full.
+    """
     write_bytes(path, (as_json(record, indent=1) + "\n").encode())
 
 
 def as_json(record: Mapping[str, Any], indent: int | None = None) -> str:
-    """A record as strict JSON: numbers that are not finite become null, paths and the like become text."""
+    """Return a record as strict JSON: numbers that are not finite become null, and paths become strings."""
     return json.dumps(_finite(record), indent=indent, allow_nan=False, default=str)
 
 
 def read_json(path: Path, what: str, raising: type[AutoprecError], schema: int) -> dict[str, Any]:
-    """Read a record of a known schema version.
+    """Read a record and check its schema version.
 
     Args:
-        what: the thing's name in messages, such as "plan".
-        raising: the error class for a broken file.
-        schema: the newest version this code reads.
+        path: the file to read.
+        what: the name of the kind of file in messages, such as "plan".
+        raising: the class of the error that is raised.
+        schema: the newest version that the caller can read.
 
     Raises:
-        raising: the file is missing, no JSON object, or of a newer schema.
+        raising: the file is missing, is not a JSON object, or has a newer schema.
     """
+    # What lies in the run directory can be computed again; other files are the user's, who must replace them.
     again = "delete it, it is made again" if raising is RunDirectoryError else "make it again"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -78,7 +87,10 @@ def read_json(path: Path, what: str, raising: type[AutoprecError], schema: int) 
 
 
 def fingerprint(parts: Iterable[bytes | str]) -> str:
-    """The first 16 hexadecimal digits of SHA-256 over length-prefixed parts."""
+    """Return a fingerprint of `parts`: the first 16 hexadecimal digits of a SHA-256 digest.
+
+    Each part is preceded by its length, so that ["ab", "c"] and ["a", "bc"] have different fingerprints.
+    """
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -88,7 +100,7 @@ def fingerprint(parts: Iterable[bytes | str]) -> str:
 
 
 def array_fingerprint(arrays: Mapping[str, Any]) -> str:
-    """A fingerprint of named arrays: names, types, shapes and every byte."""
+    """Return a fingerprint of named arrays, which covers their names, types, shapes and every byte."""
     parts: list[bytes | str] = []
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])

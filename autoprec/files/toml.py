@@ -1,4 +1,4 @@
-"""TOML tables read key by key: an unknown key, a wrong type or a value out of range is an error."""
+"""TOML tables that are read key by key: an unknown key, a wrong type or a value out of range is an error."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ else:
 
 
 def parse_table(text: str, origin: str) -> Table:
-    """The top-level table of a TOML document.
+    """Return the top-level table of a TOML document.
+
+    Args:
+        text: the document.
+        origin: the name of the document in messages, such as its path.
 
     Raises:
-        RecipeError: the text is no TOML.
+        RecipeError: the text is not TOML.
     """
     try:
         return Table(tomllib.loads(text), origin)
@@ -29,10 +33,20 @@ def parse_table(text: str, origin: str) -> Table:
 
 
 class Table:
-    """One TOML table; every getter raises RecipeError with the key, what was found and what is allowed."""
+    """One TOML table.
+
+    Every getter raises a RecipeError if the value is missing or wrong. The message names the key, what was found and
+    what is allowed.
+    """
 
     def __init__(self, values: Mapping[str, Any], origin: str, name: str = "") -> None:
-        """Wrap `values` of the file `origin`; `name` is the table's own key, empty for the top level."""
+        """Wrap a table.
+
+        Args:
+            values: the parsed table.
+            origin: the name of the document in messages.
+            name: the key of this table in the document, empty for the top level.
+        """
         self._values = values
         self._where = f"the table [{name}] of {origin}" if name else origin
         self._origin = origin
@@ -41,7 +55,11 @@ class Table:
         return key in self._values
 
     def allow(self, keys: Sequence[str]) -> None:
-        """Refuse any key that is not among `keys`."""
+        """Check that the table has no other keys than `keys`.
+
+        Raises:
+            RecipeError: there is another key; the message suggests the one that was probably meant.
+        """
         for key in self._values:
             if key not in keys:
                 close = difflib.get_close_matches(key, keys, n=1)
@@ -49,20 +67,20 @@ class Table:
                 raise RecipeError(f"unknown key {key!r} in {self._where}; {hint}The allowed keys are {', '.join(keys)}")
 
     def refuse(self, key: str, condition: str) -> RecipeError:
-        """The error for a value that breaks `condition`, such as "a number above 0"."""
+        """Return the error for a value that is not `condition`, such as "a number above 0"."""
         if key not in self._values:
             return RecipeError(f"{key!r} is missing in {self._where}; it must be {condition}")
         return RecipeError(f"{key!r} in {self._where} must be {condition}, got {self._values[key]!r}")
 
     def text(self, key: str, default: str | None = None) -> str:
-        """A string."""
+        """Return a string."""
         value = self._values.get(key, default)
         if not isinstance(value, str):
             raise self.refuse(key, "a string")
         return value
 
     def choice(self, key: str, allowed: Sequence[str], default: str | None = None) -> str:
-        """One of the strings `allowed`, in any case of letters; returned as `allowed` spells it."""
+        """Return one of the strings `allowed`, spelt as there; the file may use capital letters differently."""
         value = self._values.get(key, default)
         if isinstance(value, str):
             for candidate in allowed:
@@ -71,14 +89,14 @@ class Table:
         raise self.refuse(key, "one of " + ", ".join(repr(candidate) for candidate in allowed))
 
     def integer(self, key: str, default: int, low: int) -> int:
-        """An integer of at least `low`."""
+        """Return an integer of at least `low`."""
         value = self._values.get(key, default)
         if not is_integer(value) or value < low:
             raise self.refuse(key, f"an integer of at least {low}")
         return int(value)
 
     def number(self, key: str, default: float, low: float, high: float = math.inf) -> float:
-        """A finite number with `low` < number <= `high`."""
+        """Return a finite number with `low` < number <= `high`."""
         value = self._values.get(key, default)
         if not is_number(value) or not low < value <= high:
             bound = f" and at most {high:g}" if math.isfinite(high) else ""
@@ -86,36 +104,36 @@ class Table:
         return float(value)
 
     def items(self, key: str, default: Sequence[Any] | None = None) -> list[Any]:
-        """A list."""
+        """Return a list."""
         value = self._values.get(key, default)
         if not isinstance(value, (list, tuple)):
             raise self.refuse(key, "a list")
         return list(value)
 
     def table(self, key: str) -> Table:
-        """A table below this one."""
+        """Return a table inside this one."""
         value = self._values.get(key)
         if not isinstance(value, dict):
             raise self.refuse(key, "a table")
         return Table(value, self._origin, key)
 
     def tables(self, key: str) -> list[Table]:
-        """A list of tables below this one; empty if the key is missing."""
+        """Return the list of tables under a key, which is empty if the key is missing."""
         values = self.items(key, ())
         if not all(isinstance(value, dict) for value in values):
             raise self.refuse(key, f"a list of tables, written [[{key}]]")
         return [Table(value, self._origin, f"{key}[{number}]") for number, value in enumerate(values)]
 
     def value(self, key: str) -> Any:
-        """The value as TOML gave it, or None."""
+        """Return the value as it was parsed, or None if the key is missing."""
         return self._values.get(key)
 
 
 def is_integer(value: object) -> bool:
-    """Whether a TOML value is an integer; a boolean is none."""
+    """Return whether a TOML value is an integer. A boolean is not, although Python counts it as one."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
-    """Whether a TOML value is a finite integer or float."""
+    """Return whether a TOML value is a finite integer or float."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,5 +1,5 @@
-"""Recipes in TOML: search spaces and calibration recipes, by name or path.
+"""Recipes in TOML: search spaces and calibration recipes.
 
-In goes a name or a file; out come checked records. Read `space.py` first; the recipes themselves lie in the folders
-`search_spaces/` and `calibration/`.
+The name of a recipe or the path of a file goes in; a checked record comes out. Read `space.py` first. The recipes
+that come with autoprec lie in the folders `search_spaces/` and `calibration/` of the repository.
 """

@@ -1,4 +1,4 @@
-"""How image files become input tensors."""
+"""Image recipes: how image files become input tensors."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ Layout = Literal["NCHW", "NHWC"]
 Channels = Literal["rgb", "bgr", "gray"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Size = tuple[int, int]
+"""Height and width in pixels."""
 _IMAGE_KEYS = ("resize", "crop", "scale", "mean", "std", "layout", "channels", "interpolation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecipe:
-    """How an image file becomes a sample: resize, crop, then (pixel * scale - mean) / std per channel.
+    """The steps that turn an image file into a sample: resize, crop, then (pixel * scale - mean) / std per channel.
 
     Attributes:
-        resize: length in pixels of the shorter side, or exact (height, width), or None to keep the size.
-        crop: (height, width) in pixels of the centre to keep, or None for all.
-        scale: factor on the pixel values 0 to 255.
-        mean: one number per channel in the order of `channels`, or one for all; subtracted after `scale`.
-        std: one number per channel, or one for all; divided by.
-        layout: whether channels come before or after height and width.
-        channels: order of the channels, or one gray channel.
-        interpolation: filter of `resize`.
+        resize: the length of the shorter side in pixels, or the exact (height, width), or None to keep the size.
+        crop: the (height, width) in pixels of the centre that is kept, or None to keep all.
+        scale: the factor for the pixel values, which run from 0 to 255.
+        mean: the numbers that are subtracted after scaling, one for each channel in the order of `channels`.
+        std: the numbers that the difference is divided by, one for each channel.
+        layout: the order of the axes, without the batch axis: channels before height and width, or after them.
+        channels: the order of the colour channels, or "gray" for a single channel.
+        interpolation: the filter that `resize` uses.
     """
 
     resize: int | Size | None = None
@@ -43,7 +44,7 @@ def image_of(table: Table) -> ImageRecipe:
     """Read the table of an image recipe.
 
     Raises:
-        RecipeError: a key or value is not one of those allowed.
+        RecipeError: a key or a value is not allowed.
     """
     table.allow(_IMAGE_KEYS)
     plain = ImageRecipe()
@@ -66,7 +67,7 @@ def image_of(table: Table) -> ImageRecipe:
 
 
 def _size(table: Table, key: str) -> int | Size | None:
-    """A length in pixels, or a pair [height, width]."""
+    """Return a length in pixels or a pair of height and width."""
     if key not in table:
         return None
     value: Any = table.value(key)
@@ -78,7 +79,7 @@ def _size(table: Table, key: str) -> int | Size | None:
 
 
 def _per_channel(table: Table, key: str, channels: Channels, default: float) -> tuple[float, ...]:
-    """One number per channel; a single number stands for all channels."""
+    """Return one number for each channel; in the file a single number stands for all channels."""
     count = 1 if channels == "gray" else 3
     value: Any = table.value(key) if key in table else default
     if is_number(value):

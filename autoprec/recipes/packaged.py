@@ -1,7 +1,7 @@
-"""Recipes in TOML: search spaces (which precisions may be chosen) and calibration (how ranges are found).
+"""Where recipes are found: by name in a data package of autoprec, or by the path of a TOML file.
 
-A recipe is found by name in the data packages `autoprec.search_spaces` and `autoprec.calibration`, or by the
-path of a TOML file.
+The data packages are `autoprec.search_spaces` (which precisions may be chosen) and `autoprec.calibration` (how ranges
+are found). They are named in strings only, since type checkers do not see them in a development install.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from autoprec.files.toml import Table, parse_table
 
 
 def packaged_names(package: str) -> dict[str, str]:
-    """The TOML texts of a data package by name; from a folder or from within a zipped wheel."""
+    """Return the TOML texts of a data package by name.
+
+    The package may be a folder or lie inside a zipped wheel.
+
+    Raises:
+        RecipeError: the data package is not installed.
+    """
     try:
         entries = list(_data_folder(package).iterdir())
     except (ModuleNotFoundError, FileNotFoundError, NotADirectoryError) as error:
@@ -28,18 +34,28 @@ def packaged_names(package: str) -> dict[str, str]:
 
 
 def _data_folder(package: str) -> Any:
-    """The installed package; or its folder in a checkout that is only on the path, installed by nobody."""
+    """Return the folder of the data package, also in a checkout that is on `sys.path` without being installed."""
     try:
         return resources.files(package)
     except ModuleNotFoundError:
         checkout = Path(__file__).resolve().parents[2]
-        if not (checkout / "pyproject.toml").is_file():  # beside an installed package lies somebody else's folder
+        # In an installation this is site-packages, where a folder of that name would belong to another project.
+        if not (checkout / "pyproject.toml").is_file():
             raise
         return checkout / package.rpartition(".")[2]
 
 
 def read_recipe(source: str | Path, package: str, what: str) -> tuple[str, Table]:
-    """Name and table of a recipe: a plain word is a name, anything like a path is a file."""
+    """Return the name and the table of a recipe.
+
+    Args:
+        source: a name without a folder and without ".toml", or the path of a file.
+        package: the data package that holds the recipes of this kind.
+        what: the name of the kind of recipe in messages, such as "search space".
+
+    Raises:
+        RecipeError: there is no such recipe or file, or it is not TOML.
+    """
     path = Path(source)
     if isinstance(source, Path) or path.suffix == ".toml" or path.name != source:
         try:

@@ -1,4 +1,4 @@
-"""Calibration recipes: how ranges are found."""
+"""Calibration recipes: how the ranges of activations are found."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _CALIBRATION_KEYS = ("description", "method", "percentile", "samples", "batch", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationRecipe:
-    """How the ranges of activations are found, and how images are read.
+    """How the ranges of activations are found and how images are read.
 
     Attributes:
-        name: the recipe's name.
-        description: one sentence for people.
-        method: the calibrator; "auto" tries them all and keeps the best.
-        percentile: the share of values, in percent, that the percentile method keeps in range.
-        samples: calibrate with at most so many samples.
-        batch: samples per run of the model.
-        image: how to read image files, or None where the recipe does not say.
+        name: the name of the recipe.
+        description: one sentence that tells people what the recipe is for.
+        method: the calibrator; "auto" tries all of them and keeps the best.
+        percentile: the percentage of the values that the percentile method keeps in range.
+        samples: the largest number of samples that calibration uses.
+        batch: the number of samples of one run of the model.
+        image: how image files are read, or None if the recipe does not say.
     """
 
     name: str
@@ -40,13 +40,13 @@ class CalibrationRecipe:
 
     @property
     def fingerprint(self) -> str:
-        """A fingerprint of all that can change a result: everything but name and description."""
+        """A fingerprint of everything that can change a result, which is all but the name and the description."""
         fields = dataclasses.asdict(self)
         return fingerprint(f"{key}={fields[key]!r}" for key in fields if key not in ("name", "description"))
 
 
 def calibration_recipe_names() -> tuple[str, ...]:
-    """Names of the calibration recipes that come with autoprec.
+    """Return the names of the calibration recipes that come with autoprec, sorted.
 
     Raises:
         RecipeError: the data package is not installed.
@@ -55,10 +55,11 @@ def calibration_recipe_names() -> tuple[str, ...]:
 
 
 def load_calibration_recipe(source: str | Path) -> CalibrationRecipe:
-    """The calibration recipe of that name, or in that TOML file.
+    """Load the calibration recipe of that name, or the one in that TOML file.
 
     Raises:
-        RecipeError: no such name or file, no TOML, an unknown key, or a value of the wrong type or range.
+        RecipeError: there is no such recipe, the file is not TOML, a key is unknown, or a value has the wrong type or
+            is out of range.
     """
     name, table = read_recipe(source, _CALIBRATION, "calibration recipe")
     table.allow(_CALIBRATION_KEYS)

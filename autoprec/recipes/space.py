@@ -18,27 +18,32 @@ _PIN_KEYS = ("pattern", "precision")
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A precision that the user fixes for every unit whose name the regular expression finds."""
+    """A precision that the user fixes for some units.
+
+    Attributes:
+        pattern: a regular expression; the pin holds for every unit in whose name it occurs.
+        precision: the precision of these units.
+    """
 
     pattern: str
     precision: Precision
 
     def matches(self, name: str) -> bool:
-        """Whether the pattern occurs anywhere in `name`; anchor it with ^ and $ to match the whole."""
+        """Return whether the pattern occurs anywhere in `name`; write ^ and $ in it to match the whole name."""
         return re.search(self.pattern, name) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpace:
-    """Which precisions a search may choose from.
+    """The precisions that a search may choose from.
 
     Attributes:
-        name: the recipe's name.
-        description: one sentence for people.
-        precisions: the candidates of every unit.
-        carrier: the float precision of tensors between units, and of all that no unit covers.
-        backend: the backend that the space is made for, or None for any.
-        pins: precisions fixed in the recipe.
+        name: the name of the recipe.
+        description: one sentence that tells people what the recipe is for.
+        precisions: the precisions that every unit may have.
+        carrier: the float precision of the tensors between units and of everything that is in no unit.
+        backend: the name of the backend that the space is made for, or None for any backend.
+        pins: the precisions that the recipe fixes.
     """
 
     name: str
@@ -50,10 +55,10 @@ class SearchSpace:
 
 
 def parse_pin(text: str) -> Pin:
-    """The pin written as "REGEX=PRECISION"; the last equals sign divides.
+    """Return the pin that is written as "REGEX=PRECISION"; the expression may contain equals signs itself.
 
     Raises:
-        UsageError: there is no equals sign, the expression is broken, or the precision is unknown.
+        UsageError: there is no equals sign, the regular expression is invalid, or the precision is unknown.
     """
     pattern, divider, precision = text.rpartition("=")
     if not divider or not pattern:
@@ -69,7 +74,7 @@ def parse_pin(text: str) -> Pin:
 
 
 def search_space_names() -> tuple[str, ...]:
-    """Names of the search spaces that come with autoprec.
+    """Return the names of the search spaces that come with autoprec, sorted.
 
     Raises:
         RecipeError: the data package is not installed.
@@ -78,10 +83,11 @@ def search_space_names() -> tuple[str, ...]:
 
 
 def load_search_space(source: str | Path) -> SearchSpace:
-    """The search space of that name, or in that TOML file.
+    """Load the search space of that name, or the one in that TOML file.
 
     Raises:
-        RecipeError: no such name or file, no TOML, an unknown key, or a value of the wrong type or range.
+        RecipeError: there is no such recipe, the file is not TOML, a key is unknown, or a value has the wrong type or
+            is out of range.
     """
     name, table = read_recipe(source, _SPACES, "search space")
     table.allow(_SPACE_KEYS)
@@ -100,11 +106,11 @@ def load_search_space(source: str | Path) -> SearchSpace:
 
 
 def _precisions(table: Table) -> tuple[Precision, ...]:
-    text = table.items("precisions")
+    given = table.items("precisions")
     names = [p.value for p in Precision]
-    if not text or any(word not in names for word in text) or len(set(text)) < len(text):
+    if not given or any(name not in names for name in given) or len(set(given)) < len(given):
         raise table.refuse("precisions", "a list of different precisions out of " + ", ".join(names))
-    return tuple(map(Precision, text))
+    return tuple(map(Precision, given))
 
 
 def _pin(table: Table) -> Pin:

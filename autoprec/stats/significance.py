@@ -1,6 +1,6 @@
 """Tests of whether two sets of scores or timings differ, with the size of the difference.
 
-The tests are written in NumPy, since SciPy is not a dependency of the package.
+They use NumPy alone, so that the gate and its pytest plugin need not load scipy.stats.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Clocks: latencies that can be compared.
+"""Latencies that can be compared with each other.
 
-In go engines; out come rounds that all of them shared. Read `compare.py` first; `race.py` is for busy machines.
+Engines go in; out come the times of interleaved rounds in which each of them had a turn. Read `compare.py` first: it
+measures how long a user waits. `race.py` measures which engine is faster while other programs use the machine too.
 """

@@ -1,4 +1,8 @@
-"""Comparing engines by the clock: interleaved rounds, so that drift of the machine hits all alike."""
+"""Comparison of engines by their latency, in interleaved rounds.
+
+The clock rate of a machine changes within minutes. In interleaved rounds such a change affects all engines alike, so
+it cancels in their ratio.
+"""
 
 from __future__ import annotations
 
@@ -12,38 +16,36 @@ from autoprec.backends.protocol import Engine
 from autoprec.precision import Array
 from autoprec.stats.intervals import Interval, mad, median, ratio_of_medians
 
+# The first runs of a turn are too slow: threads have to wake up, and the caches hold another engine's data. Two runs
+# are left out, but only one where a run is long, since it contains the warm-up and a second one would cost too much.
 _FIRST_RUNS, _LONG_MS = 2, 20.0
-"""Sleeping threads and caches full of another engine's data spoil the first runs of a turn, or one that is long."""
-_FEWEST_ROUNDS = 3  # however little time there is
-_HOPELESS = 1.1
-"""An engine that is slower than this many times the rival in each of the fewest rounds needs no closer look."""
+_FEWEST_ROUNDS = 3  # the number of rounds that are made however little time is left
+_HOPELESS = 1.1  # an engine that is slower than this many times the rival in each of the fewest rounds is given up
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Latencies of one engine in one comparison.
+    """The latencies of one engine in one comparison.
 
     Attributes:
-        rounds_ms: the median of each round, milliseconds for one batch.
+        rounds_ms: the median latency of each round in milliseconds for one batch.
     """
 
     rounds_ms: tuple[float, ...]
 
     @property
     def median_ms(self) -> float:
-        """The median over rounds."""
+        """The median over the rounds, in milliseconds."""
         return median(self.rounds_ms)
 
     def ratio_to(self, baseline: Timing, confidence: float = 0.95) -> Interval:
-        """Latency against `baseline`, measured in the same rounds, with its interval."""
+        """Return the latency divided by that of `baseline`, which was measured in the same rounds."""
         return ratio_of_medians(baseline.rounds_ms, self.rounds_ms, confidence)
 
     def error_to(self, baseline: Timing) -> float:
-        """The standard error of the ratio to `baseline`, by the spread of the rounds' own ratios.
-
-        That of a median is 1.2533 times that of a mean, for normal noise.
-        """
+        """Return the standard error of the ratio to `baseline`, from the spread of the ratios of the rounds."""
         ratios = np.divide(self.rounds_ms, baseline.rounds_ms)
+        # sqrt(pi / 2) = 1.2533: for normal noise the standard error of a median is so many times that of a mean.
         return 1.2533 * mad(ratios) / math.sqrt(len(ratios))
 
 
@@ -57,17 +59,23 @@ def compare(
     rival: float | None = None,
     hurry: Callable[[], bool] = lambda: False,
 ) -> dict[str, Timing]:
-    """Time engines against each other, for as many rounds as the noise of the machine demands.
+    """Time engines against each other, in as many rounds as the noise of the machine demands.
+
+    The rounds end when the ratio of each engine to the first one is known well enough. In each round every engine has
+    one turn; the order is reversed from round to round.
 
     Args:
-        engines: name -> engine; ratios are judged against the first.
-        feed: one batch.
-        rounds: the fewest and the most; each engine has one turn in each, in alternating order.
-        turn_ms: the least time of a turn. Short turns share a disturbance among all engines.
-        tolerance: enough rounds were made when every ratio's 95 % interval is within this share of it.
-        rival: or when each such interval lies above this ratio: how much slower does not matter then. Far above it,
-            the first three rounds do.
-        hurry: whether the time is up; no further round begins then, after the first three.
+        engines: name -> engine; the first one is the baseline of the ratios.
+        feed: the inputs of one batch by name.
+        rounds: the smallest and the largest number of rounds.
+        turn_ms: the least duration of a turn. With short turns, a disturbance of the machine hits all engines.
+        tolerance: a ratio is known well enough if half of its 95 % interval is at most this share of the ratio.
+        rival: a ratio is also known well enough if its whole interval lies above this one, since such an engine loses
+            anyway. Three rounds are enough if in each of them the ratio was above 1.1 times this one. None: no limit.
+        hurry: returns whether the time is up; then no further round begins after the first three.
+
+    Returns:
+        Name -> the latencies of that engine.
     """
     times: dict[str, list[float]] = {name: [] for name in engines}
     once = {name: _estimate(engine, feed) for name, engine in engines.items()}
@@ -87,9 +95,10 @@ def compare(
 
 
 def _settled(times: Mapping[str, list[float]], tolerance: float, rival: float | None) -> bool:
+    """Return whether each ratio is known to within the tolerance, or lies above the rival's."""
     baseline, *others = times.values()
     for rounds_ms in others:
-        ratio = ratio_of_medians(baseline, rounds_ms, resamples=200)
+        ratio = ratio_of_medians(baseline, rounds_ms, resamples=200)  # this runs each round, so it must be quick
         if rival is not None and ratio.low > rival:
             continue
         if (ratio.high - ratio.low) / 2 > tolerance * ratio.estimate:
@@ -98,21 +107,22 @@ def _settled(times: Mapping[str, list[float]], tolerance: float, rival: float | 
 
 
 def _slower(times: Mapping[str, list[float]], ratio: float) -> bool:
-    """Whether each engine was slower than `ratio` times the first one in every round."""
+    """Return whether each engine was slower than `ratio` times the first one in every round."""
     baseline, *others = times.values()
     return all(ms > ratio * base for rounds_ms in others for ms, base in zip(rounds_ms, baseline, strict=True))
 
 
 def _runs(once_ms: float, turn_ms: float) -> tuple[int, int]:
-    """How many runs of a turn do not count, and how many do."""
+    """Return how many runs of a turn do not count, and how many do."""
     return (_FIRST_RUNS if once_ms < _LONG_MS else 1), int(np.clip(turn_ms / max(once_ms, 1e-3), 1, 100))
 
 
 def turn_s(once_ms: float, turn_ms: float) -> float:
-    """How long a turn takes of an engine whose run takes `once_ms`."""
+    """Return how many seconds a turn takes for an engine whose run takes `once_ms` milliseconds."""
     return 1e-3 * sum(_runs(once_ms, turn_ms)) * once_ms
 
 
 def _estimate(engine: Engine, feed: Mapping[str, Array]) -> float:
+    """Return about how many milliseconds one run takes; the very first run allocates memory and does not count."""
     engine.time_ms(feed, 1)
     return min(engine.time_ms(feed, 2))

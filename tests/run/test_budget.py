@@ -6,14 +6,15 @@ import itertools
 
 import pytest
 
+from autoprec.run import budget as run_budget
 from autoprec.run.budget import Budget, Deadline, Hurry
-from autoprec.timing import compare as timing
+from autoprec.timing.compare import compare
 
 
 @pytest.fixture(name="now")
 def _now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     clock = [1000.0]
-    monkeypatch.setattr(timing.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(run_budget.time, "monotonic", lambda: clock[0])
     return clock
 
 
@@ -25,6 +26,22 @@ def test_without_a_limit_nothing_is_cut_and_nothing_reserved() -> None:
     assert not budget.search_over(1e9)
     assert not Hurry(budget.deadline)("ranges", 0.5)
     assert budget.ending_s == float("inf")
+
+
+def test_a_deadline_counts_from_its_making(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(100.0, 4.0)
+    monkeypatch.setattr(run_budget.time, "monotonic", lambda: next(clock))
+    deadline = Deadline(10.0)
+
+    assert not deadline.spent(0.5)  # 4 s
+    assert deadline.spent(0.5)  # 8 s
+    assert deadline.spent()  # 12 s
+    assert deadline.left_s == -6.0
+
+
+def test_without_a_limit_the_time_is_never_spent() -> None:
+    assert not Deadline(None).spent()
+    assert Deadline(None).left_s == float("inf")
 
 
 def test_time_before_the_run_counts(now: list[float]) -> None:
@@ -105,6 +122,6 @@ def test_rounds_end_early_where_the_time_is_up_but_not_before_the_third() -> Non
             return [1.0] * runs
 
     asked = itertools.count()
-    found = timing.compare({"a": Steady(), "b": Steady()}, {}, rounds=(9, 25), hurry=lambda: next(asked) >= 0)
+    found = compare({"a": Steady(), "b": Steady()}, {}, rounds=(9, 25), hurry=lambda: next(asked) >= 0)
 
     assert len(found["b"].rounds_ms) == 3

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
-from autoprec.run.budget import Deadline
 from autoprec.testing import FakeEngine
 from autoprec.timing import compare as timing
 from autoprec.timing.compare import Timing, compare
@@ -90,22 +88,6 @@ def test_a_long_run_warms_up_once_and_a_turn_costs_what_is_said() -> None:
     assert runs[-1] == 2
     assert timing.turn_s(100.0, 60.0) == pytest.approx(0.2)
     assert timing.turn_s(1.0, 60.0) == pytest.approx(0.062)
-
-
-def test_a_deadline_counts_from_its_making(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = itertools.count(100.0, 4.0)
-    monkeypatch.setattr(timing.time, "monotonic", lambda: next(clock))
-    deadline = Deadline(10.0)
-
-    assert not deadline.spent(0.5)  # 4 s
-    assert deadline.spent(0.5)  # 8 s
-    assert deadline.spent()  # 12 s
-    assert deadline.left_s == -6.0
-
-
-def test_without_a_limit_the_time_is_never_spent() -> None:
-    assert not Deadline(None).spent()
-    assert Deadline(None).left_s == float("inf")
 
 
 @pytest.mark.parametrize(("ratio", "rounds"), [(0.7, 3), (0.52, 5)])
