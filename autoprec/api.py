@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from autoprec.backends.make import make_backend
+from autoprec.backends.make import checked_clock, make_backend
 from autoprec.backends.protocol import Backend
 from autoprec.files.json import write_json
 from autoprec.gate.evidence import write_evidence
@@ -235,7 +235,7 @@ def run(
     location = None if storage is None else place_of(storage)
     if location is not None:
         open_storage(location)  # before the first minute is spent
-    _ = task.backend.clock  # a GPU without figures is refused before a folder is made
+    checked_clock(task.backend)  # a GPU without figures is refused before a folder is made
     directory = RunDirectory(default_out(task.settings.model) if out is None else Path(out))
     with directory.claim():
         directory.search.unlink(missing_ok=True)  # workers wait until this run's search begins

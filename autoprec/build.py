@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoprec.backends.make import CPU_BACKEND, ENGINE_BUILDERS, make_backend
 from autoprec.backends.protocol import Backend
+from autoprec.backends.scheme import Scheme, scheme_named
 from autoprec.errors import UsageError
 from autoprec.files.json import write_bytes, write_json
 from autoprec.graph.interface import Interface
@@ -16,7 +18,6 @@ from autoprec.graph.model import Model, check_model, load_model, save_model, to_
 from autoprec.graph.topology import Topology
 from autoprec.lowering.lowerer import Lowered, Lowerer
 from autoprec.lowering.possible import usable_precisions
-from autoprec.lowering.scheme import scheme_named
 from autoprec.plan import Plan, check_plan_fits, load_plan
 from autoprec.precision import Array, Precision
 from autoprec.proof.inspect import verified
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from autoprec.backends.tensorrt.backend import TensorRtBackend
     from autoprec.backends.tensorrt.records import EngineFile, ShapeProfile
 
-_BUILDERS = ("tensorrt", "tensorrt-rtx")
 _ANY = 2**31 - 1  # the largest size of an open dimension
 _SHAPE = re.compile(r"\d+(x\d+)*")
 _SHAPE_AT_END = re.compile(r"(.*:)?\d+(x\d+)+")  # TensorFlow's names end in :0, which is no shape
@@ -130,7 +130,8 @@ def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish |
     if target.exists() and target.resolve() == model.resolve():
         raise UsageError(f"{target} is the model itself; choose another file by --out")
     runtimes = None if wish is None else _runtimes(wish, target.parent)
-    lowerer, precisions, lowered = _lower(chosen, loaded, runtimes.backend.scheme if runtimes else chosen.scheme)
+    scheme = runtimes.backend.scheme if runtimes else scheme_named(chosen.scheme)
+    lowerer, precisions, lowered = _lower(chosen, loaded, scheme)
     check_model(lowered.ir)
     save_model(lowered.ir, target)
     counts = {p.value: sum(q is p for q in precisions.values()) for p in sorted(set(precisions.values()))}
@@ -198,17 +199,13 @@ class _Runtimes:
 
 
 def _runtimes(wish: EngineWish, folder: Path) -> _Runtimes:
-    if wish.backend in _BUILDERS:
+    if wish.backend in ENGINE_BUILDERS:
         builder = _builder(wish, folder)
         return _Runtimes(builder, builder)
-    if wish.backend != "ort-cpu" or not wish.profile:
-        also = ", and a profile alone is made by ort-cpu" if wish.profile else ""
-        raise UsageError(f"engines are built by tensorrt or tensorrt-rtx{also}, got --backend {wish.backend}")
-    if wish.targets:
-        raise UsageError("--target is for the backend tensorrt-rtx, got it with 'ort-cpu'; leave it out")
-    from autoprec.backends.ort import OrtBackend
-
-    return _Runtimes(OrtBackend(), None)
+    if wish.backend != CPU_BACKEND or not wish.profile:
+        also = f", and a profile alone is made by {CPU_BACKEND}" if wish.profile else ""
+        raise UsageError(f"engines are built by {' or '.join(ENGINE_BUILDERS)}{also}, got --backend {wish.backend}")
+    return _Runtimes(make_backend(wish.backend, targets=wish.targets), None)
 
 
 def _builder(wish: EngineWish, folder: Path) -> TensorRtBackend:
@@ -247,8 +244,8 @@ def _feed(interface: Interface, wish: EngineWish) -> dict[str, Array]:
     return sample_feed(slots, shapes={name: shape.best for name, shape in parse_shapes(wish.shapes).items()})
 
 
-def _lower(plan: Plan, model: Model, scheme_name: str) -> tuple[Lowerer, dict[str, Precision], Lowered]:
-    partition, scheme = find_units(model.graph), scheme_named(scheme_name)
+def _lower(plan: Plan, model: Model, scheme: Scheme) -> tuple[Lowerer, dict[str, Precision], Lowered]:
+    partition = find_units(model.graph)
     precisions = usable_precisions(plan, partition, Topology(model.graph), scheme)
     lowerer = Lowerer(model, partition, scheme, plan.carrier)
     return lowerer, precisions, lowerer.lower(precisions, ranges_from_plan(plan.ranges))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from autoprec.backends.scheme import ORT_CPU
 from autoprec.errors import PlanError
 from autoprec.graph.model import load_model
 from autoprec.graph.topology import Topology
 from autoprec.lowering.possible import usable_precisions
-from autoprec.lowering.scheme import ORT_CPU
 from autoprec.plan import Choice, Plan, check_plan_fits, load_plan
 from autoprec.precision import Precision
 from autoprec.units.find import find_units

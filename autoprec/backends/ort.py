@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime as ort
 
 from autoprec.backends.protocol import Clock, RanAs, TimeProfile
+from autoprec.backends.scheme import ORT_CPU
 from autoprec.backends.sharing import Kernel, share_out
 from autoprec.errors import BackendError
 from autoprec.precision import Array, Precision
@@ -60,6 +61,8 @@ _PROFILED_RUNS = 6
 
 class OrtEngine:
     """An ONNX Runtime session."""
+
+    size_bytes = 0
 
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session: Any = session
@@ -138,8 +141,13 @@ class OrtBackend:
     """
 
     name = "ort-cpu"
-    scheme = "ort-cpu"
+    scheme = ORT_CPU
+    default_space = "cpu"
+    targets: tuple[str, ...] = ()
     runs_here = True
+    uses_gpu = False
+    portable = True
+    builds_quickly = True
     keeps_engines = False
 
     def __init__(self, threads: int | None = None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol
 
+from autoprec.backends.scheme import Scheme
 from autoprec.precision import Array, Precision
 
 
@@ -97,6 +98,10 @@ class Computing(Protocol):
 class Engine(Computing, Protocol):
     """A model built for one runtime; a context manager that frees it."""
 
+    @property
+    def size_bytes(self) -> int:
+        """The size of the built engine; 0 where the runtime keeps none, so that the lowered model's size counts."""
+
     def time_ms(self, feed: Mapping[str, Array], runs: int) -> list[float]:
         """Wall-clock milliseconds of each of `runs` runs."""
 
@@ -110,13 +115,31 @@ class Engine(Computing, Protocol):
 
 
 class Backend(Protocol):
-    """One runtime on this machine."""
+    """One runtime on this machine: everything that the rest of autoprec asks about a runtime is asked here.
+
+    A backend of your own needs no base class. It may bring a `Scheme` of its own: plans, baselines and run directories
+    store the scheme's name, so pass the backend again wherever one of them is read.
+    """
 
     name: str
-    scheme: str
+    """The runtime's name, as plans and run directories store it."""
+    scheme: Scheme
+    """How a plan is written into a model for this runtime."""
+    default_space: str
+    """The search space that is taken where the user names none: a packaged one's name, or a TOML file."""
     threads: int
+    """The number of CPU threads that one run uses."""
+    targets: tuple[str, ...]
+    """The machines that engines are built for ahead of time, such as "sm89"; none where engines are for this one."""
     runs_here: bool
     """Whether its engines compute on this machine; engines for another only have a clock."""
+    uses_gpu: bool
+    """Whether its engines run on a GPU of this machine, so that latencies depend on its driver and clock rates."""
+    portable: bool
+    """Whether its engines compute on any machine what they compute here. A baseline of another runtime also keeps the
+    scores of exact arithmetic, which a gate on a machine without that runtime can compare with."""
+    builds_quickly: bool
+    """Whether an engine is built about as quickly as a plan is simulated: then calibrators are judged by engines."""
     keeps_engines: bool
     """Whether what was built once is opened again without a build: then a search profiles each plan that it times,
     and confirming plans costs no builds."""

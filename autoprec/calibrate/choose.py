@@ -14,7 +14,6 @@ from autoprec.files.json import fingerprint
 from autoprec.graph.model import to_bytes
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.possible import uniform
-from autoprec.lowering.scheme import ORT_CPU
 from autoprec.metrics.evaluator import Evaluator
 from autoprec.metrics.metric import load_metric
 from autoprec.precision import Precision
@@ -175,8 +174,8 @@ def _judge(
     """Calibrator -> noise-to-signal ratio of uniform INT8's outputs; needs no labels."""
     data = dataset.subset(range(min(dataset.count, _JUDGED_SAMPLES)))
     plan = uniform(lowerer.partition, Precision.INT8, possible, lowerer.carrier)
-    # Only ONNX Runtime's own kernels are as quick as simulating them; engines are built for plans, not for ranges.
-    simulate = not backend.scheme == lowerer.scheme.name == ORT_CPU.name
+    # Engines that take long to build are built for plans, not for ranges.
+    simulate = not (backend.builds_quickly and backend.scheme == lowerer.scheme)
 
     def noises(evaluator: Evaluator, simulate: bool) -> dict[str, float]:
         errors: dict[str, float] = {}

@@ -95,7 +95,7 @@ def _measure(
         "runtime": engine.runtime,
         "shapes": {name: list(array.shape) for name, array in feed.items()},
         **asdict(summary),
-        "engine_bytes": engine.engine_bytes,
+        "engine_bytes": engine.size_bytes,
         "activation_bytes": engine.activation_bytes,
         "diagnosis": list(diagnose(summary)),
         "warnings": list(engine.warnings),

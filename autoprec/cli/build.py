@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(plan: str, model: str, out: str | None, as_json: bool, **engine: Any) -> None:
     """Lower MODEL by PLAN, which must have been made for it."""
+    from autoprec.backends.make import CPU_BACKEND
     from autoprec.build import EngineWish, deliver
 
     name = engine.pop("backend")
@@ -46,9 +47,9 @@ def command(plan: str, model: str, out: str | None, as_json: bool, **engine: Any
     if name is None:
         _refuse_given(click.get_current_context(), tuple(engine))
     else:
-        if name == "ort-cpu" and (given := _given(click.get_current_context(), ("time_limit", "no_timing_cache"))):
+        if name == CPU_BACKEND and (given := _given(click.get_current_context(), ("time_limit", "no_timing_cache"))):
             rest = "leave it out" if len(given) == 1 else "leave them out"
-            raise UsageError(f"{' and '.join(given)} must go with a backend that builds engines, not ort-cpu; {rest}")
+            raise UsageError(f"{' and '.join(given)} must go with a backend that builds engines, not {name}; {rest}")
         wish = EngineWish(
             backend=name,
             targets=target_list(engine["targets"]),

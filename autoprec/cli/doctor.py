@@ -63,10 +63,10 @@ def command(as_json: bool) -> None:
 
 def _backends() -> tuple[dict[str, Any], list[str]]:
     """Backend -> machine and precisions, and what keeps a backend from loading."""
-    from autoprec.backends.make import BACKENDS, make_backend
+    from autoprec.backends.make import BACKENDS, ENGINE_BUILDERS, make_backend
 
     found, problems = {}, []
-    for name in (name for name in BACKENDS if not name.startswith("tensorrt")):  # `runtimes` speaks of those
+    for name in (name for name in BACKENDS if name not in ENGINE_BUILDERS):  # `runtimes` speaks of those
         try:
             backend = make_backend(name)
             precisions = {p.value: why for p, why in sorted(backend.support().items())}

@@ -46,9 +46,10 @@ def pinned(
     Raises:
         UsageError: there are too few GPUs or cores, or the backend has no use for a GPU.
     """
+    from autoprec.backends.make import wants_gpu
     from autoprec.workers.devices import core_blocks, gpu_environment, parse_cores, usable_cores
 
-    gpu = backend.startswith("tensorrt") and not targets
+    gpu = wants_gpu(backend, targets)
     if device is not None and not gpu:
         what = "an engine that is built for other GPUs" if targets else backend
         raise UsageError(f"--device is for backends that run on this machine's GPU, got it with {what}; leave it out")

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from autoprec.backends.protocol import Backend
+from autoprec.backends.scheme import Scheme, scheme_named
 from autoprec.errors import ModelError, RunDirectoryError, UsageError
 from autoprec.front.pareto import front, least_within, nearest
 from autoprec.front.points import Chosen, Cost, Point
 from autoprec.graph.model import Model, check_model, load_model, save_model, to_bytes
 from autoprec.lowering.lowerer import Lowerer
-from autoprec.lowering.scheme import SCHEMES, Scheme
 from autoprec.plan import Choice, Plan
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable, load_ranges
@@ -32,13 +33,14 @@ class RunFront:
     Args:
         root: the run directory.
         model: where the model is now; by default where the run found it.
+        backend: the run's backend, where its scheme is not one of autoprec's.
 
     Raises:
         RunDirectoryError: a file is missing, damaged, or of another study.
         ModelError: the model is missing or has changed.
     """
 
-    def __init__(self, root: str | Path, model: str | Path | None = None) -> None:
+    def __init__(self, root: str | Path, model: str | Path | None = None, backend: Backend | None = None) -> None:
         self.directory = RunDirectory(Path(root))
         if not self.directory.root.is_dir():
             raise RunDirectoryError(
@@ -56,7 +58,7 @@ class RunFront:
             raise RunDirectoryError(
                 f"the units in {root} are not those that this autoprec finds in the model; run `autoprec tune` again"
             )
-        self._lowerer = Lowerer(self.model, self.partition, self._scheme(), self.studied.carrier)
+        self._lowerer = Lowerer(self.model, self.partition, self._scheme(backend), self.studied.carrier)
         self.ranges = self._stored_ranges()
         self.points = tuple(self._point(trial) for trial in trials)
 
@@ -286,10 +288,14 @@ class RunFront:
                 )
         return model
 
-    def _scheme(self) -> Scheme:
-        if self.studied.scheme not in SCHEMES:
-            raise RunDirectoryError(f"{self.directory.studied} is damaged: there is no scheme {self.studied.scheme!r}")
-        return SCHEMES[self.studied.scheme]
+    def _scheme(self, backend: Backend | None) -> Scheme:
+        try:
+            return scheme_named(self.studied.scheme, None if backend is None else backend.scheme)
+        except UsageError as error:
+            raise RunDirectoryError(
+                f"{self.directory.studied} is damaged, or of a backend that is not given here: there is no scheme "
+                f"{self.studied.scheme!r}"
+            ) from error
 
     def _stored_ranges(self) -> RangeTable | None:
         """The run's ranges, None where no plan needs any."""
@@ -304,18 +310,19 @@ class RunFront:
         return ranges
 
 
-def load_front(run: str | Path, model: str | Path | None = None) -> RunFront:
+def load_front(run: str | Path, model: str | Path | None = None, backend: Backend | None = None) -> RunFront:
     """The measured plans of a run directory, to list, to choose from under a new bound, and to build.
 
     Args:
         run: the run directory, finished or stopped.
         model: where the model is now; by default where the run found it.
+        backend: the run's backend, where its scheme is not one of autoprec's.
 
     Raises:
         RunDirectoryError: there is no run, or it is damaged.
         ModelError: the model is missing or has changed.
     """
-    return RunFront(run, model)
+    return RunFront(run, model, backend)
 
 
 def _least(

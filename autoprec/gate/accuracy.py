@@ -109,9 +109,9 @@ def measure(
         evaluator = Evaluator(reference, data, interface, metric, batch)
         outcome = _outcome(evaluator, backend, candidate, exact=not _computes(runtime))
         other = outcome
-        if exact and _computes(runtime) and backend.scheme != "ort-cpu":
+        if exact and _computes(runtime) and not backend.portable:
             other = _outcome(evaluator, backend, candidate, exact=True)
-    kept = exact and (backend.scheme != "ort-cpu" or runtime.absent is not None)
+    kept = exact and (not backend.portable or runtime.absent is not None)
     fingerprints = tuple(fingerprint[:8] for fingerprint in data.identities())
     scores = Samples(
         fingerprints,

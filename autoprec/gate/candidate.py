@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoprec.backends.make import make_backend
+from autoprec.backends.make import CPU_BACKEND, checked_clock, is_cpu_backend, make_backend
 from autoprec.backends.protocol import Backend
+from autoprec.backends.scheme import Scheme, scheme_named
 from autoprec.errors import BackendError, BaselineError, RunDirectoryError, UsageError
 from autoprec.gate.baseline import Baseline
 from autoprec.gate.evidence import interface_of, read_evidence
@@ -15,7 +16,6 @@ from autoprec.graph.model import Model, load_model, to_bytes
 from autoprec.graph.topology import Topology
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.possible import usable_precisions
-from autoprec.lowering.scheme import scheme_named
 from autoprec.plan import Plan, load_plan
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable, ranges_from_plan
@@ -63,8 +63,13 @@ class Runtime:
     absent: str | None
 
 
-def find_candidate(path: str | Path, baseline: Baseline) -> Candidate:
+def find_candidate(path: str | Path, baseline: Baseline, own: Scheme | None = None) -> Candidate:
     """Rebuild the committed plan on a model, or take the plan and model of a run directory.
+
+    Args:
+        path: the model, or a run directory.
+        baseline: the committed one.
+        own: the scheme of the backend that was given, which need not be one of autoprec's.
 
     Raises:
         ModelError: the model cannot be read.
@@ -92,7 +97,7 @@ def find_candidate(path: str | Path, baseline: Baseline) -> Candidate:
         plan, values, source = baseline.plan, baseline.evidence.values, index
     model = load_model(source)
     check_interface(interface_of(baseline.evidence.model), model.interface, str(source))
-    partition, scheme, topology = find_units(model.graph), scheme_named(plan.scheme), Topology(model.graph)
+    partition, scheme, topology = find_units(model.graph), scheme_named(plan.scheme, own), Topology(model.graph)
     fitted = fit_plan(plan, values, topology, partition, str(source))
     precisions = usable_precisions(fitted.plan, partition, topology, scheme)
     ranges = ranges_from_plan(fitted.plan.ranges)
@@ -127,20 +132,20 @@ def find_runtime(
     try:
         wanted = plan.backend if backend is None else backend
         found = make_backend(wanted, threads, targets if wanted == plan.backend else ())
-        _ = found.clock
+        checked_clock(found)
     except BackendError as error:
         if backend is not None:
             raise
-        return Runtime(make_backend("ort-cpu", threads), str(error))
+        return Runtime(make_backend(CPU_BACKEND, threads), str(error))
     except UsageError as error:
         if backend is not None:
             raise
         raise UsageError(f"the baseline is of the runtime {plan.backend!r}: {error}") from error
-    if found.scheme == plan.scheme:
+    if found.scheme.name == plan.scheme:
         return Runtime(found, None)
-    if found.name == "ort-cpu":
-        return Runtime(found, f"the plan is for {plan.backend}, and ort-cpu was asked for")
+    if is_cpu_backend(found):
+        return Runtime(found, f"the plan is for {plan.backend}, and {found.name} was asked for")
     raise UsageError(
         f"the plan of the baseline is for {plan.backend}, which {found.name} cannot run; give --backend "
-        f"{plan.backend}, or ort-cpu to judge everything but latency"
+        f"{plan.backend}, or {CPU_BACKEND} to judge everything but latency"
     )

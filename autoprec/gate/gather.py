@@ -39,7 +39,7 @@ def evidence_of(tuned: TuneResult, lowered: Path) -> Evidence:
     """The evidence of a run whose lowered model is the file `lowered`."""
     task, chosen = tuned.task, tuned.candidates[tuned.chosen]
     settings, report, model = task.settings, task.splits.report, lowered.read_bytes()
-    exact = None if tuned.simulated is None or task.backend.scheme == "ort-cpu" else tuned.simulated.scores
+    exact = None if tuned.simulated is None or task.backend.portable else tuned.simulated.scores
     data = {
         "calib": source_words(settings.calib),
         "eval": source_words(settings.evaluate),
@@ -124,12 +124,12 @@ def metric_record(metric: Metric, max_drop: float) -> dict[str, Any]:
 
 def machine_record(backend: Backend, batch: int) -> dict[str, Any]:
     """What a latency depends on."""
-    clock, gpu = backend.clock, backend.scheme != "ort-cpu" and backend.runs_here
+    clock, gpu = backend.clock, backend.uses_gpu
     return {
         "autoprec": _own_version(),
         "batch": batch,
         "threads": backend.threads,
-        "scheme": backend.scheme,
+        "scheme": backend.scheme.name,
         "clock": clock.kind,
         "hardware": clock.hardware,
         "runs_here": backend.runs_here,

@@ -76,7 +76,7 @@ def open_session(
     """
     baseline = load_baseline(path)
     committed = baseline.evidence
-    candidate = find_candidate(model, baseline)
+    candidate = find_candidate(model, baseline, None if backend is None or isinstance(backend, str) else backend.scheme)
     runtime = find_runtime(
         candidate.plan, backend, threads or committed.machine["threads"], _targets(committed.machine)
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from autoprec.backends.scheme import Scheme
 from autoprec.errors import ModelError, PlanError
 from autoprec.graph.constants import fold_rearranged
 from autoprec.graph.model import Model, prepare
@@ -28,7 +29,6 @@ from autoprec.lowering.passes.saturated_clips import SaturatedClipsPass
 from autoprec.lowering.passes.scales import coarsest, round_scale
 from autoprec.lowering.passes.simulate_types import SimulateTypesPass
 from autoprec.lowering.placement import ActivationPoint, Placement, place, range_root
-from autoprec.lowering.scheme import Scheme
 from autoprec.precision import FLOATS, Array, Precision
 from autoprec.ranges.affine import QuantParams, asymmetric_params, fp8_scale, symmetric_params
 from autoprec.ranges.histogram import Range

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from autoprec.backends.scheme import Scheme
 from autoprec.graph.topology import RESHAPING_OPS, Topology, is_float
 from autoprec.lowering.possible import carrier_of
-from autoprec.lowering.scheme import Scheme
 from autoprec.lowering.weight_axis import axis_of_weight
 from autoprec.precision import FLOATS, Precision
 from autoprec.units.branches import concat_groups, residual_skips

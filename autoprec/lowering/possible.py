@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import onnx
 import onnx_ir as ir
 
+from autoprec.backends.scheme import ORT_CPU, Scheme
 from autoprec.errors import PlanError
 from autoprec.graph.topology import (
     RESHAPING_OPS,
@@ -16,7 +17,6 @@ from autoprec.graph.topology import (
     elements,
     static_shape,
 )
-from autoprec.lowering.scheme import ORT_CPU, Scheme
 from autoprec.plan import Plan
 from autoprec.precision import FLOATS, Precision
 from autoprec.units.branches import SMALLEST_ELEMENTS, has_free_dimension

@@ -55,7 +55,7 @@ class Engines:
         """
         lowered = self.lowered(plan, ranges)
         timed = stack.enter_context(self._backend.build_busy(lowered) if self._busy else self._backend.build(lowered))
-        size = int(getattr(timed, "engine_bytes", 0)) or len(lowered)
+        size = timed.size_bytes or len(lowered)
         if self._backend.runs_here:
             return PlanEngine(timed, timed, size)
         return PlanEngine(timed, self.simulated(plan, ranges, stack), size)

@@ -266,13 +266,12 @@ class Pipeline:
 
     def _shared(self, profile: Sensitivities) -> SearchDescription:
         storage = None if same(self.location, self.journal) else self.location.public
-        targets = tuple(getattr(getattr(self.task.backend, "options", None), "targets", ()))
         settings = settings_record(self.task.settings)
         return SearchDescription(
             storage=storage,
             settings=settings,
             threads=self.backend.threads,
-            targets=targets,
+            targets=self.task.backend.targets,
             halves=self._halves,
             profile=profile.fingerprint,
         )

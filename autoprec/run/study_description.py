@@ -216,7 +216,7 @@ def asked(task: Task) -> dict[str, Any]:
         "seed": settings.seed,
         "threads": task.backend.threads,
         "sampler": settings.sampler,
-        "targets": list(getattr(getattr(task.backend, "options", None), "targets", ())),
+        "targets": list(task.backend.targets),
     }
 
 

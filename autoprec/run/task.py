@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autoprec.backends.protocol import Backend
+from autoprec.backends.scheme import scheme_of_space
 from autoprec.data.sources import load_data
 from autoprec.data.splits import Splits, make_splits
 from autoprec.errors import DataError, UsageError
@@ -14,7 +15,6 @@ from autoprec.graph.model import Model, load_model
 from autoprec.graph.topology import Topology
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.possible import why_not
-from autoprec.lowering.scheme import scheme_named
 from autoprec.metrics.metric import Metric, choose_metric
 from autoprec.precision import FLOATS, Precision
 from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
@@ -22,8 +22,6 @@ from autoprec.recipes.space import Pin, SearchSpace, load_search_space, parse_pi
 from autoprec.run.settings import Settings, check_numbers
 from autoprec.units.find import find_units
 from autoprec.units.records import Partition
-
-DEFAULT_SPACES = {"ort-cpu": "cpu", "tensorrt": "tensorrt", "tensorrt-8": "tensorrt", "tensorrt-rtx": "tensorrt"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +80,8 @@ def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True)
         raise UsageError(
             f"{settings.model} has no unit whose precision could be chosen; run `autoprec units` to see why"
         )
-    space = load_search_space(settings.space or DEFAULT_SPACES.get(backend.scheme, "tensorrt"))
-    scheme = scheme_named(backend.scheme if timed else _scheme_of(space, backend))
+    space = load_search_space(settings.space or backend.default_space)
+    scheme = backend.scheme if timed else scheme_of_space(space.backend, backend.scheme)
     topology = Topology(model.graph)
     possible = {unit.name: {p: why_not(topology, unit, p, scheme) for p in Precision} for unit in partition.units}
     usable, notes = _usable(space, backend, timed)
@@ -135,10 +133,6 @@ def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) ->
             f"'labels', or choose a label-free metric: agreement, kl, cosine or sqnr"
         )
     return Task(settings=settings, subject=subject, splits=splits, metric=metric, recipe=recipe, backend=backend)
-
-
-def _scheme_of(space: SearchSpace, backend: Backend) -> str:
-    return "tensorrt" if space.backend in (None, "tensorrt") else backend.scheme
 
 
 def _usable(space: SearchSpace, backend: Backend, timed: bool) -> tuple[list[Precision], tuple[str, ...]]:

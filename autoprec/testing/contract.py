@@ -30,13 +30,31 @@ class BackendContract:
         """
         raise NotImplementedError("return the backend to test from backend()")
 
-    def test_it_has_a_name_and_a_known_scheme(self) -> None:
-        """The scheme decides how plans are lowered."""
-        from autoprec.lowering.scheme import SCHEMES
+    def test_it_has_a_name_and_a_scheme(self) -> None:
+        """The scheme decides how plans are lowered; plans store its name, so one of autoprec's is not renamed."""
+        from autoprec.backends.scheme import SCHEMES, Scheme
 
         backend = self.backend()
         assert backend.name
-        assert backend.scheme in SCHEMES
+        assert isinstance(backend.scheme, Scheme)
+        assert backend.scheme.name
+        assert SCHEMES.get(backend.scheme.name, backend.scheme) == backend.scheme
+
+    def test_it_says_what_autoprec_asks_of_a_runtime(self) -> None:
+        """The flags and texts of the Protocol, each of its type."""
+        backend = self.backend()
+        assert backend.default_space
+        assert backend.threads > 0
+        assert all(isinstance(target, str) and target for target in backend.targets)
+        flags = (backend.runs_here, backend.uses_gpu, backend.portable, backend.builds_quickly, backend.keeps_engines)
+        assert all(isinstance(flag, bool) for flag in flags)
+        assert backend.runs_here or not backend.uses_gpu
+
+    def test_an_engine_knows_its_size(self, tmp_path: Path) -> None:
+        """In bytes, or 0 where the runtime keeps no engine."""
+        with self.backend().build(tiny_model(tmp_path).read_bytes()) as engine:
+            assert isinstance(engine.size_bytes, int)
+            assert engine.size_bytes >= 0
 
     def test_describe_is_flat_words_and_stable(self) -> None:
         """What is described becomes part of fingerprints."""

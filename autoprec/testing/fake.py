@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from autoprec.backends.ort import OrtBackend
 from autoprec.backends.protocol import Clock, Engine, RanAs, TimeProfile
+from autoprec.backends.scheme import ORT_CPU
 from autoprec.backends.sharing import Kernel, share_out
 from autoprec.errors import BackendError
 from autoprec.files.json import fingerprint
@@ -33,6 +34,8 @@ _COSTS: dict[str, tuple[float, float]] = {
 
 class FakeEngine:
     """Outputs by ONNX Runtime, milliseconds by arithmetic."""
+
+    size_bytes = 0
 
     def __init__(self, engine: Engine, latency_ms: float, jitter: float, seed: int) -> None:
         self._engine, self._latency_ms, self._jitter = engine, latency_ms, jitter
@@ -71,9 +74,14 @@ class FakeBackend:
     """
 
     name = "fake"
-    scheme = "ort-cpu"
+    scheme = ORT_CPU
+    default_space = "cpu"
     threads = 1
+    targets: tuple[str, ...] = ()
     runs_here = True
+    uses_gpu = False
+    portable = True
+    builds_quickly = True
     keeps_engines = False
     clock = Clock("modelled", "a sum of costs")
 

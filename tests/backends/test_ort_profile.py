@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from autoprec.backends.ort import OrtBackend
 from autoprec.backends.protocol import TimeProfile
+from autoprec.backends.scheme import ORT_CPU
 from autoprec.graph.model import to_bytes
-from autoprec.lowering.scheme import ORT_CPU
 from autoprec.precision import Precision
 from autoprec.proof.inspect import time_profile_of
 

@@ -19,6 +19,7 @@ from typing import Any
 from beside import neighbour
 
 from autoprec.backends.ort import OrtBackend
+from autoprec.backends.scheme import scheme_named
 from autoprec.calibrate.choose import calibrate_model, method_of
 from autoprec.cli.screen import print_table
 from autoprec.data.dataset import Dataset
@@ -26,7 +27,6 @@ from autoprec.graph.model import load_model, to_bytes
 from autoprec.graph.topology import Topology
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.possible import uniform, why_not
-from autoprec.lowering.scheme import scheme_named
 from autoprec.metrics.evaluator import Evaluator
 from autoprec.metrics.metric import load_metric
 from autoprec.precision import Precision

@@ -34,7 +34,6 @@ from autoprec.data.dataset import Dataset
 from autoprec.graph.model import load_model, to_bytes
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.possible import uniform
-from autoprec.lowering.scheme import scheme_named
 from autoprec.precision import Precision
 from autoprec.proof.inspect import time_profile_of, verified
 from autoprec.recipes.ranging import load_calibration_recipe
@@ -219,7 +218,7 @@ def resnet50(options: Any, batch: int = 32) -> list[list[str]]:
     model = load_model(out / "model.onnx")
     subject = prepare_subject(Settings(model=out / "model.onnx", batch=batch), backend)
     data = np.random.default_rng(0).normal(size=(batch, 3, 224, 224)).astype(np.float32)
-    lowerer = Lowerer(model, subject.partition, scheme_named(backend.scheme), Precision.FP16)
+    lowerer = Lowerer(model, subject.partition, backend.scheme, Precision.FP16)
     recipe = load_calibration_recipe("default")
     ranges = calibrate_model(lowerer, subject.possible, backend, Dataset.from_arrays({"x": data[:8]}), recipe)
     plans = {

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from autoprec.backends.ort import OrtBackend, OrtEngine
+from autoprec.backends.scheme import ORT_CPU, TENSORRT
 from autoprec.calibrate.choose import CANDIDATES, calibrate_model, range_fingerprint
 from autoprec.calibrate.observe import needed_tensors, observe
 from autoprec.data.dataset import Dataset
 from autoprec.errors import BackendError, DataError
-from autoprec.lowering.scheme import ORT_CPU, TENSORRT
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable, load_ranges
 from autoprec.recipes.ranging import CalibrationRecipe

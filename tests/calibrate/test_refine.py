@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoprec.backends.ort import OrtBackend
+from autoprec.backends.scheme import ORT_CPU, TENSORRT, Scheme
 from autoprec.calibrate.choose import ONE_FOR_ALL, ONE_FOR_EACH, UNCORRECTED, calibrate_model, choose_ranges
 from autoprec.calibrate.observe import Observed, needed_tensors, observe
 from autoprec.calibrate.refine import adjustable, refine
 from autoprec.data.dataset import Dataset
 from autoprec.graph.model import to_bytes
 from autoprec.lowering.possible import uniform
-from autoprec.lowering.scheme import ORT_CPU, TENSORRT, Scheme
 from autoprec.metrics.evaluator import Evaluator, Outcome
 from autoprec.metrics.metric import load_metric
 from autoprec.precision import Precision

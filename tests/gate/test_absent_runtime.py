@@ -10,6 +10,7 @@ import pytest
 
 import autoprec
 from autoprec.backends.protocol import Clock
+from autoprec.backends.scheme import TENSORRT
 from autoprec.errors import BackendError, UsageError
 from autoprec.gate.baseline import load_baseline
 from autoprec.gate.judge import Limits, gate, record_baseline, update_baseline
@@ -23,7 +24,9 @@ class Gpu(FakeBackend):
     """A runtime called tensorrt, which this machine does not have, with TensorRT's scheme and plans."""
 
     name = "tensorrt"
-    scheme = "tensorrt"
+    scheme = TENSORRT
+    portable = False
+    builds_quickly = False
     clock = Clock("measured", "a GPU")
 
 

@@ -15,13 +15,13 @@ import onnx
 import onnx_ir as ir
 
 from autoprec.backends.ort import OrtBackend
+from autoprec.backends.scheme import TENSORRT, Scheme
 from autoprec.calibrate.observe import needed_tensors
 from autoprec.graph.model import Model, load_model, to_bytes
 from autoprec.graph.topology import Topology, const_array
 from autoprec.lowering.lowerer import Lowered, Lowerer
 from autoprec.lowering.placement import Placement
 from autoprec.lowering.possible import uniform, why_not
-from autoprec.lowering.scheme import TENSORRT, Scheme
 from autoprec.precision import FLOATS, Precision
 from autoprec.ranges.calibrators import calibrate
 from autoprec.ranges.histogram import Histogram

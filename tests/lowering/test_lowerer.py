@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from autoprec.backends.scheme import ORT_CPU, SCHEMES, TENSORRT
 from autoprec.errors import ModelError, PlanError
 from autoprec.graph.model import check_model, to_bytes
 from autoprec.lowering import lowerer as lower_module
@@ -18,7 +19,6 @@ from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.passes.assign_types import DATA_TYPES, free_slots
 from autoprec.lowering.passes.insert_qdq import InsertQDQPass
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
-from autoprec.lowering.scheme import ORT_CPU, SCHEMES, TENSORRT
 from autoprec.precision import FLOATS, Precision
 from autoprec.ranges.affine import QuantParams
 from autoprec.ranges.histogram import Range

@@ -6,9 +6,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from autoprec.backends.scheme import ORT_CPU, TENSORRT_RTX
 from autoprec.graph.topology import COPY_OPS, Topology
 from autoprec.lowering.placement import Placement, calibration_tensors, quantized_macs, range_root
-from autoprec.lowering.scheme import ORT_CPU, TENSORRT_RTX
 from autoprec.precision import FLOATS, Precision
 
 from ..helpers.bench import Bench, bench, edges, finish, int8_edges, loaded

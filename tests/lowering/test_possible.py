@@ -7,10 +7,10 @@ import onnx
 import pytest
 from onnx import TensorProto
 
+from autoprec.backends.scheme import ORT_CPU, SCHEMES, TENSORRT, TENSORRT_RTX, Scheme, scheme_named
 from autoprec.errors import UsageError
 from autoprec.graph.topology import Topology
 from autoprec.lowering.possible import has_type, why_not
-from autoprec.lowering.scheme import ORT_CPU, SCHEMES, TENSORRT, TENSORRT_RTX, Scheme, scheme_named
 from autoprec.lowering.weight_axis import axis_of_weight
 from autoprec.precision import FLOATS, Precision
 from autoprec.units.find import find_units

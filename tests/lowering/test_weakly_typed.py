@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from autoprec.backends.scheme import TENSORRT, TENSORRT_8
 from autoprec.errors import ModelError, PlanError
 from autoprec.graph.model import check_model, load_model, to_bytes
 from autoprec.graph.topology import Topology
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.passes.float_weights import FloatWeightsPass
 from autoprec.lowering.possible import usable_precisions, why_not
-from autoprec.lowering.scheme import TENSORRT, TENSORRT_8
 from autoprec.plan import Choice, Plan
 from autoprec.precision import FLOATS, PRECISION_KEY, Precision
 from autoprec.ranges.histogram import Range

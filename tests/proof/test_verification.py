@@ -10,11 +10,11 @@ import pytest
 
 from autoprec.backends.ort import OrtBackend
 from autoprec.backends.protocol import RanAs
+from autoprec.backends.scheme import ORT_CPU
 from autoprec.backends.tensorrt.inspector import parse_layers
 from autoprec.backends.tensorrt.nodes import ran_as
 from autoprec.graph.model import to_bytes
 from autoprec.lowering.placement import quantized_macs
-from autoprec.lowering.scheme import ORT_CPU
 from autoprec.precision import Precision
 from autoprec.proof.verification import UnitRan, Verification, verify
 from autoprec.units.records import Partition, Unit

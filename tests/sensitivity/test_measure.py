@@ -14,10 +14,10 @@ import onnx
 import pytest
 
 from autoprec.backends.ort import OrtBackend
+from autoprec.backends.scheme import ORT_CPU, TENSORRT, Scheme
 from autoprec.data.dataset import Dataset
 from autoprec.errors import RunDirectoryError
 from autoprec.graph.model import to_bytes
-from autoprec.lowering.scheme import ORT_CPU, TENSORRT, Scheme
 from autoprec.metrics.evaluator import Evaluator
 from autoprec.metrics.metric import Metric, load_metric
 from autoprec.precision import Precision

@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from autoprec.backends.ort import OrtBackend
+from autoprec.backends.scheme import ORT_CPU
 from autoprec.data.dataset import Dataset
-from autoprec.lowering.scheme import ORT_CPU
 from autoprec.precision import Precision
 from autoprec.sensitivity import yardstick as full_pass
 from autoprec.sensitivity.yardstick import FullPass

@@ -9,8 +9,8 @@ import onnx
 import pytest
 
 from autoprec.backends.ort import OrtBackend
+from autoprec.backends.scheme import ORT_CPU
 from autoprec.graph.model import to_bytes
-from autoprec.lowering.scheme import ORT_CPU
 from autoprec.precision import Precision
 from autoprec.proof.inspect import time_profile_of
 from autoprec.testing import FakeBackend, tiny_data, tiny_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from autoprec.lowering.scheme import ORT_CPU
+from autoprec.backends.scheme import ORT_CPU
 from autoprec.precision import Precision
 
 from ..helpers.bench import Bench, bench, edges, finish, int8_edges

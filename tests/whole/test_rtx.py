@@ -11,12 +11,12 @@ from typing import Any
 import onnx_ir as ir
 import pytest
 
+from autoprec.backends.scheme import TENSORRT
 from autoprec.graph.model import check_model, load_model, to_bytes
 from autoprec.graph.topology import Topology
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.placement import calibration_tensors
 from autoprec.lowering.possible import uniform, why_not
-from autoprec.lowering.scheme import TENSORRT
 from autoprec.precision import Precision
 from autoprec.ranges.histogram import Range
 from autoprec.ranges.table import RangeTable

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from autoprec.backends.ort import OrtBackend
 from autoprec.backends.protocol import Clock, Engine, RanAs, TimeProfile
+from autoprec.backends.scheme import TENSORRT, TENSORRT_8, TENSORRT_RTX
 from autoprec.backends.tensorrt.attribution import attribute
 from autoprec.backends.tensorrt.bindings import find_bindings
 from autoprec.backends.tensorrt.builder import EngineBuilder, check_options, find_device, hardware_of
@@ -26,7 +27,7 @@ from autoprec.backends.tensorrt.process import BuildProcess
 from autoprec.backends.tensorrt.records import BuildOptions, EngineFile, EngineLayer, ShapeProfile
 from autoprec.precision import Array, Precision
 
-_SCHEMES = {"weak": "tensorrt-8", "strong": "tensorrt", "rtx": "tensorrt-rtx"}
+_SCHEMES = {"weak": TENSORRT_8, "strong": TENSORRT, "rtx": TENSORRT_RTX}
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
@@ -50,12 +51,18 @@ class TensorRtBackend:
         BackendError: the runtime is missing, the options cannot be met, or there is neither GPU nor target.
     """
 
+    default_space = "tensorrt"
+    portable = False
+    builds_quickly = False
+    keeps_engines = True
+
     def __init__(
         self,
         name: str,
         options: BuildOptions | None = None,
         threads: int | None = None,
         folder: Path | None = None,
+        *,
         batch: int = 1,
         process: BuildProcess | None = None,
     ) -> None:
@@ -68,8 +75,8 @@ class TensorRtBackend:
         self._reference = OrtBackend(threads)
         self.threads = self._reference.threads
         self.scheme = _SCHEMES[self._bindings.flavour]
-        self.runs_here = not self._options.targets
-        self.keeps_engines = True
+        self.targets = self._options.targets
+        self.runs_here = self.uses_gpu = not self.targets
         self._device = find_device(self._bindings) if self.runs_here else None
         self._hardware = hardware_of(self._bindings, self._options)
         self._clock = None if self._device is None else Clock("measured", self._device.name)
@@ -100,7 +107,8 @@ class TensorRtBackend:
         Raises:
             UsageError: there are no figures to model the latency by, which a run needs.
         """
-        _ = self.clock  # before the first minute is spent
+        if not self.runs_here:
+            default_gpu(self.targets[0])  # a GPU without figures is refused before the first minute is spent
         fixed = {name: ShapeProfile(shape, shape, shape) for name, shape in shapes.items()}
         return TensorRtBackend(
             self.name, replace(self._options, shapes=fixed), self.threads, folder / "engines", process=self._process

@@ -28,7 +28,7 @@ class BusyEngine:
         with ExitStack() as stack:
             self._engines = [stack.enter_context(load()) for _ in range(STREAMS)]
             self._stack = stack.pop_all()
-        self.engine_bytes = self._engines[0].engine_bytes
+        self.size_bytes = self._engines[0].size_bytes
 
     def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         """Output name -> array, for one batch, on one stream."""

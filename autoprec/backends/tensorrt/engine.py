@@ -38,7 +38,7 @@ class TensorRtEngine:
         inputs: what the engine is fed.
         outputs: what it returns.
         warnings: what TensorRT warned of, and why there is no CUDA graph where one was wanted.
-        engine_bytes: size of the file.
+        size_bytes: the size of the file.
         activation_bytes: GPU memory for activations and scratch.
 
     Raises:
@@ -61,7 +61,7 @@ class TensorRtEngine:
         self.inputs: tuple[InputSlot, ...] = loaded.inputs
         self.outputs: tuple[OutputSlot, ...] = loaded.outputs
         self.warnings: list[str] = list(loaded.warnings)
-        self.engine_bytes: int = loaded.engine_bytes
+        self.size_bytes: int = loaded.engine_bytes
         self.activation_bytes: int = loaded.activation_bytes
         try:
             self._stream = self._cuda.create_stream()

@@ -20,14 +20,14 @@ class ModelledEngine:
     Args:
         layers: of the built engine, with fixed shapes.
         gpu: that it is modelled for.
-        engine_bytes: of the built engine.
+        size_bytes: the size of the built engine.
 
     Raises:
         BackendError: a layer has no fixed shapes, or computes in a type that the GPU lacks.
     """
 
-    def __init__(self, layers: Sequence[EngineLayer], gpu: Gpu, engine_bytes: int = 0) -> None:
-        self.engine_bytes = engine_bytes
+    def __init__(self, layers: Sequence[EngineLayer], gpu: Gpu, size_bytes: int = 0) -> None:
+        self.size_bytes = size_bytes
         self.modelled: Modelled = engine_ms(layers, gpu)
         self.clock = Clock("modelled", gpu.name)
         self._gpu = gpu

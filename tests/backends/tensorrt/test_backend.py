@@ -12,6 +12,7 @@ import pytest
 
 from autoprec.backends.ort import OrtBackend
 from autoprec.backends.protocol import Backend, Clock
+from autoprec.backends.scheme import TENSORRT_RTX
 from autoprec.backends.tensorrt import builder
 from autoprec.backends.tensorrt.backend import TensorRtBackend
 from autoprec.backends.tensorrt.cuda import CudaError
@@ -86,7 +87,7 @@ def test_it_says_what_it_builds_with_and_for_whom_and_that_its_clock_is_a_model(
     assert described["runtime"].startswith("TensorRT-RTX 1.")
     assert (described["hardware"], described["clock"]) == ("sm89", "modelled for L4")
     assert described["onnxruntime"]  # computes the accuracy
-    assert backend.scheme == "tensorrt-rtx"
+    assert backend.scheme is TENSORRT_RTX
     assert not backend.runs_here
     assert backend.clock == Clock("modelled", gpu_named("l4").name)
 

@@ -40,7 +40,7 @@ def test_it_is_an_engine_that_computes_and_frees_everything(tmp_path: Path) -> N
     x = np.arange(12, dtype=np.float32).reshape(4, 3)
     with engine:
         np.testing.assert_array_equal(engine.run({"x": x})["y"], 2 * x)
-        assert one.engine_bytes > 0
+        assert one.size_bytes > 0
 
     assert cuda.leaks == {}
 

@@ -445,7 +445,7 @@ def test_sizes_and_warnings_are_told(tmp_path: Path) -> None:
     )
 
     assert bench.engine.warnings == ["built on another GPU"]
-    assert bench.engine.engine_bytes == len(b"an engine")
+    assert bench.engine.size_bytes == len(b"an engine")
     assert bench.engine.activation_bytes == 3 << 20
     assert bench.engine.runtime == "TensorRT 8.6.0"
     assert bench.module.plugins == 1

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from autoprec.backends.scheme import TENSORRT
 from autoprec.backends.tensorrt.gpus import default_gpu
 from autoprec.backends.tensorrt.inspector import parse_layers
 from autoprec.backends.tensorrt.records import EngineLayer
 from autoprec.backends.tensorrt.roofline import engine_ms
 from autoprec.backends.tensorrt.workload import products_of, role_of
 from autoprec.graph.model import to_bytes
-from autoprec.lowering.scheme import TENSORRT
 from autoprec.precision import Precision
 
 from ...helpers.bench import Bench, bench

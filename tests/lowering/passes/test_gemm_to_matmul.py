@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from autoprec.backends.ort import OrtBackend
+from autoprec.backends.scheme import ORT_CPU
 from autoprec.graph.model import check_model, to_bytes
 from autoprec.lowering.passes.gemm_to_matmul import GemmToMatMulPass
-from autoprec.lowering.scheme import ORT_CPU
 from autoprec.precision import Precision
 
 from ...helpers.bench import Bench, loaded, node_named, run

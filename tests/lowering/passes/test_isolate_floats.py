@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from autoprec.backends.scheme import ORT_CPU
 from autoprec.graph.model import check_model
 from autoprec.lowering.passes.isolate_floats import IsolateFloatsPass
-from autoprec.lowering.scheme import ORT_CPU
 from autoprec.precision import Precision
 
 from ...helpers.bench import Bench, array_of, bench, node_named, ops, run, sqnr_db

@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import pytest
 
+from autoprec.backends.scheme import ORT_CPU
 from autoprec.graph.model import check_model
 from autoprec.lowering.passes.norm_to_conv import NormToConvPass
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.lowering.placement import WeightPoint
-from autoprec.lowering.scheme import ORT_CPU
 from autoprec.precision import Precision
 
 from ...helpers.bench import Bench, array_of, loaded, node_named, ops, run, sqnr_db

@@ -16,7 +16,8 @@ class Scheme:
     """One runtime's way of writing a quantised network.
 
     Attributes:
-        name: "tensorrt", "tensorrt-8", "tensorrt-rtx" or "ort-cpu".
+        name: the name that plans and run directories store: "tensorrt", "tensorrt-8", "tensorrt-rtx", "ort-cpu", or
+            another for a backend of your own.
         symmetric: activations are INT8 around zero; else UINT8 with a zero point.
         quantize_outputs: a quantised convolution, pool or Add also has a pair on its result.
         tensor_core_limits: small convolutions and products stay float, because their 8-bit
@@ -75,12 +76,34 @@ ORT_CPU = Scheme(
 SCHEMES = {scheme.name: scheme for scheme in (TENSORRT, TENSORRT_8, TENSORRT_RTX, ORT_CPU)}
 
 
-def scheme_named(name: str) -> Scheme:
-    """The scheme called `name`.
+def scheme_named(name: str, own: Scheme | None = None) -> Scheme:
+    """The scheme called `name`, as plans, baselines and run directories store it.
+
+    Args:
+        name: the name.
+        own: the scheme of the backend at hand, which need not be one of autoprec's.
 
     Raises:
-        UsageError: no such scheme.
+        UsageError: there is no such scheme.
     """
+    if own is not None and own.name == name:
+        return own
     if name not in SCHEMES:
-        raise UsageError(f"a scheme must be one of {', '.join(SCHEMES)}, got {name!r}")
+        raise UsageError(
+            f"a scheme must be one of {', '.join(SCHEMES)}, got {name!r}; if a backend of your own brings it, "
+            f"pass that backend"
+        )
     return SCHEMES[name]
+
+
+def scheme_of_space(made_for: str | None, own: Scheme) -> Scheme:
+    """The scheme by which a search space is looked at where nothing is timed.
+
+    Args:
+        made_for: the backend that the space is made for, None for any.
+        own: the scheme of the backend at hand.
+
+    Returns:
+        TensorRT's scheme for its own spaces and for those of any backend, so that they can be looked at without a GPU.
+    """
+    return TENSORRT if made_for in (None, TENSORRT.name) else own
