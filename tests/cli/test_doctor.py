@@ -170,13 +170,13 @@ def test_a_gpu_of_unknown_capability_is_listed(invoke: Invoke, pretend: Pretend)
 def test_a_backend_without_its_runtime_says_what_to_do(
     invoke: Invoke, pretend: Pretend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from autoprec import api
+    from autoprec.backends import make
 
     def missing(name: str) -> None:
         raise BackendError("TensorRT is not installed; run: pip install 'autoprec[tensorrt]'")
 
     pretend()
-    monkeypatch.setattr(api, "make_backend", missing)
+    monkeypatch.setattr(make, "make_backend", missing)
     result = invoke("doctor")
 
     assert result.exit_code == 0

@@ -79,10 +79,22 @@ SKIPPED = report(LATENCY)
 # What any tool may have put into a name: controls, separators, surrogates, and the marks of each format.
 TEXTS = st.text(st.characters() | st.sampled_from("\n\r\t\x1b\x00|\\`*_<>&[]#-+.)1%:,~$]]>\u202e\ud800\uffff"))
 CHECKS = st.builds(
-    Check, TEXTS, st.sampled_from(Status), TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, st.lists(TEXTS, max_size=3).map(tuple)
+    Check,
+    name=TEXTS,
+    status=st.sampled_from(Status),
+    baseline=TEXTS,
+    now=TEXTS,
+    change=TEXTS,
+    allowed=TEXTS,
+    sentence=TEXTS,
+    details=st.lists(TEXTS, max_size=3).map(tuple),
 )
 REPORTS = st.builds(
-    GateReport, TEXTS, TEXTS, st.lists(CHECKS, max_size=4).map(tuple), st.lists(TEXTS, max_size=2).map(tuple)
+    GateReport,
+    model=TEXTS,
+    baseline=TEXTS,
+    checks=st.lists(CHECKS, max_size=4).map(tuple),
+    changes=st.lists(TEXTS, max_size=2).map(tuple),
 )
 
 

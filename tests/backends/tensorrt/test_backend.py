@@ -33,7 +33,9 @@ BATCH = 2
 
 
 def rtx(folder: Path, *targets: str, **options: Any) -> TensorRtBackend:
-    return TensorRtBackend("tensorrt-rtx", BuildOptions(targets=targets or ("sm89",), **options), 1, folder, BATCH)
+    return TensorRtBackend(
+        "tensorrt-rtx", BuildOptions(targets=targets or ("sm89",), **options), 1, folder, batch=BATCH
+    )
 
 
 @pytest.fixture(name="folder", scope="module")

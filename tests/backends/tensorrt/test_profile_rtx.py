@@ -21,7 +21,9 @@ CNNS = ("resnet_downsample", "depthwise_block", "concat_block", "pool_block", "s
 
 @pytest.fixture(name="backend", scope="module")
 def _backend(tmp_path_factory: pytest.TempPathFactory) -> TensorRtBackend:
-    return TensorRtBackend("tensorrt-rtx", BuildOptions(targets=("sm89",)), 1, tmp_path_factory.mktemp("engines"), 4)
+    return TensorRtBackend(
+        "tensorrt-rtx", BuildOptions(targets=("sm89",)), 1, tmp_path_factory.mktemp("engines"), batch=4
+    )
 
 
 def profiled(backend: TensorRtBackend, name: str, plan: Plan) -> TimeProfile:
