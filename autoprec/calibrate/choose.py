@@ -17,8 +17,8 @@ from autoprec.lowering.possible import uniform
 from autoprec.metrics.evaluator import Evaluator
 from autoprec.metrics.metric import load_metric
 from autoprec.precision import Precision
+from autoprec.ranges.bins import Range
 from autoprec.ranges.calibrators import calibrate
-from autoprec.ranges.histogram import Range
 from autoprec.ranges.table import RangeTable
 from autoprec.recipes.ranging import CalibrationRecipe
 

@@ -21,8 +21,9 @@ from autoprec.lowering.lowerer import Lowerer
 from autoprec.metrics.evaluator import Evaluator, Outcome
 from autoprec.precision import Array, Precision
 from autoprec.ranges.affine import QuantParams
+from autoprec.ranges.bins import Range
 from autoprec.ranges.calibrators import quantization_error
-from autoprec.ranges.histogram import Histogram, Range
+from autoprec.ranges.histogram import Histogram
 from autoprec.ranges.table import RangeTable
 
 _GAIN = 0.99

@@ -13,8 +13,9 @@ from autoprec.gate.candidate import Candidate
 from autoprec.gate.verdict import Check, Status
 from autoprec.lowering.placement import range_root
 from autoprec.precision import Precision
+from autoprec.ranges.bins import Range
 from autoprec.ranges.calibrators import calibrate, quantization_error
-from autoprec.ranges.histogram import Histogram, Range
+from autoprec.ranges.histogram import Histogram
 from autoprec.recipes.ranging import CalibrationRecipe
 
 _SHOWN = 5

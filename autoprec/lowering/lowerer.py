@@ -31,7 +31,7 @@ from autoprec.lowering.passes.simulate_types import SimulateTypesPass
 from autoprec.lowering.placement import ActivationPoint, Placement, place, range_root
 from autoprec.precision import FLOATS, Array, Precision
 from autoprec.ranges.affine import QuantParams, asymmetric_params, fp8_scale, symmetric_params
-from autoprec.ranges.histogram import Range
+from autoprec.ranges.bins import Range
 from autoprec.ranges.table import RangeTable
 from autoprec.units.records import Partition
 

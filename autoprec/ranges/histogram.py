@@ -1,102 +1,48 @@
-"""A histogram of a tensor's values that streams: one pass, bounded memory, any order of updates."""
+"""A streaming histogram of the values of a tensor: one pass, bounded memory, and any order of updates."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from autoprec.errors import DataError, UsageError
 from autoprec.precision import Array
+from autoprec.ranges.bins import Bins
+from autoprec.ranges.packing import packed_counts, unpacked_counts
 
 DEFAULT_BINS = 8192
-_CHUNK = 1 << 16  # elements; the scratch of one chunk stays in the second-level cache
-_FINEST_EXPONENT = -126  # 2**126 is the largest power whose inverse is a normal float32
-_MANTISSA_BITS = 24  # bins finer than float32 itself would tell nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """The real numbers from `low` to `high`; zero may lie outside.
-
-    Raises:
-        DataError: an end is not finite, or the ends are swapped.
-    """
-
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
-            raise DataError(
-                f"a range must have finite ends with low <= high, got [{self.low}, {self.high}]; "
-                "calibrate again on finite data"
-            )
-
-    @property
-    def magnitude(self) -> float:
-        """The largest absolute value in the range."""
-        return max(abs(self.low), abs(self.high))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bins:
-    """Adjacent bins, ascending, with the exact zeros as an atom apart.
-
-    Bin `i` holds `counts[i]` non-zero values from `edges[i]` to `edges[i + 1]`. Before the outer edges were
-    drawn in to the extreme values it was bin `first + i` of the grid of multiples of `width`; an outer bin
-    may therefore have no width at all, which makes it an atom.
-    """
-
-    first: int
-    width: float
-    edges: Array  # float64[n + 1]
-    counts: Array  # int64[n]
-    zeros: int
-
-    def quantile(self, fraction: float) -> float:
-        """The value with `fraction` of all values at or below it, right to within a bin's width.
-
-        The inverse of the empirical distribution function (no interpolation between distant values), spread
-        evenly inside a bin; 0 and 1 give the outer edges of the outer bins.
-        """
-        spot = int(np.searchsorted(self.edges[:-1], 0.0))  # bins before it are negative throughout
-        counts = np.insert(self.counts, spot, self.zeros)
-        lows = np.insert(self.edges[:-1], spot, 0.0)
-        highs = np.insert(self.edges[1:], spot, 0.0)
-        cumulated = np.cumsum(counts)
-        total = int(cumulated[-1])
-        rank = min(max(math.ceil(fraction * total), 1), total)
-        found = int(np.searchsorted(cumulated, rank))
-        if fraction <= 0 or fraction >= 1:
-            return float(lows[found] if fraction <= 0 else highs[found])
-        inside = (rank - int(cumulated[found] - counts[found]) - 0.5) / int(counts[found])
-        return float(lows[found] + inside * (highs[found] - lows[found]))
+"""The number of bins of a histogram, which use 64 KiB."""
+_CHUNK = 1 << 16  # elements that are counted at a time, so that the buffers stay in the second-level cache
+_FINEST_EXPONENT = -126  # the smallest exponent of a normal float32 number
+_MANTISSA_BITS = 24  # the bits of a float32 number; bins that are finer than float32 itself would tell nothing
 
 
 class Histogram:
-    """Counts of a tensor's values in bins of equal width, with exact extremes, zeros, sum and squares.
+    """The counts of a tensor's values in bins of equal width, with exact extremes and sums.
 
-    Bins are intervals `[i * width, (i + 1) * width)` whose width is a power of two. When values no longer fit
-    the fixed number of bins, neighbours are merged in pairs: both edges of a merged bin were edges before, so
-    the counts are those that the final width would have given from the start, in whatever order the values
-    came. Zero is counted apart: the spike that ReLU leaves is exact under any scale that represents zero.
+    Bins are intervals `[i * width, (i + 1) * width)` whose width is a power of two. When the values no longer fit into
+    the fixed number of bins, neighbouring bins are merged in pairs. Both edges of a merged bin were edges before, so
+    the counts are the same as if the final width had been used from the start, whatever the order of the values.
+    Zeros are counted apart: ReLU produces many of them, and they are exact under any scale that represents zero.
     Values are taken as float32.
 
-    Public and exact: `count` of all values, `zeros` among them, the extremes `low` and `high`; in float64 the
-    sum `total` and the sum of `squares`.
-
     Args:
-        bins: how many bins there may be; memory is 8 bytes each, whatever the number of values.
+        bins: the largest number of bins. A bin uses 8 bytes, whatever the number of values.
+
+    Attributes:
+        bins_limit: the largest number of bins.
+        count: the number of all values.
+        zeros: the number of values that are exactly 0.
+        low: the smallest value; infinity if there is none.
+        high: the largest value; minus infinity if there is none.
+        total: the sum of the values in float64.
+        squares: the sum of their squares in float64.
 
     Raises:
-        UsageError: fewer than 16 bins.
+        UsageError: there are fewer than 16 bins.
     """
 
     def __init__(self, bins: int = DEFAULT_BINS) -> None:
@@ -110,22 +56,22 @@ class Histogram:
         self.total = 0.0
         self.squares = 0.0
         self._exponent = _FINEST_EXPONENT
-        self._first = 0  # grid index of the bin that holds `low`
+        self._first = 0  # the grid index of the bin that holds `low`
         self._counts: Array = np.zeros(bins, np.int64)
 
     @property
     def bin_width(self) -> float:
-        """The width of a bin, in the tensor's own unit."""
+        """The width of a bin in the unit of the tensor."""
         return math.ldexp(1.0, self._exponent)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the bins, which are all that could grow."""
+        """The number of bytes of the bins, which does not grow with the number of values."""
         return int(self._counts.nbytes)
 
     @property
     def magnitude(self) -> float:
-        """The largest absolute value seen, 0 when nothing was."""
+        """The largest absolute value, or 0 if there is no value."""
         return max(-self.low, self.high) if self.count else 0.0
 
     @property
@@ -140,7 +86,7 @@ class Histogram:
 
     @property
     def variance(self) -> float:
-        """The mean squared distance from the mean.
+        """The mean squared difference from the mean.
 
         Raises:
             DataError: no value was seen.
@@ -149,7 +95,7 @@ class Histogram:
         return max(self.squares / self.count - self.mean**2, 0.0)
 
     def require_values(self) -> None:
-        """Check that there is something to calibrate on.
+        """Check that at least one value was counted.
 
         Raises:
             DataError: no value was seen.
@@ -158,15 +104,15 @@ class Histogram:
             raise DataError("calibration must see at least one value, got none; give at least one sample")
 
     def update(self, values: Array) -> None:
-        """Count `values`, an array of any shape and any real type; unchanged when an error is raised.
+        """Count `values`, an array of any shape and any real type. An error leaves the histogram unchanged.
 
         Raises:
-            DataError: the array is not numeric, or holds NaN, infinity or more than float32 can hold.
+            DataError: the array is not numeric, or it holds NaN, infinity or a number that is too large for float32.
         """
         values = np.asarray(values)
         if not np.can_cast(values.dtype, np.float32, "same_kind"):
             raise DataError(f"values must be real numbers, got {values.dtype}; convert them to float32")
-        flat = values.ravel(order="K")  # memory order: no copy for any transposed contiguous array
+        flat = values.ravel(order="K")  # in memory order, a transposed array need not be copied
         if not flat.size:
             return
         low, high = _extremes(flat)
@@ -183,10 +129,10 @@ class Histogram:
             self.squares += float(np.square(doubles, out=doubles).sum())
 
     def merge(self, other: Histogram) -> None:
-        """Add what `other` has counted, as if its values had come here.
+        """Add what `other` has counted, as if this histogram had seen its values too.
 
         Raises:
-            UsageError: the numbers of bins differ.
+            UsageError: the two have different numbers of bins.
         """
         if other.bins_limit != self.bins_limit:
             raise UsageError(
@@ -194,7 +140,7 @@ class Histogram:
             )
         if not other.count:
             return
-        counts = other._counts.copy()  # before the window moves: `other` may be this very histogram
+        counts = other._counts.copy()  # `other` may be this very histogram, whose bins move in the next lines
         first, exponent = other._first, other._exponent
         self._cover(other.low, other.high)
         self._counts += self._placed(counts, first, self._exponent - exponent, self._first)
@@ -204,7 +150,7 @@ class Histogram:
         self.squares += other.squares
 
     def bins(self) -> Bins:
-        """The bins from the smallest value to the largest, empty ones between included.
+        """Return the bins from the smallest value to the largest, with the empty ones between them.
 
         Raises:
             DataError: no value was seen.
@@ -218,14 +164,14 @@ class Histogram:
         )
 
     def folded(self) -> Bins:
-        """The bins of the absolute values, from the smallest that the extremes allow to the largest.
+        """Return the bins of the absolute values, from the smallest that the extremes allow to the largest.
 
         Raises:
             DataError: no value was seen.
         """
         signed = self.bins()
         index = signed.first + np.arange(len(signed.counts))
-        index = np.where(index < 0, -1 - index, index)
+        index = np.where(index < 0, -1 - index, index)  # the mirror image of bin [i, i + 1) is bin [-i - 1, -i)
         first, last = int(index.min()), int(index.max())
         counts = np.zeros(last - first + 1, np.int64)
         np.add.at(counts, index - first, signed.counts)
@@ -234,8 +180,7 @@ class Histogram:
         return Bins(first=first, width=self.bin_width, edges=edges, counts=counts, zeros=self.zeros)
 
     def to_record(self) -> dict[str, Any]:
-        """Everything counted, as plain JSON values; the bins are packed."""
-        packed = zlib.compress(self._counts.astype("<i8").tobytes(), 6)
+        """Return the histogram as plain JSON values; the bins are compressed."""
         return {
             "bins": self.bins_limit,
             "count": self.count,
@@ -246,19 +191,19 @@ class Histogram:
             "squares": self.squares,
             "exponent": self._exponent,
             "first": self._first,
-            "counts": base64.b64encode(packed).decode("ascii"),
+            "counts": packed_counts(self._counts),
         }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Histogram:
-        """The histogram that `to_record` described.
+        """Return the histogram that `to_record` described.
 
         Raises:
-            DataError: the record is incomplete or contradicts itself.
+            DataError: the record is incomplete, or its parts contradict each other.
         """
         try:
             histogram = cls(int(record["bins"]))
-            histogram._counts = _unpacked(str(record["counts"]), histogram.bins_limit)
+            histogram._counts = unpacked_counts(str(record["counts"]), histogram.bins_limit)
             histogram.count, histogram.zeros = int(record["count"]), int(record["zeros"])
             histogram.total, histogram.squares = float(record["sum"]), float(record["squares"])
             if histogram.count:
@@ -266,7 +211,7 @@ class Histogram:
                 histogram._first, histogram._exponent = histogram._window(histogram.low, histogram.high)
             whole = int(histogram._counts.sum()) + histogram.zeros == histogram.count
             placed = (histogram._exponent, histogram._first) == (record["exponent"], record["first"])
-        except (KeyError, TypeError, ValueError, OverflowError, zlib.error, UsageError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
             raise DataError(
                 f"a histogram's record must be complete, got a broken one ({error!r}); calibrate again"
             ) from error
@@ -275,8 +220,11 @@ class Histogram:
         return histogram
 
     def _window(self, low: float, high: float) -> tuple[int, int]:
-        # The smallest exponent whose bins hold the span: a function of the extremes alone, and wider spans
-        # never give a smaller one, so the state does not depend on the order of updates.
+        """Return the index of the first bin and the exponent of the width that hold the values from `low` to `high`.
+
+        The exponent is the smallest that fits. It depends on the extremes alone and never shrinks when they widen, so
+        the state of the histogram does not depend on the order of updates.
+        """
         magnitude = max(-low, high)
         exponent = math.frexp(magnitude)[1] - _MANTISSA_BITS if magnitude else _FINEST_EXPONENT
         exponent = max(exponent, _FINEST_EXPONENT)
@@ -285,6 +233,7 @@ class Histogram:
         return _grid_index(low, exponent), exponent
 
     def _cover(self, low: float, high: float) -> None:
+        """Widen the extremes to hold `low` and `high`, and move the counts to the bins that follow from them."""
         low, high = min(low, self.low), max(high, self.high)
         first, exponent = self._window(low, high)
         if self.count and (first, exponent) != (self._first, self._exponent):
@@ -295,11 +244,11 @@ class Histogram:
         last = self.bins_limit - 1
         np.multiply(chunk, np.float32(math.ldexp(1.0, -self._exponent)), out=scaled)  # exact: a power of two
         np.floor(scaled, out=scaled)
-        if self._exponent > 0:  # a tiny negative value may have underflowed to 0: its bin is -1
+        if self._exponent > 0:  # a tiny negative value may have become 0 in the product, but belongs to bin -1
             scaled[(scaled == 0) & (chunk < 0)] = -1.0
         indices[:] = scaled
         np.subtract(indices, self._first, out=indices)
-        np.clip(indices, 0, last, out=indices)  # for processors that flush subnormal numbers to 0
+        np.clip(indices, 0, last, out=indices)  # some processors flush subnormal numbers to 0, which moves their bin
         self._counts += np.bincount(indices, minlength=self.bins_limit)
         zeros = chunk.size - int(np.count_nonzero(chunk))
         if zeros:
@@ -307,9 +256,10 @@ class Histogram:
             self.zeros += zeros
 
     def _placed(self, counts: Array, first: int, merges: int, new_first: int) -> Array:
+        """Return `counts`, which began at bin `first`, after `merges` merges of pairs, beginning at `new_first`."""
         filled = np.flatnonzero(counts)
         result = np.zeros(self.bins_limit, np.int64)
-        # An arithmetic shift is the floor of halving, the rule that puts a value in its bin.
+        # An arithmetic shift rounds down, like the rule that puts a value into its bin.
         np.add.at(result, ((filled + first) >> min(merges, 62)) - new_first, counts[filled])
         return result
 
@@ -319,8 +269,9 @@ def _grid_index(value: float, exponent: int) -> int:
 
 
 def _extremes(flat: Array) -> tuple[float, float]:
+    """Return the smallest and the largest value; raise a DataError if some value is not a finite float32 number."""
     with np.errstate(over="ignore", invalid="ignore"):
-        low, high = np.float32(flat.min()), np.float32(flat.max())  # NaN wins in both
+        low, high = np.float32(flat.min()), np.float32(flat.max())  # both are NaN if any value is
     if np.isfinite(low) and np.isfinite(high):
         return float(low), float(high)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -330,17 +281,3 @@ def _extremes(flat: Array) -> tuple[float, float]:
         f"values must be finite float32 numbers, got {kind} among {bad} of {flat.size} that are not; "
         "check the data and the model's own outputs"
     )
-
-
-def _unpacked(text: str, bins: int) -> Array:
-    unpacker = zlib.decompressobj()
-    try:
-        data = unpacker.decompress(base64.b64decode(text, validate=True), bins * 8 + 1)
-    except binascii.Error as error:
-        raise ValueError(str(error)) from error
-    if len(data) != bins * 8:
-        raise ValueError(f"there must be {bins} counts")
-    counts: Array = np.frombuffer(data, "<i8").astype(np.int64)
-    if counts.min() < 0:
-        raise ValueError("counts must be 0 or more")
-    return counts

@@ -1,4 +1,4 @@
-"""The calibrated ranges of a network's values, as a file."""
+"""The calibrated ranges of the values of a network, and the file that holds them."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import numpy as np
 from autoprec.errors import AutoprecError, DataError, PlanError, RunDirectoryError
 from autoprec.files.json import read_json, write_json
 from autoprec.precision import Array
-from autoprec.ranges.histogram import Range
+from autoprec.ranges.bins import Range
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeTable:
-    """What calibration found.
+    """The result of calibration.
 
     Attributes:
-        method: the calibrator that was used, or that "auto" chose.
-        clipped: value name -> the range for INT8, outliers cut as the calibrator decided.
-        extent: value name -> from the smallest value seen to the largest, which FP8 uses.
-        means: value name -> mean of each channel, for correcting biases.
-        samples: how many samples were seen.
-        fingerprint: of the graph, the weights, the data and the recipe.
-        evidence: what was measured to choose the method, for the report.
-        chosen: value name -> its calibrator, where that is another one than `method`.
+        method: the name of the calibrator that was used, or that "auto" chose.
+        clipped: value name -> the range for INT8, without the outliers that the calibrator clips.
+        extent: value name -> the range from the smallest value seen to the largest, which FP8 uses.
+        means: value name -> the mean of each channel, float64[channels], from which biases are corrected.
+        samples: the number of samples that were seen.
+        fingerprint: the fingerprint of the graph, the weights, the data and the recipe.
+        evidence: the figures from which the method was chosen, for the report.
+        chosen: value name -> the name of its calibrator if that is another one than `method`.
     """
 
     method: str
@@ -42,7 +42,7 @@ class RangeTable:
     chosen: Mapping[str, str] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, Any]:
-        """The table as JSON."""
+        """Return the table as plain JSON values."""
         return {
             "schema": SCHEMA,
             "method": self.method,
@@ -58,27 +58,36 @@ class RangeTable:
         }
 
     def save(self, path: Path) -> None:
-        """Write the table as JSON."""
+        """Write the table to a JSON file.
+
+        Raises:
+            RunDirectoryError: the file cannot be written.
+        """
         write_json(path, self.to_record())
 
 
 def storable(mean: Array) -> Array:
-    """`mean` to the nine digits worth keeping in a file, so that what is read back is what was used."""
+    """Return `mean` rounded to the nine digits that are stored, so that reading a file gives back what was used."""
     return np.array([float(f"{x:.9g}") for x in mean])
 
 
 def load_ranges(path: Path) -> RangeTable:
-    """Read a table.
+    """Read a table from a file.
 
     Raises:
-        RunDirectoryError: the file is broken or of a newer schema.
+        RunDirectoryError: the file is missing or broken, or it has a newer schema.
     """
     record = read_json(path, "range table", RunDirectoryError, SCHEMA)
     return ranges_from_record(record, str(path), RunDirectoryError)
 
 
 def ranges_from_record(record: Mapping[str, Any], where: str, raising: type[AutoprecError]) -> RangeTable:
-    """The table that `to_record` wrote.
+    """Return the table that `to_record` described.
+
+    Args:
+        record: the table as plain JSON values.
+        where: the name of the file in messages.
+        raising: the class of the error that is raised.
 
     Raises:
         raising: the record is damaged.
@@ -96,13 +105,15 @@ def ranges_from_record(record: Mapping[str, Any], where: str, raising: type[Auto
             chosen={str(name): str(label) for name, label in record.get("chosen", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
-        raise raising(f"the ranges in {where} are damaged ({error!r}); delete the file, it is made again") from error
+        raise raising(
+            f"the ranges in {where} are damaged ({error!r}); delete the file, then it is made again"
+        ) from error
 
 
 def ranges_from_plan(record: Mapping[str, Any] | None) -> RangeTable | None:
-    """The table inside a plan file, None where the plan quantises nothing.
+    """Return the table inside a plan file, or None if the plan quantises nothing.
 
     Raises:
-        PlanError: it is damaged.
+        PlanError: the table is damaged.
     """
     return None if record is None else ranges_from_record(record, "the plan", PlanError)

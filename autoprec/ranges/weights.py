@@ -1,4 +1,4 @@
-"""Per-channel symmetric scales of weights, and their stored INT8 or FP8 codes."""
+"""Symmetric scales of weights, one for each channel, and the INT8 or FP8 codes that are stored."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from autoprec.errors import ModelError, UsageError
 from autoprec.precision import Array, Precision, cast_clamped
 from autoprec.ranges.affine import LARGEST_HALF_SCALE, LARGEST_SCALE, SMALLEST_HALF_SCALE, SMALLEST_SCALE
 
-_CLIPPING = np.linspace(1.0, 0.4, 61)  # shares of the largest magnitude; 1 first, so that ties do not clip
+# The shares of the largest magnitude at which "mse" tries to clip, in steps of 0.01. 1 comes first, so that nothing is
+# clipped where that gains nothing.
+_CLIPPING = np.linspace(1.0, 0.4, 61)
 
 
 def weight_scales(
     weight: Array, axis: int | None, precision: Precision, *, method: str = "max", for_half: bool = False
 ) -> Array:
-    """The scale of each channel of `weight`, float32[channels], or float32[] for the whole tensor.
+    """Return the scale of each channel of `weight`, float32[channels], or float32[] for the whole tensor.
 
-    A channel of zeros, exact under any scale, gets 2**-20: positive in float16 as well, and large enough that
-    an INT32 bias in units of (input scale x weight scale) does not overflow.
+    A channel of zeros, which is exact under any scale, gets 2**-20. That is positive in float16 too, and large enough
+    that an INT32 bias in units of (input scale x weight scale) does not overflow.
 
     Args:
-        weight: float weights of any shape.
-        axis: the channels' axis (negative counts from the end), or None for one scale.
-        precision: INT8 (largest magnitude / 127) or FP8 (/ 448).
-        method: "max" clips nothing; "mse" takes, channel by channel, the share of the largest magnitude,
-            1.00 down to 0.40, whose quantised weights are nearest in squared error.
-        for_half: the scales will be stored as float16: they are float16 values of at least 2**-20.
+        weight: the float weights, of any shape.
+        axis: the axis of the channels, where a negative one counts from the end; None for a single scale.
+        precision: INT8 (the scale is the largest magnitude / 127) or FP8 (the largest magnitude / 448).
+        method: "max" clips nothing. "mse" chooses for each channel the share of the largest magnitude, from 1.00 down
+            to 0.40, that gives the least squared error of the weights.
+        for_half: whether the scales will be stored in float16; then they are float16 values of at least 2**-20.
 
     Raises:
-        UsageError: a precision without scales, an unknown method, or no such axis.
+        UsageError: the precision has no scales, the method is unknown, or there is no such axis.
         ModelError: the weights hold NaN or infinity.
     """
     _check(weight, axis, precision)
@@ -51,13 +53,13 @@ def weight_scales(
 
 
 def quantize_weight(weight: Array, scales: Array, axis: int | None, precision: Precision) -> Array:
-    """The codes of `weight` under `scales` along `axis`: int8 from -127 to 127, or float8_e4m3fn.
+    """Return the codes of `weight` under `scales` along `axis`: int8 from -127 to 127, or float8_e4m3fn.
 
-    The arithmetic is QuantizeLinear's (float32 division, round half to even, saturate); -128 is not used, so
-    that weights stay symmetric.
+    The arithmetic is that of the ONNX operator QuantizeLinear: divide in float32, round half to even, saturate. The
+    code -128 is not used, so that weights stay symmetric.
 
     Raises:
-        UsageError: a precision without scales, no such axis, or not one scale per channel.
+        UsageError: the precision has no scales, there is no such axis, or there is not one scale for each channel.
     """
     _check(weight, axis, precision)
     divisor = _aligned(weight, scales, axis)
@@ -71,10 +73,10 @@ def quantize_weight(weight: Array, scales: Array, axis: int | None, precision: P
 
 
 def dequantize_weight(codes: Array, scales: Array, axis: int | None) -> Array:
-    """The float32 weights that `codes` stand for.
+    """Return the float32 weights that `codes` stand for.
 
     Raises:
-        UsageError: not one scale per channel.
+        UsageError: there is not one scale for each channel.
     """
     result: Array = codes.astype(np.float32) * _aligned(codes, scales, axis)
     return result
@@ -88,6 +90,7 @@ def _check(weight: Array, axis: int | None, precision: Precision) -> None:
 
 
 def _aligned(weight: Array, scales: Array, axis: int | None) -> Array:
+    """Return the scales in a shape that broadcasts against `weight`."""
     scales = np.asarray(scales, np.float32)
     expected = () if axis is None else (weight.shape[axis],)
     if scales.shape != expected:
@@ -95,7 +98,7 @@ def _aligned(weight: Array, scales: Array, axis: int | None) -> Array:
     if axis is None:
         return scales
     shape = [1] * weight.ndim
-    shape[axis] = -1
+    shape[axis] = -1  # works for a negative axis too
     return scales.reshape(shape)
 
 

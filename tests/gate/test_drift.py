@@ -10,8 +10,9 @@ import pytest
 from autoprec.gate.drift import Drift, clipped_share, compare_range, judge_drift
 from autoprec.gate.verdict import Status
 from autoprec.precision import Precision
+from autoprec.ranges.bins import Range
 from autoprec.ranges.calibrators import calibrate
-from autoprec.ranges.histogram import Histogram, Range
+from autoprec.ranges.histogram import Histogram
 
 
 def counted(scale: float, seed: int = 0) -> Histogram:

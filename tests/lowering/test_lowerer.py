@@ -21,7 +21,7 @@ from autoprec.lowering.passes.insert_qdq import InsertQDQPass
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.precision import FLOATS, Precision
 from autoprec.ranges.affine import QuantParams
-from autoprec.ranges.histogram import Range
+from autoprec.ranges.bins import Range
 from autoprec.ranges.table import RangeTable, load_ranges
 
 from ..helpers.bench import Bench, array_of, bench, loaded, node_named, ops, run, sqnr_db

@@ -22,7 +22,7 @@ from autoprec.lowering.passes.float_weights import FloatWeightsPass
 from autoprec.lowering.possible import usable_precisions, why_not
 from autoprec.plan import Choice, Plan
 from autoprec.precision import FLOATS, PRECISION_KEY, Precision
-from autoprec.ranges.histogram import Range
+from autoprec.ranges.bins import Range
 
 from ..helpers.bench import Bench, array_of, bench, ops, run, sqnr_db
 from ..helpers.networks import BUILDERS, write

@@ -25,7 +25,7 @@ from autoprec.ranges.affine import (
     quantize_fp8,
     symmetric_params,
 )
-from autoprec.ranges.histogram import Range
+from autoprec.ranges.bins import Range
 
 HUGE = float(np.float32(3.4e38))
 finite = st.floats(-HUGE, HUGE, width=32)

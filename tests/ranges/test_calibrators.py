@@ -13,8 +13,10 @@ from hypothesis.extra import numpy as hnp
 
 from autoprec.errors import DataError, UsageError
 from autoprec.ranges.affine import asymmetric_params, fake_quantize, symmetric_params
-from autoprec.ranges.calibrators import METHODS, _Divergence, calibrate, calibrate_fp8, quantization_error
-from autoprec.ranges.histogram import Histogram, Range
+from autoprec.ranges.bins import Range
+from autoprec.ranges.calibrators import METHODS, calibrate, calibrate_fp8, quantization_error
+from autoprec.ranges.entropy import Divergence
+from autoprec.ranges.histogram import Histogram
 
 every_method = pytest.mark.parametrize("method", METHODS)
 both_schemes = pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
@@ -276,7 +278,7 @@ class TestEntropy:
         levels = 4
         start = data.draw(st.integers(0, len(counts) - levels))
         stop = data.draw(st.integers(start + levels, len(counts)))
-        fast = _Divergence.of(counts.astype(float), levels)(np.array([start]), np.array([stop]))[0]
+        fast = Divergence.of(counts.astype(float), levels)(np.array([start]), np.array([stop]))[0]
         assert fast == pytest.approx(slow_divergence(counts, start, stop, levels), abs=1e-8)
 
 

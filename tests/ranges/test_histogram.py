@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from autoprec.errors import DataError, UsageError
-from autoprec.ranges.histogram import DEFAULT_BINS, Histogram, Range
+from autoprec.ranges.bins import Range
+from autoprec.ranges.histogram import DEFAULT_BINS, Histogram
 
 HUGE = float(np.float32(3.4e38))
 finite = st.floats(-HUGE, HUGE, width=32) | st.floats(-8, 8, width=32) | st.just(0.0)

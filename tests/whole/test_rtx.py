@@ -18,7 +18,7 @@ from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.placement import calibration_tensors
 from autoprec.lowering.possible import uniform, why_not
 from autoprec.precision import Precision
-from autoprec.ranges.histogram import Range
+from autoprec.ranges.bins import Range
 from autoprec.ranges.table import RangeTable
 from autoprec.units.find import find_units
 
