@@ -134,7 +134,7 @@ def choose_ranges(
     fresh = dataset.subset(range(cut, min(cut + _JUDGED_SAMPLES, dataset.count))) if dataset.count > cut else seen
     with backend.build(to_bytes(lowerer.model.ir), exact=True) as reference:
         on_seen, on_fresh = (
-            Evaluator(reference, data, lowerer.model.interface, load_metric("sqnr"), size, fidelity=())
+            Evaluator.against(reference, data, lowerer.model.interface, load_metric("sqnr"), size, fidelity=())
             for data, size in ((seen, max(1, min(batch_size, cut // 4))), (fresh, batch_size))
         )
         refined = refine(
@@ -188,7 +188,9 @@ def _judge(
         return errors
 
     with backend.build(to_bytes(lowerer.model.ir), exact=True) as reference:
-        evaluator = Evaluator(reference, data, lowerer.model.interface, load_metric("sqnr"), batch_size, fidelity=())
+        evaluator = Evaluator.against(
+            reference, data, lowerer.model.interface, load_metric("sqnr"), batch_size, fidelity=()
+        )
         if simulate:
             return noises(evaluator, True)
         try:

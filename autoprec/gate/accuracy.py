@@ -106,7 +106,7 @@ def measure(
     """
     backend, interface = runtime.backend, candidate.model.interface
     with backend.build(to_bytes(candidate.model.original), exact=not _computes(runtime)) as reference:
-        evaluator = Evaluator(reference, data, interface, metric, batch)
+        evaluator = Evaluator.against(reference, data, interface, metric, batch)
         outcome = _outcome(evaluator, backend, candidate, exact=not _computes(runtime))
         other = outcome
         if exact and _computes(runtime) and not backend.portable:

@@ -1,5 +1,6 @@
-"""How good outputs are.
+"""How good the outputs of a model are.
 
-In go outputs, labels and FP32's outputs; out come scores of samples and the drop of a plan. Read `metric.py` first;
-`scores.py` holds the pure functions, `evaluator.py` judges plans, `running.py` runs an engine over a data set.
+Outputs, labels and the outputs of FP32 go in; one score per sample and the drop of a plan come out. Read `metric.py`
+first. `scores.py` holds the built-in scores as pure functions, `running.py` runs an engine over a data set, and
+`evaluator.py` compares plans with FP32.
 """

@@ -1,4 +1,4 @@
-"""Metrics: one score per sample, with an explicit direction, from outputs and labels or FP32's outputs.
+"""Metrics: one score per sample with an explicit direction, computed from outputs and labels or FP32's outputs.
 
     top1        whether the largest output is at the label             higher is better, needs labels
     agreement   share of top-1 answers equal to FP32's                 higher is better
@@ -6,9 +6,9 @@
     kl          KL(FP32 || candidate) of class distributions, nats     lower is better
     sqnr        noise-to-signal power ratio against FP32's outputs     lower is better
 
-`sqnr` scores the ratio, not decibels, because ratios can be averaged: its drop is that ratio, so a bound of
-0.001 means 30 dB. Where a candidate's outputs hold NaN or infinity, the sample gets the worst score instead
-of NaN.
+The score of `sqnr` is the ratio, not decibels, because ratios can be averaged. Its drop is that ratio too, so a bound
+of 0.001 means 30 dB. If the outputs of a candidate hold NaN or infinity, the sample gets the worst score instead of
+NaN.
 """
 
 from __future__ import annotations
@@ -32,15 +32,17 @@ Direction = Literal["higher", "lower"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """How good outputs are, sample by sample.
+    """A measure of how good outputs are, sample by sample.
 
     Attributes:
         name: "top1", "agreement", "cosine", "kl", "sqnr", or "module:function".
-        higher_is_better: the direction of the scores.
-        needs_labels: whether there are no scores without labels.
-        needs_reference: whether it compares with FP32's outputs of the same samples.
-        fingerprint: of what it computes; for a user's function, of the source code where there is any.
-        margin: for decisions, (outputs, labels) -> how clearly each sample was decided, above 0 where rightly.
+        higher_is_better: whether a higher score is the better one.
+        needs_labels: whether the scores cannot be computed without labels.
+        needs_reference: whether the metric compares with FP32's outputs for the same samples.
+        fingerprint: the fingerprint of what the metric computes; for a user's function, that of its source code.
+        score: (outputs, labels, FP32's outputs) -> the score of each sample; use `scores`, which checks the result.
+        margin: (outputs, labels) -> how clearly each sample was decided, float64[samples], above 0 where the decision
+            is right; None if the metric makes no decisions.
     """
 
     name: str
@@ -58,19 +60,19 @@ class Metric:
         reference: Outputs | None,
         count: int | None = None,
     ) -> Array:
-        """One score per sample.
+        """Return one score per sample.
 
         Args:
-            outputs: output arrays by name in the model's order, first axis samples.
-            labels: labels, first axis samples, or None.
-            reference: FP32's outputs of the same samples; only for metrics that need it.
+            outputs: the output arrays by name in the order of the model; the first axis of each is the samples.
+            labels: the labels, whose first axis is the samples, or None.
+            reference: FP32's outputs for the same samples; only metrics that compare with them need it.
             count: the number of samples; by default the length of the labels, or of the first output.
 
         Returns:
             float64[count], all finite.
 
         Raises:
-            MetricError: the metric raised, gave another number of scores or one that is not finite, or
+            MetricError: the metric raised an error, returned a wrong number of scores or one that is not finite, or
                 cannot be computed for these outputs or without labels.
         """
         if self.needs_labels and labels is None:
@@ -84,12 +86,12 @@ class Metric:
         return _checked(self.score(outputs, labels, reference), count, self.name)
 
     def drop(self, reference_scores: Array, scores: Array) -> float:
-        """The mean loss from FP32's scores to a candidate's, positive where the candidate is worse."""
+        """Return the mean loss from FP32's scores to a candidate's; it is positive if the candidate is worse."""
         loss = np.subtract(reference_scores, scores, dtype=np.float64)
         return float(np.mean(loss if self.higher_is_better else -loss))
 
     def describe(self, score: float) -> str:
-        """A mean score in words, with its unit; a drop of a built-in metric reads the same way."""
+        """Return a mean score as text with its unit; a drop of a built-in metric is written the same way."""
         if self.name == "sqnr":
             return f"{-10 * math.log10(score):.1f} dB" if score > 0 else "no noise"
         if self.name in ("top1", "agreement"):
@@ -98,15 +100,18 @@ class Metric:
 
 
 def load_metric(metric: str | Callable[..., Any] | Metric, direction: Direction | None = None) -> Metric:
-    """The metric of that name, or one around the user's function.
+    """Return the metric of that name, or one that calls the user's function.
 
-    A function is called per batch as `function(outputs, labels)`, with a dict of output arrays by name and
-    the labels or None, and returns one finite number per sample. Its direction is its attribute
-    `higher_is_better`, or `direction`.
+    The function is called for each batch as `function(outputs, labels)`, with a dict of output arrays by name and the
+    labels or None. It must return one finite number per sample.
+
+    Args:
+        metric: the name of a built-in metric, "module:function", a function, or a metric.
+        direction: which scores are better. A function may say so itself by its attribute `higher_is_better`.
 
     Raises:
         MetricError: the function cannot be imported.
-        UsageError: no such metric, no direction, or two that contradict each other.
+        UsageError: there is no such metric, no direction is given, or two directions contradict each other.
     """
     if direction not in (None, "higher", "lower"):
         raise UsageError(f"a metric's direction must be 'higher' or 'lower', got {direction!r}")
@@ -126,11 +131,11 @@ def load_metric(metric: str | Callable[..., Any] | Metric, direction: Direction 
 def choose_metric(
     metric: str | Callable[..., Any] | Metric | None, has_labels: bool, direction: Direction | None = None
 ) -> Metric:
-    """The metric asked for; without a wish, `top1` for labelled data and `agreement` for the rest.
+    """Return the metric that the user wants; None stands for `top1` if there are labels, otherwise `agreement`.
 
     Raises:
         MetricError: the function cannot be imported.
-        UsageError: as `load_metric`, or the metric needs labels and there are none.
+        UsageError: `load_metric` refuses the metric, or the metric needs labels and there are none.
     """
     chosen = load_metric(("top1" if has_labels else "agreement") if metric is None else metric, direction)
     if chosen.needs_labels and not has_labels:
@@ -142,6 +147,7 @@ _LABEL_ADVICE = "add labels to the data, or choose agreement, cosine, kl or sqnr
 
 
 def _agreed(metric: Metric, direction: Direction | None) -> Metric:
+    """Return the metric after checking that `direction` does not contradict it."""
     if direction is not None and (direction == "higher") != metric.higher_is_better:
         known = "higher" if metric.higher_is_better else "lower"
         raise UsageError(f"for the metric {metric.name}, {known} is better; leave the direction out")
@@ -162,7 +168,7 @@ def _from_function(function: Callable[..., Any], name: str, direction: Direction
 
     def score(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
         try:
-            with importable_folder():
+            with importable_folder():  # the function may import modules of the user's only when it is called
                 result: Array = np.asarray(function(dict(outputs), labels))
         except Exception as error:
             raise MetricError(
@@ -185,6 +191,7 @@ def _qualified_name(function: Callable[..., Any]) -> str:
 
 
 def _source(function: Callable[..., Any]) -> str:
+    """Return the source code of a function or of a callable's class, or its name if there is no source code."""
     for candidate in (function, type(function)):
         try:
             return inspect.getsource(candidate)
@@ -194,7 +201,7 @@ def _source(function: Callable[..., Any]) -> str:
 
 
 def _checked(scores: Array, count: int, name: str) -> Array:
-    """The scores as float64[count]."""
+    """Return the scores as float64[count] after checking them."""
     if scores.shape != (count,):
         found = f"{scores.size} in an array of shape {scores.shape}" if scores.ndim else "a single number"
         raise MetricError(

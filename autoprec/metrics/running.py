@@ -1,4 +1,4 @@
-"""An engine over a data set, batch by batch."""
+"""Runs of an engine over a data set, batch by batch."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from autoprec.precision import Array
 def run_whole(
     engine: Computing, dataset: Dataset, interface: Interface, batch_size: int
 ) -> Iterator[tuple[Batch, dict[str, Array], dict[str, Array]]]:
-    """Each batch, what was fed for it, and everything that came out, whatever its axes mean.
+    """Yield each batch, the arrays that the model was fed for it, and all of its outputs, whatever their axes mean.
 
-    A model with a fixed batch gets its last batch filled up with copies of the last sample.
+    If the model takes a fixed number of samples, the last batch is filled up with copies of the last sample.
     """
     fixed = interface.batch_size
     for batch in dataset.batches(fixed or batch_size):
@@ -30,10 +30,10 @@ def run_whole(
 def run_dataset(
     engine: Computing, dataset: Dataset, interface: Interface, batch_size: int
 ) -> Iterator[tuple[Batch, dict[str, Array]]]:
-    """Each batch with the outputs of the model for exactly its samples.
+    """Yield each batch with the outputs of the model for exactly the samples of the batch.
 
     Raises:
-        DataError: an output has no axis for samples.
+        DataError: the first axis of an output is not the samples.
     """
     for batch, feed, outputs in run_whole(engine, dataset, interface, batch_size):
         fed = len(next(iter(feed.values())))
@@ -41,10 +41,10 @@ def run_dataset(
 
 
 def of_samples(outputs: Mapping[str, Array], fed: int, count: int) -> dict[str, Array]:
-    """The outputs of the first `count` of `fed` samples.
+    """Return the outputs for the first `count` of the `fed` samples that the model was fed.
 
     Raises:
-        DataError: an output has no axis for samples.
+        DataError: the first axis of an output is not the samples.
     """
     for name, array in outputs.items():
         if array.ndim == 0 or array.shape[0] != fed:

@@ -1,6 +1,8 @@
-"""Scores of outputs against labels or FP32's outputs: one number per sample, in float64.
+"""The built-in scores of outputs against labels or FP32's outputs: one number per sample.
 
-A sample whose outputs hold NaN or infinity gets the worst score instead of NaN.
+All of them take the outputs by name, the labels, and FP32's outputs; the first axis of each array is the samples. A
+sample whose outputs hold NaN or infinity gets the worst score instead of NaN. Where a score uses a single output, that
+is the first one of the model.
 """
 
 from __future__ import annotations
@@ -17,14 +19,15 @@ Outputs = Mapping[str, Array]
 Score = Callable[[Outputs, "Array | None", "Outputs | None"], Array]
 
 WORST_KL = 1e6
-"""KL in nats of a sample whose outputs are not finite; no sample gets more."""
+"""The largest KL divergence that a sample can get, in nats: the one of a sample whose outputs are not finite."""
 WORST_NOISE_TO_SIGNAL = 1e6
-"""Noise-to-signal power ratio of a sample whose outputs are not finite; no sample gets more."""
-_SMALLEST_PROBABILITY = 1e-12
+"""The largest noise-to-signal power ratio that a sample can get: the one of outputs that are not finite."""
+_SMALLEST_PROBABILITY = 1e-12  # a smaller probability counts as this one, since log(0) is infinite
+_LARGEST_LOGIT = 1e30  # larger logits are clipped, so that differences of two of them do not overflow
 
 
 def finite_samples(outputs: Outputs) -> Array:
-    """Which samples have neither NaN nor infinity in any float output: bool[samples]."""
+    """Return which samples have neither NaN nor infinity in any float output, bool[samples]."""
     finite = [_finite_rows(array) for array in outputs.values() if is_float(array.dtype)]
     if not finite:
         return np.ones(len(next(iter(outputs.values()))), dtype=bool)
@@ -33,7 +36,11 @@ def finite_samples(outputs: Outputs) -> Array:
 
 
 def top1(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
-    """Whether the largest value of the first output, flattened to [samples, classes], is at the label."""
+    """Return whether the largest value of the output, flattened to [samples, classes], is at the label.
+
+    Raises:
+        MetricError: the output has one value per sample, or the labels are not one class number per sample.
+    """
     name, array = next(iter(outputs.items()))
     flat = np.asarray(array).reshape(len(array), -1)
     wanted = np.asarray(labels)
@@ -59,13 +66,14 @@ def top1(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> A
 
 
 def label_margins(outputs: Outputs, labels: Array) -> Array:
-    """By how much the log-probability of the label exceeds that of the best other class: float64[samples].
+    """Return by how much the log-probability of the label exceeds that of the best other class, float64[samples].
 
-    Infinite downwards where the outputs are not finite. The first output holds logits or probabilities.
+    The output holds logits or probabilities. The margin is minus infinity where it is not finite.
     """
     array = next(iter(outputs.values()))
     rows = np.asarray(array).reshape(len(array), -1).astype(np.float64)
-    logs = _log_normalised(rows) if _are_probabilities(rows) else np.nan_to_num(np.clip(rows, -1e30, 1e30))
+    # For logits no softmax is needed: its normalising term cancels in the difference of two classes.
+    logs = _log_normalised(rows) if _are_probabilities(rows) else _bounded(rows)
     indices = (np.arange(len(rows)), np.asarray(labels).reshape(-1))
     own = logs[indices]
     logs[indices] = -np.inf
@@ -74,7 +82,13 @@ def label_margins(outputs: Outputs, labels: Array) -> Array:
 
 
 def agreement(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
-    """Share of positions of the first output whose largest class is FP32's; one position for a classifier."""
+    """Return the share of the positions of the output whose largest class is that of FP32.
+
+    A classifier has one position for each sample; a segmentation or language model has many.
+
+    Raises:
+        MetricError: the output has one value per sample, or its shape differs from FP32's.
+    """
     name, before, after = _first_pair("agreement", outputs, reference)
     answers = [_class_rows("agreement", name, array).argmax(axis=-1) for array in (before, after)]
     share: Array = (answers[0] == answers[1]).mean(axis=1) * _finite_rows(after)
@@ -82,10 +96,13 @@ def agreement(outputs: Outputs, labels: Array | None, reference: Outputs | None)
 
 
 def kl(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
-    """KL divergence of the first output's class distributions from FP32's, in nats, averaged over positions.
+    """Return the KL divergence of the class distributions of the output from FP32's, in nats, averaged over positions.
 
-    Kullback and Leibler, On Information and Sufficiency, Annals of Mathematical Statistics 22 (1951). Outputs
-    are logits, to which softmax is applied; where FP32's are probabilities already, they are taken as such.
+    Outputs are taken as logits, to which softmax is applied, unless those of FP32 are probabilities already (Kullback
+    and Leibler, On Information and Sufficiency, Annals of Mathematical Statistics 22, 1951).
+
+    Raises:
+        MetricError: the output has one value per sample, or its shape differs from FP32's.
     """
     name, before, after = _first_pair("kl", outputs, reference)
     rows = [_class_rows("kl", name, array) for array in (before, after)]
@@ -97,20 +114,28 @@ def kl(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Arr
 
 
 def cosine(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
-    """Cosine similarity with FP32's outputs, from 0 to 1; the mean over all float outputs."""
+    """Return the cosine similarity with FP32's outputs, from 0 to 1, averaged over all float outputs.
+
+    Raises:
+        MetricError: there is no float output, or the shape of one differs from FP32's.
+    """
 
     def similarity(before: Array, after: Array) -> Array:
         norms = np.sqrt(np.square(before).sum(axis=1) * np.square(after).sum(axis=1))
         dot = (before * after).sum(axis=1)
         both_zero = ~before.any(axis=1) & ~after.any(axis=1)
-        # An output that points the other way is as useless as one at a right angle.
+        # A negative cosine counts as 0: an output that points the other way is as useless as one at a right angle.
         return np.where(norms > 0, np.clip(dot / np.where(norms > 0, norms, 1), 0, 1), both_zero)
 
     return _over_float_outputs("cosine", outputs, reference, similarity, worst=0.0)
 
 
 def noise_to_signal(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
-    """Power of the error over power of FP32's outputs; the mean over all float outputs."""
+    """Return the power of the error divided by the power of FP32's outputs, averaged over all float outputs.
+
+    Raises:
+        MetricError: there is no float output, or the shape of one differs from FP32's.
+    """
 
     def ratio(before: Array, after: Array) -> Array:
         error = after - before
@@ -129,9 +154,14 @@ def _over_float_outputs(
     compare: Callable[[Array, Array], Array],
     worst: float,
 ) -> Array:
-    """The mean over all float outputs, each counting the same whatever its size and scale.
+    """Return the mean score over all float outputs; each counts the same, whatever its size and scale.
 
-    `compare` gets float64[samples, values] twice, where needed scaled per sample so that no square can overflow.
+    Args:
+        metric: the name of the metric in messages.
+        outputs: the outputs of the candidate.
+        reference: the outputs of FP32.
+        compare: (before, after) -> scores, with float64[samples, values] for each of the two.
+        worst: the score of a sample that is not finite.
     """
     results = []
     for name in outputs:
@@ -141,7 +171,8 @@ def _over_float_outputs(
         finite = _finite_rows(after)
         if not finite.all():
             after = np.where(finite[:, None], after, 0.0)
-        if np.asarray(outputs[name]).dtype.itemsize > 4:  # the squares of smaller types fit into float64 as they are
+        # The squares of float64 numbers can overflow, so each sample is scaled; smaller types are safe as they are.
+        if np.asarray(outputs[name]).dtype.itemsize > 4:
             scale = np.maximum(np.abs(before).max(axis=1), np.abs(after).max(axis=1))
             scale = np.where(scale > 0, scale, 1.0)[:, None]
             before, after = before / scale, after / scale
@@ -158,7 +189,7 @@ def _first_pair(metric: str, outputs: Outputs, reference: Outputs | None) -> tup
 
 
 def _pair(metric: str, name: str, outputs: Outputs, reference: Outputs | None) -> tuple[Array, Array]:
-    """FP32's and the candidate's output in float64."""
+    """Return FP32's and the candidate's output in float64."""
     before = np.asarray((reference or {})[name]).astype(np.float64)
     after = np.asarray(outputs[name]).astype(np.float64)
     if before.shape != after.shape:
@@ -172,7 +203,10 @@ def _pair(metric: str, name: str, outputs: Outputs, reference: Outputs | None) -
 
 
 def _class_rows(metric: str, name: str, array: Array) -> Array:
-    """[samples, positions, classes]: classes lie on the last axis that is longer than 1."""
+    """Return the output as [samples, positions, classes].
+
+    The classes are taken to lie on the last axis that is longer than 1, as ONNX does not name axes.
+    """
     axes = [length for length in array.shape[1:] if length > 1]
     if not axes:
         raise MetricError(_single_value(metric, name))
@@ -185,14 +219,20 @@ def _single_value(metric: str, name: str) -> str:
     )
 
 
+def _bounded(rows: Array) -> Array:
+    result: Array = np.nan_to_num(np.clip(rows, -_LARGEST_LOGIT, _LARGEST_LOGIT))
+    return result
+
+
 def _log_softmax(rows: Array) -> Array:
-    bounded = np.nan_to_num(np.clip(rows, -1e30, 1e30))
+    bounded = _bounded(rows)
     shifted = bounded - bounded.max(axis=-1, keepdims=True)
     result: Array = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return result
 
 
 def _are_probabilities(rows: Array) -> bool:
+    """Return whether all rows are non-negative and add up to 1; the tolerance allows for FP16 outputs."""
     return bool((rows >= 0).all() and np.allclose(rows.sum(axis=-1), 1, rtol=0, atol=1e-3))
 
 

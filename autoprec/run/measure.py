@@ -100,7 +100,7 @@ class PlanMeasurer:
         self._task, self._engines, self._reference, self._ranges = task, engines, reference, ranges
         settings = task.settings
         data = spread(task.splits.select)
-        self._evaluator = Evaluator(
+        self._evaluator = Evaluator.against(
             reference.computing, data, task.subject.model.interface, task.metric, settings.batch
         )
         self._feed = timing_feed(task, task.splits.select)

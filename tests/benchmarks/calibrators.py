@@ -73,7 +73,7 @@ def rows_of(cpu: Any, task: Any, scheme_name: str) -> list[list[str]]:
     simulate = scheme_name != "ort-cpu"
     with backend.build(to_bytes(model.ir), exact=True) as reference:
         data = Dataset.from_arrays(dict(task.eval), labels)
-        evaluator = Evaluator(reference, data, model.interface, load_metric("top1"), 16)
+        evaluator = Evaluator.against(reference, data, model.interface, load_metric("top1"), 16)
 
         def row(words: str, table: RangeTable, more: str = "") -> list[str]:
             lowered = to_bytes(lowerer.lower(plan, table, simulate=simulate).ir)

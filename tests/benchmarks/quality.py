@@ -166,7 +166,7 @@ def work(options: argparse.Namespace) -> None:
     feed = timing_feed(task, data)
     with ExitStack() as stack, (parts / f"worker-{options.worker}.jsonl").open("a") as file:
         reference = pipeline.engines.open(uniform_plans(subject)[FP32_PLAN], ranges, stack)
-        evaluator = Evaluator(reference.computing, data, subject.model.interface, task.metric, options.batch)
+        evaluator = Evaluator.against(reference.computing, data, subject.model.interface, task.metric, options.batch)
         for number in [int(n) for n in wanted[options.worker :: options.workers] if int(n) not in done]:
             row: dict[str, Any] = {"number": number, "pass": again}
             with ExitStack() as own:

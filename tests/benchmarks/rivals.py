@@ -86,7 +86,7 @@ class Rivals:
         self.fp16, self.int8 = (tuned.candidates[name].plan for name in (FP16, INT8))
         fp32 = self.engines.simulated(tuned.candidates["uniform fp32"].plan, tuned.ranges, stack)
         interface, settings = self.task.subject.model.interface, self.task.settings
-        self.judge = Evaluator(fp32, self.task.splits.select, interface, self.task.metric, settings.batch)
+        self.judge = Evaluator.against(fp32, self.task.splits.select, interface, self.task.metric, settings.batch)
         self.movable = [name for name, plan in self.int8.items() if plan is Precision.INT8]
 
     def drop(self, plan: Mapping[str, Precision]) -> float:
@@ -178,7 +178,7 @@ def measured(name: str, tuned: Any, plans: Any, engines: Any, took: Any, directo
     )
     with ExitStack() as stack:
         fp32 = Engines(task, task.backend).open(tuned.candidates["uniform fp32"].plan, tuned.ranges, stack)
-        judge = Evaluator(fp32.computing, data, task.subject.model.interface, task.metric, task.settings.batch)
+        judge = Evaluator.against(fp32.computing, data, task.subject.model.interface, task.metric, task.settings.batch)
         outcomes = {words: judge.evaluate(engine.computing) for words, engine in engines.items()}
     rows, records = [], {}
     for words, outcome in outcomes.items():

@@ -54,7 +54,7 @@ def refined(one: Bench, best: RangeTable, *others: RangeTable) -> RangeTable:
     values = needed_tensors(one.lowerer, one.possible)
     histograms = observe(one.lowerer, values, BACKEND, data, 16).histograms
     with BACKEND.build(to_bytes(one.model.ir), exact=True) as reference:
-        evaluator = Evaluator(reference, data, one.model.interface, load_metric("sqnr"), 16)
+        evaluator = Evaluator.against(reference, data, one.model.interface, load_metric("sqnr"), 16)
         return refine(one.lowerer, plan_of(one), BACKEND, evaluator, data.count, histograms, best, others)
 
 
@@ -62,7 +62,7 @@ def noise(one: Bench, table: RangeTable) -> float:
     lowered = to_bytes(one.lowerer.lower(plan_of(one), table, simulate=True).ir)
     with BACKEND.build(to_bytes(one.model.ir), exact=True) as reference, BACKEND.build(lowered, exact=True) as engine:
         data = Dataset.from_arrays(one.feed)
-        return Evaluator(reference, data, one.model.interface, load_metric("sqnr"), 16).evaluate(engine).noise
+        return Evaluator.against(reference, data, one.model.interface, load_metric("sqnr"), 16).evaluate(engine).noise
 
 
 @pytest.mark.parametrize(("name", "scheme", "carrier"), CASES)
@@ -193,7 +193,7 @@ def test_a_range_that_does_not_help_on_the_first_samples_is_given_up(monkeypatch
     histograms = observe(one.lowerer, needed_tensors(one.lowerer, one.possible), BACKEND, data, 16).histograms
     spoilt = scaled(one.ranges, 0.05, "relu_out")
     with BACKEND.build(to_bytes(one.model.ir), exact=True) as reference:
-        evaluator = Evaluator(reference, data, one.model.interface, load_metric("sqnr"), 4)
+        evaluator = Evaluator.against(reference, data, one.model.interface, load_metric("sqnr"), 4)
         table = refine(one.lowerer, plan_of(one), BACKEND, evaluator, data.count, histograms, one.ranges, [spoilt])
 
     assert dict(table.chosen) == {}

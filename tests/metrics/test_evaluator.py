@@ -72,7 +72,7 @@ def test_the_model_against_itself_has_no_noise_and_full_agreement() -> None:
     model = loaded(mlp())
     data = Dataset.from_arrays(random_feed(mlp(), 10))
     with BACKEND.build(to_bytes(model.ir)) as engine:
-        evaluator = Evaluator(engine, data, model.interface, load_metric("agreement"), 4)
+        evaluator = Evaluator.against(engine, data, model.interface, load_metric("agreement"), 4)
         outcome = evaluator.evaluate(engine)
 
     assert (outcome.noise, outcome.agreement, outcome.finite) == (0.0, 1.0, True)
@@ -93,7 +93,7 @@ def test_noise_is_power_of_the_difference_over_power_of_the_signal() -> None:
         BACKEND.build(worse.SerializeToString()) as engine,
     ):
         metric = load_metric("sqnr")
-        evaluator = Evaluator(reference, Dataset.from_arrays(feed), model.interface, metric, 4)
+        evaluator = Evaluator.against(reference, Dataset.from_arrays(feed), model.interface, metric, 4)
         outcome = evaluator.evaluate(engine)
 
     ratios = 0.25**2 * expected.shape[1] / np.square(expected, dtype=np.float64).sum(axis=1)
@@ -110,7 +110,7 @@ def test_a_float_model_that_is_not_finite_is_refused() -> None:
         BACKEND.build(to_bytes(model.ir)) as engine,
         pytest.raises(ModelError, match="'log_out' of the FP32 model holds NaN or infinity on arrays; mend the model"),
     ):
-        Evaluator(engine, data, model.interface, load_metric("sqnr"), 4)
+        Evaluator.against(engine, data, model.interface, load_metric("sqnr"), 4)
 
 
 def test_a_candidate_that_is_not_finite_has_an_infinite_drop() -> None:
@@ -120,7 +120,7 @@ def test_a_candidate_that_is_not_finite_has_an_infinite_drop() -> None:
     broken.graph.node.append(helper.make_node("Log", ["before"], ["fc2_out"], name="log"))
     data = Dataset.from_arrays(random_feed(mlp(), 10))
     with BACKEND.build(to_bytes(model.ir)) as reference, BACKEND.build(broken.SerializeToString()) as engine:
-        evaluator = Evaluator(reference, data, model.interface, load_metric("agreement"), 4)
+        evaluator = Evaluator.against(reference, data, model.interface, load_metric("agreement"), 4)
         outcome = evaluator.evaluate(engine)
 
     assert not outcome.finite
@@ -139,7 +139,7 @@ def test_fp32_is_not_run_again_to_be_judged() -> None:
 
     with BACKEND.build(to_bytes(model.ir)) as engine:
         reference = Counting()
-        evaluator = Evaluator(reference, data, model.interface, load_metric("sqnr"), 5)
+        evaluator = Evaluator.against(reference, data, model.interface, load_metric("sqnr"), 5)
         outcome = evaluator.evaluate(reference)
 
     assert reference.runs == 2

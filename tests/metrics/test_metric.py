@@ -328,7 +328,7 @@ def test_a_metric_that_raises_is_named_with_its_error() -> None:
     def broken(outputs: dict[str, np.ndarray], labels: None) -> np.ndarray:
         return outputs["logits"]
 
-    with pytest.raises(MetricError, match=r"test_metrics:.*broken raised KeyError: 'logits'; it is called as"):
+    with pytest.raises(MetricError, match=r"test_metric:.*broken raised KeyError: 'logits'; it is called as"):
         load_metric(broken, "higher").scores({"y": LOGITS}, None, None)
 
 

@@ -54,7 +54,7 @@ def profiled(
 def alone(bench: Bench, unit: str, precision: Precision) -> float:
     """Noise-to-signal ratio of the whole model with only `unit` lowered."""
     with BACKEND.build(to_bytes(bench.model.ir), exact=True) as reference:
-        evaluator = Evaluator(reference, dataset(bench), bench.model.interface, load_metric("sqnr"), SAMPLES)
+        evaluator = Evaluator.against(reference, dataset(bench), bench.model.interface, load_metric("sqnr"), SAMPLES)
         with BACKEND.build(to_bytes(bench.lower({unit: precision}, simulate=True).ir), exact=True) as engine:
             return evaluator.evaluate(engine).noise
 

@@ -109,7 +109,7 @@ class Confirmation:
             engines = self._reopened(plans, stack)
             timings = self._timed({name: engine.timed for name, engine in engines.items()})
             found, chosen = self._chosen(engines, timings, found)
-            evaluator = Evaluator(
+            evaluator = Evaluator.against(
                 self._reference.computing,
                 task.splits.report,
                 task.subject.model.interface,
