@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from autoprec import api
+from autoprec.backends import make
 from autoprec.backends.protocol import Backend
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_NOT_HONOURED, EXIT_OK, EXIT_USAGE
 
@@ -26,7 +26,7 @@ def _tune(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Tune:
     """Run `autoprec tune` with a backend of ours."""
 
     def run(backend: Backend, *words: str) -> Result:
-        monkeypatch.setattr(api, "make_backend", lambda *_: backend)
+        monkeypatch.setattr(make, "make_backend", lambda *_: backend)
         return invoke(*WORDS, "--recipe", "minmax", "--out", "run", "--quiet", *words)
 
     return run

@@ -132,12 +132,12 @@ def test_doctor_reports_what_is_missing(invoke: Invoke, monkeypatch: pytest.Monk
 
 
 def test_doctor_outlives_a_runtime_that_does_not_load(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    from autoprec import api
+    from autoprec.backends import make
 
     def broken(name: str) -> None:
         raise ImportError("libonnx.so: cannot open shared object file")
 
-    monkeypatch.setattr(api, "make_backend", broken)
+    monkeypatch.setattr(make, "make_backend", broken)
     result = invoke("doctor")
 
     assert result.exit_code == 2
