@@ -1,5 +1,5 @@
-"""ONNX networks as onnx_ir graphs.
+"""ONNX networks as graphs of onnx_ir.
 
-In goes a model file; out come a checked model with its interface, fingerprints and topology. Read `model.py` first,
-then `topology.py`, which most other packages ask.
+The path of a model goes in; a checked and prepared model with its interface and fingerprints comes out. Read `model.py`
+first, and then `topology.py`, which tells other packages how values and nodes depend on each other.
 """

@@ -1,4 +1,4 @@
-"""Batches, what a model takes and gives, and the check that the one fits the other."""
+"""The inputs and outputs of a model, batches of samples, and the check that a batch fits the inputs."""
 
 from __future__ import annotations
 
@@ -17,22 +17,30 @@ _FLOAT_DTYPES = {float_dtype(precision) for precision in (*FLOATS, Precision.FP8
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some samples: one array per model input and, if known, the labels; the first axis is samples."""
+    """Some samples; the first axis of each array is the samples.
+
+    Attributes:
+        inputs: input name -> array.
+        labels: the labels of the samples, or None if they have none.
+    """
 
     inputs: dict[str, Array]
     labels: Array | None
 
     @property
     def count(self) -> int:
-        """Samples in the batch."""
+        """The number of samples in the batch."""
         return len(next(iter(self.inputs.values())))
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One input or output: its name, its NumPy type and its shape.
+    """One input or output of a model.
 
-    A dimension is a length, a name that stands for a length, or None where nothing is known.
+    Attributes:
+        name: its name.
+        dtype: its NumPy type.
+        shape: its dimensions. Each is a length, a name that stands for a length, or None if nothing is known.
     """
 
     name: str
@@ -42,29 +50,34 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """The inputs and outputs of a model, in its own order; the first axis of each input is samples."""
+    """The inputs and outputs of a model, in the order of the model; the first axis of each input is the samples."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
     @property
     def batch_size(self) -> int | None:
-        """The number of samples that every run must have, or None where the model takes any number."""
+        """The number of samples that every run must have, or None if the model takes any number."""
         fixed = (spec.shape[0] for spec in self.inputs if spec.shape)
         return next((length for length in fixed if isinstance(length, int)), None)
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether `dtype` is a floating-point type, the ones that NumPy itself does not know included."""
+    """Return whether `dtype` is a floating-point type, including BF16 and FP8, which NumPy itself does not know."""
     return dtype.kind == "f" or dtype in _FLOAT_DTYPES
 
 
 def check_batch(batch: Batch, interface: Interface, origin: str = "the data") -> Batch:
-    """The batch as the model wants it: inputs in the model's order, integers widened, floats cast.
+    """Return the batch as the model takes it: inputs in the model's order, integers widened, floats cast.
+
+    Args:
+        batch: the samples to check.
+        interface: the interface of the model.
+        origin: the name of the data in messages.
 
     Raises:
-        DataError: an input is missing or unknown, has another type, rank or shape, holds NaN or infinity, or
-            the number of samples differs between inputs or from the one that the model is fixed to.
+        DataError: an input is missing or unknown; it has a wrong type, rank or shape; it holds NaN or infinity; or the
+            number of samples differs between inputs or from the number that the model takes.
     """
     checked = check_samples(batch, interface, origin)
     fixed = interface.batch_size
@@ -79,16 +92,16 @@ def check_batch(batch: Batch, interface: Interface, origin: str = "the data") ->
 def check_samples(
     batch: Batch, interface: Interface, origin: str = "the data", samples: Sequence[int] | None = None
 ) -> Batch:
-    """Like `check_batch`, for any number of samples, even where the model is fixed to one number.
+    """Check as `check_batch` does, but allow any number of samples even if the model takes a fixed number.
 
     Args:
         batch: the samples to check.
-        interface: what the model takes.
-        origin: what to call the data in messages.
-        samples: the number of each sample in messages; by default its place in the batch.
+        interface: the interface of the model.
+        origin: the name of the data in messages.
+        samples: the number of each sample in messages; by default its index in the batch.
 
     Raises:
-        DataError: as `check_batch`.
+        DataError: the samples do not fit the model, see `check_batch`.
     """
     check_names(batch.inputs, interface, origin)
     _check_counts(batch, origin)
@@ -102,10 +115,10 @@ def check_samples(
 
 
 def check_names(names: Iterable[str], interface: Interface, origin: str) -> None:
-    """Check that there is exactly one array per model input.
+    """Check that there is exactly one array for each input of the model.
 
     Raises:
-        DataError: an input has no array, or an array is no input; the message lists the model's inputs.
+        DataError: an input has no array, or an array has no input; the message lists the inputs of the model.
     """
     given = list(names)
     wanted = [spec.name for spec in interface.inputs]
@@ -142,7 +155,7 @@ def _check_counts(batch: Batch, origin: str) -> None:
 
 
 def _check_shape(array: Array, spec: TensorSpec, origin: str, lengths: dict[str, tuple[int, str]]) -> None:
-    """Check rank and lengths; `lengths` remembers what each named dimension was and in which input."""
+    """Check rank and lengths; `lengths` remembers for each named dimension its length and the input that gave it."""
     if not spec.shape:
         raise DataError(
             f"the model's input {spec.name!r} is a scalar, which has no axis for samples; "
@@ -165,6 +178,10 @@ def _check_shape(array: Array, spec: TensorSpec, origin: str, lengths: dict[str,
 
 
 def _conform(array: Array, spec: TensorSpec, origin: str, samples: Sequence[int] | None) -> Array:
+    """Return the array in the type of the input; only conversions that surely keep the meaning are made.
+
+    A uint8 image must not become a float silently, for instance: it lacks the preprocessing of the training.
+    """
     wanted, found = spec.dtype, array.dtype
     if is_float(wanted) and is_float(found):
         with np.errstate(over="ignore", invalid="ignore"):

@@ -11,7 +11,8 @@ import onnx_ir as ir
 from autoprec.backends.scheme import Scheme
 from autoprec.errors import ModelError, PlanError
 from autoprec.graph.constants import fold_rearranged
-from autoprec.graph.model import Model, prepare
+from autoprec.graph.model import Model
+from autoprec.graph.preparation import prepare
 from autoprec.graph.topology import Topology, const_array
 from autoprec.lowering.passes.annotate_precisions import AnnotatePrecisionsPass
 from autoprec.lowering.passes.assign_types import OPSET_BF16, AssignTypesPass

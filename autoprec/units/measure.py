@@ -7,18 +7,8 @@ import math
 import onnx_ir as ir
 
 from autoprec.files.json import fingerprint
-from autoprec.graph.topology import (
-    Topology,
-    attribute_int,
-    attribute_words,
-    bodies,
-    const_array,
-    elements,
-    graph_parts,
-    is_float,
-    static_shape,
-    type_words,
-)
+from autoprec.graph.fingerprints import attribute_texts, graph_parts, type_text
+from autoprec.graph.topology import Topology, attribute_int, bodies, const_array, elements, is_float, static_shape
 from autoprec.units.reasons import is_carrier
 from autoprec.units.records import Edge, Unit
 
@@ -136,9 +126,9 @@ def _node_hashes(topology: Topology) -> dict[ir.Node, str]:
             elif producer is not None and producer in node_hash:
                 inputs.append(f"{node_hash[producer]}.{value.index()}")
             else:
-                inputs.append(f"{indices.get(value, '')}{type_words(value)}{_small_constant(value)}")
+                inputs.append(f"{indices.get(value, '')}{type_text(value)}{_small_constant(value)}")
         inner = [text for _, body in bodies(node) for text in graph_parts(body, {})]
-        node_hash[node] = fingerprint([node.domain, node.op_type, *inputs, "|", *attribute_words(node), *inner])
+        node_hash[node] = fingerprint([node.domain, node.op_type, *inputs, "|", *attribute_texts(node), *inner])
     return node_hash
 
 

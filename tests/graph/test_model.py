@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from autoprec.errors import ModelError, RunDirectoryError
-from autoprec.graph import model as model_module
+from autoprec.graph import onnx_file
 from autoprec.graph.model import check_model, load_model, save_model, to_bytes
 from autoprec.graph.topology import all_nodes
 
@@ -365,7 +365,7 @@ def test_a_model_without_inputs(tmp_path: Path) -> None:
     b = Builder()
     b.node("Relu", "relu", [b.const("x", np.ones((1, 4)))])
     b.output("relu_out", [1, 4])
-    with pytest.raises(ModelError, match="must have at least one input that is no initializer; export it with its"):
+    with pytest.raises(ModelError, match="must have at least one input that is not an initializer; export it with its"):
         load_model(write(b.model(), tmp_path))
 
 
@@ -392,7 +392,7 @@ def test_a_saved_model_is_the_same(limit: int | None, tmp_path: Path, monkeypatc
     proto = resnet_block()
     loaded = load_model(write(proto, tmp_path))
     if limit is not None:
-        monkeypatch.setattr(model_module, "PROTOBUF_LIMIT_BYTES", limit)
+        monkeypatch.setattr(onnx_file, "PROTOBUF_LIMIT_BYTES", limit)
     saved = tmp_path / "out" / "lowered.onnx"
     save_model(loaded.ir, saved)
     files = {file.name for file in saved.parent.iterdir()}
@@ -407,7 +407,7 @@ def test_a_saved_model_is_the_same(limit: int | None, tmp_path: Path, monkeypatc
 def test_saving_beside_leaves_the_model_in_memory_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load_model(write(mlp(), tmp_path))
     before = to_bytes(loaded.ir)
-    monkeypatch.setattr(model_module, "PROTOBUF_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(onnx_file, "PROTOBUF_LIMIT_BYTES", 1000)
     save_model(loaded.ir, tmp_path / "lowered.onnx")
     assert to_bytes(loaded.ir) == before
 
@@ -416,7 +416,7 @@ def test_saving_beside_leaves_the_model_in_memory_whole(tmp_path: Path, monkeypa
 def test_a_place_that_cannot_be_written(limit: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load_model(write(mlp(), tmp_path))
     if limit is not None:
-        monkeypatch.setattr(model_module, "PROTOBUF_LIMIT_BYTES", limit)
+        monkeypatch.setattr(onnx_file, "PROTOBUF_LIMIT_BYTES", limit)
     (tmp_path / "file").touch()
     with pytest.raises(RunDirectoryError, match="cannot write"):
         save_model(loaded.ir, tmp_path / "file" / "lowered.onnx")
@@ -424,7 +424,7 @@ def test_a_place_that_cannot_be_written(limit: int | None, tmp_path: Path, monke
 
 def test_the_checker_passes_models_too_large_for_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load_model(write(resnet_block(), tmp_path))
-    monkeypatch.setattr(model_module, "PROTOBUF_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(onnx_file, "PROTOBUF_LIMIT_BYTES", 1000)
     check_model(loaded.ir)
     next(iter(loaded.graph)).op_type = "Conw"
     with pytest.raises(ModelError, match="not valid ONNX, please report this"):

@@ -12,15 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from autoprec.graph.topology import (
-    Topology,
-    all_graphs,
-    elements,
-    graph_fingerprint,
-    static_shape,
-    type_by_schema,
-    weights_fingerprint,
-)
+from autoprec.graph.fingerprints import graph_fingerprint, weights_fingerprint
+from autoprec.graph.preparation import type_by_schema
+from autoprec.graph.topology import Topology, all_graphs, elements, static_shape
 
 from ..helpers.networks import BUILDERS, conv_relu, if_body, mha_block, mlp, prepared, shared_weight
 from ..helpers.onnx_builder import Builder

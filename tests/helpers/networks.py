@@ -16,7 +16,7 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper
 
-from autoprec.graph.model import prepare
+from autoprec.graph.preparation import prepare
 from autoprec.graph.topology import Topology
 from autoprec.units.find import find_units
 from autoprec.units.records import Partition
