@@ -29,7 +29,7 @@ from autoprec.run.engines import timing_feed
 from autoprec.run.settings import DEFAULT_MAX_DROP, Source
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.timing.race import RACE_THREADS, race_block, race_s
-from autoprec.units.measure import value_keys
+from autoprec.units.keys import value_keys
 
 RACE_BLOCKS = 3
 _DIGITS = 7

@@ -10,7 +10,7 @@ from autoprec.errors import BaselineError
 from autoprec.graph.interface import Interface, TensorSpec
 from autoprec.graph.topology import Topology
 from autoprec.plan import Choice, Plan
-from autoprec.units.measure import value_keys
+from autoprec.units.keys import value_keys
 from autoprec.units.records import Partition
 
 _LEAST_SHARE = 0.5

@@ -1,4 +1,7 @@
-"""MatMul -> scale -> (mask) -> Softmax -> MatMul: one unit, which TensorRT runs as one fused kernel."""
+"""Attention cores: MatMul -> scale -> (mask) -> Softmax -> MatMul is one unit.
+
+TensorRT runs such a core as one fused kernel, so its nodes cannot have precisions of their own.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,18 @@ from autoprec.graph.topology import RESHAPING_OPS, Topology
 
 _BETWEEN = frozenset({"Add", "Sub", "Mul", "Div", "Where", "Cast", "Min", "Max", "Clip"}) | RESHAPING_OPS
 
+# How many nodes the search follows before it gives up. It only has to get past masks, scales and copies, and it must
+# stay short in graphs that hold no attention.
+_MOST_BEFORE = 12
+_MOST_AFTER = 6
+_MOST_TO_PRODUCT = 8
+
 
 def find_attention(topology: Topology, softmax: ir.Node) -> list[ir.Node] | None:
-    """The nodes of the attention core around `softmax`, or None where it is no attention.
+    """Return the nodes of the attention core around `softmax`, or None if there is no attention.
 
-    Both products must have two inputs known only at run time; masks may be constant or not. A scale
-    that exporters put on the queries and keys instead of on their product belongs to the core.
+    Both products must have two inputs that are known only at run time; a mask may be constant or not. Some exporters
+    scale the queries and keys instead of their product; these scales belong to the core too.
     """
     before = _backward(topology, softmax)
     after = _forward(topology, softmax)
@@ -26,7 +35,8 @@ def find_attention(topology: Topology, softmax: ir.Node) -> list[ir.Node] | None
 
 
 def _scales(topology: Topology, product: ir.Node) -> list[ir.Node]:
-    found = []
+    """Return the nodes that scale an input of `product` by one number and feed nothing else."""
+    scales = []
     for value in product.inputs:
         node = value.producer() if value is not None else None
         if value is None or node is None or node not in topology.index or node.op_type not in ("Mul", "Div"):
@@ -35,8 +45,8 @@ def _scales(topology: Topology, product: ir.Node) -> list[ir.Node]:
         factors = [v for v in node.inputs if v is not None and v not in flowing]
         alone = len(topology.consumers(value)) == 1 and not topology.escapes(value)
         if alone and len(flowing) == 1 and flowing[0] is node.inputs[0] and all(map(_is_scalar, factors)):
-            found.append(node)
-    return found
+            scales.append(node)
+    return scales
 
 
 def _is_scalar(value: ir.Value) -> bool:
@@ -44,13 +54,15 @@ def _is_scalar(value: ir.Value) -> bool:
 
 
 def _is_bmm(topology: Topology, node: ir.Node | None) -> bool:
+    """Return whether the node is a batched matrix product of two values that are known only at run time."""
     return node is not None and node.op_type == "MatMul" and len(topology.flowing_inputs(node)) == 2
 
 
 def _backward(topology: Topology, softmax: ir.Node) -> list[ir.Node] | None:
+    """Return the nodes from the softmax back to the product of queries and keys, which comes last, or None."""
     path: list[ir.Node] = []
     value = softmax.inputs[0]
-    while value is not None and len(path) < 12:
+    while value is not None and len(path) < _MOST_BEFORE:
         node = value.producer()
         if node is None or node not in topology.index:
             return None
@@ -66,13 +78,13 @@ def _backward(topology: Topology, softmax: ir.Node) -> list[ir.Node] | None:
 
 
 def _score_input(topology: Topology, node: ir.Node) -> ir.Value | None:
-    """The input that comes from the scores, not from a mask: the one with a product close behind it."""
+    """Return the input that comes from the scores and not from a mask: the one with a product close before it."""
     flowing = topology.flowing_inputs(node)
     if len(flowing) == 1:
         return flowing[0]
     for value in flowing:
         current: ir.Value | None = value
-        for _ in range(8):
+        for _ in range(_MOST_TO_PRODUCT):
             producer = current.producer() if current is not None else None
             if producer is None:
                 break
@@ -84,9 +96,10 @@ def _score_input(topology: Topology, node: ir.Node) -> ir.Value | None:
 
 
 def _forward(topology: Topology, softmax: ir.Node) -> list[ir.Node] | None:
+    """Return the nodes from the softmax on to the product with the values, which comes last, or None."""
     path: list[ir.Node] = []
     value = softmax.outputs[0]
-    for _ in range(6):
+    for _ in range(_MOST_AFTER):
         consumers = topology.consumers(value)
         if topology.escapes(value):
             return None
@@ -104,7 +117,10 @@ def _forward(topology: Topology, softmax: ir.Node) -> list[ir.Node] | None:
 
 
 def _is_guard(topology: Topology, consumers: list[ir.Node]) -> bool:
-    """IsNaN and the Where that it feeds: exporters turn rows with everything masked into zeros."""
+    """Return whether the consumers are an IsNaN and the Where that it feeds.
+
+    Exporters write these two to turn the NaN of a row whose elements are all masked into zeros.
+    """
     if [node.op_type for node in consumers] != ["IsNaN", "Where"]:
         return False
     test = consumers[0].outputs[0]

@@ -1,8 +1,8 @@
-"""linear op -> (bias | scale | BatchNormalization | activation | residual Add | MaxPool)*: one unit.
+"""Chains: linear op -> (bias | scale | BatchNormalization | activation | residual Add | MaxPool)* is one unit.
 
-The fusion that TensorRT's builder makes around a convolution or matrix product. A chain grows over
-consumers whose other inputs are constant or already in the chain, so SiLU (x * sigmoid(x)) and both
-spellings of GELU belong to it; it may take in one Add of another branch.
+This is the fusion that TensorRT's builder makes around a convolution or a matrix product. A chain grows over consumers
+whose other inputs are constant or already in the chain. So SiLU, which is x * sigmoid(x), and both ways to write GELU
+belong to it. It may take in one Add with another branch.
 """
 
 from __future__ import annotations
@@ -37,21 +37,30 @@ UNARY_OPS = frozenset(
         "Sqrt",
     }
 )
+"""The operators with one input that a fused kernel can compute on its result."""
 BINARY_OPS = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Min", "Max"})
+"""The operators with two inputs that a fused kernel can compute on its result."""
 EPILOGUE_OPS = UNARY_OPS | BINARY_OPS | {"BatchNormalization"}
+"""The operators that a chain may take in after its linear op."""
 
+# The longest chain of epilogue nodes. GELU by tanh takes eight; the limit keeps the time linear in the graph.
 _LONGEST_EPILOGUE = 24
 
 
 def grow_chain(topology: Topology, anchors: list[ir.Node], taken: set[ir.Node]) -> list[ir.Node]:
-    """The nodes of the unit around `anchors`, which share their input.
+    """Return the nodes of the unit around `anchors`, in the order in which the unit grew.
 
-    The widest set is kept from which no more values escape than it has anchors: a fused kernel writes
-    each of its results once.
+    The result is the largest set that hands no more values to other nodes than it has anchors, because a fused kernel
+    writes one result for each of its products.
+
+    Args:
+        topology: the graph.
+        anchors: one linear node, or several that share their input.
+        taken: the nodes that belong to other units already.
     """
     members = list(anchors)
     if len(anchors) > 1:
-        for anchor in anchors:  # each branch alone first, so that its bias belongs to it
+        for anchor in anchors:  # each branch grows alone first, so that it takes in its own bias
             members += [node for node in _closed_growth(topology, [anchor], taken, 1) if node is not anchor]
         return _closed_growth(topology, members, taken, len(anchors))
     members = _closed_growth(topology, members, taken, 1)
@@ -60,17 +69,21 @@ def grow_chain(topology: Topology, anchors: list[ir.Node], taken: set[ir.Node]) 
 
 
 def escaping(topology: Topology, members: set[ir.Node]) -> list[ir.Value]:
-    """Values made inside and used outside, in topological order."""
-    found = []
+    """Return the values that are made inside `members` and used outside, in topological order."""
+    values = []
     for node in sorted(members, key=topology.index.__getitem__):
         for value in node.outputs:
             outside = any(consumer not in members for consumer in topology.consumers(value))
             if outside or topology.escapes(value):
-                found.append(value)
-    return found
+                values.append(value)
+    return values
 
 
 def _closed_growth(topology: Topology, start: list[ir.Node], taken: set[ir.Node], limit: int) -> list[ir.Node]:
+    """Grow `start` over epilogue nodes, and return the largest set from which at most `limit` values escape.
+
+    Growth goes on while more values escape: the two branches of x * sigmoid(x) meet again one node later.
+    """
     members, best = list(start), list(start)
     while len(members) - len(start) < _LONGEST_EPILOGUE:
         node = _next_epilogue(topology, members, taken)
@@ -98,13 +111,14 @@ def _next_epilogue(topology: Topology, members: list[ir.Node], taken: set[ir.Nod
         fed = [value for value in topology.dynamic_inputs(node) if value not in made]
         if not fed:
             return node
-        # a factor computed from shapes, unless from a shape of the chain's own results
+        # A factor that is computed from shapes may join, unless it is computed from a shape of the chain's own results.
         if all(value in topology.shape_values for value in fed) and topology.is_convex({*inside, node}):
             return node
     return None
 
 
 def _with_residual(topology: Topology, members: list[ir.Node], taken: set[ir.Node]) -> list[ir.Node]:
+    """Return the chain with the Add of another branch and what follows it, if the chain can absorb the Add."""
     end = _single_end(topology, members)
     if end is None or topology.escapes(end):
         return members
@@ -121,7 +135,7 @@ def _with_residual(topology: Topology, members: list[ir.Node], taken: set[ir.Nod
 
 
 def _same_shape(first: ir.Value, second: ir.Value) -> bool:
-    """Whether nothing known says that one is broadcast to the other, for which no fused kernel exists."""
+    """Return whether the shapes may be equal. If one value is broadcast to the other, there is no fused kernel."""
     if first.shape is None or second.shape is None:
         return True
     if len(first.shape) != len(second.shape):
@@ -131,10 +145,10 @@ def _same_shape(first: ir.Value, second: ir.Value) -> bool:
 
 
 def _absorbs(topology: Topology, end: ir.Value, other: ir.Value, taken: set[ir.Node]) -> bool:
-    """Whether the chain that ends in `end` takes the Add, rather than the chain that ends in `other`.
+    """Return whether the chain that ends in `end` takes the Add, rather than the chain that ends in `other`.
 
-    Two branches that both end in a free linear chain: the longer one from their common ancestor absorbs
-    the Add and the other becomes the skip; ties go to the later node.
+    If both branches end in a chain that could take it, the branch that is longer from their common ancestor does, and
+    the other one becomes the skip. If both are equally long, the branch of the later node takes it.
     """
     rival = other.producer()
     if rival is None or backbone(topology, other, through_copies=False) is None or rival in taken:
@@ -149,7 +163,7 @@ def _absorbs(topology: Topology, end: ir.Value, other: ir.Value, taken: set[ir.N
 
 
 def branch_lengths(topology: Topology, first: ir.Value, second: ir.Value) -> tuple[int, int]:
-    """Nodes on each branch that the other does not depend on: their lengths from the common ancestor."""
+    """Return the lengths of two branches: the number of nodes of each that the other one does not depend on."""
     bits = []
     for value in (first, second):
         producer = value.producer()
@@ -162,7 +176,13 @@ def branch_lengths(topology: Topology, first: ir.Value, second: ir.Value) -> tup
 
 
 def backbone(topology: Topology, value: ir.Value, through_copies: bool = True) -> ir.Node | None:
-    """The linear op that `value` comes from through activations, BN, bias, scale and copies, or None."""
+    """Return the linear op that `value` comes from through activations, normalisation, bias and scale, or None.
+
+    Args:
+        topology: the graph.
+        value: the value to start from.
+        through_copies: whether the way may also lead through ops that only move or convert data.
+    """
     passed = EPILOGUE_OPS | _PASS_THROUGH if through_copies else EPILOGUE_OPS
     current: ir.Value | None = value
     while current is not None:
@@ -173,7 +193,7 @@ def backbone(topology: Topology, value: ir.Value, through_copies: bool = True) -
             return node
         flowing = topology.flowing_inputs(node)
         roots = set(flowing)
-        if node.op_type == "Mul" and len(roots) == 2:  # x * sigmoid(x)
+        if node.op_type == "Mul" and len(roots) == 2:  # in x * sigmoid(x), the way back leads through x
             inner = [v for v in flowing if (p := v.producer()) is not None and p.op_type in ("Sigmoid", "HardSigmoid")]
             roots -= set(inner)
         if len(roots) != 1 or node.op_type not in passed:
@@ -186,6 +206,7 @@ _PASS_THROUGH = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsque
 
 
 def _with_max_pool(topology: Topology, members: list[ir.Node], taken: set[ir.Node]) -> list[ir.Node]:
+    """Return the chain with a MaxPool that follows its convolution; one that also returns indices is left out."""
     end = _single_end(topology, members)
     if end is None or topology.escapes(end) or members[0].op_type not in ("Conv", "ConvTranspose"):
         return members

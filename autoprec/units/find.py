@@ -1,4 +1,4 @@
-"""Cutting a graph into units: every node in exactly one, or with a reason why not."""
+"""The cut of a graph into units: every node is in exactly one unit, or has a reason why it is in none."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ import onnx_ir as ir
 from autoprec.graph.topology import LINEAR_OPS, Topology, main_domain
 from autoprec.units.attention import find_attention
 from autoprec.units.chains import escaping, grow_chain
+from autoprec.units.edges import edges_between
 from autoprec.units.groups import Groups
+from autoprec.units.keys import structural_keys
 from autoprec.units.leftovers import merge_leftovers
-from autoprec.units.measure import edges_between, node_macs, structural_keys, weight_elements
 from autoprec.units.reasons import is_carrier, untunable
-from autoprec.units.records import Partition, Unit
+from autoprec.units.records import Partition, Unit, UnitKind
 from autoprec.units.siblings import siblings
+from autoprec.units.sizes import node_macs, weight_elements
 
 
 def find_units(graph: ir.Graph) -> Partition:
-    """The units of a prepared graph and the reasons of what is in none."""
+    """Return the units of a prepared graph, the edges between them, and the reasons of the nodes in no unit."""
     topology = Topology(graph)
     return _Cutter(topology, untunable(topology)).run()
 
 
 @dataclass
 class _Found:
-    """A unit before it is measured: its members in topological order."""
+    """A unit before its sizes and edges are known; the members are in topological order."""
 
-    kind: str
+    kind: UnitKind
     members: list[ir.Node]
     anchors: list[ir.Node]
 
 
 @dataclass
 class _Cutter:
-    """Attention cores first, then chains around linear ops, then what is left."""
+    """The state of a cut: attention cores are found first, then chains around linear ops, then what is left."""
 
     topology: Topology
     reasons: dict[str, str]
@@ -45,11 +47,11 @@ class _Cutter:
         self.taken = {node for node in self.topology.nodes if node.name in self.reasons}
 
     def run(self) -> Partition:
-        """The partition of the whole graph."""
+        """Cut the whole graph."""
         for node in self.topology.nodes:
             if node.op_type == "Softmax" and node not in self.taken:
                 self._attention(node)
-        # In topological order: a branch that ends in an Add compares itself with the other one there.
+        # The order must be topological: a branch that ends in an Add is compared with the other branch there.
         for node in self.topology.nodes:
             if node.op_type in LINEAR_OPS and node not in self.taken and main_domain(node):
                 self._chain(node)
@@ -62,11 +64,12 @@ class _Cutter:
     def _sorted(self, members: list[ir.Node]) -> list[ir.Node]:
         return sorted(members, key=self.topology.index.__getitem__)
 
-    def _claim(self, kind: str, members: list[ir.Node], anchors: list[ir.Node]) -> None:
+    def _claim(self, kind: UnitKind, members: list[ir.Node], anchors: list[ir.Node]) -> None:
         self.found.append(_Found(kind, self._sorted(members), anchors))
         self.groups.add(self.found[-1].members)
         self.taken.update(members)
-        for node in members:  # a mask's Where or a Cast within an attention core
+        # Within an attention core the Where of a mask or a Cast belongs to the unit, although it could not be one.
+        for node in members:
             self.reasons.pop(str(node.name), None)
 
     def _attention(self, softmax: ir.Node) -> None:
@@ -75,7 +78,7 @@ class _Cutter:
             return
         free = all(node not in self.taken or self._may_join(node) for node in members)
         if free:
-            self._claim("attention", members, [node for node in members if node.op_type == "MatMul"])
+            self._claim(UnitKind.ATTENTION, members, [node for node in members if node.op_type == "MatMul"])
 
     def _may_join(self, node: ir.Node) -> bool:
         return node not in self.groups and (is_carrier(node) or node.op_type == "IsNaN")
@@ -84,8 +87,8 @@ class _Cutter:
         anchors = siblings(self.topology, node, self.taken)
         members = grow_chain(self.topology, anchors, self.taken)
         while not self.groups.fits(set(members)):
-            members.pop()  # in the order of growth: what is left is still a chain
-        kind = "conv" if node.op_type in ("Conv", "ConvTranspose") else "matmul"
+            members.pop()  # the members are in the order of growth, so what is left is still a chain
+        kind = UnitKind.CONV if node.op_type in ("Conv", "ConvTranspose") else UnitKind.MATMUL
         self._claim(kind, members, [anchor for anchor in anchors if anchor in members])
 
 

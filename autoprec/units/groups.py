@@ -1,4 +1,4 @@
-"""Sets of nodes that each run as one kernel, kept so that kernels can be run one after another."""
+"""Groups of nodes that each run as one kernel, such that there is an order in which the kernels can run."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from autoprec.graph.topology import Topology
 
 
 class Groups:
-    """The groups formed so far, with every other node a group of its own.
+    """The groups that were formed so far; every other node counts as a group of its own.
 
-    Ensures: the graph of groups has no circle. Each group being convex is not enough for that: of two groups
-    each may hold a node that needs one of the other.
+    The class keeps the graph of groups free of circles. It is not enough for that if each group is convex: two groups
+    may each hold a node that needs a result of the other.
     """
 
     def __init__(self, topology: Topology) -> None:
         self.topology = topology
         self._home: dict[ir.Node, list[ir.Node]] = {}
-        self._spans: dict[int, tuple[int, int]] = {}  # id of a group's list -> first and last node number
+        self._spans: dict[int, tuple[int, int]] = {}  # id of a group's list -> indices of its first and last node
 
     def __contains__(self, node: ir.Node) -> bool:
         return node in self._home
 
     def add(self, members: list[ir.Node]) -> None:
-        """Take `members`, for which `fits` must hold, as a group; append later ones by `join`."""
+        """Form a group of `members`, for which `fits` must hold; later members are added by `join`."""
         for node in list(members):
             self._enter(members, node)
 
     def join(self, group: list[ir.Node], node: ir.Node) -> None:
-        """Add `node` to a group that was taken before."""
+        """Add `node` to a group that was formed before."""
         group.append(node)
         self._enter(group, node)
 
@@ -41,12 +41,13 @@ class Groups:
         self._spans[id(group)] = min(first, number), max(last, number)
 
     def fits(self, members: set[ir.Node]) -> bool:
-        """Whether no path leaves `members` and comes back, neither through nodes nor through groups."""
+        """Return whether no path leaves `members` and comes back, neither through nodes nor through groups."""
         if len(members) == 1:
             return True
         return self.topology.is_convex(members) and not self._returns(members)
 
     def _returns(self, members: set[ir.Node]) -> bool:
+        """Return whether a path leaves `members` and comes back; inside a group it may go from any node to any."""
         index, successors = self.topology.index, self.topology.successors
         horizon = self._horizon(max(index[node] for node in members))
         front = [after for node in members for after in successors[node] if after not in members]
@@ -63,7 +64,10 @@ class Groups:
         return False
 
     def _horizon(self, last: int) -> int:
-        """The number behind which no path comes back to node number `last` or one before it."""
+        """Return the index after which no path comes back to node `last` or to one before it.
+
+        Only a group that spans an index can lead a path back before it.
+        """
         while True:
             farther = [end for start, end in self._spans.values() if start <= last < end]
             if not farther:
@@ -71,29 +75,32 @@ class Groups:
             last = max(farther)
 
     def ordered(self, groups: list[list[ir.Node]]) -> list[int]:
-        """Places of `groups`, each before those that need its results."""
+        """Return the indices of `groups` in an order in which each comes before those that need its results.
+
+        Among the groups that are ready, the one whose last node comes first in the graph is taken.
+        """
         topology = self.topology
-        owner = {node: place for place, group in enumerate(groups) for node in group}
+        owner = {node: index for index, group in enumerate(groups) for node in group}
         others = [node for node in topology.nodes if node not in owner]
-        owner.update({node: len(groups) + place for place, node in enumerate(others)})
-        after: dict[int, set[int]] = {place: set() for place in range(len(groups) + len(others))}
+        owner.update({node: len(groups) + index for index, node in enumerate(others)})
+        after: dict[int, set[int]] = {index: set() for index in range(len(groups) + len(others))}
         waits = dict.fromkeys(after, 0)
         last: dict[int, int] = {}
         for node in topology.nodes:
             last[owner[node]] = topology.index[node]
             after[owner[node]].update(owner[other] for other in topology.successors[node])
-        for place, following in after.items():
-            following.discard(place)
+        for index, following in after.items():
+            following.discard(index)
             for other in following:
                 waits[other] += 1
-        ready = [(last[place], place) for place, count in waits.items() if count == 0]
+        ready = [(last[index], index) for index, count in waits.items() if count == 0]
         heapq.heapify(ready)
         order = []
         while ready:
-            _, place = heapq.heappop(ready)
-            order.append(place)
-            for other in after[place]:
+            _, index = heapq.heappop(ready)
+            order.append(index)
+            for other in after[index]:
                 waits[other] -= 1
                 if waits[other] == 0:
                     heapq.heappush(ready, (last[other], other))
-        return [place for place in order if place < len(groups)]
+        return [index for index in order if index < len(groups)]

@@ -1,4 +1,4 @@
-"""Float nodes around no linear op: neighbours that fuse are merged, the rest stand alone."""
+"""Leftovers: float nodes that belong to no linear op. Neighbours that fuse make one unit, others one each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import onnx_ir as ir
 from autoprec.graph.topology import LINEAR_OPS, POOL_OPS, Topology
 from autoprec.units.chains import EPILOGUE_OPS
 from autoprec.units.groups import Groups
+from autoprec.units.records import UnitKind
 
+_FARTHEST_CONV = 6  # the most nodes between a convolution and an Add of its branch
 _NORM_OPS = frozenset(
     {
         "LayerNormalization",
@@ -48,11 +50,17 @@ _POINTWISE_OPS = EPILOGUE_OPS | {
     "Mod",
 }
 _FUSABLE = _NORM_OPS | _POINTWISE_OPS
-_LARGEST = 32
+_LARGEST = 32  # the most nodes of a merged unit, so that a long run of such nodes still has several units
 
 
-def merge_leftovers(topology: Topology, nodes: list[ir.Node], groups: Groups) -> list[tuple[str, list[ir.Node]]]:
-    """Kind and members of each group made of `nodes`; they are entered in `groups`."""
+def merge_leftovers(topology: Topology, nodes: list[ir.Node], groups: Groups) -> list[tuple[UnitKind, list[ir.Node]]]:
+    """Form units of `nodes`, and return the kind and the members of each.
+
+    Args:
+        topology: the graph.
+        nodes: the nodes that are in no unit yet, in topological order.
+        groups: the units that were formed before; the new ones are added.
+    """
     made: list[list[ir.Node]] = []
     home: dict[ir.Node, list[ir.Node]] = {}
     for node in nodes:
@@ -72,7 +80,7 @@ def merge_leftovers(topology: Topology, nodes: list[ir.Node], groups: Groups) ->
 def _group_before(
     topology: Topology, node: ir.Node, home: dict[ir.Node, list[ir.Node]], groups: Groups
 ) -> list[ir.Node] | None:
-    """The group of a node that feeds this one, where the two can be one kernel."""
+    """Return the group of a node that feeds this one if the two can be one kernel, otherwise None."""
     for value in topology.flowing_inputs(node):
         producer = value.producer()
         group = home.get(producer) if producer is not None else None
@@ -82,7 +90,10 @@ def _group_before(
 
 
 def _is_branch_op(topology: Topology, node: ir.Node) -> bool:
-    """An Add or Mul of two branches behind convolutions, which can be quantised by itself, so it is not merged."""
+    """Return whether the node is an Add or Mul of two branches of which one comes from a convolution.
+
+    Such a node can be quantised by itself, so it is not merged with others.
+    """
     if node.op_type not in ("Add", "Mul"):
         return False
     flowing = set(topology.flowing_inputs(node))
@@ -93,7 +104,8 @@ def _is_branch_op(topology: Topology, node: ir.Node) -> bool:
 
 
 def _after_conv(topology: Topology, node: ir.Node) -> bool:
-    for _ in range(6):
+    """Return whether the node is a convolution or pooling, or an activation or the like shortly after one."""
+    for _ in range(_FARTHEST_CONV):
         if node.op_type in ("Conv", "ConvTranspose") or node.op_type in POOL_OPS:
             return True
         flowing = set(topology.flowing_inputs(node))
@@ -106,16 +118,16 @@ def _after_conv(topology: Topology, node: ir.Node) -> bool:
     return False
 
 
-def _kind(topology: Topology, group: list[ir.Node]) -> str:
+def _kind(topology: Topology, group: list[ir.Node]) -> UnitKind:
     node = group[-1]
     if any(member.op_type in _NORM_OPS for member in group):
-        return "norm"
+        return UnitKind.NORM
     if len(group) == 1 and node.op_type == "Gather":
-        return "embedding"
+        return UnitKind.EMBEDDING
     if len(group) == 1 and node.op_type in POOL_OPS:
-        return "pool"
+        return UnitKind.POOL
     if len(group) == 1 and node.op_type in ("Resize", "Upsample"):
-        return "resize"
+        return UnitKind.RESIZE
     if len(group) == 1 and _is_branch_op(topology, node):
-        return "add"
-    return "pointwise" if all(member.op_type in _POINTWISE_OPS for member in group) else "other"
+        return UnitKind.ADD
+    return UnitKind.POINTWISE if all(member.op_type in _POINTWISE_OPS for member in group) else UnitKind.OTHER

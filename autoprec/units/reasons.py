@@ -1,4 +1,4 @@
-"""Why a node is in no unit: what it does cannot, or must not, get a precision of its own."""
+"""The reasons why a node is in no unit: what it does cannot, or must not, have a precision of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _CARRIERS = COPY_OPS | RESHAPING_OPS | _CONVERSIONS
 
 
 def untunable(topology: Topology) -> dict[str, str]:
-    """Node name -> reason; nodes of bodies as "outer/attribute/inner"."""
+    """Return the reason for each node that cannot be tuned by itself, by name.
+
+    The nodes of the bodies of control flow are named "outer/attribute/inner".
+    """
     reasons: dict[str, str] = {}
     for node in topology.nodes:
         reason = why_untunable(topology, node)
@@ -35,14 +38,14 @@ def untunable(topology: Topology) -> dict[str, str]:
 
 
 def is_carrier(node: ir.Node) -> bool:
-    """Whether the node only moves or converts values, so that it may belong to the unit around it."""
+    """Return whether the node only moves or converts values, so that it may belong to the unit around it."""
     return main_domain(node) and node.op_type in _CARRIERS
 
 
 def why_untunable(topology: Topology, node: ir.Node) -> str | None:
-    """The reason why a node alone gets no precision, or None where it can."""
+    """Return the reason why a node by itself cannot have a precision, or None if it can."""
     if not main_domain(node):
-        return f"operator {node.domain}.{node.op_type}: what precisions it has is not known"
+        return f"operator {node.domain}.{node.op_type}: it is not known which precisions it has"
     if node.op_type in CONTROL_FLOW_OPS:
         return "control flow: it stays in FP32 with its bodies"
     if node.op_type in RANDOM_OPS:
@@ -72,7 +75,7 @@ def _why_by_op(topology: Topology, node: ir.Node) -> str | None:
     if node.op_type in _CONVERSIONS:
         return "conversion written in the model"
     if node.op_type == "Gather" and node.inputs[0] in topology.constants:
-        return None  # an embedding: the table is worth storing in a smaller type
+        return None  # this is an embedding, whose table is worth storing in a smaller type
     if node.op_type in COPY_OPS:
         return "moves data without arithmetic: it takes the type of what it moves"
     if node.op_type in _MAKERS:

@@ -1,31 +1,48 @@
-"""What a unit is: the smallest part of a network that gets a precision of its own."""
+"""The records of a network that is cut into units, the smallest parts that get a precision of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
-KINDS = ("conv", "matmul", "attention", "embedding", "pool", "resize", "add", "norm", "pointwise", "other")
+
+class UnitKind(str, Enum):
+    """What a unit computes, which decides in which precisions it can run."""
+
+    CONV = "conv"
+    MATMUL = "matmul"
+    ATTENTION = "attention"
+    EMBEDDING = "embedding"
+    POOL = "pool"
+    RESIZE = "resize"
+    ADD = "add"
+    NORM = "norm"
+    POINTWISE = "pointwise"
+    OTHER = "other"
+
+    def __str__(self) -> str:
+        return self.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """A fusion group, as TensorRT would form it.
+    """A group of nodes that TensorRT would fuse into one kernel.
 
     Attributes:
-        name: the name of its last anchor node.
-        kind: one of `KINDS`.
-        nodes: names of its nodes in topological order.
-        anchors: names of the nodes that do the arithmetic worth quantising, a subset of `nodes`.
-        inputs: names of the values that it reads and that are not constant.
-        outputs: names of the values that leave it.
-        macs: multiply-accumulates for one sample.
-        weights: elements of its float constants.
-        key: structural key: equal after a re-export that only renames.
+        name: the name of the unit, which is that of its last anchor node.
+        kind: what the unit computes.
+        nodes: the names of its nodes in topological order.
+        anchors: the names of those of its nodes whose arithmetic is worth quantising.
+        inputs: the names of the values that it reads, without constants.
+        outputs: the names of the values that other nodes read or that leave the graph.
+        macs: the number of multiply-accumulates for one sample.
+        weights: the number of elements of its float constants.
+        key: the structural key, which stays the same if an export only renames nodes and values.
     """
 
     name: str
-    kind: str
+    kind: UnitKind
     nodes: tuple[str, ...]
     anchors: tuple[str, ...]
     inputs: tuple[str, ...]
@@ -37,13 +54,13 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A value that one unit makes and another reads, perhaps through ops that only move data.
+    """A value that one unit makes and another one reads, perhaps through ops that only move data.
 
     Attributes:
-        producer: unit name, or "" for a graph input.
-        consumer: unit name, or "" for a graph output.
-        tensor: the value as the producer made it.
-        elements: its size for one sample.
+        producer: the name of the unit that makes the value, or "" if no unit does, as for an input of the graph.
+        consumer: the name of the unit that reads it, or "" if no unit does, as for an output of the graph.
+        tensor: the name of the value as the producer made it.
+        elements: the number of its elements for one sample.
     """
 
     producer: str
@@ -54,13 +71,13 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A graph cut into units; every node is in exactly one unit or has a reason.
+    """A graph that is cut into units; every node is in exactly one unit or has a reason.
 
     Attributes:
-        units: in topological order.
-        reasons: for each node in no unit, why it cannot be tuned. Nodes of control-flow bodies are
-            listed as "outer/attribute/inner".
-        edges: the boundaries where a change of precision would cost a conversion.
+        units: the units in topological order.
+        reasons: node name -> why the node cannot be tuned, for each node that is in no unit. The nodes of the bodies of
+            control flow are named "outer/attribute/inner".
+        edges: the values between units; a change of precision there costs a conversion.
     """
 
     units: tuple[Unit, ...]
@@ -68,12 +85,16 @@ class Partition:
     edges: tuple[Edge, ...]
 
     def unit(self, name: str) -> Unit:
-        """The unit called `name`; KeyError where there is none."""
+        """Return the unit of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
         for unit in self.units:
             if unit.name == name:
                 return unit
         raise KeyError(name)
 
     def unit_of(self) -> dict[str, Unit]:
-        """Node name -> its unit."""
+        """Return the unit of each node that is in one, by the name of the node."""
         return {node: unit for unit in self.units for node in unit.nodes}

@@ -1,4 +1,4 @@
-"""Shares of the multiply-accumulates by precision."""
+"""The share of the multiply-accumulates that runs in each precision."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from autoprec.units.records import Partition
 
 
 def mac_share(partition: Partition, plan: Assignment) -> dict[str, float]:
-    """Precision -> its share of all multiply-accumulates."""
+    """Return the share of all multiply-accumulates that runs in each precision, by its name."""
     total = sum(unit.macs for unit in partition.units) or 1
     shares: dict[str, float] = {}
     for unit in partition.units:

@@ -1,4 +1,8 @@
-"""Matrix products that share their input and meet again (Q, K and V; gate and up): one unit."""
+"""Siblings: matrix products that share their input and whose results meet again are one unit.
+
+Examples are the projections Q, K and V of attention, and the gate and up projections of a gated MLP. TensorRT can
+compute them as one wider product.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +23,14 @@ _LINKS = (
         "InstanceNormalization",
     }
 )
-_FARTHEST = 64
+_FARTHEST = 64  # the number of nodes after which the search for a meeting point ends, which bounds its time
 
 
 def siblings(topology: Topology, node: ir.Node, taken: set[ir.Node]) -> list[ir.Node]:
-    """`node` and the products with constant weights that read the same value and whose results meet.
+    """Return `node` and the products with constant weights that read the same value and whose results meet again.
 
-    Products that share their input but serve different places (the keys of each layer of a decoder,
-    a step embedding read by every block) keep units of their own.
+    Products that share their input but serve different parts of the network keep units of their own. Examples are the
+    keys of each layer of a decoder, and a time embedding that every block reads.
     """
     source = _shared_source(topology, node)
     if source is None:
@@ -34,18 +38,19 @@ def siblings(topology: Topology, node: ir.Node, taken: set[ir.Node]) -> list[ir.
     others = [n for n in topology.consumers(source) if n.op_type == node.op_type and n not in taken]
     others = [n for n in others if main_domain(n) and _shared_source(topology, n) is source]
     met = {other: _followers(topology, other) for other in others}
-    found = {node}
-    while True:
-        reach = {follower for member in found for follower in met[member]}
+    family = {node}
+    while True:  # a product may meet only one that has joined in the round before
+        reach = {follower for member in family for follower in met[member]}
         joined = {other for other in others if met[other] & reach}
-        if joined <= found:
+        if joined <= family:
             break
-        found |= joined
-    ordered = [other for other in others if other in found]
-    return ordered if topology.is_convex(found) else [node]
+        family |= joined
+    ordered = [other for other in others if other in family]
+    return ordered if topology.is_convex(family) else [node]
 
 
 def _shared_source(topology: Topology, node: ir.Node) -> ir.Value | None:
+    """Return the value that a product multiplies by constant weights, or None if it is not such a product."""
     dynamic = topology.dynamic_inputs(node)
     if node.op_type not in ("MatMul", "Gemm") or len(dynamic) != 1 or node.inputs[0] is not dynamic[0]:
         return None
@@ -53,7 +58,7 @@ def _shared_source(topology: Topology, node: ir.Node) -> ir.Value | None:
 
 
 def _followers(topology: Topology, node: ir.Node) -> set[ir.Node]:
-    """Nodes that the result reaches before it enters another weighted product."""
+    """Return the nodes that the result reaches before it enters another product with weights."""
     reached: set[ir.Node] = set()
     front = [node.outputs[0]]
     while front and len(reached) < _FARTHEST:

@@ -374,7 +374,7 @@ def test_other_reasons() -> None:
     found = partition(b.model(check=False))
     assert [unit.nodes for unit in found.units] == [("add", "relu")]
     assert found.reasons == {
-        "strange": "operator com.example.Strange: what precisions it has is not known",
+        "strange": "operator com.example.Strange: it is not known which precisions it has",
         "wide": "FP64 arithmetic stays as it is",
         "half": "already in half precision in the model",
         "exp64": "FP64 arithmetic stays as it is",

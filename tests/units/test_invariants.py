@@ -18,8 +18,8 @@ from onnx import TensorProto, helper
 from autoprec.graph.model import load_model, to_bytes
 from autoprec.graph.topology import Topology
 from autoprec.units.find import find_units
-from autoprec.units.measure import structural_keys
-from autoprec.units.records import KINDS, Partition
+from autoprec.units.keys import structural_keys
+from autoprec.units.records import Partition, UnitKind
 
 from ..helpers.networks import BUILDERS, cut, prepared, random_feed
 from ..helpers.onnx_builder import CHANNELS, Builder
@@ -37,7 +37,7 @@ def check_invariants(topology: Topology, found: Partition) -> None:
     assert len({unit.name for unit in found.units}) == len(found.units)
     assert len({unit.key for unit in found.units}) == len(found.units)
     for unit in found.units:
-        assert unit.kind in KINDS
+        assert isinstance(unit.kind, UnitKind)
         assert set(unit.anchors) <= set(unit.nodes)
         assert unit.name == unit.anchors[-1]
         members = {by_name[name] for name in unit.nodes}
