@@ -1,5 +1,5 @@
-"""Samples: loaded, checked against the model, split into parts.
+"""Samples: loaded, checked against the model, and split into parts.
 
-In go files, folders of images or arrays; out come data sets that yield batches. Read `dataset.py` first, then
-`sources.py` (where samples come from) and `splits.py` (which part may decide what).
+Files, folders of images, functions or arrays go in; data sets that yield batches come out. Read `dataset.py` first,
+then `sources.py` (where samples come from) and `splits.py` (which part of the samples may decide what).
 """

@@ -1,4 +1,4 @@
-"""Samples from `.npz` archives: one archive in memory, or a folder of them read one at a time."""
+"""Samples from `.npz` archives: a single archive in memory, or a folder of them that are read one at a time."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from autoprec.data.dataset import Batch
 from autoprec.errors import DataError
 from autoprec.precision import Array
 
-# What zipfile and NumPy raise on damaged, encrypted or exotic archives.
+# The errors that zipfile and NumPy raise for damaged or encrypted archives, and for methods of compression that they
+# do not know.
 _BROKEN = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _REPAIR = "write it again with np.savez(file, name=array, ...)"
 
 Header = tuple[tuple[int, ...], "np.dtype[Any]"]
+"""The shape and the type of an array."""
 
 
 def read_archive(path: Path) -> dict[str, Array]:
-    """All arrays of a `.npz` file by name; nothing is unpickled.
+    """Return all arrays of a `.npz` file by name; nothing is unpickled, since that could run code of a stranger.
 
     Raises:
-        DataError: the file is unreadable, not a `.npz`, or holds Python objects.
+        DataError: the file is unreadable, is not a `.npz` archive, or holds Python objects.
     """
     _check_objects(read_headers(path), path)
     try:
@@ -36,10 +38,10 @@ def read_archive(path: Path) -> dict[str, Array]:
 
 
 def read_headers(path: Path) -> dict[str, Header]:
-    """Shape and type of every array of a `.npz` file, without reading the data.
+    """Return the shape and the type of every array of a `.npz` file, without reading the data.
 
     Raises:
-        DataError: the file is unreadable or not a `.npz`.
+        DataError: the file is unreadable or is not a `.npz` archive.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -74,13 +76,18 @@ def _broken(path: Path, error: BaseException) -> DataError:
 
 
 class ArchiveFolder:
-    """A source over the `.npz` files of a folder, in order of name; keeps one file in memory at a time."""
+    """A source over the `.npz` files of a folder, in order of name; it keeps one file in memory at a time."""
 
     def __init__(self, folder: Path, paths: Sequence[Path], labels: bool = True) -> None:
-        """Read the headers of `paths`; `labels` says that an array called so holds labels and is no input.
+        """Read the headers of the files.
+
+        Args:
+            folder: the folder, which messages name.
+            paths: the files in the order of their samples.
+            labels: whether an array called "labels" holds labels; otherwise it is an input of the model.
 
         Raises:
-            DataError: a file is broken, or does not hold the same arrays as the first one.
+            DataError: a file is broken, or it does not hold the same arrays as the first one.
         """
         self.origin = str(folder)
         self._paths = list(paths)
@@ -99,31 +106,33 @@ class ArchiveFolder:
         self._open: tuple[int, dict[str, Array]] | None = None
 
     def read(self, indices: Sequence[int]) -> Batch:
-        """The samples at `indices`, counted over all files in order of name."""
+        """Return the samples at `indices`, which count the samples of all files in order of name."""
         rows = np.asarray(indices, dtype=np.int64)
         files = np.searchsorted(self._ends, rows, side="right")
-        # One visit per file, then back into the order asked for: shuffled samples must not reload files.
+        # Each file is visited once, and then the samples are brought into the order asked for. If they were read in
+        # that order, shuffled samples would load the same files again and again.
         order = np.argsort(files, kind="stable")
         parts: dict[str, list[Array]] = {name: [] for name in self._names}
         for number in np.unique(files).tolist():
             start = int(self._ends[number - 1]) if number else 0
             local = rows[order][files[order] == number] - start
             arrays = self._load(number)
-            for name, found in parts.items():
-                found.append(arrays[name][local])
+            for name, part in parts.items():
+                part.append(arrays[name][local])
         back = np.argsort(order)
-        joined = {name: np.concatenate(found)[back] for name, found in parts.items()}
+        joined = {name: np.concatenate(part)[back] for name, part in parts.items()}
         labels = joined.pop("labels") if self.has_labels else None
         return Batch(joined, labels)
 
     def _load(self, number: int) -> dict[str, Array]:
         if self._open is None or self._open[0] != number:
-            self._open = None  # the old file goes before the new one comes
+            self._open = None  # frees the old file, so that two are never in memory
             self._open = (number, read_archive(self._paths[number]))
         return self._open[1]
 
 
 def _count(headers: dict[str, Header], path: Path) -> int:
+    """Return the number of samples of a file after checking that all of its arrays have it."""
     counts = {name: shape[0] if shape else -1 for name, (shape, _) in headers.items()}
     if len(set(counts.values())) > 1 or -1 in counts.values():
         found = ", ".join(f"{name!r} has {n if n >= 0 else 'no axis'}" for name, n in counts.items())

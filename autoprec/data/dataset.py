@@ -1,4 +1,4 @@
-"""Batches of named arrays, read one at a time from a source of any size."""
+"""Data sets: batches of named arrays that are read one at a time from a source of any size."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from autoprec.precision import Array
 
 __all__ = ["Batch", "Dataset", "Source"]
 
-_DIGEST_BATCH = 16
+_DIGEST_BATCH = 16  # how many samples are in memory while digests are computed
 
 
 class Source(Protocol):
-    """Where samples come from: anything that can hand out the samples at given positions."""
+    """The seam between data sets and where samples come from: whatever returns the samples at given indices."""
 
     @property
     def count(self) -> int:
-        """Samples in the source."""
+        """The number of samples in the source."""
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """Names of the arrays of a batch, labels apart."""
+        """The names of the arrays of a batch, without the labels."""
 
     @property
     def has_labels(self) -> bool:
-        """Whether batches carry labels."""
+        """Whether batches have labels."""
 
     @property
     def origin(self) -> str:
-        """What to call the source in messages, such as a file's name."""
+        """The name of the source in messages, such as a path."""
 
     def read(self, indices: Sequence[int]) -> Batch:
-        """The samples at `indices`, in that order; all other samples may stay on disk."""
+        """Return the samples at `indices`, in that order; all other samples may stay on disk."""
 
 
 class Dataset:
-    """An immutable view over a source: all its samples, or some of them in a given order.
+    """An immutable view of a source: all of its samples, or some of them in a given order.
 
-    A data set is itself a `Source`. It keeps positions and digests in memory, never samples: how much of the
-    data is in memory at a time is up to the source.
+    A data set is itself a `Source`. It keeps indices and digests in memory, but no samples: the source decides how
+    much of the data is in memory at a time.
     """
 
     def __init__(self, source: Source, indices: Sequence[int] | None = None) -> None:
-        """View `source`, or only its samples at `indices`.
+        """View the samples of `source` at `indices`, or all of them.
 
         Raises:
-            DataError: there is no sample, or an index lies outside the source.
+            DataError: there are no samples, or an index lies outside the source.
         """
         chosen = range(source.count) if indices is None else indices
         positions = np.asarray(chosen, dtype=np.int64)
@@ -68,23 +68,23 @@ class Dataset:
 
     @classmethod
     def from_arrays(cls, inputs: Mapping[str, Array], labels: Array | None = None, origin: str = "arrays") -> Dataset:
-        """A data set over arrays in memory, which must not be changed afterwards.
+        """Return a data set over arrays in memory, which must not be changed afterwards.
 
         Args:
-            inputs: arrays by input name; the first axis of each is samples.
-            labels: labels, first axis samples.
-            origin: what to call the data in messages.
+            inputs: input name -> array, whose first axis is the samples.
+            labels: the labels, whose first axis is the samples, or None.
+            origin: the name of the data in messages.
 
         Raises:
-            DataError: no arrays, no samples, or arrays of different lengths.
+            DataError: there are no arrays or no samples, or the arrays have different lengths.
         """
         return cls(_Arrays(inputs, labels, origin))
 
     def merged(self, other: Dataset) -> Dataset:
-        """The samples of this view and then those of another view of the same source.
+        """Return the samples of this view, followed by those of another view of the same source.
 
         Raises:
-            ValueError: the other one views another source.
+            ValueError: the other one is a view of another source.
         """
         if other._source is not self._source:
             raise ValueError(f"{other.origin} is not a view of the same source as {self.origin}")
@@ -92,33 +92,33 @@ class Dataset:
 
     @property
     def count(self) -> int:
-        """Samples in the data set."""
+        """The number of samples in the data set."""
         return len(self._positions)
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """Names of the arrays of a batch, labels apart."""
+        """The names of the arrays of a batch, without the labels."""
         return self._source.input_names
 
     @property
     def has_labels(self) -> bool:
-        """Whether batches carry labels."""
+        """Whether batches have labels."""
         return self._source.has_labels
 
     @property
     def origin(self) -> str:
-        """What to call the data in messages, such as a file's name."""
+        """The name of the data in messages, such as a path."""
         return self._source.origin
 
     def read(self, indices: Sequence[int]) -> Batch:
-        """The samples at `indices` of this view, in that order."""
+        """Return the samples at `indices` of this view, in that order."""
         return self._source.read(self._positions[np.asarray(indices, dtype=np.int64)].tolist())
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """All samples in order, `size` at a time; the last batch may be shorter.
+        """Iterate over all samples in order, `size` at a time; the last batch may be smaller.
 
         Raises:
-            DataError: the source turns out to be broken at some sample.
+            DataError: the source cannot read some sample.
             ValueError: `size` is less than 1.
         """
         if size < 1:
@@ -127,35 +127,35 @@ class Dataset:
         return (self.read(range(start, min(start + size, self.count))) for start in starts)
 
     def subset(self, indices: Sequence[int]) -> Dataset:
-        """The samples at `indices` of this view, in that order, as a data set of their own.
+        """Return the samples at `indices` of this view, in that order, as a data set of their own.
 
         Raises:
-            DataError: `indices` is empty or an index lies outside this view.
+            DataError: `indices` is empty, or an index lies outside this view.
         """
-        view = Dataset(self, indices)  # checks the indices against this view
+        view = Dataset(self, indices)  # this checks the indices against this view
         chosen = Dataset(self._source, self._positions[view._positions].tolist())
         if self._content is not None:
             chosen._content = tuple(self._content[position] for position in view._positions)
         return chosen
 
     def digests(self) -> tuple[str, ...]:
-        """One digest per sample over its inputs (names, types, shapes, bytes); labels do not count.
+        """Return one digest of the inputs of each sample: their names, types, shapes and bytes, without the label.
 
-        Equal samples have equal digests in every data set of the same model. Reads everything once, then
-        remembers.
+        Equal samples have equal digests in every data set of the same model. The first call reads all samples, and
+        the digests are kept.
         """
         return tuple(digest for digest, _ in self._digested())
 
     def identities(self) -> tuple[str, ...]:
-        """One digest per sample over its inputs and its label: equal where a metric must score equal outputs alike."""
+        """Return one digest of each sample with its label. If two are equal, equal outputs must get equal scores."""
         return tuple(fingerprint(pair) for pair in self._digested())
 
     def fingerprint(self) -> str:
-        """A fingerprint of the content: every sample and label, in order; reads as `digests` does."""
+        """Return a fingerprint of all samples and labels in their order; the first call reads all samples."""
         return fingerprint([part for pair in self._digested() for part in pair])
 
     def _digested(self) -> tuple[tuple[str, str], ...]:
-        """Per sample, the digest of its inputs and that of its label."""
+        """Return for each sample the digest of its inputs and that of its label."""
         if self._content is None:
             self._content = tuple(
                 _digest_sample(batch, row) for batch in self.batches(_DIGEST_BATCH) for row in range(batch.count)
@@ -169,7 +169,7 @@ def _digest_sample(batch: Batch, row: int) -> tuple[str, str]:
 
 
 class _Arrays:
-    """A source over arrays in memory."""
+    """The source over arrays in memory."""
 
     def __init__(self, inputs: Mapping[str, Array], labels: Array | None, origin: str) -> None:
         if not inputs:
@@ -196,6 +196,7 @@ class _Arrays:
 
 
 def _length(name: str, array: Array, origin: str) -> int:
+    """Return the number of samples of an array after checking that it has an axis for them."""
     if array.ndim == 0:
         raise DataError(f"{name!r} of {origin} is a single number; the first axis of every array must be samples")
     return len(array)

@@ -1,4 +1,4 @@
-"""Samples from a folder of image files, decoded when they are read."""
+"""Samples from a folder of image files, which are decoded when they are read."""
 
 from __future__ import annotations
 
@@ -15,28 +15,35 @@ from autoprec.precision import Array
 from autoprec.recipes.image import ImageRecipe
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+"""The endings of the names of image files that can be read, in small letters."""
 _LABEL_FILES = {"labels.tsv": "\t", "labels.csv": ","}
 _CLASS_FILE = "classes.txt"
 
 
 def is_image(path: Path) -> bool:
-    """Whether the file's name is that of an image which can be read here."""
+    """Return whether the name of the file is that of an image that can be read."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 class ImageFolder:
-    """A source over the images of a folder; keeps only the images of one batch in memory.
+    """A source over the images of a folder; it keeps only the images of one batch in memory.
 
-    Labels come from `labels.tsv` or `labels.csv` in the folder (file, integer), else from the sub-folder that
-    an image lies in: its line in `classes.txt`, or its place among at least two sub-folders in order of name,
-    from 0.
+    If the folder has a file `labels.tsv` or `labels.csv`, each of its lines holds the name of an image and its label,
+    an integer. Otherwise the label follows from the sub-folder that an image lies in: it is the number of the line of
+    `classes.txt` that names the sub-folder or, without that file, the index of the sub-folder among at least two in
+    order of name. Both are counted from 0.
     """
 
     def __init__(self, folder: Path, input_name: str, recipe: ImageRecipe) -> None:
-        """List the images of `folder` as samples of the model's input `input_name`.
+        """List the images of a folder.
+
+        Args:
+            folder: the folder.
+            input_name: the name of the input of the model that takes the images.
+            recipe: how images become arrays.
 
         Raises:
-            DataError: there is no image, or labels and images do not fit together.
+            DataError: there are no images, or labels and images do not fit together.
         """
         self._paths, self._labels = _list_images(folder)
         if not self._paths:
@@ -49,7 +56,11 @@ class ImageFolder:
         self.origin = str(folder)
 
     def read(self, indices: Sequence[int]) -> Batch:
-        """Decode the images at `indices`."""
+        """Decode the images at `indices`.
+
+        Raises:
+            DataError: an image is broken, or the images have different sizes after the recipe.
+        """
         images = [read_image(self._paths[index], self._recipe) for index in indices]
         for index, image in zip(indices, images, strict=True):
             if image.shape != images[0].shape:
@@ -63,9 +74,9 @@ class ImageFolder:
 
 
 def read_image(path: Path, recipe: ImageRecipe) -> Array:
-    """One image as float32 [channels, height, width], or [height, width, channels] for NHWC.
+    """Return an image as float32[channels, height, width], or float32[height, width, channels] for NHWC.
 
-    Resizing of the shorter side and cropping of the centre round as torchvision's transforms do.
+    Sizes are rounded as in torchvision's Resize and CenterCrop, so that a model sees the images of its training.
 
     Raises:
         DataError: Pillow is not installed, the file is broken, or the image is smaller than the crop.
@@ -101,7 +112,7 @@ def _decode(path: Path, recipe: ImageRecipe) -> Array:
 
 
 def _resized(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[int, int]:
-    """The new (width, height)."""
+    """Return the new (width, height), in the order of Pillow; the recipe has (height, width)."""
     if not isinstance(resize, int):
         return resize[1], resize[0]
     width, height = size
@@ -122,7 +133,7 @@ def _crop(image: Any, crop: tuple[int, int], path: Path) -> Any:
 
 
 def _list_images(folder: Path) -> tuple[list[Path], Array | None]:
-    """The image files in order, and their labels if there are any."""
+    """Return the image files in order, and their labels if there are any."""
     files = [folder / name for name in _LABEL_FILES if (folder / name).is_file()]
     if len(files) > 1:
         raise DataError(f"{folder} has both labels.tsv and labels.csv; keep one")
@@ -148,7 +159,7 @@ def _labelled_by_folder(folder: Path, below: dict[str, list[Path]]) -> tuple[lis
     classes = _read_classes(folder)
     if classes is None:
         if len(below) == 1:
-            return paths, None  # one sub-folder is a place, not a class
+            return paths, None  # a single sub-folder only holds the files and does not mean a class
         classes = list(below)
     for name in below:
         if name not in classes:
@@ -180,11 +191,11 @@ def _labelled_by_file(path: Path, images: list[Path]) -> tuple[list[Path], Array
         image = path.parent / fields[0]
         label = _integer(fields[1]) if len(fields) > 1 else None
         if number == 1 and label is None and not image.is_file():
-            continue  # a line of headings
+            continue  # the first line holds the names of the columns
         if label is None:
             raise DataError(f"line {number} of {path} must hold a file and an integer label, got {row}; correct it")
         if image not in known:
-            raise DataError(f"line {number} of {path} names {fields[0]!r}, which is no image in the folder")
+            raise DataError(f"line {number} of {path} names {fields[0]!r}, which is not an image in the folder")
         if labels.setdefault(image, label) != label:
             raise DataError(f"line {number} of {path} gives {fields[0]!r} a second label; keep one")
     missing = [image for image in images if image not in labels]

@@ -1,4 +1,4 @@
-"""Data sets from whatever the user names: archives, folders, functions or arrays."""
+"""Data sets from what the user names: archives, folders, functions or arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from autoprec.precision import Array
 from autoprec.recipes.ranging import CalibrationRecipe
 
 LABELS = "labels"
-"""The name of the array that holds labels; where a model has an input of this name, it is that input."""
+"""The name of the array that holds labels; if the model has an input of this name, the array is that input."""
 
 _FORMS = "a .npz file, a folder of .npz files, a folder of images, or module:function"
 
@@ -29,21 +29,21 @@ def load_data(
     interface: Interface,
     recipe: CalibrationRecipe | None = None,
 ) -> Dataset:
-    """The data set that `source` names, checked against the model's inputs.
+    """Return the data set that `source` names, checked against the inputs of the model.
 
-    Arrays in memory are checked as a whole at once; folders and data sets at their first sample, and each
-    further sample whenever it is read.
+    Arrays in memory are checked completely at once. Of folders and data sets only the first sample is checked now,
+    and each other sample when it is read.
 
     Args:
-        source: a `.npz` file; a folder of `.npz` files in order of name; a folder of images;
-            "module:function", a function without arguments that returns a mapping of arrays, an iterable of
-            such mappings or a `Dataset`; a mapping of arrays; or a `Dataset`. The first axis of every array
-            is samples. An array called "labels" that is no input of the model holds labels.
-        interface: what the model takes.
-        recipe: says how images are read; without one, images are refused.
+        source: a `.npz` file; a folder of `.npz` files, which are taken in order of name; a folder of images;
+            "module:function", a function without arguments that returns a mapping of arrays, an iterable of such
+            mappings, or a `Dataset`; a mapping of arrays; or a `Dataset`. The first axis of every array is the samples.
+            An array called "labels" holds labels unless the model has an input of that name.
+        interface: the interface of the model.
+        recipe: the recipe that says how images are read; without one, images are refused.
 
     Raises:
-        DataError: the data is missing, unreadable or empty, or does not fit the model.
+        DataError: the data is missing, unreadable or empty, or it does not fit the model.
     """
     if isinstance(source, Dataset):
         return _checked(source, interface)
@@ -63,10 +63,10 @@ def load_data(
 
 
 class CheckedSource:
-    """A source whose every sample is checked against a model, and cast to its types, when it is read."""
+    """A source that checks each sample against the inputs of a model, and casts it to their types, when it is read."""
 
     def __init__(self, source: Source, interface: Interface) -> None:
-        """Check the samples of `source` against `interface`.
+        """Wrap `source` for a model with this interface.
 
         Raises:
             DataError: the names of the arrays are not those of the model's inputs.
@@ -80,13 +80,17 @@ class CheckedSource:
         self.origin = source.origin
 
     def read(self, indices: Sequence[int]) -> Batch:
-        """The samples at `indices`."""
+        """Return the samples at `indices`.
+
+        Raises:
+            DataError: they cannot be read, or they do not fit the model.
+        """
         return check_samples(self._source.read(indices), self._interface, self.origin, indices)
 
 
 def _checked(source: Source, interface: Interface) -> Dataset:
     dataset = Dataset(CheckedSource(source, interface))
-    dataset.read([0])
+    dataset.read([0])  # an error should come now, not after minutes of work
     return dataset
 
 
@@ -133,7 +137,7 @@ def _from_function(name: str, interface: Interface) -> Dataset:
         with importable_folder():
             result = function()
             if isinstance(result, Iterable) and not isinstance(result, (Mapping, str, bytes, np.ndarray)):
-                result = list(result)  # a generator runs the user's code here
+                result = list(result)  # a generator runs the user's code only now, so it belongs inside the try
     except AutoprecError:
         raise
     except Exception as error:
@@ -186,7 +190,7 @@ def _from_mapping(arrays: Mapping[str, Any], interface: Interface, origin: str) 
 def _array(value: Any, name: str, origin: str) -> Array:
     try:
         array: Array = np.asarray(value)
-    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, tensors on a GPU
+    except (ValueError, TypeError, RuntimeError) as error:  # lists of unequal lengths, tensors on a GPU
         raise DataError(f"{name!r} of {origin} must be an array: {error}") from error
     if array.dtype.hasobject:
         raise DataError(f"{name!r} of {origin} must be an array of numbers, got Python objects")

@@ -177,7 +177,7 @@ def test_a_label_file_may_name_images_in_sub_folders(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("a.png\t1\n", "1 images have no label in .*labels.tsv, the first is b.png"),
-        ("a.png\t1\nb.png\t2\nc.png\t3\n", "line 3 of .*labels.tsv names 'c.png', which is no image"),
+        ("a.png\t1\nb.png\t2\nc.png\t3\n", "line 3 of .*labels.tsv names 'c.png', which is not an image"),
         (
             "a.png\t1\nb.png\tcat\n",
             r"line 2 of .* must hold a file and an integer label, got \['b.png', 'cat'\]",
