@@ -17,7 +17,7 @@ from autoprec.graph.interface import Interface, TensorSpec
 from autoprec.graph.model import load_model
 from autoprec.graph.topology import Topology
 from autoprec.testing import tiny_data
-from autoprec.units.measure import value_keys
+from autoprec.units.keys import value_keys
 
 from ..helpers.renamed import renamed
 from .conftest import Tiny
