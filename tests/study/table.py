@@ -91,10 +91,13 @@ def disturbed(table: Table, seed: int, spread: float = 0.2) -> Table:
     return replace(table, problem=replace(table.problem, loss=losses), prior=prior)
 
 
-def searched(table: Table, sampler: BaseSampler, bound: float, evaluations: int, *, stop: bool = False) -> Array:
+def searched(
+    table: Table, sampler: BaseSampler, bound: float, evaluations: int, *, stop: bool = False, enough: float = 0.0
+) -> Array:
     """The least latency within the bound after each evaluation, over the true optimum's; infinite before there is one.
 
-    A plan that a sampler asks for again costs nothing, as in the tool; it ends where it only repeats itself.
+    A plan that a sampler asks for again costs nothing, as in the tool; it ends where it only repeats itself, and as soon
+    as the latency is `enough` times the optimum's or less.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=sampler)
@@ -117,6 +120,8 @@ def searched(table: Table, sampler: BaseSampler, bound: float, evaluations: int,
             seen.add(number)
             met = table.latency[number] / optimum if table.drop[number] <= bound else np.inf
             best.append(min(met, best[-1] if best else np.inf))
+        if best[-1] <= enough:
+            break
         if stop and isinstance(sampler, ModelGuidedSampler):
             proposal = sampler.propose(study)
             if proposal is None or not proposal.promising:
