@@ -6,7 +6,7 @@
     result.save("runs/model")
 
 A public name loads its module when it is first used. So `import autoprec` is quick, and pytest, which imports the
-package for its plugin in every session, does not load heavy libraries.
+package for its plugin in every session, does not load heavy libraries. Read `api.py` first.
 """
 
 from __future__ import annotations

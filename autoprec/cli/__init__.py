@@ -1,4 +1,8 @@
-"""The command line: one file for each verb, imported when it is called."""
+"""The command line: one file for each verb, imported when it is called.
+
+In go the words of a command line; out come text or JSON on standard output and an exit code. Read `tune.py` first, the
+verb that does everything; `options.py` holds the options that verbs share, `text/` the sentences they print.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@
     model = tiny_model(tmp_path)
     result = autoprec.search(model, calib=tiny_data(model, 32), backend=FakeBackend(), out=tmp_path / "run")
 
-With `FakeBackend` a search depends on nothing but its arguments: the same seed gives the same trials and plan.
+With `FakeBackend` a search depends on nothing but its arguments: the same seed gives the same trials and plan. Read
+`fake.py` first; `contract.py` holds the tests that every backend passes.
 """
 
 from __future__ import annotations

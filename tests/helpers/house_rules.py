@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .source_tree import PACKAGE, Source
+from .source_tree import PACKAGE, ROOT, Source
 
 FILE_LINES = 300
 TEST_FILE_LINES = 400
@@ -89,7 +89,9 @@ def short_functions(source: Source) -> Iterator[Finding]:
         described = (document.end_lineno or 0) - document.lineno + 1 if document else 0
         lines = (node.end_lineno or 0) - node.lineno + 1 - described
         if lines > FUNCTION_LINES:
-            problem = f"has {lines} lines without its docstring, the limit is {FUNCTION_LINES}: give a step of it a name"
+            problem = (
+                f"has {lines} lines without its docstring, the limit is {FUNCTION_LINES}: give a step of it a name"
+            )
             yield Finding(f"{source.path}::{name}", node.lineno, problem)
 
 
@@ -107,7 +109,9 @@ def few_positional_parameters(source: Source) -> Iterator[Finding]:
         count = len(node.args.posonlyargs) + len(node.args.args) - (id(node) in methods)
         if count > POSITIONAL and not given_by_pytest:
             problem = f"takes {count} arguments by position, the limit is {POSITIONAL}: put a * before the others"
-            yield Finding(f"{source.path}::{name}", node.lineno, f"{problem}, or make a record of what travels together")
+            yield Finding(
+                f"{source.path}::{name}", node.lineno, f"{problem}, or make a record of what travels together"
+            )
 
 
 def records_by_keyword(source: Source) -> Iterator[Finding]:
@@ -140,14 +144,16 @@ def package_says_what_it_is(source: Source) -> Iterator[Finding]:
     text = ast.get_docstring(source.tree) or ""
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) not in DOCSTRING_LINES:
-        problem = f"its docstring has {len(lines)} lines: say in 3 to 6 what goes in, what comes out, what to read first"
+        problem = (
+            f"its docstring has {len(lines)} lines: say in 3 to 6 what goes in, what comes out, what to read first"
+        )
         yield Finding(source.path, 1, problem)
     named = re.findall(r"`([\w/]+(?:\.py|/))`", text)
-    if not re.search(r"Read\s+`[\w/]+\.py`\s", text):
+    if not any(name.endswith(".py") for name in named) or not re.search(r"\b[Rr]ead\b.*\bfirst\b", text, re.DOTALL):
         yield Finding(source.path, 1, 'its docstring does not say which file to read first: "Read `file.py` first"')
-    folder = PACKAGE.parent / Path(source.path).parent
+    folders = (ROOT / Path(source.path).parent, PACKAGE, ROOT)
     for name in named:
-        if not (folder / name).exists() and not (PACKAGE.parent / name).exists():
+        if not any((folder / name).exists() for folder in folders):
             yield Finding(source.path, 1, f"its docstring names {name}, which does not exist")
 
 
@@ -155,7 +161,9 @@ def telling_name(source: Source) -> Iterator[Finding]:
     """A module is not named utils, common, core or manager, which say nothing of what it holds."""
     vague = VAGUE & set(re.split(r"[._]", source.module))
     if vague:
-        yield Finding(source.path, 1, f"{vague.pop()!r} says nothing of what it holds: name it by what it holds or does")
+        yield Finding(
+            source.path, 1, f"{vague.pop()!r} says nothing of what it holds: name it by what it holds or does"
+        )
 
 
 def _names(source: Source) -> Iterator[tuple[str, int]]:
@@ -202,9 +210,9 @@ def plain_english(source: Source) -> Iterator[Finding]:
 
 def _given_to_self(function: ast.AST) -> Iterator[ast.Attribute]:
     for node in ast.walk(function):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            if isinstance(node.value, ast.Name) and node.value.id == "self":
-                yield node
+        stored = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        if stored and ast.unparse(node.value) == "self":
+            yield node
 
 
 def attributes_are_born_in_the_constructor(source: Source) -> Iterator[Finding]:
@@ -236,12 +244,12 @@ def no_private_names_of_others(source: Source) -> Iterator[Finding]:
 
 
 def no_question_by_a_runtimes_name(source: Source) -> Iterator[Finding]:
-    """Only `backends` and the module of schemes compare anything with the name of a runtime or scheme."""
-    if source.module.split(".")[0] == "backends" or source.module == "lowering.scheme":
+    """Only the package `backends` compares anything with the name of a runtime or a scheme."""
+    if source.module.split(".")[0] == "backends":
         return
     for node in source.nodes:
         if isinstance(node, ast.Compare):
             texts = {leaf.value for leaf in ast.walk(node) if isinstance(leaf, ast.Constant)}
-            for name in sorted(texts & RUNTIMES, key=str):
+            for name in sorted(texts & RUNTIMES):
                 problem = f"asks for {name!r} by name: let Backend or Scheme have a property that says it"
                 yield Finding(f"{source.path}", node.lineno, problem)

@@ -26,7 +26,7 @@ from autoprec.units.records import Edge, Partition, Unit
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """Every plan of a case.
 
@@ -80,7 +80,14 @@ def load(path: Path, drop: str = "drop") -> Table:
     losses = {(unit, Precision(p)): value for unit, p, value in about["losses"]}
     prior = {(unit, Precision(p)): value for unit, p, value in about["prior"]}
     problem = Problem(Partition(units, {}, edges), choices, losses, Precision(about["carrier"]))
-    return Table(problem, prior, arrays["latency"], arrays[drop], arrays["noise"], about)
+    return Table(
+        problem=problem,
+        prior=prior,
+        latency=arrays["latency"],
+        drop=arrays[drop],
+        noise=arrays["noise"],
+        about=about,
+    )
 
 
 def disturbed(table: Table, seed: int, spread: float = 0.2) -> Table:
@@ -96,8 +103,8 @@ def searched(
 ) -> Array:
     """The least latency within the bound after each evaluation, over the true optimum's; infinite before there is one.
 
-    A plan that a sampler asks for again costs nothing, as in the tool; it ends where it only repeats itself, and as soon
-    as the latency is `enough` times the optimum's or less.
+    A plan that a sampler asks for again costs nothing, as in the tool. The search ends where it only repeats itself, and
+    once the latency is at most `enough` times the optimum's.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=sampler)

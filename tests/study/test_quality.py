@@ -14,6 +14,7 @@ from .table import Table, disturbed, greedy, load, searched
 PATH = Path(__file__).parent / "data" / "resnet20_12.npz"
 SHARE = 0.0125
 SEEDS = 20
+GOOD = 1.01
 
 
 @pytest.fixture(name="table", scope="module")
@@ -28,10 +29,13 @@ def _bound(table: Table) -> float:
 
 
 def found(table: Table, name: str, bound: float, seed: int) -> float:
-    """The best latency over the optimum's after evaluating 51 of 4096 plans."""
+    """The best latency over the optimum's after evaluating 51 of 4096 plans.
+
+    The best can only get better, so a search ends once it is within one per cent: no test asks for more.
+    """
     known = disturbed(table, seed)
     sampler = make_sampler(name, known.problem, known.prior, bound, seed)
-    return float(searched(known, sampler, bound, round(SHARE * len(table.latency)))[-1])
+    return float(searched(known, sampler, bound, round(SHARE * len(table.latency)), enough=GOOD)[-1])
 
 
 def test_every_plan_of_the_table_was_measured(table: Table) -> None:
@@ -43,7 +47,7 @@ def test_every_plan_of_the_table_was_measured(table: Table) -> None:
 def test_the_table_is_no_gift(table: Table, bound: float) -> None:
     """Few plans are within 1 % of the optimum, and neither uniform one is."""
     optimum = table.optimum(bound)
-    good = (table.latency <= 1.01 * optimum) & (table.drop <= bound)
+    good = (table.latency <= GOOD * optimum) & (table.drop <= bound)
 
     assert good.sum() <= 0.005 * len(good)
     assert table.drop[-1] > bound
@@ -53,13 +57,13 @@ def test_the_table_is_no_gift(table: Table, bound: float) -> None:
 @pytest.mark.slow
 def test_ours_is_within_one_per_cent_of_the_optimum_after_a_hundredth_of_the_plans(table: Table, bound: float) -> None:
     """Over 20 seeds, each with sensitivities and a profile that are wrong by another 20 %."""
-    assert max(found(table, "guided", bound, seed) for seed in range(SEEDS)) <= 1.01
+    assert max(found(table, "guided", bound, seed) for seed in range(SEEDS)) <= GOOD
 
 
 @pytest.mark.parametrize("name", ["random", "tpe", "nsga2"])
 def test_others_are_further_off(table: Table, bound: float, name: str) -> None:
-    assert np.quantile([found(table, name, bound, seed) for seed in range(SEEDS)], 0.9) > 1.01
+    assert np.quantile([found(table, name, bound, seed) for seed in range(SEEDS)], 0.9) > GOOD
 
 
 def test_lowering_the_least_sensitive_units_first_is_further_off(table: Table, bound: float) -> None:
-    assert min(greedy(disturbed(table, seed), bound)[-1] for seed in range(SEEDS)) > 1.01
+    assert min(greedy(disturbed(table, seed), bound)[-1] for seed in range(SEEDS)) > GOOD

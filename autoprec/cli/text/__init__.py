@@ -1,4 +1,5 @@
 """What the verbs print: sentences and tables, no decisions.
 
-In go results; out go lines on standard output. Read `tune.py` first.
+In go results; out come lines on standard output. Nothing here computes a figure or an exit code.
+Read `tune.py` first.
 """
