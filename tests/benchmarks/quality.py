@@ -154,7 +154,8 @@ def work(options: argparse.Namespace) -> None:
     from autoprec.study.guide.solve import Problem
 
     problem = Problem(subject.partition, subject.choices, losses, subject.space.carrier)
-    table = Table(problem, prior, *(np.empty(0) for _ in range(3)), {})
+    nothing = np.empty(0)
+    table = Table(problem=problem, prior=prior, latency=nothing, drop=nothing, noise=nothing, about={})
     total = int(np.prod([len(choices) for choices in table.free.values()]))
     if options.worker == 0:
         write_about(parts, table, total, options, pipeline)

@@ -101,7 +101,7 @@ def disturbed(table: Table, seed: int, spread: float = 0.2) -> Table:
 def searched(
     table: Table, sampler: BaseSampler, bound: float, evaluations: int, *, stop: bool = False, enough: float = 0.0
 ) -> Array:
-    """The least latency within the bound after each evaluation, over the true optimum's; infinite before there is one.
+    """The least latency within the bound after each evaluation, over the optimum's; infinite before there is one.
 
     A plan that a sampler asks for again costs nothing, as in the tool. The search ends where it only repeats itself, and
     once the latency is at most `enough` times the optimum's.
