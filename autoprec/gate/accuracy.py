@@ -12,9 +12,10 @@ from autoprec.backends.protocol import Backend
 from autoprec.data.dataset import Dataset
 from autoprec.data.sources import load_data
 from autoprec.errors import DataError
-from autoprec.gate.candidate import Candidate, Runtime
-from autoprec.gate.evidence import Evidence, Samples
+from autoprec.gate.evidence import Evidence, SampleScores
 from autoprec.gate.gather import kept_scores
+from autoprec.gate.rebuild import Rebuilt
+from autoprec.gate.runtime import Runtime
 from autoprec.gate.verdict import Check, Status
 from autoprec.graph.model import to_bytes
 from autoprec.metrics.evaluator import Evaluator, Outcome
@@ -22,7 +23,7 @@ from autoprec.metrics.metric import Metric
 from autoprec.precision import Array
 from autoprec.recipes.ranging import CalibrationRecipe
 from autoprec.run.settings import Source
-from autoprec.stats.significance import ALPHA, Compared, compare_scores
+from autoprec.stats.significance import ALPHA, Compared, SignificanceTest, compare_scores, mcnemar
 
 FEWEST_SAMPLES = 20
 """Fewer pairs than this prove nothing, whatever they show."""
@@ -33,7 +34,7 @@ _FINEST = 0.005  # a bound of 0 cannot ask for samples without end
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Scores of the candidate.
+    """Scores of the rebuilt.
 
     Attributes:
         samples: its scores, with the digests of its samples.
@@ -42,7 +43,7 @@ class Measured:
         missing: samples of the baseline that the data does not have.
     """
 
-    samples: Samples
+    samples: SampleScores
     data: Dataset
     finite: bool
     missing: int
@@ -60,13 +61,13 @@ def default_bound(committed: Evidence) -> float:
     return max(half, math.ceil(1e4 * _UNSEEN / len(scores)) / 1e4)
 
 
-def find_samples(source: Source, candidate: Candidate, recipe: CalibrationRecipe, committed: Samples) -> Dataset:
+def find_samples(source: Source, rebuilt: Rebuilt, recipe: CalibrationRecipe, committed: SampleScores) -> Dataset:
     """The samples of `source` that the baseline was reported on.
 
     Raises:
         DataError: the data is missing, does not fit, or has none of them.
     """
-    data = load_data(source, candidate.model.interface, recipe)
+    data = load_data(source, rebuilt.model.interface, recipe)
     left: dict[str, int] = {}
     for fingerprint in committed.digests:
         left[fingerprint] = left.get(fingerprint, 0) + 1
@@ -85,12 +86,12 @@ def find_samples(source: Source, candidate: Candidate, recipe: CalibrationRecipe
 
 def measure(
     data: Dataset,
-    candidate: Candidate,
+    rebuilt: Rebuilt,
     runtime: Runtime,
     metric: Metric,
+    *,
     batch: int,
     wanted: int,
-    *,
     exact: bool = False,
 ) -> Measured:
     """Score FP32 and the plan on `data`: in the runtime where it computes here, in exact arithmetic where not.
@@ -104,16 +105,16 @@ def measure(
         wanted: samples that the baseline has.
         exact: score exact arithmetic beside the runtime, as a baseline needs.
     """
-    backend, interface = runtime.backend, candidate.model.interface
-    with backend.build(to_bytes(candidate.model.original), exact=not _computes(runtime)) as reference:
+    backend, interface = runtime.backend, rebuilt.model.interface
+    with backend.build(to_bytes(rebuilt.model.original), exact=not runtime.computes) as reference:
         evaluator = Evaluator.against(reference, data, interface, metric, batch)
-        outcome = _outcome(evaluator, backend, candidate, exact=not _computes(runtime))
+        outcome = _outcome(evaluator, backend, rebuilt, exact=not runtime.computes)
         other = outcome
-        if exact and _computes(runtime) and not backend.portable:
-            other = _outcome(evaluator, backend, candidate, exact=True)
+        if exact and runtime.computes and not backend.portable:
+            other = _outcome(evaluator, backend, rebuilt, exact=True)
     kept = exact and (not backend.portable or runtime.absent is not None)
     fingerprints = tuple(fingerprint[:8] for fingerprint in data.identities())
-    scores = Samples(
+    scores = SampleScores(
         fingerprints,
         kept_scores(evaluator.reference_scores),
         kept_scores(outcome.scores),
@@ -134,7 +135,7 @@ def judge_accuracy(committed: Evidence, now: Measured, metric: Metric, allowed: 
     """
     check = Check(
         name="accuracy",
-        status=Status.FINE,
+        status=Status.CANNOT_JUDGE,
         baseline="-",
         now="-",
         change="-",
@@ -144,11 +145,8 @@ def judge_accuracy(committed: Evidence, now: Measured, metric: Metric, allowed: 
     if metric.fingerprint != committed.metric["fingerprint"]:
         return replace(
             check,
-            status=Status.CANNOT_JUDGE,
-            sentence=(
-                f"the metric {metric.name} computes something else than at the time of the baseline, so their scores "
-                f"cannot be compared; make a new baseline"
-            ),
+            sentence=f"the metric {metric.name} computes something else than at the time of the baseline, so their "
+            f"scores cannot be compared; make a new baseline",
         )
     column = committed.samples.exact if absent and committed.samples.exact is not None else committed.samples.plan
     before = paired(committed.samples.digests, column, now.samples.digests)
@@ -157,17 +155,15 @@ def judge_accuracy(committed: Evidence, now: Measured, metric: Metric, allowed: 
         return replace(
             check,
             status=Status.WORSE,
-            sentence=("outputs are no longer finite: a value overflows its precision; tune the model again"),
+            sentence="outputs are no longer finite: a value overflows its precision; tune the model again",
         )
     if None in before or None in after:
         return replace(
             check,
-            status=Status.CANNOT_JUDGE,
-            sentence=("the baseline's own outputs were not finite, so there is nothing to compare with; tune again"),
+            sentence="the baseline's own outputs were not finite, so there is nothing to compare with; tune again",
         )
     first, second = _array(before), _array(after)
     compared = compare_scores(first, second, metric.higher_is_better)
-    change = compared.change
     status, sentence = decide(compared, allowed)
     return replace(
         check,
@@ -175,9 +171,15 @@ def judge_accuracy(committed: Evidence, now: Measured, metric: Metric, allowed: 
         sentence=sentence,
         baseline=metric.describe(float(first.mean())),
         now=metric.describe(float(second.mean())),
-        details=_details(committed, now, metric, compared, allowed, absent),
-        change=f"{0 - change.estimate:+.4f} ({0 - change.high:+.4f} .. {0 - change.low:+.4f})",
+        details=_details(committed, now, metric, compared, allowed=allowed, absent=absent),
+        change=_change(compared),
     )
+
+
+def _change(compared: Compared) -> str:
+    """The change of the score: the loss with its sign turned, where 0 - x keeps a loss of 0 from becoming -0."""
+    loss = compared.change
+    return f"{0 - loss.estimate:+.4f} ({0 - loss.high:+.4f} .. {0 - loss.low:+.4f})"
 
 
 def decide(compared: Compared, allowed: float) -> tuple[Status, str]:
@@ -207,7 +209,7 @@ def decide(compared: Compared, allowed: float) -> tuple[Status, str]:
 
 def samples_to_see(compared: Compared, allowed: float) -> int:
     """How many samples it takes to see a drop of `allowed`, by what these show."""
-    if compared.test == "McNemar":
+    if compared.test is SignificanceTest.MCNEMAR:
         return max(FEWEST_SAMPLES, math.ceil(_UNSEEN / max(allowed, _FINEST)))
     half = compared.change.high - compared.change.estimate
     return max(FEWEST_SAMPLES, math.ceil(compared.samples * (half / allowed) ** 2) if allowed > 0 else 0)
@@ -234,10 +236,8 @@ def caught_drop(samples: int, allowed: float) -> float:
 
 def mirrored(compared: Compared) -> Compared:
     """The same comparison asked the other way round, for decisions; others are never called better."""
-    if compared.test != "McNemar":
+    if compared.test is not SignificanceTest.MCNEMAR:
         return replace(compared, p=1.0)
-    from autoprec.stats.significance import mcnemar
-
     return replace(compared, p=mcnemar(compared.won, compared.lost))
 
 
@@ -246,7 +246,7 @@ def samples_to_decide(compared: Compared) -> int:
     change = compared.change
     error = (change.high - change.low) / (2 * 1.96)
     needed = compared.samples * (2.33 * error / change.estimate) ** 2
-    fewest = math.log2(1 / ALPHA) / change.estimate if compared.test == "McNemar" else 0
+    fewest = math.log2(1 / ALPHA) / change.estimate if compared.test is SignificanceTest.MCNEMAR else 0
     return max(compared.samples + 1, math.ceil(needed * 1.2), math.ceil(fewest))
 
 
@@ -259,7 +259,7 @@ def paired(digests: Sequence[str], scores: Sequence[float | None], wanted: Seque
 
 
 def _details(
-    committed: Evidence, now: Measured, metric: Metric, compared: Compared, allowed: float, absent: bool
+    committed: Evidence, now: Measured, metric: Metric, compared: Compared, *, allowed: float, absent: bool
 ) -> tuple[str, ...]:
     lines, count = [], compared.samples
     if now.missing:
@@ -269,7 +269,7 @@ def _details(
         own = metric.drop(_array(before), _array(now.samples.fp32))
         if own:
             lines.append(f"FP32 itself changed by {-own:+.4g}: that much is the model's own, not precision's")
-    seen = caught_drop(count, allowed) if compared.test == "McNemar" else 1.0
+    seen = caught_drop(count, allowed) if compared.test is SignificanceTest.MCNEMAR else 1.0
     if seen < 1:
         lines.append(f"{count} samples catch a drop of {seen:.3g} in 95 of 100 cases, and larger ones more often")
     if absent:
@@ -277,14 +277,10 @@ def _details(
     return tuple(lines)
 
 
-def _outcome(evaluator: Evaluator, backend: Backend, candidate: Candidate, *, exact: bool) -> Outcome:
-    model = candidate.simulated() if exact else candidate.lowered
+def _outcome(evaluator: Evaluator, backend: Backend, rebuilt: Rebuilt, *, exact: bool) -> Outcome:
+    model = rebuilt.simulated() if exact else rebuilt.lowered
     with backend.build(model, exact=exact) as engine:
         return evaluator.evaluate(engine)
-
-
-def _computes(runtime: Runtime) -> bool:
-    return runtime.absent is None and runtime.backend.runs_here
 
 
 def _array(scores: Sequence[float | None]) -> Array:

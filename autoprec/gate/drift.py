@@ -9,7 +9,7 @@ from autoprec.backends.protocol import Backend
 from autoprec.calibrate.choose import method_of
 from autoprec.calibrate.observe import observe
 from autoprec.data.dataset import Dataset
-from autoprec.gate.candidate import Candidate
+from autoprec.gate.rebuild import Rebuilt
 from autoprec.gate.verdict import Check, Status
 from autoprec.lowering.placement import range_root
 from autoprec.precision import Precision
@@ -48,9 +48,9 @@ class Drift:
         )
 
 
-def quantized_values(candidate: Candidate) -> dict[str, Precision]:
+def quantized_values(rebuilt: Rebuilt) -> dict[str, Precision]:
     """Name -> precision of each value whose range decides how the plan quantises; the finest scale wins."""
-    topology, placement = candidate.lowerer.placement(candidate.precisions)
+    topology, placement = rebuilt.lowerer.placement(rebuilt.precisions)
     values = {str(value.name): value for node in topology.nodes for value in node.outputs}
     values |= {str(value.name): value for value in topology.graph.inputs}
     found: dict[str, Precision] = {}
@@ -61,26 +61,29 @@ def quantized_values(candidate: Candidate) -> dict[str, Precision]:
     return found
 
 
-def drifts(candidate: Candidate, backend: Backend, data: Dataset, recipe: CalibrationRecipe) -> list[Drift]:
+def drifts(rebuilt: Rebuilt, backend: Backend, data: Dataset, recipe: CalibrationRecipe) -> list[Drift]:
     """Every value that the plan quantises, the worst first."""
-    table = candidate.ranges
-    wanted = quantized_values(candidate)
+    table = rebuilt.ranges
+    wanted = quantized_values(rebuilt)
     if table is None or not wanted:
         return []
     data = data.subset(range(min(data.count, recipe.samples)))
-    observed = observe(candidate.lowerer, tuple(wanted), backend, data, recipe.batch)
+    observed = observe(rebuilt.lowerer, tuple(wanted), backend, data, recipe.batch)
     rows = []
     for name, precision in wanted.items():
         committed = (table.extent if precision is Precision.FP8 else table.clipped).get(name)
         if committed is not None:
-            symmetric = candidate.lowerer.scheme.symmetric
+            symmetric = rebuilt.lowerer.scheme.symmetric
             label = table.chosen.get(name, table.method)
-            rows.append(compare_range(name, committed, observed.histograms[name], precision, label, symmetric))
+            histogram = observed.histograms[name]
+            rows.append(
+                compare_range(name, committed, histogram, precision=precision, label=label, symmetric=symmetric)
+            )
     return sorted(rows, key=lambda row: -row.bits)
 
 
 def compare_range(
-    name: str, committed: Range, histogram: Histogram, precision: Precision, label: str, symmetric: bool
+    name: str, committed: Range, histogram: Histogram, *, precision: Precision, label: str, symmetric: bool
 ) -> Drift:
     """What a committed range costs on values that were counted anew.
 

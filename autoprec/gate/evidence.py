@@ -19,7 +19,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
+class SampleScores:
     """What each sample that chose nothing scored.
 
     Attributes:
@@ -66,7 +66,7 @@ class Evidence:
     data: Mapping[str, Any]
     metric: Mapping[str, Any]
     machine: Mapping[str, Any]
-    samples: Samples
+    samples: SampleScores
     rounds: Rounds
     verification: Mapping[str, Any]
     values: Mapping[str, str]
@@ -172,10 +172,15 @@ def from_record(record: Mapping[str, Any]) -> Evidence:
         for name, fields in _PARTS.items()
     }
     samples, rounds = record["samples"], record["latency"]
-    exact = None if samples["exact"] is None else _scores(samples["exact"])
+    scores = SampleScores(
+        digests=tuple(map(str, samples["digests"])),
+        fp32=_scores(samples["fp32"]),
+        plan=_scores(samples["plan"]),
+        exact=None if samples["exact"] is None else _scores(samples["exact"]),
+    )
     evidence = Evidence(
         **parts,
-        samples=Samples(tuple(map(str, samples["digests"])), _scores(samples["fp32"]), _scores(samples["plan"]), exact),
+        samples=scores,
         rounds=Rounds(tuple(map(float, rounds["fp32_ms"])), tuple(map(float, rounds["plan_ms"]))),
         values={str(name): str(key) for name, key in record["values"].items()},
         found=dict(record["found"]),

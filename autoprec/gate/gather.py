@@ -16,7 +16,7 @@ from autoprec.backends.host import clocks, driver
 from autoprec.backends.protocol import Backend
 from autoprec.data.dataset import Dataset
 from autoprec.files.json import fingerprint
-from autoprec.gate.evidence import Evidence, Rounds, Samples
+from autoprec.gate.evidence import Evidence, Rounds, SampleScores
 from autoprec.graph.interface import TensorSpec
 from autoprec.graph.model import Model, to_bytes
 from autoprec.graph.topology import Topology
@@ -55,7 +55,7 @@ def evidence_of(tuned: TuneResult, lowered: Path) -> Evidence:
         data=data,
         metric=metric_record(task.metric, settings.max_drop if math.isfinite(settings.max_drop) else DEFAULT_MAX_DROP),
         machine=machine_record(task.backend, settings.batch),
-        samples=Samples(
+        samples=SampleScores(
             tuple(mark[:8] for mark in report.identities()),
             kept_scores(tuned.reference_scores),
             kept_scores(chosen.outcome.scores),

@@ -18,10 +18,9 @@ from autoprec.gate.evidence import read_evidence
 from autoprec.gate.gather import machine_record
 from autoprec.gate.limits import Limits
 from autoprec.gate.session import (
-    Progress,
+    GateRequest,
     Session,
     evidence_now,
-    feed_of,
     measure,
     open_session,
     recorded_source,
@@ -32,7 +31,9 @@ from autoprec.graph.model import to_bytes
 from autoprec.plan import load_plan
 from autoprec.proof.verification import Verification
 from autoprec.run.directory import RunDirectory
+from autoprec.run.progress import StageProgress
 from autoprec.run.settings import Source
+from autoprec.timing.race import RACE_THREADS
 
 __all__ = ["Limits", "gate", "record_baseline", "update_baseline"]
 
@@ -47,7 +48,7 @@ def gate(
     backend: str | Backend | None = None,
     threads: int | None = None,
     work: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     baseline_model: str | Path | None = None,
 ) -> GateReport:
     """Judge a model against a committed baseline.
@@ -76,26 +77,40 @@ def gate(
         AutoprecError: one of `autoprec.errors`, with what to do; the exit code is 2.
     """
     began, bounds = time.monotonic(), limits or Limits()
-    with ExitStack() as stack:
-        session = open_session(stack, model, baseline, eval, calib, backend, threads, work, progress)
-        committed = session.baseline.evidence
-        allowed = accuracy.default_bound(committed) if bounds.max_drop is None else bounds.max_drop
-        measured = measure(session, exact=False)
-        absent = session.runtime.absent is not None
-        verification = None if absent else verification_of(session)
-        rival = None if baseline_model is None else Path(baseline_model)
-        checks = (
-            accuracy.judge_accuracy(committed, measured, session.metric, allowed, absent=absent),
-            _precision(session, verification),
-            _latency(session, bounds, rival),
-            shipped.judge_size(committed.lowered["bytes"], len(session.candidate.lowered), bounds),
-            _ranges(session, bounds),
-        )
-        found = evidence_now(session, measured, verification, committed.rounds)
-        changed = (*session.candidate.notes, *shipped.changes(committed, found))
-    return GateReport(
-        model=str(model), baseline=str(baseline), checks=checks, changes=changed, seconds=time.monotonic() - began
+    request = GateRequest(
+        model=model,
+        baseline=baseline,
+        evaluate=eval,
+        calib=calib,
+        backend=backend,
+        threads=threads,
+        work=work,
+        progress=progress,
     )
+    with ExitStack() as stack:
+        session = open_session(request, stack)
+        checks, changes = _judge(session, bounds, None if baseline_model is None else Path(baseline_model))
+    return GateReport(
+        model=str(model), baseline=str(baseline), checks=checks, changes=changes, seconds=time.monotonic() - began
+    )
+
+
+def _judge(session: Session, bounds: Limits, baseline_model: Path | None) -> tuple[tuple[Check, ...], tuple[str, ...]]:
+    """All checks, and what has changed since the baseline."""
+    committed = session.baseline.evidence
+    allowed = accuracy.default_bound(committed) if bounds.max_drop is None else bounds.max_drop
+    measured = measure(session, exact=False)
+    absent = session.runtime.absent is not None
+    verification = None if absent else verification_of(session)
+    checks = (
+        accuracy.judge_accuracy(committed, measured, session.metric, allowed, absent=absent),
+        _precision(session, verification),
+        _latency(session, bounds, baseline_model),
+        shipped.judge_size(committed.lowered["bytes"], len(session.rebuilt.lowered), bounds),
+        _ranges(session, bounds),
+    )
+    now = evidence_now(session, measured, verification, committed.rounds)
+    return checks, (*session.rebuilt.notes, *shipped.changes(committed, now))
 
 
 def record_baseline(run: str | Path, path: str | Path) -> Path:
@@ -123,7 +138,7 @@ def update_baseline(
     backend: str | Backend | None = None,
     threads: int | None = None,
     work: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Path:
     """Rebuild the committed plan on a model, measure it, and write the baseline anew; a run's own is taken over.
 
@@ -135,19 +150,27 @@ def update_baseline(
     """
     if Path(model).is_dir():
         return record_baseline(model, baseline)
+    request = GateRequest(
+        model=model,
+        baseline=baseline,
+        evaluate=eval,
+        calib=calib,
+        backend=backend,
+        threads=threads,
+        work=work,
+        progress=progress,
+    )
     with ExitStack() as stack:
-        session = open_session(stack, model, baseline, eval, calib, backend, threads, work, progress)
+        session = open_session(request, stack)
         if session.runtime.absent is not None:
             raise BackendError(
                 f"a baseline must be measured by the plan's own runtime: {session.runtime.absent}; update it there"
             )
         measured, verification = measure(session, exact=True), verification_of(session)
-        session.say("latency", "FP32 and the plan, interleaved")
-        candidate = session.candidate
-        rounds = latency.measure_rounds(
-            session.runtime.backend, to_bytes(candidate.model.original), candidate.lowered, feed_of(session)
-        )
-        return write_baseline(candidate.plan, evidence_now(session, measured, verification, rounds), Path(baseline))
+        session.progress.stage("latency", "FP32 and the plan, interleaved")
+        rebuilt = session.rebuilt
+        rounds = latency.measure_rounds(session.arena(), to_bytes(rebuilt.model.original), rebuilt.lowered)
+        return write_baseline(rebuilt.plan, evidence_now(session, measured, verification, rounds), Path(baseline))
 
 
 def _precision(session: Session, now: Verification | None) -> Check:
@@ -163,28 +186,27 @@ def _precision(session: Session, now: Verification | None) -> Check:
             sentence=f"cannot judge here: {session.runtime.absent}",
         )
     keys = {choice.key: name for name, choice in session.baseline.plan.units.items()}
-    renamed = {name: keys[choice.key] for name, choice in session.candidate.plan.units.items() if choice.key in keys}
+    renamed = {name: keys[choice.key] for name, choice in session.rebuilt.plan.units.items() if choice.key in keys}
     return shipped.judge_precision(committed, renamed, now)
 
 
 def _latency(session: Session, limits: Limits, given: Path | None) -> Check:
     """Beside the baseline's model where it is here; against its recorded rounds where those compare; else not."""
-    committed, runtime, candidate = session.baseline.evidence, session.runtime, session.candidate
+    committed, runtime, rebuilt = session.baseline.evidence, session.runtime, session.rebuilt
     allowed, backend = limits.max_slowdown, runtime.backend
-    rival = latency.find_rival(committed, session.baseline.path, given, candidate.lowered)
+    rival = latency.find_rival(committed, session.baseline.path, given, rebuilt.lowered)
     if runtime.absent is not None:
         return latency.cannot(runtime.absent, limits.latency_required, allowed)
-    machine, old = machine_record(backend, int(committed.machine["batch"])), committed.machine
+    machine, old = machine_record(backend, session.batch), committed.machine
     same_runtime = all(machine[key] == old[key] for key in ("describe", "driver", "clocks"))
     same_hardware = all(machine[key] == old[key] for key in ("hardware", "clock", "threads"))
     if rival is not None:
-        session.say("latency", "beside the baseline's model")
-        if rival[0] == candidate.lowered:
+        session.progress.stage("latency", "beside the baseline's model")
+        if rival[0] == rebuilt.lowered:
             check = latency.the_same(allowed)
         else:
-            check = latency.judge_race(
-                backend, rival[0], candidate.lowered, feed_of(session), allowed, rival[1], session.threads
-            )
+            arena = session.arena(session.request.threads or RACE_THREADS)
+            check = latency.judge_race(arena, rival[0], rebuilt.lowered, allowed, rival[1])
         if same_runtime or check.status is not Status.FINE:
             return check
         return _of_runtime(session, limits, check, same_hardware=same_hardware)
@@ -192,7 +214,7 @@ def _latency(session: Session, limits: Limits, given: Path | None) -> Check:
         why = f"the baseline was {old['clock']} on {old['hardware']} with {old['threads']} threads, this is "
         why += f"{machine['hardware']} with {machine['threads']}, and the baseline's model is not here to run beside"
         return latency.cannot(why, limits.latency_required, allowed)
-    if candidate.model.graph_fingerprint != committed.model["graph"]:
+    if rebuilt.model.graph_fingerprint != committed.model["graph"]:
         why = "the graph changed, so that FP32 is no measure, and the baseline's model is not here to run beside; give "
         return latency.cannot(why + "it by --baseline-model", limits.latency_required, allowed)
     return _recorded_rounds(session, limits, by_ratio=same_runtime)
@@ -215,14 +237,13 @@ def _of_runtime(session: Session, limits: Limits, check: Check, *, same_hardware
 
 
 def _recorded_rounds(session: Session, limits: Limits, *, by_ratio: bool) -> Check:
-    session.say("latency", "beside FP32")
-    candidate = session.candidate
-    check = latency.judge_record(
-        session.runtime.backend,
-        to_bytes(candidate.model.original),
-        candidate.lowered,
-        feed_of(session),
-        session.baseline.evidence,
+    session.progress.stage("latency", "beside FP32")
+    rebuilt = session.rebuilt
+    check = latency.judge_recorded(
+        session.arena(),
+        to_bytes(rebuilt.model.original),
+        rebuilt.lowered,
+        session.baseline.evidence.rounds,
         limits.max_slowdown,
         by_ratio=by_ratio,
     )
@@ -232,13 +253,13 @@ def _recorded_rounds(session: Session, limits: Limits, *, by_ratio: bool) -> Che
 
 
 def _ranges(session: Session, limits: Limits) -> Check:
-    candidate = session.candidate
-    if candidate.ranges is None:
+    rebuilt = session.rebuilt
+    if rebuilt.ranges is None:
         return drift.judge_drift([], limits.max_range_bits, "")
     try:
         data = _calibration_data(session)
     except DataError as error:
-        if session.calib is not None:
+        if session.request.calib is not None:
             raise
         return Check(
             name="ranges",
@@ -249,8 +270,8 @@ def _ranges(session: Session, limits: Limits) -> Check:
             allowed=f"{limits.max_range_bits:g} bits",
             sentence=f"cannot judge here: {error}; give calibration data by --calib",
         )
-    session.say("ranges", f"calibrated again on {data.origin}")
-    found = drift.drifts(candidate, session.runtime.backend, data, session.recipe)
+    session.progress.stage("ranges", f"calibrated again on {data.origin}")
+    found = drift.drifts(rebuilt, session.runtime.backend, data, session.recipe)
     return drift.judge_drift(found, limits.max_range_bits, data.origin)
 
 
@@ -260,9 +281,9 @@ def _calibration_data(session: Session) -> Dataset:
     Raises:
         DataError: it is not there.
     """
-    committed, interface = session.baseline.evidence.data, session.candidate.model.interface
-    if session.calib is not None:
-        return load_data(session.calib, interface, session.recipe)
+    committed, interface = session.baseline.evidence.data, session.rebuilt.model.interface
+    if session.request.calib is not None:
+        return load_data(session.request.calib, interface, session.recipe)
     if committed.get("calib") and committed.get("eval"):
         return load_data(str(committed["calib"]), interface, session.recipe)
     whole = load_data(recorded_source(session.baseline.evidence), interface, session.recipe)

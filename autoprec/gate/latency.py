@@ -3,61 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from autoprec.backends.protocol import Backend
 from autoprec.errors import UsageError
+from autoprec.gate import duel
+from autoprec.gate.duel import ALPHA, BLOCKS, Arena, Paired, RaceVerdict
 from autoprec.gate.evidence import Evidence, Rounds
 from autoprec.gate.gather import rounds_of
 from autoprec.gate.verdict import Check, Status
-from autoprec.precision import Array
 from autoprec.stats.intervals import Interval, mad, median, ratio_of_medians
-from autoprec.stats.significance import rank_sum, signed_ranks
-from autoprec.timing.race import RACE_THREADS, race_block
+from autoprec.stats.significance import rank_sum
 from autoprec.timing.race import race as race_of_all
 
-BLOCKS = (3, 12)
-"""The fewest and the most blocks of rounds."""
 _RACES = 3
-ALPHA = 1e-3
-"""Latency is asked block after block until it is decided, so one question must be rarer than accuracy's."""
 STEADY = 0.05
-"""The spread of rounds, and the change of FP32's own latency, up to which two days of one machine compare."""
-
-
-@dataclass(frozen=True, slots=True)
-class Paired:
-    """Rounds of two engines, block by block, each round with the fastest run of one turn of each."""
-
-    base_ms: tuple[tuple[float, ...], ...]
-    now_ms: tuple[tuple[float, ...], ...]
-
-    @property
-    def ratio(self) -> Interval:
-        """The median over rounds of the latency now against the other's, with a 95 % interval over blocks."""
-        logs = [np.log(np.divide(now, base)) for now, base in zip(self.now_ms, self.base_ms, strict=True)]
-        every = np.concatenate(logs)
-        generator = np.random.default_rng(0)
-        picks = generator.integers(0, len(logs), (1000, len(logs)))
-        size = min(map(len, logs))
-        inner = generator.integers(0, size, (1000, len(logs), size))
-        table = np.stack([log[:size] for log in logs])
-        means = np.median(table[picks[:, :, None], inner].reshape(1000, -1), axis=1)
-        low, high = np.quantile(means, [0.025, 0.975])
-        return Interval(float(np.exp(np.median(every))), float(np.exp(low)), float(np.exp(high)))
-
-    @property
-    def p(self) -> float:
-        """Of the signed ranks of all rounds."""
-        return signed_ranks(np.log(np.divide(np.concatenate(self.now_ms), np.concatenate(self.base_ms))))
-
-
-Verdict = Literal["slower", "fine", "open"]
+"""How much rounds may vary, and FP32's own latency may have changed, for the figures of two days to compare."""
 
 
 def find_rival(committed: Evidence, baseline: Path, given: Path | None, candidate: bytes) -> tuple[bytes, str] | None:
@@ -86,144 +48,106 @@ def find_rival(committed: Evidence, baseline: Path, given: Path | None, candidat
     return None
 
 
-def race(
-    backend: Backend, base: bytes, now: bytes, feed: Mapping[str, Array], allowed: float, threads: int = RACE_THREADS
-) -> Paired:
-    """Rounds of both models, until it is clear on which side of the bound the candidate is."""
-    paired = Paired((), ())
-    while len(paired.now_ms) < BLOCKS[1]:
-        times = race_block(backend, {"base": base, "now": now}, feed, threads, len(paired.now_ms))
-        paired = Paired((*paired.base_ms, times["base"]), (*paired.now_ms, times["now"]))
-        if len(paired.now_ms) >= BLOCKS[0] and settled(paired, allowed):
-            break
-    return paired
-
-
-def settled(paired: Paired, allowed: float) -> bool:
-    """Whether more rounds would hardly change the verdict."""
-    ratio, bound = paired.ratio, 1 + allowed
-    return ratio.high < bound or (ratio.low > bound and paired.p < ALPHA)
-
-
-def decide(paired: Paired, allowed: float) -> Verdict:
-    """Slower where it is for certain and by more than is allowed; open where the noise hides the bound."""
-    ratio, bound = paired.ratio, 1 + allowed
-    if ratio.estimate > bound:
-        return "slower" if paired.p < ALPHA and ratio.low > 1 + allowed / 2 else "open"
-    return "fine" if ratio.high < 1 + 2 * allowed else "open"
-
-
-def judge_race(
-    backend: Backend,
-    base: bytes,
-    now: bytes,
-    feed: Mapping[str, Array],
-    allowed: float,
-    where: str,
-    threads: int = RACE_THREADS,
-) -> Check:
-    """Interleaved with the baseline's model; an alarm counts when a second, independent race repeats it."""
-    verdicts: list[Verdict] = []
-    for _ in range(_RACES):
-        shown = race(backend, base, now, feed, allowed, threads)
-        verdicts.append(decide(shown, allowed))
-        if verdicts[-1] == "fine" or verdicts.count(verdicts[-1]) == 2:
-            break
-    verdict: Verdict = verdicts[-1] if verdicts[-1] == "fine" or verdicts.count(verdicts[-1]) == 2 else "open"
-    ratio = shown.ratio
-    check = Check(
-        name="latency",
-        status=Status.FINE,
-        baseline=f"{median(np.concatenate(shown.base_ms)):.4g} ms",
-        now=f"{median(np.concatenate(shown.now_ms)):.4g} ms",
-        change=f"{ratio.estimate - 1:+.1%} ({ratio.low - 1:+.1%} .. {ratio.high - 1:+.1%})",
-        allowed=f"+{allowed:.1%}",
-        sentence="",
-        details=(f"the baseline's model: {where}; CPU threads of each run, where they can be chosen: {threads}",),
-    )
-    rounds = sum(map(len, shown.now_ms))
-    how = f"{ratio.estimate:.3f} of the baseline's latency in {rounds} interleaved rounds"
-    if verdict == "slower":
-        return replace(
-            check,
-            status=Status.WORSE,
-            sentence=(
-                f"{how}, found twice: more than the {allowed:.1%} allowed; see what changed in the model, tune it "
-                f"again, or accept it by a new baseline"
-            ),
-        )
-    if verdict == "open":
-        return replace(
-            check,
-            status=Status.CANNOT_JUDGE,
-            sentence=(
-                f"{how}, but the clocks are too unstable to tell {allowed:.1%}; let no other work run on this machine, "
-                f"lock its clocks, or allow more by --max-slowdown"
-            ),
-        )
-    return replace(check, sentence=how)
-
-
-def judge_record(
-    backend: Backend,
-    fp32: bytes,
-    now: bytes,
-    feed: Mapping[str, Array],
-    committed: Evidence,
-    allowed: float,
-    *,
-    by_ratio: bool,
-) -> Check:
-    """Against the rounds of the baseline, which another day measured; only where FP32 says that the days compare.
+def judge_race(arena: Arena, base: bytes, now: bytes, allowed: float, where: str) -> Check:
+    """Race against the baseline's model; an alarm only counts when a second, independent race repeats it.
 
     Args:
-        backend: of the plan.
-        fp32: the float model.
-        now: the lowered model.
-        feed: one batch.
-        committed: the baseline's.
-        allowed: share of latency.
+        arena: where the models are raced.
+        base: the baseline's lowered model, serialised.
+        now: the lowered model that is judged.
+        allowed: the share of the latency that it may be slower by.
+        where: where the baseline's model was found, for people.
+    """
+    verdicts: list[RaceVerdict] = []
+    for _ in range(_RACES):
+        shown = duel.race(arena, base, now, allowed)
+        verdicts.append(duel.decide(shown, allowed))
+        if verdicts[-1] is RaceVerdict.FINE or verdicts.count(verdicts[-1]) == 2:
+            return _judged_race(shown, verdicts[-1], arena, allowed, where)
+    return _judged_race(shown, RaceVerdict.OPEN, arena, allowed, where)
+
+
+def _judged_race(shown: Paired, verdict: RaceVerdict, arena: Arena, allowed: float, where: str) -> Check:
+    rounds = sum(map(len, shown.now_ms))
+    how = f"{shown.ratio.estimate:.3f} of the baseline's latency in {rounds} interleaved rounds"
+    status, sentence = Status.FINE, how
+    if verdict is RaceVerdict.SLOWER:
+        status = Status.WORSE
+        sentence = (
+            f"{how}, found twice: more than the {allowed:.1%} allowed; see what changed in the model, tune it "
+            f"again, or accept it by a new baseline"
+        )
+    elif verdict is RaceVerdict.OPEN:
+        status = Status.CANNOT_JUDGE
+        sentence = (
+            f"{how}, but the clocks are too unstable to tell {allowed:.1%}; let no other work run on this machine, "
+            f"lock its clocks, or allow more by --max-slowdown"
+        )
+    return Check(
+        name="latency",
+        status=status,
+        baseline=f"{median(np.concatenate(shown.base_ms)):.4g} ms",
+        now=f"{median(np.concatenate(shown.now_ms)):.4g} ms",
+        change=_change(shown.ratio),
+        allowed=f"+{allowed:.1%}",
+        sentence=sentence,
+        details=(f"the baseline's model: {where}; CPU threads of each run, where they can be chosen: {arena.threads}",),
+    )
+
+
+def judge_recorded(
+    arena: Arena, fp32: bytes, now: bytes, committed: Rounds, allowed: float, *, by_ratio: bool
+) -> Check:
+    """Compare with the rounds of the baseline, which another day measured; only where FP32 says that the days compare.
+
+    Args:
+        arena: where both models are raced.
+        fp32: the float model, serialised.
+        now: the lowered model that is judged.
+        committed: the baseline's rounds.
+        allowed: the share of the latency that it may be slower by.
         by_ratio: compare the plan's share of FP32's latency; else milliseconds, where the runtime changed.
     """
-    old, rounds = committed.rounds, measure_rounds(backend, fp32, now, feed)
-    why = _not_comparable(old, rounds, by_ratio)
-    ratio, p = _against(old, rounds, by_ratio)
-    if why is None and _is_worse(ratio, p, allowed):  # an alarm counts when a second measurement repeats it
-        rounds = measure_rounds(backend, fp32, now, feed)
-        why = _not_comparable(old, rounds, by_ratio)
-        ratio, p = _against(old, rounds, by_ratio)
-    check = Check(
+    rounds = measure_rounds(arena, fp32, now)
+    why = _not_comparable(committed, rounds, by_ratio)
+    if why is None and _is_worse(*_against(committed, rounds, by_ratio), allowed):
+        rounds = measure_rounds(arena, fp32, now)  # an alarm only counts when a second measurement repeats it
+        why = _not_comparable(committed, rounds, by_ratio)
+    ratio, p = _against(committed, rounds, by_ratio)
+    status, sentence = _recorded_verdict(ratio, worse=_is_worse(ratio, p, allowed), by_ratio=by_ratio)
+    if why is not None:
+        status = Status.CANNOT_JUDGE
+        sentence = (
+            f"two days cannot be compared: {why}; give the baseline's model.onnx by --baseline-model, then both "
+            f"run side by side"
+        )
+    return Check(
         name="latency",
-        status=Status.CANNOT_JUDGE,
-        baseline=f"{median(old.plan_ms):.4g} ms",
+        status=status,
+        baseline=f"{median(committed.plan_ms):.4g} ms",
         now=f"{median(rounds.plan_ms):.4g} ms",
-        change=f"{ratio.estimate - 1:+.1%} ({ratio.low - 1:+.1%} .. {ratio.high - 1:+.1%})",
+        change=_change(ratio) if why is None else "-",
         allowed=f"+{allowed:.1%}",
-        sentence="",
+        sentence=sentence,
         details=("compared with the baseline's own rounds: its model is not here to run beside",),
     )
-    if why is not None:
-        return replace(
-            check,
-            change="-",
-            sentence=(
-                f"two days cannot be compared: {why}; give the baseline's model.onnx by --baseline-model, then both "
-                f"run side by side"
-            ),
-        )
-    worse = _is_worse(ratio, p, allowed)
+
+
+def _recorded_verdict(ratio: Interval, *, worse: bool, by_ratio: bool) -> tuple[Status, str]:
     what = "share of FP32's latency" if by_ratio else "milliseconds"
-    advice = ", found twice; see what changed, tune again, or accept it by a new baseline"
-    return replace(
-        check,
-        status=Status.WORSE if worse else Status.FINE,
-        sentence=f"{ratio.estimate:.3f} of the baseline's {what}{advice if worse else ''}",
-    )
+    found = f"{ratio.estimate:.3f} of the baseline's {what}"
+    if worse:
+        return Status.WORSE, f"{found}, found twice; see what changed, tune again, or accept it by a new baseline"
+    return Status.FINE, found
 
 
-def measure_rounds(backend: Backend, fp32: bytes, now: bytes, feed: Mapping[str, Array]) -> Rounds:
-    """Rounds of FP32 and the plan."""
-    return rounds_of(race_of_all(backend, {"fp32": fp32, "plan": now}, feed, BLOCKS[0]))
+def _change(ratio: Interval) -> str:
+    return f"{ratio.estimate - 1:+.1%} ({ratio.low - 1:+.1%} .. {ratio.high - 1:+.1%})"
+
+
+def measure_rounds(arena: Arena, fp32: bytes, now: bytes) -> Rounds:
+    """Race FP32 and the plan for the fewest blocks and on `RACE_THREADS` threads, as every baseline records them."""
+    return rounds_of(race_of_all(arena.backend, {"fp32": fp32, "plan": now}, arena.feed, BLOCKS[0]))
 
 
 def the_same(allowed: float) -> Check:

@@ -1,4 +1,4 @@
-"""One gate at work: what is judged, by what, with which data, and what it measures."""
+"""A gate at work: what was asked, everything loaded for it, and what it measures."""
 
 from __future__ import annotations
 
@@ -7,105 +7,134 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from autoprec.backends.protocol import Backend
+from autoprec.backends.scheme import Scheme
 from autoprec.data.dataset import Dataset
 from autoprec.errors import DataError
 from autoprec.gate import accuracy
 from autoprec.gate.baseline import Baseline, load_baseline
-from autoprec.gate.candidate import Candidate, Runtime, find_candidate, find_runtime
+from autoprec.gate.duel import Arena
 from autoprec.gate.evidence import Evidence, Rounds
 from autoprec.gate.gather import keys_of_ranges, lowered_record, machine_record, model_record, samples_fingerprint
+from autoprec.gate.rebuild import Rebuilt, rebuild_plan
+from autoprec.gate.runtime import Runtime, find_runtime
 from autoprec.graph.topology import Topology
 from autoprec.metrics.metric import Direction, Metric, load_metric
-from autoprec.precision import Array
 from autoprec.proof.inspect import verified
 from autoprec.proof.verification import Verification
 from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
 from autoprec.run.engines import batch_feed
+from autoprec.run.progress import Silent, StageProgress
 from autoprec.run.settings import Source
 from autoprec.timing.race import RACE_THREADS
 
 
-class Progress(Protocol):
-    """Who is told how far a gate is."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateRequest:
+    """What is asked of a gate; the options of `autoprec.gate.judge.gate`.
 
-    def stage(self, name: str, detail: str) -> None:
-        """A stage begins."""
+    Attributes:
+        model: an ONNX file or a run directory.
+        baseline: the path of the baseline.
+        evaluate: the evaluation data, None for where the tune had it from.
+        calib: the calibration data, likewise.
+        backend: the runtime, None for the plan's own.
+        threads: the number of CPU threads, None for the baseline's.
+        work: the folder for engines, None for a temporary one.
+        progress: who is told how far the gate is.
+    """
 
-    def advance(self, share: float) -> None:
-        """The share of the stage that is done, 0 to 1."""
+    model: str | Path
+    baseline: str | Path
+    evaluate: Source | None = None
+    calib: Source | None = None
+    backend: str | Backend | None = None
+    threads: int | None = None
+    work: str | Path | None = None
+    progress: StageProgress | None = None
+
+    @property
+    def own_scheme(self) -> Scheme | None:
+        """The scheme of a backend that was given as an object, which need not be one of autoprec's."""
+        return None if self.backend is None or isinstance(self.backend, str) else self.backend.scheme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """One gate: what is judged, by what, with which data."""
+    """A gate at work.
 
+    Attributes:
+        request: what was asked.
+        baseline: the committed baseline.
+        rebuilt: its plan on the model that is judged.
+        runtime: the runtime that it is measured with.
+        metric: the baseline's metric.
+        recipe: the calibration recipe of the tune.
+        data: the baseline's samples, as far as the data has them.
+        progress: who is told how far the gate is.
+    """
+
+    request: GateRequest
     baseline: Baseline
-    candidate: Candidate
+    rebuilt: Rebuilt
     runtime: Runtime
     metric: Metric
     recipe: CalibrationRecipe
     data: Dataset
-    calib: Source | None
-    progress: Progress | None
-    threads: int
+    progress: StageProgress
 
-    def say(self, name: str, detail: str) -> None:
-        """Tell whoever listens that a stage begins."""
-        if self.progress is not None:
-            self.progress.stage(name, detail)
+    @property
+    def batch(self) -> int:
+        """The number of samples in each run."""
+        return int(self.baseline.evidence.machine["batch"])
+
+    def arena(self, threads: int = RACE_THREADS) -> Arena:
+        """Where latencies are raced: one batch of the data in the runtime."""
+        return Arena(self.runtime.backend, batch_feed(self.rebuilt.model, self.data, self.batch), threads)
 
 
-def open_session(
-    stack: ExitStack,
-    model: str | Path,
-    path: str | Path,
-    evaluate: Source | None,
-    calib: Source | None,
-    backend: str | Backend | None,
-    threads: int | None,
-    work: str | Path | None,
-    progress: Progress | None,
-) -> Session:
-    """Everything loaded and checked; arguments as for `autoprec.gate.judge.gate`.
+def open_session(request: GateRequest, stack: ExitStack) -> Session:
+    """Load and check everything that a gate needs.
+
+    Args:
+        request: what is asked.
+        stack: removes the temporary folder in the end.
 
     Raises:
         AutoprecError: something is missing, or does not fit the baseline.
     """
-    baseline = load_baseline(path)
+    baseline = load_baseline(request.baseline)
     committed = baseline.evidence
-    candidate = find_candidate(model, baseline, None if backend is None or isinstance(backend, str) else backend.scheme)
-    runtime = find_runtime(
-        candidate.plan, backend, threads or committed.machine["threads"], _targets(committed.machine)
-    )
+    rebuilt = rebuild_plan(request.model, baseline, request.own_scheme)
+    threads = request.threads or committed.machine["threads"]
+    runtime = find_runtime(rebuilt.plan, request.backend, threads, _targets(committed.machine))
     direction: Direction = "higher" if committed.metric["higher_is_better"] else "lower"
     metric = load_metric(committed.metric["name"], direction)
     recipe = load_calibration_recipe(committed.data["recipe"])
-    source = evaluate if evaluate is not None else recorded_source(committed)
-    data = accuracy.find_samples(source, candidate, recipe, committed.samples)
+    source = request.evaluate if request.evaluate is not None else recorded_source(committed)
+    data = accuracy.find_samples(source, rebuilt, recipe, committed.samples)
+    work = request.work
     if work is None:
         work = stack.enter_context(tempfile.TemporaryDirectory(prefix="autoprec-gate-"))
-    shapes = {
-        name: array.shape for name, array in batch_feed(candidate.model, data, committed.machine["batch"]).items()
-    }
-    runtime = replace(runtime, backend=runtime.backend.for_run(shapes, Path(work)))
+    feed = batch_feed(rebuilt.model, data, committed.machine["batch"])
+    shapes = {name: array.shape for name, array in feed.items()}
     return Session(
+        request=request,
         baseline=baseline,
-        candidate=candidate,
-        runtime=runtime,
+        rebuilt=rebuilt,
+        runtime=replace(runtime, backend=runtime.backend.for_run(shapes, Path(work))),
         metric=metric,
         recipe=recipe,
         data=data,
-        calib=calib,
-        progress=progress,
-        threads=threads or RACE_THREADS,
+        progress=request.progress or Silent(),
     )
 
 
 def _targets(machine: Mapping[str, Any]) -> tuple[str, ...]:
-    """What engines were built for ahead of time; none where they ran on the machine that tuned."""
+    """The GPUs that engines were built for ahead of time; none where they ran on the machine that tuned."""
+    # A baseline has no field for targets: a runtime that builds ahead of time lists them as its hardware.
     return () if machine["runs_here"] else tuple(str(machine["describe"].get("hardware", "")).split(","))
 
 
@@ -124,40 +153,46 @@ def recorded_source(committed: Evidence) -> Source:
 
 
 def measure(session: Session, *, exact: bool) -> accuracy.Measured:
-    """Score FP32 and the plan on the baseline's samples."""
-    committed, data = session.baseline.evidence, session.data
-    session.say("accuracy", f"FP32 and the plan on {data.count} samples")
-    wanted, batch = len(committed.samples.digests), int(committed.machine["batch"])
-    return accuracy.measure(data, session.candidate, session.runtime, session.metric, batch, wanted, exact=exact)
+    """Score FP32 and the plan on the baseline's samples.
+
+    Args:
+        session: the gate.
+        exact: score exact arithmetic too, as a baseline needs it.
+    """
+    session.progress.stage("accuracy", f"FP32 and the plan on {session.data.count} samples")
+    return accuracy.measure(
+        session.data,
+        session.rebuilt,
+        session.runtime,
+        session.metric,
+        batch=session.batch,
+        wanted=len(session.baseline.evidence.samples.digests),
+        exact=exact,
+    )
 
 
 def verification_of(session: Session) -> Verification:
     """What the runtime made of each unit."""
-    candidate = session.candidate
-    return verified(candidate.lowerer, candidate.precisions, session.runtime.backend, candidate.lowered)
-
-
-def feed_of(session: Session) -> dict[str, Array]:
-    """One batch to time."""
-    return batch_feed(session.candidate.model, session.data, int(session.baseline.evidence.machine["batch"]))
+    rebuilt = session.rebuilt
+    return verified(rebuilt.lowerer, rebuilt.precisions, session.runtime.backend, rebuilt.lowered)
 
 
 def evidence_now(
     session: Session, measured: accuracy.Measured, verification: Verification | None, rounds: Rounds
 ) -> Evidence:
     """What this session measured, in the form of a baseline."""
-    committed, candidate = session.baseline.evidence, session.candidate
+    committed, rebuilt = session.baseline.evidence, session.rebuilt
     where = Path(committed.lowered["path"])
     return replace(
         committed,
-        model=model_record(candidate.model),
-        lowered=lowered_record(candidate.lowered, where),
+        model=model_record(rebuilt.model),
+        lowered=lowered_record(rebuilt.lowered, where),
         data={**committed.data, "report": samples_fingerprint(session.data)},
-        machine=machine_record(session.runtime.backend, int(committed.machine["batch"])),
+        machine=machine_record(session.runtime.backend, session.batch),
         metric={**committed.metric, "fingerprint": session.metric.fingerprint},
         samples=measured.samples,
         rounds=rounds,
         verification=committed.verification if verification is None else verification.to_record(),
-        values=keys_of_ranges(Topology(candidate.model.graph), candidate.ranges),
+        values=keys_of_ranges(Topology(rebuilt.model.graph), rebuilt.ranges),
         found={**committed.found, "complaint": None if verification is None else verification.complaint()},
     )

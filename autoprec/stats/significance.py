@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 from fractions import Fraction
 from statistics import NormalDist
 
@@ -23,6 +24,16 @@ Only a change for the worse matters to a gate, so all tests are one-sided.
 _FLIPS = 9999  # with the observed signs that makes 10000 assignments, so the smallest possible p is 1 / 10000
 
 
+class SignificanceTest(str, Enum):
+    """The test by which two sets of scores are compared."""
+
+    MCNEMAR = "McNemar"
+    SIGN_FLIPS = "sign flips"
+
+    def __str__(self) -> str:
+        return self.value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
     """The result of a paired comparison.
@@ -33,7 +44,7 @@ class Compared:
         samples: the number of pairs.
         lost: the number of pairs that got worse.
         won: the number of pairs that got better.
-        test: the name of the test that gave `p`.
+        test: the test that gave `p`.
     """
 
     change: Interval
@@ -41,7 +52,7 @@ class Compared:
     samples: int
     lost: int
     won: int
-    test: str
+    test: SignificanceTest
 
     @property
     def different(self) -> bool:
@@ -64,10 +75,17 @@ def compare_scores(before: Array, after: Array, higher_is_better: bool) -> Compa
             samples=loss.size,
             lost=lost,
             won=won,
-            test="McNemar",
+            test=SignificanceTest.MCNEMAR,
         )
     span = paired_bootstrap(before, after, higher_is_better)
-    return Compared(change=span, p=sign_flips(loss), samples=loss.size, lost=lost, won=won, test="sign flips")
+    return Compared(
+        change=span,
+        p=sign_flips(loss),
+        samples=loss.size,
+        lost=lost,
+        won=won,
+        test=SignificanceTest.SIGN_FLIPS,
+    )
 
 
 def mcnemar(lost: int, won: int) -> float:

@@ -44,9 +44,9 @@ import autoprec
 from autoprec.backends.ort import OrtBackend, cpu_name
 from autoprec.data.sources import load_data
 from autoprec.gate.baseline import load_baseline
-from autoprec.gate.candidate import find_candidate
 from autoprec.gate.judge import gate, record_baseline
 from autoprec.gate.limits import Limits
+from autoprec.gate.rebuild import rebuild_plan
 from autoprec.gate.verdict import GateReport, Status
 from autoprec.run.engines import batch_feed
 from autoprec.stats.intervals import median
@@ -195,7 +195,7 @@ def slowed(work: Path, baseline: Path) -> tuple[Path, float]:
     times, ratio = 11, 1.0
     for _ in range(6):
         add_work(path, times)
-        found = find_candidate(path, committed)
+        found = rebuild_plan(path, committed)
         feed = batch_feed(found.model, load_data(DIGITS / "eval.npz", found.model.interface), 16)
         fastest = race(OrtBackend(1), {"base": base, "now": found.lowered}, feed, 12)
         ratio = median(np.divide(fastest["now"], fastest["base"]))

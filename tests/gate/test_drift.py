@@ -26,7 +26,7 @@ def counted(scale: float, seed: int = 0) -> Histogram:
 def test_the_same_values_lose_nothing(method: str) -> None:
     name, _, percentile = method.partition(" ")
     committed = calibrate(counted(1.0), name, symmetric=False, percentile=float(percentile or 99.99))
-    found = compare_range("x", committed, counted(1.0), Precision.INT8, method, symmetric=False)
+    found = compare_range("x", committed, counted(1.0), precision=Precision.INT8, label=method, symmetric=False)
 
     assert found.bits == 0.0
     assert found.fresh == committed
@@ -36,12 +36,17 @@ def test_the_same_values_lose_nothing(method: str) -> None:
 def test_other_samples_of_the_same_values_lose_next_to_nothing(method: str) -> None:
     name, _, percentile = method.partition(" ")
     committed = calibrate(counted(1.0), name, symmetric=False, percentile=float(percentile or 99.99))
-    assert compare_range("x", committed, counted(1.0, seed=1), Precision.INT8, method, symmetric=False).bits < 0.2
+    assert (
+        compare_range(
+            "x", committed, counted(1.0, seed=1), precision=Precision.INT8, label=method, symmetric=False
+        ).bits
+        < 0.2
+    )
 
 
 def test_a_range_four_times_too_wide_loses_two_bits() -> None:
     committed = calibrate(counted(4.0), "minmax", symmetric=True)
-    found = compare_range("x", committed, counted(1.0), Precision.INT8, "minmax", symmetric=True)
+    found = compare_range("x", committed, counted(1.0), precision=Precision.INT8, label="minmax", symmetric=True)
 
     assert found.bits == pytest.approx(2.0, abs=0.15)
     assert found.clipped == 0.0
@@ -49,7 +54,7 @@ def test_a_range_four_times_too_wide_loses_two_bits() -> None:
 
 def test_a_range_too_narrow_clips() -> None:
     committed = calibrate(counted(1.0), "minmax", symmetric=True)
-    found = compare_range("x", committed, counted(4.0), Precision.INT8, "minmax", symmetric=True)
+    found = compare_range("x", committed, counted(4.0), precision=Precision.INT8, label="minmax", symmetric=True)
 
     assert found.bits > 2
     assert found.clipped == pytest.approx(2 * (1 - 0.5 * (1 + math.erf(committed.high / 4 / math.sqrt(2)))), rel=0.05)
@@ -61,7 +66,7 @@ def test_a_lone_outlier_does_not_make_a_range_drift() -> None:
     histogram.update(np.array([30.0], np.float32))
     committed = calibrate(counted(1.0), "minmax", symmetric=True)
 
-    assert compare_range("x", committed, histogram, Precision.INT8, "minmax", symmetric=True).bits < 1
+    assert compare_range("x", committed, histogram, precision=Precision.INT8, label="minmax", symmetric=True).bits < 1
 
 
 def test_fp8_follows_the_magnitude_alone() -> None:
@@ -69,8 +74,10 @@ def test_fp8_follows_the_magnitude_alone() -> None:
     histogram = Histogram()
     histogram.update(np.linspace(-4, 4, 1001).astype(np.float32))
 
-    assert compare_range("x", wide, histogram, Precision.FP8, "mse", symmetric=True).bits == 0.0
-    assert compare_range("x", narrow, histogram, Precision.FP8, "mse", symmetric=True).bits == pytest.approx(2.0)
+    assert compare_range("x", wide, histogram, precision=Precision.FP8, label="mse", symmetric=True).bits == 0.0
+    assert compare_range(
+        "x", narrow, histogram, precision=Precision.FP8, label="mse", symmetric=True
+    ).bits == pytest.approx(2.0)
 
 
 def test_the_clipped_share_counts_both_sides() -> None:

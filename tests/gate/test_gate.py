@@ -18,8 +18,8 @@ from autoprec.calibrate.observe import observe
 from autoprec.data.sources import load_data
 from autoprec.errors import BaselineError, DataError, ModelError, UsageError
 from autoprec.gate.baseline import load_baseline, write_baseline
-from autoprec.gate.candidate import find_candidate
 from autoprec.gate.judge import record_baseline, update_baseline
+from autoprec.gate.rebuild import rebuild_plan
 from autoprec.gate.verdict import Status
 from autoprec.ranges.calibrators import calibrate
 from autoprec.testing import FakeBackend, tiny_data
@@ -90,7 +90,7 @@ def test_a_model_that_lowers_to_the_same_bytes_is_not_raced_against_itself(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the machine's noise could come out of it."""
-    monkeypatch.setattr("autoprec.gate.latency.race", lambda *_: pytest.fail("raced"))
+    monkeypatch.setattr("autoprec.gate.duel.race", lambda *_: pytest.fail("raced"))
     found = check(tiny.gate(), "latency")
 
     assert found.status is Status.FINE
@@ -231,7 +231,7 @@ def test_ranges_that_moved_are_named(tiny: Tiny, edited: Edited) -> None:
 def test_a_value_is_calibrated_again_by_its_own_calibrator(tiny: Tiny, edited: Edited, tmp_path: Path) -> None:
     """A tune may choose another calibrator for single values; by that one, nothing drifted."""
     baseline = load_baseline(tiny.baseline)
-    candidate = find_candidate(tiny.model, baseline)
+    candidate = rebuild_plan(tiny.model, baseline)
     data = load_data(tiny.folder / "calib.npz", candidate.model.interface)
     histogram = observe(candidate.lowerer, ("relu1_out",), OrtBackend(1), data, 16).histograms["relu1_out"]
     span = calibrate(histogram, "percentile", symmetric=False, percentile=90.0)

@@ -9,7 +9,8 @@ import pytest
 
 from autoprec.backends.ort import OrtBackend
 from autoprec.gate.baseline import load_baseline
-from autoprec.gate.latency import Paired, decide, find_rival, judge_race, race, settled
+from autoprec.gate.duel import Arena, Paired, RaceVerdict, decide, race, settled
+from autoprec.gate.latency import find_rival, judge_race
 from autoprec.gate.verdict import Status
 from autoprec.testing import FakeBackend, tiny_data, tiny_model
 from autoprec.timing.race import race_block
@@ -28,32 +29,32 @@ def rounds(ratio: float, noise: float, blocks: int = 4, seed: int = 0) -> Paired
 
 
 def test_a_certain_slowdown_beyond_the_bound_is_slower() -> None:
-    assert decide(rounds(1.10, 0.01), 0.05) == "slower"
+    assert decide(rounds(1.10, 0.01), 0.05) == RaceVerdict.SLOWER
 
 
 def test_a_certain_slowdown_within_the_bound_is_fine() -> None:
-    assert decide(rounds(1.03, 0.005), 0.05) == "fine"
+    assert decide(rounds(1.03, 0.005), 0.05) == RaceVerdict.FINE
 
 
 def test_the_same_latency_is_fine() -> None:
-    assert decide(rounds(1.0, 0.01), 0.05) == "fine"
-    assert decide(rounds(0.5, 0.01), 0.05) == "fine"
+    assert decide(rounds(1.0, 0.01), 0.05) == RaceVerdict.FINE
+    assert decide(rounds(0.5, 0.01), 0.05) == RaceVerdict.FINE
 
 
 def test_noise_that_hides_the_bound_leaves_it_open() -> None:
-    assert {decide(rounds(1.0, 0.6, seed=seed), 0.05) for seed in range(20)} <= {"open", "fine"}
-    assert "open" in {decide(rounds(1.0, 0.6, seed=seed), 0.05) for seed in range(20)}
+    assert {decide(rounds(1.0, 0.6, seed=seed), 0.05) for seed in range(20)} <= {RaceVerdict.OPEN, RaceVerdict.FINE}
+    assert RaceVerdict.OPEN in {decide(rounds(1.0, 0.6, seed=seed), 0.05) for seed in range(20)}
 
 
 def test_few_alarms_whatever_the_noise() -> None:
     for noise in (0.01, 0.05, 0.2, 0.5):
-        alarms = sum(decide(rounds(1.0, noise, seed=seed), 0.05) == "slower" for seed in range(200))
+        alarms = sum(decide(rounds(1.0, noise, seed=seed), 0.05) == RaceVerdict.SLOWER for seed in range(200))
         assert alarms <= 2, noise
 
 
 def test_a_tenth_is_always_seen_in_the_noise_of_a_busy_machine() -> None:
     """A race on two busy cores spreads by about one percent."""
-    assert all(decide(rounds(1.10, 0.015, seed=seed), 0.05) == "slower" for seed in range(100))
+    assert all(decide(rounds(1.10, 0.015, seed=seed), 0.05) == RaceVerdict.SLOWER for seed in range(100))
 
 
 def test_it_goes_on_until_it_is_decided() -> None:
@@ -79,9 +80,9 @@ def test_one_race_raises_no_alarm(
 ) -> None:
     """Two of at most three races must say slower; None stands for a race that noise left open."""
     left = [rounds(1.3, 0.9, seed=3) if ratio is None else rounds(ratio, 0.005) for ratio in ratios]
-    assert decide(rounds(1.3, 0.9, seed=3), 0.05) == "open"
-    monkeypatch.setattr("autoprec.gate.latency.race", lambda *_: left.pop(0))
-    found = judge_race(FakeBackend(), b"", b"", {}, 0.05, "here")
+    assert decide(rounds(1.3, 0.9, seed=3), 0.05) == RaceVerdict.OPEN
+    monkeypatch.setattr("autoprec.gate.duel.race", lambda *_: left.pop(0))
+    found = judge_race(Arena(FakeBackend(), {}), b"", b"", 0.05, "here")
 
     assert found.status is status
     assert len(ratios) - len(left) == raced
@@ -124,7 +125,7 @@ def test_turns_alternate_and_engines_are_fresh_in_each_block() -> None:
 def test_a_model_against_itself_is_within_a_few_percent(tmp_path: Path) -> None:
     model = tiny_model(tmp_path).read_bytes()
     feed = {"x": tiny_data(tmp_path / "tiny.onnx", 16)["x"]}
-    assert race(OrtBackend(), model, model, feed, 0.25).ratio.estimate == pytest.approx(1.0, abs=0.2)
+    assert race(Arena(OrtBackend(), feed), model, model, 0.25).ratio.estimate == pytest.approx(1.0, abs=0.2)
 
 
 def test_a_file_in_the_recorded_place_must_be_the_recorded_one(tiny: Tiny, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 from autoprec.backends.ort import OrtBackend
 from autoprec.errors import BaselineError
 from autoprec.gate.baseline import load_baseline
-from autoprec.gate.candidate import find_candidate
 from autoprec.gate.mapping import check_interface
+from autoprec.gate.rebuild import rebuild_plan
 from autoprec.graph.interface import Interface, TensorSpec
 from autoprec.graph.model import load_model
 from autoprec.graph.topology import Topology
@@ -26,7 +26,7 @@ from .conftest import Tiny
 def test_the_plan_of_a_renamed_model_computes_the_same(tiny: Tiny, tmp_path: Path) -> None:
     onnx.save(renamed(onnx.load(tiny.model), "other/"), tmp_path / "renamed.onnx")
     baseline = load_baseline(tiny.baseline)
-    first, second = (find_candidate(path, baseline) for path in (tiny.model, tmp_path / "renamed.onnx"))
+    first, second = (rebuild_plan(path, baseline) for path in (tiny.model, tmp_path / "renamed.onnx"))
     feed = {"x": tiny_data(tiny.model, 16)["x"]}
 
     assert sorted(second.precisions.values()) == sorted(first.precisions.values())
@@ -36,7 +36,7 @@ def test_the_plan_of_a_renamed_model_computes_the_same(tiny: Tiny, tmp_path: Pat
 
 
 def test_a_rebuilt_model_is_the_runs_own_byte_for_byte(tiny: Tiny) -> None:
-    found = find_candidate(tiny.model, load_baseline(tiny.baseline))
+    found = rebuild_plan(tiny.model, load_baseline(tiny.baseline))
     assert found.lowered == (tiny.run / "model.onnx").read_bytes()
     assert found.notes == ()
 

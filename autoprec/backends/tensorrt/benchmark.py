@@ -19,7 +19,7 @@ ENQUEUE_BOUND = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Samples:
+class RunTimes:
     """Times of the counted runs of one engine, one after the other.
 
     Attributes:
@@ -133,7 +133,7 @@ def spread(times_ms: Sequence[float]) -> Spread:
     )
 
 
-def summarize(samples: Samples) -> Summary:
+def summarize(samples: RunTimes) -> Summary:
     """Statistics of all kinds of time.
 
     Raises:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from autoprec.backends.tensorrt.benchmark import Samples
+from autoprec.backends.tensorrt.benchmark import RunTimes
 from autoprec.backends.tensorrt.cuda import Cuda, CudaError, Device, Handle, load_cuda
 from autoprec.backends.tensorrt.execution import Execution
 from autoprec.backends.tensorrt.feeds import Fitted, InputSlot, OutputSlot, cut, fit, widen
@@ -128,7 +128,7 @@ class TensorRtEngine:
         iterations: int = 10,
         duration_s: float = 3.0,
         include_transfers: bool = False,
-    ) -> Samples:
+    ) -> RunTimes:
         """Time the engine as trtexec 11 does, one stream, for `benchmark.summarize`.
 
         As in `time_ms` several runs are in flight; with transfers each run's copies from and to page-locked memory
@@ -159,7 +159,7 @@ class TensorRtEngine:
         finally:
             execution.unpin()
         compute = len(steps) // 2
-        return Samples(
+        return RunTimes(
             gpu_ms=tuple(lap.steps_ms[compute] for lap in laps),
             enqueue_ms=tuple(lap.enqueue_ms[compute] for lap in laps),
             to_device_ms=tuple(lap.steps_ms[0] for lap in laps) if include_transfers else (),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoprec.backends.tensorrt.benchmark import Samples, Summary, diagnose, percentile, spread, summarize
+from autoprec.backends.tensorrt.benchmark import RunTimes, Summary, diagnose, percentile, spread, summarize
 
 TIMES = st.lists(st.floats(0.001, 1e3), min_size=1, max_size=60)
 
@@ -21,11 +21,11 @@ def samples(
     wall_s: float = 1.0,
     batch: int = 1,
     cuda_graph: bool = True,
-) -> Samples:
+) -> RunTimes:
     n = len(gpu)
     copies_in = () if to_device is None else (to_device,) * n
     copies_out = () if to_host is None else (to_host,) * n
-    return Samples(
+    return RunTimes(
         gpu_ms=gpu,
         enqueue_ms=(enqueue,) * n,
         to_device_ms=copies_in,
@@ -112,7 +112,7 @@ def test_without_transfers_latency_is_the_gpus_time() -> None:
 
 def test_latency_adds_the_transfers_of_the_same_run() -> None:
     found = summarize(
-        Samples(
+        RunTimes(
             gpu_ms=(1.0, 2.0, 3.0),
             enqueue_ms=(0.1, 0.1, 0.1),
             to_device_ms=(3.0, 2.0, 1.0),
@@ -138,7 +138,7 @@ def test_throughput_is_by_the_hosts_clock() -> None:
 def test_every_run_needs_every_time() -> None:
     with pytest.raises(ValueError, match="one value for each run"):
         summarize(
-            Samples(
+            RunTimes(
                 gpu_ms=(1.0, 2.0),
                 enqueue_ms=(0.1,),
                 to_device_ms=(),
@@ -150,7 +150,7 @@ def test_every_run_needs_every_time() -> None:
         )
     with pytest.raises(ValueError, match="one value for each run"):
         summarize(
-            Samples(
+            RunTimes(
                 gpu_ms=(1.0, 2.0),
                 enqueue_ms=(0.1, 0.1),
                 to_device_ms=(0.1,),

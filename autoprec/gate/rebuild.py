@@ -1,0 +1,119 @@
+"""The committed plan rebuilt on the model at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoprec.backends.scheme import Scheme, scheme_named
+from autoprec.errors import BaselineError, RunDirectoryError
+from autoprec.gate.baseline import Baseline
+from autoprec.gate.evidence import interface_of, read_evidence
+from autoprec.gate.mapping import check_interface, fit_plan
+from autoprec.graph.model import Model, load_model, to_bytes
+from autoprec.graph.topology import Topology
+from autoprec.lowering.lowerer import Lowerer
+from autoprec.lowering.possible import usable_precisions
+from autoprec.plan import Plan, load_plan
+from autoprec.precision import Precision
+from autoprec.ranges.table import RangeTable, ranges_from_plan
+from autoprec.run.directory import RunDirectory
+from autoprec.units.find import find_units
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilt:
+    """The committed plan on the model that is judged.
+
+    Attributes:
+        model: the float model.
+        plan: the plan, with the unit names of this model.
+        lowerer: the lowerer of this model.
+        precisions: unit -> its precision.
+        ranges: the committed ranges, with the value names of this model; None where nothing is quantised.
+        lowered: the lowered model, serialised.
+        notes: one sentence for each kind of unit that did not fit one to one.
+    """
+
+    model: Model
+    plan: Plan
+    lowerer: Lowerer
+    precisions: dict[str, Precision]
+    ranges: RangeTable | None
+    lowered: bytes
+    notes: tuple[str, ...]
+
+    def simulated(self) -> bytes:
+        """The plan in exact arithmetic, serialised."""
+        return to_bytes(self.lowerer.lower(self.precisions, self.ranges, simulate=True).ir)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A plan to rebuild.
+
+    Attributes:
+        plan: the plan.
+        values: the name of each calibrated value -> its structural key.
+        model: the path of the model to rebuild it on.
+    """
+
+    plan: Plan
+    values: dict[str, str]
+    model: Path
+
+
+def rebuild_plan(path: str | Path, baseline: Baseline, own: Scheme | None = None) -> Rebuilt:
+    """Rebuild the committed plan on a model, or the plan of a run directory on the model of that run.
+
+    Args:
+        path: an ONNX file, or a run directory.
+        baseline: the committed baseline.
+        own: the scheme of the backend that the caller gave, which need not be one of autoprec's.
+
+    Raises:
+        ModelError: the model cannot be read.
+        RunDirectoryError: the folder is no run directory, or was made by an older autoprec.
+        BaselineError: the baseline is of another model.
+        PlanError: the plan cannot be lowered on this model.
+        UsageError: the plan's scheme is not known here.
+    """
+    source = _of_run(Path(path), baseline) if Path(path).is_dir() else _of_baseline(Path(path), baseline)
+    model = load_model(source.model)
+    check_interface(interface_of(baseline.evidence.model), model.interface, str(source.model))
+    partition, topology = find_units(model.graph), Topology(model.graph)
+    scheme = scheme_named(source.plan.scheme, own)
+    fitted = fit_plan(source.plan, source.values, topology, partition, str(source.model))
+    precisions = usable_precisions(fitted.plan, partition, topology, scheme)
+    ranges = ranges_from_plan(fitted.plan.ranges)
+    lowerer = Lowerer(model, partition, scheme, source.plan.carrier)
+    return Rebuilt(
+        model=model,
+        plan=fitted.plan,
+        lowerer=lowerer,
+        precisions=precisions,
+        ranges=ranges,
+        lowered=to_bytes(lowerer.lower(precisions, ranges).ir),
+        notes=fitted.notes,
+    )
+
+
+def _of_baseline(model: Path, baseline: Baseline) -> _Source:
+    return _Source(baseline.plan, dict(baseline.evidence.values), model)
+
+
+def _of_run(folder: Path, baseline: Baseline) -> _Source:
+    run = RunDirectory(folder)
+    if not run.plan.is_file():
+        raise RunDirectoryError(
+            f"{folder} is no run directory: it has no {run.plan.name}; give the folder that `autoprec tune` wrote, "
+            f"or an ONNX file"
+        )
+    plan = load_plan(run.plan)
+    evidence = read_evidence(run.evidence, plan)
+    if plan.scheme != baseline.plan.scheme:
+        raise BaselineError(
+            f"the run {folder} is for {plan.backend}, the baseline {baseline.path} for {baseline.plan.backend}; "
+            f"give a run for the same runtime"
+        )
+    return _Source(plan, dict(evidence.values), Path(evidence.model["path"]))
