@@ -1,1 +1,1 @@
-"""Calibration recipes: TOML files that say how ranges are found and how images are read."""
+"""The calibration recipes that come with autoprec: TOML files that say how ranges are found and images are read."""

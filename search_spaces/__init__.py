@@ -1,1 +1,1 @@
-"""Search spaces: TOML files that say which precisions a search may choose from."""
+"""The search spaces that come with autoprec: TOML files that say which precisions a search may choose from."""
