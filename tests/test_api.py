@@ -22,7 +22,7 @@ from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
 from autoprec.run.directory import default_out
 from autoprec.run.uniform import uniform_plans
-from autoprec.testing import FakeBackend, tiny_data, tiny_model
+from autoprec.testing import FakeBackend, tiny_data
 
 Array = npt.NDArray[Any]
 
@@ -53,11 +53,6 @@ autoprec.search(3)  # type: ignore[arg-type]
 autoprec.search("model.onnx", direction="up")  # type: ignore[arg-type]
 autoprec.search("model.onnx", max_dorp=1)  # type: ignore[call-arg]
 """
-
-
-@pytest.fixture(name="model", scope="module")
-def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(name="data", scope="module")

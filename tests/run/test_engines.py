@@ -19,16 +19,11 @@ from autoprec.run.settings import Settings
 from autoprec.run.task import Task, prepare_task
 from autoprec.run.uniform import uniform_plans
 from autoprec.study.loop import MOST_REFUSED
-from autoprec.testing import FakeBackend, tiny_data, tiny_model
+from autoprec.testing import FakeBackend, tiny_data
 
 from ..helpers.bad_backends import Disobedient, Miscalculating, Refusing
 
 CONVOLUTIONS = {"conv1", "conv2", "conv3"}
-
-
-@pytest.fixture(name="model", scope="module")
-def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
 
 
 def searched(model: Path, out: Path, backend: Backend, **options: Any) -> autoprec.SearchResult:

@@ -11,7 +11,7 @@ import pytest
 import autoprec
 from autoprec.precision import Precision
 from autoprec.study.trial import Trial
-from autoprec.testing import FakeBackend, tiny_data, tiny_model
+from autoprec.testing import FakeBackend, tiny_data
 from autoprec.timing import compare as timing
 
 
@@ -34,11 +34,6 @@ class Listener:
     @property
     def reused(self) -> list[str]:
         return [name for name, detail in self.stages.items() if "from an earlier run" in detail]
-
-
-@pytest.fixture(name="model", scope="module")
-def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
 
 
 def searched(model: Path, out: Path, **options: Any) -> tuple[autoprec.SearchResult, Listener]:

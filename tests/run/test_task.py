@@ -11,14 +11,9 @@ from autoprec.errors import DataError, UsageError
 from autoprec.precision import Precision
 from autoprec.run.settings import Settings
 from autoprec.run.task import Subject, Task, prepare_subject, prepare_task
-from autoprec.testing import FakeBackend, tiny_data, tiny_model
+from autoprec.testing import FakeBackend, tiny_data
 
 FP32, FP16, INT8, FP8 = Precision.FP32, Precision.FP16, Precision.INT8, Precision.FP8
-
-
-@pytest.fixture(name="model", scope="module")
-def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
 
 
 def subject(model: Path, *, timed: bool = True, **options: Any) -> Subject:

@@ -5,21 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from autoprec.precision import Precision
 from autoprec.run.settings import Settings
 from autoprec.run.task import Subject, prepare_subject
 from autoprec.run.uniform import seed_plans, uniform_plans
-from autoprec.testing import FakeBackend, tiny_model
+from autoprec.testing import FakeBackend
 
 FP16, FP32, INT8 = Precision.FP16, Precision.FP32, Precision.INT8
 UNITS = ("conv1", "conv2", "conv3", "pool", "head")
-
-
-@pytest.fixture(name="model", scope="module")
-def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
 
 
 def subject(model: Path, *pins: str, space: str | None = None) -> Subject:

@@ -103,8 +103,8 @@ def searched(
 ) -> Array:
     """The least latency within the bound after each evaluation, over the optimum's; infinite before there is one.
 
-    A plan that a sampler asks for again costs nothing, as in the tool. The search ends where it only repeats itself, and
-    once the latency is at most `enough` times the optimum's.
+    A plan that a sampler asks for again costs nothing, as in the tool. The search ends when it only repeats itself or
+    the latency is at most `enough` times the optimum's.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=sampler)

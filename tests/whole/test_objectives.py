@@ -18,14 +18,9 @@ from autoprec.graph.model import to_bytes
 from autoprec.plan import load_plan
 from autoprec.precision import Precision
 from autoprec.study.ledger.samplers import SAMPLERS
-from autoprec.testing import FakeBackend, tiny_data, tiny_model
+from autoprec.testing import FakeBackend, tiny_data
 
 FP32, INT8 = Precision.FP32, Precision.INT8
-
-
-@pytest.fixture(name="model", scope="module")
-def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
 
 
 def searched(model: Path, out: Path, **options: Any) -> autoprec.SearchResult:

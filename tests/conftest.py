@@ -1,0 +1,62 @@
+"""For all tests: the tiny model, and a check that what takes over ten seconds is marked `slow`.
+
+What a test takes is measured in seconds of the CPU, its own and those of the processes that it waited for: the time on
+the clock says more about what else a machine does. It is no property of the code either, so no test fails because it is
+slow. `tests/run.sh` passes `--check-slow`, and then the run as a whole fails and names each test without the mark that
+took more than `LIMIT_S`. That is half as much again as ten seconds, since a second of a busy CPU (caches and
+hyper-threads are shared) does up to a third less work than that of a quiet one. A test that mostly sleeps is not found.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from autoprec.testing import tiny_model
+
+LIMIT_S = 15.0
+PROPERTY = "seconds of the CPU"
+
+
+@pytest.fixture(name="model", scope="module")
+def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, in a folder of its own for each file of tests."""
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--check-slow", action="store_true", help="fail the run if a test needs the mark slow and lacks it"
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    began = _cpu_s()
+    try:
+        return (yield)
+    finally:
+        if item.get_closest_marker("slow") is None:
+            item.user_properties.append((PROPERTY, _cpu_s() - began))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Under xdist the reports of all tests are here in the process that leads, which alone has a terminal."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not session.config.getoption("--check-slow"):
+        return
+    reports = [report for outcome in ("passed", "failed", "xfailed") for report in reporter.getreports(outcome)]
+    taken = {report.nodeid: dict(report.user_properties).get(PROPERTY, 0.0) for report in reports}
+    for name in sorted(name for name, seconds in taken.items() if seconds > LIMIT_S):
+        reporter.write_line(f"\n{name} took {taken[name]:.0f} {PROPERTY}: mark it slow, or make it faster", red=True)
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+def _cpu_s() -> float:
+    """What this process has used, with all the processes that it waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
