@@ -22,7 +22,7 @@ from autoprec.run.answer.tuned import TuneResult
 from autoprec.run.directory import RunDirectory, default_out
 from autoprec.run.pipeline import Pipeline
 from autoprec.run.progress import Progress
-from autoprec.run.settings import Settings, Source, drop_bound
+from autoprec.run.settings import DataLike, Settings, drop_bound
 from autoprec.run.task import Task, prepare_task
 from autoprec.stats.drop import Drop
 from autoprec.study.ledger.storages import open_storage, place_of
@@ -86,8 +86,8 @@ class SearchResult:
 def search(
     model: str | Path,
     *,
-    calib: Source | None = None,
-    eval: Source | None = None,
+    calib: DataLike | None = None,
+    eval: DataLike | None = None,
     metric: str | Callable[..., Any] | None = None,
     direction: Direction | None = None,
     max_drop: float | None = None,
@@ -182,8 +182,8 @@ def work(
     run: str | Path,
     *,
     model: str | Path | None = None,
-    calib: Source | None = None,
-    eval: Source | None = None,
+    calib: DataLike | None = None,
+    eval: DataLike | None = None,
     storage: str | None = None,
     backend: Backend | None = None,
     wait_s: float = 600.0,

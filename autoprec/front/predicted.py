@@ -19,7 +19,7 @@ from autoprec.run.identity import plan_fingerprints
 from autoprec.run.measure import PlanMeasurer
 from autoprec.run.pipeline import Pipeline
 from autoprec.run.progress import Progress
-from autoprec.run.settings import Settings, Source
+from autoprec.run.settings import DataLike, Settings
 from autoprec.run.task import Task, prepare_task
 from autoprec.run.uniform import FP32_PLAN, uniform_plans
 from autoprec.study.goal import Goal, Objective
@@ -91,8 +91,8 @@ def measure_predicted(
     run: RunFront,
     promises: Sequence[PredictedPlan],
     *,
-    calib: Source | None = None,
-    eval: Source | None = None,
+    calib: DataLike | None = None,
+    eval: DataLike | None = None,
     backend: Backend | None = None,
     progress: Progress | None = None,
 ) -> list[Trial]:
@@ -166,7 +166,7 @@ def _refuse_others(run: RunFront, task: Task) -> None:
             )
 
 
-def _task(run: RunFront, calib: Source | None, eval: Source | None, backend: Backend | None) -> Task:
+def _task(run: RunFront, calib: DataLike | None, eval: DataLike | None, backend: Backend | None) -> Task:
     studied, asked = run.studied, run.studied.asked
     if not asked:
         raise RunDirectoryError(

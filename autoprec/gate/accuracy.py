@@ -22,7 +22,7 @@ from autoprec.metrics.evaluator import Evaluator, Outcome
 from autoprec.metrics.metric import Metric
 from autoprec.precision import Array
 from autoprec.recipes.ranging import CalibrationRecipe
-from autoprec.run.settings import Source
+from autoprec.run.settings import DataLike
 from autoprec.stats.significance import ALPHA, Compared, SignificanceTest, compare_scores, mcnemar
 
 FEWEST_SAMPLES = 20
@@ -61,7 +61,7 @@ def default_bound(committed: Evidence) -> float:
     return max(half, math.ceil(1e4 * _UNSEEN / len(scores)) / 1e4)
 
 
-def find_samples(source: Source, rebuilt: Rebuilt, recipe: CalibrationRecipe, committed: SampleScores) -> Dataset:
+def find_samples(source: DataLike, rebuilt: Rebuilt, recipe: CalibrationRecipe, committed: SampleScores) -> Dataset:
     """The samples of `source` that the baseline was reported on.
 
     Raises:

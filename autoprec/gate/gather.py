@@ -26,7 +26,7 @@ from autoprec.ranges.table import RangeTable
 from autoprec.run.answer.tuned import TuneResult
 from autoprec.run.budget import Deadline
 from autoprec.run.engines import timing_feed
-from autoprec.run.settings import DEFAULT_MAX_DROP, Source
+from autoprec.run.settings import DEFAULT_MAX_DROP, DataLike
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.timing.race import RACE_THREADS, race_block, race_s
 from autoprec.units.keys import value_keys
@@ -164,7 +164,7 @@ def keys_of_ranges(topology: Topology, ranges: RangeTable | None) -> dict[str, s
     return {name: keys[name] for name in dict.fromkeys(wanted) if name in keys}
 
 
-def source_words(source: Source | None) -> str | None:
+def source_words(source: DataLike | None) -> str | None:
     """The source as it may be given again, None for arrays in memory."""
     if source is None or not isinstance(source, (str, os.PathLike)):
         return None

@@ -32,7 +32,7 @@ from autoprec.plan import load_plan
 from autoprec.proof.verification import Verification
 from autoprec.run.directory import RunDirectory
 from autoprec.run.progress import StageProgress
-from autoprec.run.settings import Source
+from autoprec.run.settings import DataLike
 from autoprec.timing.race import RACE_THREADS
 
 __all__ = ["Limits", "gate", "record_baseline", "update_baseline"]
@@ -42,8 +42,8 @@ def gate(
     model: str | Path,
     baseline: str | Path,
     *,
-    eval: Source | None = None,
-    calib: Source | None = None,
+    eval: DataLike | None = None,
+    calib: DataLike | None = None,
     limits: Limits | None = None,
     backend: str | Backend | None = None,
     threads: int | None = None,
@@ -133,8 +133,8 @@ def update_baseline(
     model: str | Path,
     baseline: str | Path,
     *,
-    eval: Source | None = None,
-    calib: Source | None = None,
+    eval: DataLike | None = None,
+    calib: DataLike | None = None,
     backend: str | Backend | None = None,
     threads: int | None = None,
     work: str | Path | None = None,

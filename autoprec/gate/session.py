@@ -27,7 +27,7 @@ from autoprec.proof.verification import Verification
 from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
 from autoprec.run.engines import batch_feed
 from autoprec.run.progress import Silent, StageProgress
-from autoprec.run.settings import Source
+from autoprec.run.settings import DataLike
 from autoprec.timing.race import RACE_THREADS
 
 
@@ -48,8 +48,8 @@ class GateRequest:
 
     model: str | Path
     baseline: str | Path
-    evaluate: Source | None = None
-    calib: Source | None = None
+    evaluate: DataLike | None = None
+    calib: DataLike | None = None
     backend: str | Backend | None = None
     threads: int | None = None
     work: str | Path | None = None
@@ -138,7 +138,7 @@ def _targets(machine: Mapping[str, Any]) -> tuple[str, ...]:
     return () if machine["runs_here"] else tuple(str(machine["describe"].get("hardware", "")).split(","))
 
 
-def recorded_source(committed: Evidence) -> Source:
+def recorded_source(committed: Evidence) -> DataLike:
     """Where the tune had the report samples from.
 
     Raises:

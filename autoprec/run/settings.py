@@ -13,7 +13,8 @@ from autoprec.errors import UsageError
 from autoprec.metrics.metric import Direction
 from autoprec.study.goal import OBJECTIVES, Objective
 
-Source = str | Path | Mapping[str, Any] | Dataset
+DataLike = str | Path | Mapping[str, Any] | Dataset
+"""What names data: a path or "module:function", arrays by name, or a data set; `autoprec.data.sources` loads it."""
 
 DEFAULT_MAX_DROP = 0.01
 
@@ -46,8 +47,8 @@ class Settings:
     """
 
     model: str | Path
-    calib: Source | None = None
-    evaluate: Source | None = None
+    calib: DataLike | None = None
+    evaluate: DataLike | None = None
     metric: str | Callable[..., Any] | None = None
     direction: Direction | None = None
     max_drop: float = 0.01
