@@ -1,4 +1,4 @@
-"""Constants made and folded: initializers with unique names, and nodes that only rearrange them."""
+"""Constants added and folded: initializers, and nodes that only rearrange them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from autoprec.precision import Array
 
 
 def add_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
-    """A new initializer of `graph`; a taken name gets a number."""
-    unique, count = name, 1
-    while unique in graph.initializers:
-        unique, count = f"{name}#{count}", count + 1
-    tensor = ir.tensor(np.ascontiguousarray(array) if array.ndim else array, name=unique)
-    value = ir.Value(name=unique, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+    """Add an initializer to `graph`.
+
+    Args:
+        graph: the graph that gets it.
+        name: a name that no other value has (see `autoprec.graph.names`).
+        array: the numbers.
+
+    Raises:
+        ValueError: an initializer has the name.
+    """
+    if name in graph.initializers:
+        raise ValueError(f"there is an initializer {name!r} already")
+    tensor = ir.tensor(np.ascontiguousarray(array) if array.ndim else array, name=name)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
     graph.register_initializer(value)
     return value
-
-
-def shared_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
-    """The initializer `name`, made from `array` where the graph has none of that name yet."""
-    found = graph.initializers.get(name)
-    return found if found is not None else add_initializer(graph, name, array)
 
 
 def fold_rearranged(graph: ir.Graph) -> int:
@@ -57,7 +59,9 @@ def _rearranged(graph: ir.Graph, node: ir.Node) -> ir.Value | None:
     if node.op_type == "Identity":
         return node.inputs[0]  # not a copy: exporters write shared weights like this
     result = _FOLDERS[node.op_type](node, arrays)
-    return None if result is None else add_initializer(graph, str(node.outputs[0].name), result)
+    if result is None:
+        return None
+    return add_initializer(graph, str(node.outputs[0].name), result)  # the node goes, and the name is free then
 
 
 def drop_unused(graph: ir.Graph) -> None:

@@ -12,8 +12,10 @@ from autoprec.backends.scheme import Scheme
 from autoprec.errors import ModelError, PlanError
 from autoprec.graph.constants import fold_rearranged
 from autoprec.graph.model import Model
+from autoprec.graph.names import rename_duplicates
 from autoprec.graph.preparation import prepare
 from autoprec.graph.topology import Topology, const_array
+from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.annotate_precisions import AnnotatePrecisionsPass
 from autoprec.lowering.passes.assign_types import OPSET_BF16, AssignTypesPass
 from autoprec.lowering.passes.correct_bias import CorrectBiasPass
@@ -22,6 +24,7 @@ from autoprec.lowering.passes.fold_batch_norm import FoldBatchNormPass
 from autoprec.lowering.passes.gemm_to_matmul import GemmToMatMulPass
 from autoprec.lowering.passes.insert_qdq import InsertQDQPass
 from autoprec.lowering.passes.isolate_floats import IsolateFloatsPass
+from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.norm_to_conv import NormToConvPass
 from autoprec.lowering.passes.pack_constants import PackConstantsPass
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
@@ -30,6 +33,7 @@ from autoprec.lowering.passes.saturated_clips import SaturatedClipsPass
 from autoprec.lowering.passes.scales import coarsest, round_scale
 from autoprec.lowering.passes.simulate_types import SimulateTypesPass
 from autoprec.lowering.placement import ActivationPoint, Placement, place, range_root
+from autoprec.lowering.record import LoweringRecord
 from autoprec.precision import FLOATS, Array, Precision
 from autoprec.ranges.affine import QuantParams, asymmetric_params, fp8_scale, symmetric_params
 from autoprec.ranges.bins import Range
@@ -48,11 +52,30 @@ class Lowered:
     """A lowered model.
 
     Attributes:
-        ir: the graph; for the all-FP32 plan the model as it was read.
+        ir: the graph; for the all-FP32 plan the model as it was read, with names of its own for nodes that share one.
         placement: the decisions that were written into it.
+        record: what became of each value and node of the model.
     """
 
     ir: ir.Model
+    placement: Placement
+    record: LoweringRecord
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A copy of the model before any precision is written into it: folded, with the decisions of a plan.
+
+    Attributes:
+        work: the copy.
+        editor: its editor, which knows what the folding changed.
+        topology: of the copy.
+        placement: the decisions.
+    """
+
+    work: ir.Model
+    editor: GraphEditor
+    topology: Topology
     placement: Placement
 
 
@@ -92,41 +115,35 @@ class Lowerer:
             ModelError: the model cannot be raised to the opset that the plan needs.
         """
         if all(p is Precision.FP32 for p in precisions.values()):
-            return Lowered(self.model.original.clone(), Placement(activations=(), weights=(), node_types={}))
-        work = self._folded(precisions, simulate)
-        topology = Topology(work.graph)
-        placement = place(
-            topology, self.partition, precisions, self.carrier, self.scheme, unify_concat=self.unify_concat
-        )
-        for step in self._steps(work, topology, placement, ranges, simulate, precisions):
-            step(work)  # not ir.passes.Sequential, which would bury an AutoprecError in a PassError
-        return Lowered(work, placement)
+            copy = self.model.original.clone()
+            rename_duplicates(copy.graph)
+            return Lowered(copy, Placement(activations=(), weights=(), node_types={}), GraphEditor(copy).record())
+        draft = self._draft(precisions, simulate)
+        for step in self._steps(draft, precisions, ranges, simulate):
+            step(draft.work)  # not ir.passes.Sequential, which would bury an AutoprecError in a PassError
+        return Lowered(draft.work, draft.placement, draft.editor.record())
 
     def _steps(
-        self,
-        work: ir.Model,
-        topology: Topology,
-        placement: Placement,
-        ranges: RangeTable | None,
-        simulate: bool,
-        precisions: Mapping[str, Precision],
-    ) -> list[ir.passes.InPlacePass]:
+        self, draft: _Draft, precisions: Mapping[str, Precision], ranges: RangeTable | None, simulate: bool
+    ) -> list[LoweringPass]:
+        editor, placement = draft.editor, draft.placement
         scale_type = self._scale_type(placement)
-        steps: list[ir.passes.InPlacePass] = [QuantizeWeightsPass(placement.weights, scale_type)]
+        steps: list[LoweringPass] = [QuantizeWeightsPass(editor, placement.weights, scale_type)]
         if ranges is not None:
-            originals = _weights_of(work.graph, placement)
-            steps.append(CorrectBiasPass(placement.weights, originals, ranges.means))
-        steps.append(InsertQDQPass(placement.activations, self._scales(topology, placement, ranges, scale_type)))
+            originals = _weights_of(draft.work.graph, placement)
+            steps.append(CorrectBiasPass(editor, placement.weights, originals, ranges.means))
+        scales = self._scales(draft.topology, placement, ranges, scale_type)
+        steps.append(InsertQDQPass(editor, placement.activations, scales))
         if self.scheme.float_islands:
-            steps.append(IsolateFloatsPass())
+            steps.append(IsolateFloatsPass(editor))
         if simulate:
-            return [*steps, SimulateTypesPass(placement.node_types)]
+            return [*steps, SimulateTypesPass(editor, placement.node_types)]
         if not self.scheme.strongly_typed:
-            work.ir_version = min(work.ir_version, _WEAK_IR_VERSION)
-            steps += [FloatWeightsPass(), SaturatedClipsPass()]
-            return [*steps, AnnotatePrecisionsPass(self._annotations(precisions, placement))]
-        steps.append(AssignTypesPass(placement.node_types, self.carrier))
-        return [*steps, PackConstantsPass()] if placement.weights else steps
+            draft.work.ir_version = min(draft.work.ir_version, _WEAK_IR_VERSION)
+            steps += [FloatWeightsPass(editor), SaturatedClipsPass(editor)]
+            return [*steps, AnnotatePrecisionsPass(editor, self._annotations(precisions, placement))]
+        steps.append(AssignTypesPass(editor, placement.node_types, self.carrier))
+        return [*steps, PackConstantsPass(editor)] if placement.weights else steps
 
     def _scale_type(self, placement: Placement) -> Precision:
         """Half types beside Q/DQ need scales that they can hold, where scales are stored in them."""
@@ -143,10 +160,18 @@ class Lowerer:
 
     def placement(self, precisions: Mapping[str, Precision]) -> tuple[Topology, Placement]:
         """Where pairs would go, without ranges; the topology is of the folded graph."""
-        topology = Topology(self._folded(precisions, simulate=True).graph)
-        return topology, place(
+        draft = self._draft(precisions, simulate=True)
+        return draft.topology, draft.placement
+
+    def _draft(self, precisions: Mapping[str, Precision], simulate: bool) -> _Draft:
+        work = self.base(self._opset(precisions, simulate)).clone(deep_copy=False)
+        editor = GraphEditor(work)
+        self._fold(work, editor, precisions)
+        topology = Topology(work.graph)
+        placement = place(
             topology, self.partition, precisions, self.carrier, self.scheme, unify_concat=self.unify_concat
         )
+        return _Draft(work, editor, topology, placement)
 
     def scaler(
         self, precisions: Mapping[str, Precision]
@@ -204,18 +229,16 @@ class Lowerer:
             )
         return OPSET_QDQ
 
-    def _folded(self, precisions: Mapping[str, Precision], simulate: bool) -> ir.Model:
-        """A copy of the model with the normalisations of lowered convolutions in their weights."""
-        work = self.base(self._opset(precisions, simulate)).clone(deep_copy=False)
+    def _fold(self, work: ir.Model, editor: GraphEditor, precisions: Mapping[str, Precision]) -> None:
+        """Fold normalisations into the weights of lowered convolutions, and write ops as the scheme wants them."""
         lowered = [u for u in self.partition.units if precisions.get(u.name, Precision.FP32) is not Precision.FP32]
-        FoldBatchNormPass([name for unit in lowered for name in unit.anchors])(work)
+        FoldBatchNormPass(editor, [name for unit in lowered for name in unit.anchors])(work)
         if self.scheme.gemms_as_products:
             products = [u for u in lowered if u.kind == "matmul" and precisions[u.name].is_quantized]
-            GemmToMatMulPass([name for unit in products for name in unit.anchors])(work)
+            GemmToMatMulPass(editor, [name for unit in products for name in unit.anchors])(work)
         if self.scheme.norms_as_convs:
             quantized = [u for u in lowered if u.kind == "conv" and precisions[u.name].is_quantized]
-            NormToConvPass([name for unit in quantized for name in unit.nodes])(work)
-        return work
+            NormToConvPass(editor, [name for unit in quantized for name in unit.nodes])(work)
 
     def _scales(
         self, topology: Topology, placement: Placement, ranges: RangeTable | None, scale_type: Precision

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto
 
-from autoprec.graph.constants import add_initializer, drop_unused, fold_rearranged, shared_initializer
+from autoprec.graph.constants import add_initializer, drop_unused, fold_rearranged
 from autoprec.graph.topology import const_array
 
 from ..helpers.networks import conv_relu, prepared
@@ -93,11 +93,12 @@ def test_a_graph_output_and_a_dynamic_value_are_not_folded() -> None:
     assert fold_rearranged(prepared(b.model()).graph) == 0
 
 
-def test_a_taken_name_gets_a_number() -> None:
+def test_no_initializer_is_replaced_by_another_of_its_name() -> None:
     graph = prepared(conv_relu()).graph
-    first, second = add_initializer(graph, "s", np.float32(1)), add_initializer(graph, "s", np.float32(2))
-    assert (first.name, second.name) == ("s", "s#1")
-    assert shared_initializer(graph, "s", np.float32(3)) is first
+    first = add_initializer(graph, "s", np.float32(1))
+    with pytest.raises(ValueError, match="there is an initializer 's' already"):
+        add_initializer(graph, "s", np.float32(2))
+    assert graph.initializers["s"] is first
     assert first.shape == ir.Shape([])
 
 

@@ -112,15 +112,15 @@ def test_a_simulated_quantised_model_is_what_a_typed_one_computes(name: str) -> 
 
 def shift_axis(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scales applied to the next channel."""
-    plain = QuantizeWeightsPass._dequantized
+    plain = QuantizeWeightsPass.call
 
-    def shifted(self: QuantizeWeightsPass, graph: ir.Graph, node: ir.Node, point: object) -> ir.Value:
-        value = plain(self, graph, node, point)  # type: ignore[arg-type]
-        scale = value.producer().inputs[1]
-        scale.const_value = ir.tensor(np.roll(array_of(scale), 1))
-        return value
+    def call(self: QuantizeWeightsPass, model: ir.Model) -> ir.passes.PassResult:
+        result = plain(self, model)
+        for scale in {node.inputs[1] for node in ops(model, "DequantizeLinear")}:
+            scale.const_value = ir.tensor(np.roll(array_of(scale), 1))
+        return result
 
-    monkeypatch.setattr(QuantizeWeightsPass, "_dequantized", shifted)
+    monkeypatch.setattr(QuantizeWeightsPass, "call", call)
 
 
 def wrong_scale(monkeypatch: pytest.MonkeyPatch) -> None:

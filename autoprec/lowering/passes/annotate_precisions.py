@@ -6,21 +6,32 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
+from autoprec.lowering.editor import GraphEditor
+from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.precision import PRECISION_KEY, Precision
 
 
-class AnnotatePrecisionsPass(ir.passes.InPlacePass):
+class AnnotatePrecisionsPass(LoweringPass):
     """Write the precision of nodes beside them; no tensor changes its type.
 
     Args:
+        editor: the editor of the model.
         precisions: node name -> precision; nodes not listed are left to the runtime.
 
     Ensures: exactly the listed nodes carry the key.
     """
 
-    def __init__(self, precisions: Mapping[str, Precision]) -> None:
-        super().__init__()
+    def __init__(self, editor: GraphEditor, precisions: Mapping[str, Precision]) -> None:
+        super().__init__(editor)
         self.precisions = precisions
+
+    def ensures(self, model: ir.Model) -> None:
+        """Check that exactly the listed nodes say a precision, and that it is theirs."""
+        super().ensures(model)
+        for node in model.graph:
+            wanted = self.precisions.get(str(node.name))
+            if node.metadata_props.get(PRECISION_KEY) != (None if wanted is None else wanted.value):
+                raise ir.passes.PostconditionError(f"{node.name!r} must say {wanted}")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Annotate; modified where a listed node is there."""

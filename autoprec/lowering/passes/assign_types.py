@@ -10,8 +10,10 @@ from collections.abc import Mapping
 import onnx
 import onnx_ir as ir
 
-from autoprec.graph.constants import add_initializer, drop_unused
+from autoprec.graph.constants import drop_unused
 from autoprec.graph.topology import COPY_OPS, all_graphs, bodies, const_array, main_domain
+from autoprec.lowering.editor import GraphEditor
+from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.precision import Precision, cast_clamped
 
 DATA_TYPES = {
@@ -24,10 +26,11 @@ OPSET_BF16 = 22
 _PRECISIONS = {data_type: precision for precision, data_type in DATA_TYPES.items()}
 
 
-class AssignTypesPass(ir.passes.InPlacePass):
+class AssignTypesPass(LoweringPass):
     """Give every node its float type.
 
     Args:
+        editor: the editor of the model.
         node_types: node name -> type; ops that move data follow their inputs, all others stay FP32.
         carrier: the type that DequantizeLinear gives.
 
@@ -36,17 +39,19 @@ class AssignTypesPass(ir.passes.InPlacePass):
     the type they are read in, clamped to its largest value.
     """
 
-    def __init__(self, node_types: Mapping[str, Precision], carrier: Precision) -> None:
-        super().__init__()
+    def __init__(self, editor: GraphEditor, node_types: Mapping[str, Precision], carrier: Precision) -> None:
+        super().__init__(editor)
         self.node_types = node_types
         self.carrier = carrier
 
     def requires(self, model: ir.Model) -> None:
-        """No value that a listed node makes is in half precision already."""
+        """Check that no value that a listed node makes is in half precision already."""
+        super().requires(model)
         require_floats(model, self.node_types)
 
     def ensures(self, model: ir.Model) -> None:
-        """Every node's float inputs that share a type variable have one type."""
+        """Check that every node's float inputs that share a type variable have one type."""
+        super().ensures(model)
         opset = opset_of(model)
         for node in model.graph:
             tied = free_slots(node, opset, Precision.FP16)[0]
@@ -58,32 +63,42 @@ class AssignTypesPass(ir.passes.InPlacePass):
         """Retype; always modified."""
         graph = model.graph
         graph.sort()
-        self._graph = graph
-        self._opset = opset_of(model)
-        self._casts: dict[tuple[ir.Value, Precision], ir.Value] = {}
         kept = {value: value.dtype for value in graph.outputs}
+        typing = _Typing(self.editor, self.node_types, self.carrier, opset_of(model))
         for node in list(graph):
-            self._type_node(node)
-        self._shield_bodies()
+            typing.type_node(node)
+        typing.shield_bodies()
         for index, value in enumerate(list(graph.outputs)):
             wanted = _PRECISIONS.get(kept[value] or ir.DataType.FLOAT)
             if wanted is not None and _PRECISIONS.get(value.dtype or ir.DataType.FLOAT) not in (None, wanted):
-                self._restore_output(index, value, wanted)
+                typing.restore_output(index, value, wanted)
         graph.sort()
         drop_unused(graph)
         return ir.passes.PassResult(model, modified=True)
 
-    def _type_node(self, node: ir.Node) -> None:
+
+class _Typing:
+    """One call of the pass: the casts that it has added so far."""
+
+    def __init__(
+        self, editor: GraphEditor, node_types: Mapping[str, Precision], carrier: Precision, opset: int
+    ) -> None:
+        self._editor, self._graph = editor, editor.graph
+        self._node_types, self._carrier, self._opset = node_types, carrier, opset
+        self._casts: dict[tuple[ir.Value, Precision], ir.Value] = {}
+
+    def type_node(self, node: ir.Node) -> None:
+        """Give one node its type, casting what it reads."""
         if node.op_type == "QuantizeLinear":
             source = _float_type(node.inputs[0]) or Precision.FP32
             self._convert(node, 1, source)
         elif node.op_type == "DequantizeLinear":
-            self._convert(node, 1, self.carrier)
-            _set_type(node.outputs[0], self.carrier)
-        elif node.op_type in COPY_OPS and node.name not in self.node_types:
+            self._convert(node, 1, self._carrier)
+            _set_type(node.outputs[0], self._carrier)
+        elif node.op_type in COPY_OPS and node.name not in self._node_types:
             self._follow(node)
         else:
-            self._compute(node, self.node_types.get(str(node.name), Precision.FP32))
+            self._compute(node, self._node_types.get(str(node.name), Precision.FP32))
 
     def _follow(self, node: ir.Node) -> None:
         types = {t for value in node.inputs if _is_dynamic(value) and (t := _float_type(value)) is not None}
@@ -115,27 +130,27 @@ class AssignTypesPass(ir.passes.InPlacePass):
         current = _float_type(value)
         if value is None or current is None or current is wanted:
             return
+        node.replace_input_with(index, self._converted_once(value, wanted))
+
+    def _converted_once(self, value: ir.Value, wanted: Precision) -> ir.Value:
         key = (value, wanted)
         if key not in self._casts:
             self._casts[key] = self._converted(value, wanted)
-        node.replace_input_with(index, self._casts[key])
+        return self._casts[key]
 
     def _converted(self, value: ir.Value, wanted: Precision) -> ir.Value:
         array = const_array(value)
         if array is not None and value.is_initializer():
-            return add_initializer(self._graph, f"{value.name}/{wanted}", cast_clamped(array, wanted))
-        return self._cast(value, wanted, f"{value.name}/{wanted}")
+            return self._editor.constant(f"{value.name}/{wanted}", cast_clamped(array, wanted))
+        return self._cast(value, self._editor.value(f"{value.name}/{wanted}", value, DATA_TYPES[wanted]), wanted)
 
-    def _cast(self, value: ir.Value, wanted: Precision, name: str) -> ir.Value:
-        output = ir.Value(name=name, type=ir.TensorType(DATA_TYPES[wanted]), shape=value.shape)
-        self._graph.append(
-            ir.node(
-                "Cast", [value], {"to": int(DATA_TYPES[wanted])}, outputs=[output], name=f"{value.name}/to_{wanted}"
-            )
-        )
+    def _cast(self, value: ir.Value, output: ir.Value, wanted: Precision) -> ir.Value:
+        name = self._editor.names.new(f"{value.name}/to_{wanted}")
+        cast = ir.node("Cast", [value], {"to": int(DATA_TYPES[wanted])}, outputs=[output], name=name)
+        self._graph.append(cast)
         return output
 
-    def _shield_bodies(self) -> None:
+    def shield_bodies(self) -> None:
         """Bodies stay in FP32, so what they read from outside is cast back for them."""
         inner = [graph for node in self._graph for _, body in bodies(node) for graph in all_graphs(body)]
         for graph in inner:
@@ -143,11 +158,9 @@ class AssignTypesPass(ir.passes.InPlacePass):
                 for index, value in enumerate(node.inputs):
                     if self._is_outer_half(value, inner):
                         self._convert(node, index, Precision.FP32)
-            for place, value in enumerate(list(graph.outputs)):
+            for index, value in enumerate(list(graph.outputs)):
                 if self._is_outer_half(value, inner):
-                    key = (value, Precision.FP32)
-                    self._casts.setdefault(key, self._casts.get(key) or self._converted(value, Precision.FP32))
-                    graph.outputs[place] = self._casts[key]
+                    graph.outputs[index] = self._converted_once(value, Precision.FP32)
 
     def _is_outer_half(self, value: ir.Value | None, inner: list[ir.Graph]) -> bool:
         if _float_type(value) not in (Precision.FP16, Precision.BF16) or value is None:
@@ -155,10 +168,12 @@ class AssignTypesPass(ir.passes.InPlacePass):
         producer = value.producer()
         return (producer.graph if producer is not None else value.graph) not in inner
 
-    def _restore_output(self, index: int, value: ir.Value, wanted: Precision) -> None:
-        name = str(value.name)
-        value.name = f"{name}/{_float_type(value)}"
-        self._graph.outputs[index] = self._cast(value, wanted, name)
+    def restore_output(self, index: int, value: ir.Value, wanted: Precision) -> None:
+        """Let the graph return a cast of `value`, which keeps its name and type for the user."""
+        output = ir.Value(name=value.name, type=ir.TensorType(DATA_TYPES[wanted]), shape=value.shape)
+        value.name = self._editor.names.new(f"{value.name}/{_float_type(value)}")
+        self._graph.outputs[index] = self._cast(value, output, wanted)
+        self._editor.returned(value, output)
 
 
 def _is_dynamic(value: ir.Value | None) -> bool:
@@ -178,13 +193,17 @@ def opset_of(model: ir.Model) -> int:
     return model.opset_imports.get("", model.opset_imports.get("ai.onnx", 13))
 
 
-def require_floats(model: ir.Model, node_types: Mapping[str, Precision]) -> None:
-    """Raise PreconditionError where a listed node makes half-precision values already."""
+def require_floats(
+    model: ir.Model,
+    node_types: Mapping[str, Precision],
+    error: type[ir.passes.InvariantError] = ir.passes.PreconditionError,
+) -> None:
+    """Raise `error` where a listed node makes half-precision values."""
     for node in model.graph:
         if node.name in node_types:
             for value in node.outputs:
                 if _float_type(value) in (Precision.FP16, Precision.BF16):
-                    raise ir.passes.PreconditionError(f"{node.name!r} gives {_float_type(value)}; it must give FP32")
+                    raise error(f"{node.name!r} gives {_float_type(value)}; it must give FP32")
 
 
 def free_slots(node: ir.Node, opset: int, wanted: Precision) -> tuple[set[int], set[int]]:

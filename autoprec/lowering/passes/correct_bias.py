@@ -11,17 +11,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from autoprec.graph.constants import add_initializer, drop_unused
+from autoprec.graph.constants import drop_unused
 from autoprec.graph.topology import attribute_int, const_array, is_float
+from autoprec.lowering.editor import GraphEditor
+from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.quantize_weights import require_stored
 from autoprec.lowering.placement import WeightPoint
 from autoprec.precision import Array
 
 
-class CorrectBiasPass(ir.passes.InPlacePass):
+class CorrectBiasPass(LoweringPass):
     """Correct the bias of every linear op whose weights were stored in 8 bits.
 
     Args:
+        editor: the editor of the model.
         points: the weights that QuantizeWeightsPass stored.
         originals: node name -> its float weights.
         means: value name -> mean of each channel over calibration data, float64[channels].
@@ -31,16 +34,30 @@ class CorrectBiasPass(ir.passes.InPlacePass):
     """
 
     def __init__(
-        self, points: Sequence[WeightPoint], originals: Mapping[str, Array], means: Mapping[str, Array]
+        self,
+        editor: GraphEditor,
+        points: Sequence[WeightPoint],
+        originals: Mapping[str, Array],
+        means: Mapping[str, Array],
     ) -> None:
-        super().__init__()
+        super().__init__(editor)
         self.points, self.originals, self.means = tuple(points), originals, means
 
     def requires(self, model: ir.Model) -> None:
-        """Every point that is corrected is read through a DequantizeLinear."""
+        """Check that every point is stored in 8 bits, and that float values are FP32 still."""
+        super().requires(model)
         nodes = {node.name: node for node in model.graph}
         for point in self.points:
             require_stored(nodes, point)
+            if any(value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) for value in nodes[point.node].outputs):
+                raise ir.passes.PreconditionError(f"{point.node!r} must compute in FP32")
+
+    def ensures(self, model: ir.Model) -> None:
+        """Check that the weights are what they were: constants of 8 bits."""
+        super().ensures(model)
+        nodes = {node.name: node for node in model.graph}
+        for point in self.points:
+            require_stored(nodes, point, ir.passes.PostconditionError)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Correct; modified where a bias changed."""
@@ -51,7 +68,7 @@ class CorrectBiasPass(ir.passes.InPlacePass):
             node = nodes[point.node]
             error = self._mean_error(node, point)
             if error is not None and np.isfinite(error).all() and np.any(error):
-                modified |= _subtract(graph, node, error)
+                modified |= _subtract(self.editor, node, error)
         drop_unused(graph)
         return ir.passes.PassResult(model, modified)
 
@@ -99,9 +116,9 @@ def channel_error(node: ir.Node, error: Array, mean: Array) -> Array | None:
     return None
 
 
-def _subtract(graph: ir.Graph, node: ir.Node, error: Array) -> bool:
+def _subtract(editor: GraphEditor, node: ir.Node, error: Array) -> bool:
     if node.op_type == "MatMul":
-        return _subtract_after(graph, node, error)
+        return _subtract_after(editor, node, error)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     array = const_array(bias)
     if bias is not None and (array is None or array.size not in (1, error.size)):
@@ -109,14 +126,14 @@ def _subtract(graph: ir.Graph, node: ir.Node, error: Array) -> bool:
     if array is not None and array.size > 1 and array.shape[-1] != error.size:
         return False  # a Gemm's C may run along the rows
     old = np.zeros(error.size) if array is None else np.broadcast_to(array.reshape(-1), (error.size,))
-    corrected = add_initializer(graph, f"{node.name}/corrected.bias", (old - error).astype(np.float32))
+    corrected = editor.constant(f"{node.name}/corrected.bias", (old - error).astype(np.float32))
     if len(node.inputs) < 3:
         node.resize_inputs(3)
     node.replace_input_with(2, corrected)
     return True
 
 
-def _subtract_after(graph: ir.Graph, node: ir.Node, error: Array) -> bool:
+def _subtract_after(editor: GraphEditor, node: ir.Node, error: Array) -> bool:
     consumers = list(node.outputs[0].consumers())
     if len(consumers) != 1 or consumers[0].op_type not in ("Add", "Sub") or node.outputs[0].is_graph_output():
         return False
@@ -132,5 +149,5 @@ def _subtract_after(graph: ir.Graph, node: ir.Node, error: Array) -> bool:
             return False  # the product is what is taken away
         error = -error
     fixed = (array.astype(np.float64) - error.reshape(array.shape)).astype(np.float32)
-    add.replace_input_with(index, add_initializer(graph, f"{node.name}/corrected.bias", fixed))
+    add.replace_input_with(index, editor.constant(f"{node.name}/corrected.bias", fixed))
     return True

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from autoprec.graph.constants import add_initializer, drop_unused
+from autoprec.graph.constants import drop_unused
 from autoprec.graph.topology import attribute_int, const_array
+from autoprec.lowering.passes.lowering_pass import LoweringPass
+from autoprec.precision import Array
 
 
-class FloatWeightsPass(ir.passes.InPlacePass):
+class FloatWeightsPass(LoweringPass):
     """Store 8-bit weights as the floats that they stand for, behind a QuantizeLinear that gives the codes back.
 
     TensorRT 8.6 folds the pair into INT8 weights; its parser takes no INT8 constants.
@@ -19,7 +21,8 @@ class FloatWeightsPass(ir.passes.InPlacePass):
     """
 
     def requires(self, model: ir.Model) -> None:
-        """No DequantizeLinear of an INT8 constant shifts it."""
+        """Check that no DequantizeLinear of an INT8 constant shifts it."""
+        super().requires(model)
         for node in model.graph:
             codes = const_array(node.inputs[0]) if node.op_type == "DequantizeLinear" else None
             point = node.inputs[2] if len(node.inputs) > 2 else None
@@ -30,7 +33,8 @@ class FloatWeightsPass(ir.passes.InPlacePass):
                 raise ir.passes.PreconditionError(f"the zero point of {node.name!r} must be 0")
 
     def ensures(self, model: ir.Model) -> None:
-        """No DequantizeLinear reads a constant."""
+        """Check that no DequantizeLinear reads a constant."""
+        super().ensures(model)
         for node in model.graph:
             if node.op_type == "DequantizeLinear" and const_array(node.inputs[0]) is not None:
                 raise ir.passes.PostconditionError(f"{node.name!r} still reads a constant")
@@ -41,30 +45,35 @@ class FloatWeightsPass(ir.passes.InPlacePass):
         for node in list(graph):
             codes = const_array(node.inputs[0]) if node.op_type == "DequantizeLinear" else None
             scale = const_array(node.inputs[1]) if codes is not None else None
-            if codes is None or scale is None or codes.dtype != np.int8:
-                continue
-            axis = attribute_int(node, "axis", 1)
-            place_of_scales = axis + codes.ndim if axis < 0 else axis
-            shape = [-1 if index == place_of_scales and scale.ndim else 1 for index in range(codes.ndim)]
-            floats = codes.astype(np.float32) * scale.astype(np.float32).reshape(shape if scale.ndim else [])
-            name = str(node.inputs[0].name if node.inputs[0] is not None else node.name)
-            stored = add_initializer(graph, f"{name}.float", floats)
-            # Without a zero point the codes would be UINT8.
-            zero = add_initializer(graph, f"{name}.zero", np.zeros(scale.shape, np.int8))
-            made = ir.node(
-                "QuantizeLinear",
-                [stored, node.inputs[1], zero],
-                {"axis": axis} if scale.ndim else {},
-                name=f"{node.name}/quantize",
-                num_outputs=1,
-            )
-            made.outputs[0].name = f"{name}/codes"
-            made.outputs[0].dtype = ir.DataType.INT8
-            made.outputs[0].shape = ir.Shape(codes.shape)
-            graph.insert_before(node, made)
-            node.resize_inputs(3)
-            node.replace_input_with(0, made.outputs[0])
-            node.replace_input_with(2, zero)
-            found = True
+            if codes is not None and scale is not None and codes.dtype == np.int8:
+                self._convert(graph, node, codes, scale)
+                found = True
         drop_unused(graph)
         return ir.passes.PassResult(model, modified=found)
+
+    def _convert(self, graph: ir.Graph, node: ir.Node, codes: Array, scale: Array) -> None:
+        """Put a QuantizeLinear of floats in front of the DequantizeLinear of a constant."""
+        axis = attribute_int(node, "axis", 1)
+        axis_of_scales = axis + codes.ndim if axis < 0 else axis
+        shape = [-1 if index == axis_of_scales and scale.ndim else 1 for index in range(codes.ndim)]
+        floats = codes.astype(np.float32) * scale.astype(np.float32).reshape(shape if scale.ndim else [])
+        name = str(node.inputs[0].name if node.inputs[0] is not None else node.name)
+        stored = self.editor.constant(f"{name}.float", floats)
+        # Without a zero point the codes would be UINT8.
+        zero = self.editor.constant(f"{name}.zero", np.zeros(scale.shape, np.int8))
+        output = ir.Value(
+            name=self.editor.names.new(f"{name}/codes"),
+            type=ir.TensorType(ir.DataType.INT8),
+            shape=ir.Shape(codes.shape),
+        )
+        made = ir.node(
+            "QuantizeLinear",
+            [stored, node.inputs[1], zero],
+            {"axis": axis} if scale.ndim else {},
+            outputs=[output],
+            name=self.editor.names.new(f"{node.name}/quantize"),
+        )
+        graph.insert_before(node, made)
+        node.resize_inputs(3)
+        node.replace_input_with(0, output)
+        node.replace_input_with(2, zero)

@@ -10,46 +10,62 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from autoprec.graph.constants import add_initializer
 from autoprec.graph.topology import attribute_int, const_array
 from autoprec.lowering.passes.named_rewrite import NamedRewritePass
+from autoprec.precision import Array
 
 
 class GemmToMatMulPass(NamedRewritePass):
     """Rewrite the named Gemms with constant weights.
 
-    Ensures: the product keeps the node's name, the result its own; alpha and beta are in the constants.
+    Requires: FP32 values. Ensures: no named Gemm is left that could be rewritten; the product keeps the node's name,
+    the result its own; alpha and beta are in the constants.
     """
 
     op_types = frozenset({"Gemm"})
 
-    def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
-        """Rewrite one node; False where it cannot be."""
-        return _rewrite(graph, node)
+    def ensures(self, model: ir.Model) -> None:
+        """Check that every named Gemm that is left has a reason."""
+        super().ensures(model)
+        for node in self.named(model.graph):
+            if self.why_not(node) is None:
+                raise ir.passes.PostconditionError(f"{node.name!r} must not be a Gemm any more")
+
+    def why_not(self, node: ir.Node) -> str | None:
+        """Why the Gemm cannot be rewritten, None where it can."""
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        if const_array(node.inputs[1]) is None:
+            return "its weights are computed at run time"
+        if bias is not None and const_array(bias) is None:
+            return "its bias is computed at run time"
+        return "its first operand is transposed" if attribute_int(node, "transA", 0) else None
+
+    def rewrite(self, graph: ir.Graph, node: ir.Node) -> None:
+        """Replace the Gemm by a MatMul, and by a Sub where it has a bias."""
+        matrix, minus_bias = _constants(node)
+        output = node.outputs[0]
+        inputs = [node.inputs[0], self.editor.constant(f"{node.name}/matrix", matrix)]
+        made = ir.Value(type=output.type, shape=output.shape)
+        nodes = [ir.node("MatMul", inputs, outputs=[made], name=node.name)]
+        if minus_bias is not None:
+            made.name = self.editor.names.new(f"{node.name}/product")
+            scaled = self.editor.constant(f"{node.name}/minus_bias", minus_bias)
+            final = ir.Value(type=output.type, shape=output.shape)
+            name = self.editor.names.new(f"{node.name}/subtract")
+            nodes.append(ir.node("Sub", [made, scaled], outputs=[final], name=name))
+        graph.insert_after(node, nodes)
+        self.editor.take_over(output, nodes[-1].outputs[0])
+        self.editor.became(node, nodes)
+        graph.remove(node, safe=True)
 
 
-def _rewrite(graph: ir.Graph, gemm: ir.Node) -> bool:
-    weight = const_array(gemm.inputs[1])
-    bias_value = gemm.inputs[2] if len(gemm.inputs) > 2 else None
-    bias = const_array(bias_value)
-    if weight is None or (bias_value is not None and bias is None) or attribute_int(gemm, "transA", 0):
-        return False
+def _constants(gemm: ir.Node) -> tuple[Array, Array | None]:
+    """The matrix of a Gemm with alpha in it, and its bias times -beta, None where it has none."""
+    weight, bias = const_array(gemm.inputs[1]), const_array(gemm.inputs[2] if len(gemm.inputs) > 2 else None)
+    if weight is None:  # why_not has looked at it
+        raise ValueError("the weights of a Gemm must be constant")
     alpha = gemm.attributes["alpha"].as_float() if "alpha" in gemm.attributes else 1.0
     beta = gemm.attributes["beta"].as_float() if "beta" in gemm.attributes else 1.0
     matrix = weight.T if attribute_int(gemm, "transB", 0) else weight
-    source, output = gemm.inputs[0], gemm.outputs[0]
-    product = ir.node(
-        "MatMul",
-        [source, add_initializer(graph, f"{gemm.name}/matrix", (matrix * np.float32(alpha)).astype(np.float32))],
-        outputs=[ir.Value(type=output.type, shape=output.shape)],
-        name=gemm.name,
-    )
-    nodes = [product]
-    if bias is not None:
-        product.outputs[0].name = f"{gemm.name}/product"
-        scaled = add_initializer(graph, f"{gemm.name}/minus_bias", (bias * np.float32(-beta)).astype(np.float32))
-        final = ir.Value(type=output.type, shape=output.shape)
-        nodes.append(ir.node("Sub", [product.outputs[0], scaled], outputs=[final], name=f"{gemm.name}/subtract"))
-    last = nodes[-1].outputs[0]
-    ir.convenience.replace_nodes_and_values(graph, gemm, [gemm], nodes, [output], [last])
-    return True
+    minus_bias = None if bias is None else (bias * np.float32(-beta)).astype(np.float32)
+    return (matrix * np.float32(alpha)).astype(np.float32), minus_bias

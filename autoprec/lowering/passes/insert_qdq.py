@@ -7,30 +7,38 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from autoprec.graph.constants import shared_initializer
+from autoprec.lowering.editor import GraphEditor
+from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.placement import ActivationPoint
 from autoprec.precision import Array, Precision, float_dtype
 from autoprec.ranges.affine import QuantParams
 
 
-class InsertQDQPass(ir.passes.InPlacePass):
+class InsertQDQPass(LoweringPass):
     """Insert one pair for each point; consumers that are not named bypass it.
 
     Args:
-        points: where.
+        editor: the editor of the model.
+        points: where the pairs go.
         scales: (value name, precision) -> its affine map; the scale is representable in every type that stores it.
 
     Requires: every point is a value of the graph, or an input of it, with a positive finite scale.
     Ensures: where a pair sits at the producer, the dequantised value carries the original name.
     """
 
-    def __init__(self, points: Sequence[ActivationPoint], scales: Mapping[tuple[str, Precision], QuantParams]) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        editor: GraphEditor,
+        points: Sequence[ActivationPoint],
+        scales: Mapping[tuple[str, Precision], QuantParams],
+    ) -> None:
+        super().__init__(editor)
         self.points = tuple(points)
         self.scales = scales
 
     def requires(self, model: ir.Model) -> None:
-        """Every point exists and has a usable scale."""
+        """Check that every point exists and has a usable scale."""
+        super().requires(model)
         known = {value.name for value in model.graph.inputs}
         known |= {value.name for node in model.graph for value in node.outputs}
         for point in self.points:
@@ -41,7 +49,8 @@ class InsertQDQPass(ir.passes.InPlacePass):
                 raise ir.passes.PreconditionError(f"the scale of {point.tensor!r} must be positive and finite")
 
     def ensures(self, model: ir.Model) -> None:
-        """Every consumer that a point names reads a DequantizeLinear."""
+        """Check that every consumer that a point names reads a DequantizeLinear."""
+        super().ensures(model)
         nodes = {node.name: node for node in model.graph}
         for name, index in (edge for point in self.points for edge in point.consumers):
             source = nodes[name].inputs[index]
@@ -61,23 +70,34 @@ class InsertQDQPass(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, bool(self.points))
 
     def _insert(self, graph: ir.Graph, value: ir.Value, point: ActivationPoint, nodes: Mapping[str, ir.Node]) -> None:
-        scale = self.scales[point.tensor, point.precision]
+        editor, name = self.editor, point.tensor
         suffix = "" if point.precision is Precision.INT8 else f".{point.precision}"
-        inputs = (
-            shared_initializer(graph, f"{point.tensor}/scale{suffix}", np.array(scale.scale, np.float32)),
-            shared_initializer(graph, _zero_name(point, scale), _zero(point, scale)),
-        )
-        name = point.tensor
-        codes = ir.Value(name=f"{name}/q{suffix}", type=ir.TensorType(_code_type(point, scale)), shape=value.shape)
-        output = ir.Value(name=f"{name}/dq{suffix}", type=value.type, shape=value.shape)
+        inputs = self._parameters(point, suffix)
+        codes = editor.value(f"{name}/q{suffix}", value, _code_type(point, self.scales[name, point.precision]))
         if point.everywhere:
-            ir.convenience.replace_all_uses_with(value, output, replace_graph_outputs=True)
-            value.name, output.name = f"{name}/raw", name
+            output = ir.Value(type=value.type, shape=value.shape)
+            editor.quantized(value, output, f"{name}/raw")
         else:
+            output = editor.value(f"{name}/dq{suffix}", value)
             for node, index in sorted(point.consumers):
                 nodes[node].replace_input_with(index, output)
-        graph.append(ir.node("QuantizeLinear", [value, *inputs], outputs=[codes], name=f"{name}/quantize{suffix}"))
-        graph.append(ir.node("DequantizeLinear", [codes, *inputs], outputs=[output], name=f"{name}/dequantize{suffix}"))
+        ends = editor.names.new(f"{name}/quantize{suffix}"), editor.names.new(f"{name}/dequantize{suffix}")
+        quantize = ir.node("QuantizeLinear", [value, *inputs], outputs=[codes], name=ends[0])
+        graph.append(quantize)
+        graph.append(ir.node("DequantizeLinear", [codes, *inputs], outputs=[output], name=ends[1]))
+        editor.pair(point, quantize)
+
+    def _parameters(self, point: ActivationPoint, suffix: str) -> tuple[ir.Value, ir.Value]:
+        """The scale of a pair, and its zero point, which pairs of the same one share."""
+        scale = self.scales[point.tensor, point.precision]
+        zero = _zero(point, scale)
+        kind = "fp8" if point.precision is Precision.FP8 else str(zero.dtype)
+        return (
+            self.editor.constant(f"{point.tensor}/scale{suffix}", np.array(scale.scale, np.float32)),
+            self.editor.shared_constant(
+                ("zero point", kind, scale.zero_point), f"zero_point/{kind}.{scale.zero_point}", zero
+            ),
+        )
 
 
 def _code_type(point: ActivationPoint, scale: QuantParams) -> ir.DataType:
@@ -90,8 +110,3 @@ def _zero(point: ActivationPoint, scale: QuantParams) -> Array:
     if point.precision is Precision.FP8:
         return np.zeros((), float_dtype(Precision.FP8))
     return np.array(scale.zero_point, np.int8 if scale.signed else np.uint8)
-
-
-def _zero_name(point: ActivationPoint, scale: QuantParams) -> str:
-    kind = "fp8" if point.precision is Precision.FP8 else ("int8" if scale.signed else "uint8")
-    return f"zero_point/{kind}.{scale.zero_point}"

@@ -9,45 +9,65 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from autoprec.graph.constants import add_initializer
 from autoprec.graph.topology import attribute_int, const_array
 from autoprec.lowering.passes.named_rewrite import NamedRewritePass
 from autoprec.precision import Array
 
 
 class NormToConvPass(NamedRewritePass):
-    """Rewrite the named normalisations of images (rank 3 to 5). Ensures: node and output keep their names."""
+    """Rewrite the named normalisations of images, which have three to five dimensions.
+
+    Requires: FP32 values. Ensures: no named normalisation is left that could be rewritten; node and output keep their
+    names.
+    """
 
     op_types = frozenset({"BatchNormalization"})
 
-    def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
-        """Rewrite one node; False where it cannot be."""
-        return _rewrite(graph, node)
+    def ensures(self, model: ir.Model) -> None:
+        """Check that every named normalisation that is left has a reason."""
+        super().ensures(model)
+        for node in self.named(model.graph):
+            if self.why_not(node) is None:
+                raise ir.passes.PostconditionError(f"{node.name!r} must be a convolution")
+
+    def why_not(self, node: ir.Node) -> str | None:
+        """Why the normalisation cannot be rewritten, None where it can."""
+        source = node.inputs[0]
+        rank = len(source.shape) if source is not None and source.shape is not None else 0
+        if any(const_array(value) is None for value in node.inputs[1:5]):
+            return "a parameter of it is computed at run time"
+        if not 3 <= rank <= 5:
+            return "a convolution takes three to five dimensions"
+        return "it computes its own statistics" if attribute_int(node, "training_mode", 0) else None
+
+    def rewrite(self, graph: ir.Graph, node: ir.Node) -> None:
+        """Replace the normalisation by a depthwise convolution."""
+        factor, shift = _affine(node)
+        source, output = node.inputs[0], node.outputs[0]
+        rank = len(source.shape or ()) if source is not None else 0
+        inputs = [
+            source,
+            self.editor.constant(f"{node.name}/conv.weight", factor.reshape(-1, 1, *[1] * (rank - 2))),
+            self.editor.constant(f"{node.name}/conv.bias", shift),
+        ]
+        made = ir.Value(type=output.type, shape=output.shape)
+        conv = ir.node(
+            "Conv",
+            inputs,
+            {"group": len(factor), "kernel_shape": [1] * (rank - 2)},
+            outputs=[made],
+            name=node.name,
+        )
+        graph.insert_after(node, conv)
+        self.editor.take_over(output, made)
+        self.editor.became(node, [conv])
+        graph.remove(node, safe=True)
 
 
-def _rewrite(graph: ir.Graph, norm: ir.Node) -> bool:
-    source, output = norm.inputs[0], norm.outputs[0]
+def _affine(norm: ir.Node) -> tuple[Array, Array]:
+    """What a normalisation multiplies each channel by, and what it adds then."""
     parameters = [const_array(value) for value in norm.inputs[1:5]]
-    rank = len(source.shape) if source is not None and source.shape is not None else 0
-    if any(p is None for p in parameters) or not 3 <= rank <= 5 or attribute_int(norm, "training_mode", 0):
-        return False
-    gamma, beta, mean, var = (np.asarray(p, np.float64) for p in parameters if p is not None)
+    gamma, beta, mean, var = (np.asarray(array, np.float64) for array in parameters)
     epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5
     factor: Array = gamma / np.sqrt(var + epsilon)
-    weight = factor.reshape(-1, 1, *[1] * (rank - 2)).astype(np.float32)
-    bias = (beta - mean * factor).astype(np.float32)
-    inputs = [
-        source,
-        add_initializer(graph, f"{norm.name}/conv.weight", weight),
-        add_initializer(graph, f"{norm.name}/conv.bias", bias),
-    ]
-    conv = ir.node(
-        "Conv",
-        inputs,
-        {"group": len(gamma), "kernel_shape": [1] * (rank - 2)},
-        outputs=[ir.Value(type=output.type, shape=output.shape)],
-        name=norm.name,
-    )
-    graph.insert_after(norm, conv)
-    ir.convenience.replace_nodes_and_values(graph, norm, [norm], [conv], [output], [conv.outputs[0]])
-    return True
+    return factor.astype(np.float32), (beta - mean * factor).astype(np.float32)

@@ -8,37 +8,56 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from autoprec.graph.constants import add_initializer, drop_unused
+from autoprec.graph.constants import drop_unused
 from autoprec.graph.topology import FLOAT_TYPES, LINEAR_OPS, const_array
+from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.precision import Array
 
 _SMALLEST_ELEMENTS = 4096
 
 
-class PackConstantsPass(ir.passes.InPlacePass):
+class PackConstantsPass(LoweringPass):
     """Store large float constants of few levels in INT8.
 
     Weights of linear ops are left alone: in 8 bits without a pair on the activation they would be half a
-    quantised op. Ensures: every value is the same, bit for bit.
+    quantised op. Requires: an opset with DequantizeLinear for the type of the constants. Ensures: every value is the
+    same, bit for bit; no constant that qualifies is left.
     """
+
+    def ensures(self, model: ir.Model) -> None:
+        """Check that no constant is left that could be packed."""
+        super().ensures(model)
+        for value in model.graph.initializers.values():
+            if _packed(value) is not None:
+                raise ir.passes.PostconditionError(f"{value.name!r} must be packed")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Pack; modified where a constant qualified."""
         graph, modified = model.graph, False
         for value in list(graph.initializers.values()):
-            array = const_array(value) if value.dtype in FLOAT_TYPES else None
-            if array is None or array.size < _SMALLEST_ELEMENTS or value.is_graph_output():
-                continue
-            if any(node.op_type in LINEAR_OPS for node in value.consumers()):
-                continue
-            packed = _pack(array)
-            if packed is not None:
-                _replace(graph, value, *packed)
+            if (packed := _packed(value)) is not None:
+                self._replace(graph, value, *packed)
                 modified = True
         if modified:
             graph.sort()
             drop_unused(graph)
         return ir.passes.PassResult(model, modified)
+
+    def _replace(self, graph: ir.Graph, value: ir.Value, codes: Array, scale: Array) -> None:
+        stored = self.editor.constant(f"{value.name}/packed", codes)
+        factor = self.editor.constant(f"{value.name}/packed.scale", scale)
+        output = self.editor.value(f"{value.name}/unpacked", value)
+        ir.convenience.replace_all_uses_with(value, output)
+        name = self.editor.names.new(f"{value.name}/unpack")
+        graph.append(ir.node("DequantizeLinear", [stored, factor], outputs=[output], name=name))
+
+
+def _packed(value: ir.Value) -> tuple[Array, Array] | None:
+    """Codes and scale of a large constant, None where it does not qualify."""
+    array = const_array(value) if value.dtype in FLOAT_TYPES else None
+    if array is None or array.size < _SMALLEST_ELEMENTS or value.is_graph_output():
+        return None
+    return None if any(node.op_type in LINEAR_OPS for node in value.consumers()) else _pack(array)
 
 
 def _pack(array: Array) -> tuple[Array, Array] | None:
@@ -57,11 +76,3 @@ def _pack(array: Array) -> tuple[Array, Array] | None:
     if not np.array_equal(exact, array):
         return None
     return small, np.asarray(scale, dtype=array.dtype)
-
-
-def _replace(graph: ir.Graph, value: ir.Value, codes: Array, scale: Array) -> None:
-    stored = add_initializer(graph, f"{value.name}/packed", codes)
-    factor = add_initializer(graph, f"{value.name}/packed.scale", scale)
-    output = ir.Value(name=f"{value.name}/unpacked", type=value.type, shape=value.shape)
-    ir.convenience.replace_all_uses_with(value, output)
-    graph.append(ir.node("DequantizeLinear", [stored, factor], outputs=[output], name=f"{value.name}/unpack"))

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from autoprec.graph.constants import add_initializer, drop_unused
+from autoprec.graph.constants import drop_unused
 from autoprec.graph.topology import const_array
+from autoprec.lowering.editor import GraphEditor
+from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.scales import round_scale
 from autoprec.lowering.placement import WeightPoint
 from autoprec.precision import Precision
@@ -16,10 +18,11 @@ from autoprec.ranges.affine import SMALLEST_HALF_SCALE
 from autoprec.ranges.weights import quantize_weight, weight_scales
 
 
-class QuantizeWeightsPass(ir.passes.InPlacePass):
+class QuantizeWeightsPass(LoweringPass):
     """Store constants in 8 bits, one scale for each output channel.
 
     Args:
+        editor: the editor of the model.
         points: which constants, and along which axis.
         scale_type: the coarsest float type that any scale is stored in; codes are computed with the
             rounded scale, so that rounding it costs nothing.
@@ -28,13 +31,14 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
     codes are symmetric, without zero point.
     """
 
-    def __init__(self, points: Sequence[WeightPoint], scale_type: Precision) -> None:
-        super().__init__()
+    def __init__(self, editor: GraphEditor, points: Sequence[WeightPoint], scale_type: Precision) -> None:
+        super().__init__(editor)
         self.points = tuple(points)
         self.scale_type = scale_type
 
     def requires(self, model: ir.Model) -> None:
-        """Each point names an initializer."""
+        """Check that each point names an initializer."""
+        super().requires(model)
         nodes = {node.name: node for node in model.graph}
         for point in self.points:
             value = nodes[point.node].inputs[point.index] if point.node in nodes else None
@@ -42,7 +46,8 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
                 raise ir.passes.PreconditionError(f"input {point.index} of {point.node!r} must be an initializer")
 
     def ensures(self, model: ir.Model) -> None:
-        """Each point is read through a DequantizeLinear of an initializer."""
+        """Check that each point is read through a DequantizeLinear of an initializer."""
+        super().ensures(model)
         nodes = {node.name: node for node in model.graph}
         for point in self.points:
             require_stored(nodes, point, ir.passes.PostconditionError)
@@ -50,14 +55,14 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Quantise; modified where there was a point."""
         nodes = {node.name: node for node in model.graph}
-        made: dict[tuple[str, int | None, Precision], ir.Value] = {}
+        made: dict[tuple[ir.Value | None, int | None, Precision], ir.Value] = {}
         for point in self.points:
             node = nodes[point.node]
             if point.after_gather:
                 self._gather(model.graph, node, point)
                 continue
             weight = node.inputs[point.index]
-            key = (str(weight.name if weight is not None else ""), point.axis, point.precision)
+            key = (weight, point.axis, point.precision)
             if key not in made:
                 made[key] = self._dequantized(model.graph, node, point)
             node.replace_input_with(point.index, made[key])
@@ -65,7 +70,7 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         drop_unused(model.graph)
         return ir.passes.PassResult(model, bool(self.points))
 
-    def _codes(self, graph: ir.Graph, node: ir.Node, point: WeightPoint) -> tuple[ir.Value, ir.Value, ir.Value]:
+    def _codes(self, node: ir.Node, point: WeightPoint) -> tuple[ir.Value, ir.Value, ir.Value]:
         weight = node.inputs[point.index]
         array = const_array(weight)
         if weight is None or array is None:
@@ -74,34 +79,30 @@ class QuantizeWeightsPass(ir.passes.InPlacePass):
         exact = weight_scales(floats, point.axis, point.precision)
         scales = round_scale(exact, self.scale_type, SMALLEST_HALF_SCALE)
         codes = quantize_weight(floats, scales, point.axis, point.precision)
-        stored = add_initializer(graph, f"{weight.name}/{point.precision}", codes)
-        scale = add_initializer(graph, f"{weight.name}/{point.precision}.scale", np.asarray(scales, np.float32))
+        stored = self.editor.constant(f"{weight.name}/{point.precision}", codes)
+        scale = self.editor.constant(f"{weight.name}/{point.precision}.scale", np.asarray(scales, np.float32))
         return weight, stored, scale
 
     def _dequantized(self, graph: ir.Graph, node: ir.Node, point: WeightPoint) -> ir.Value:
-        weight, stored, scale = self._codes(graph, node, point)
+        weight, stored, scale = self._codes(node, point)
         attributes = {} if point.axis is None else {"axis": point.axis}
-        output = ir.Value(name=f"{stored.name}/dq", type=ir.TensorType(ir.DataType.FLOAT), shape=weight.shape)
-        dequantize = ir.node(
-            "DequantizeLinear", [stored, scale], attributes, outputs=[output], name=f"{stored.name}/dequantize"
-        )
-        graph.append(dequantize)
+        output = self.editor.value(f"{stored.name}/dq", weight, ir.DataType.FLOAT)
+        name = self.editor.names.new(f"{stored.name}/dequantize")
+        graph.append(ir.node("DequantizeLinear", [stored, scale], attributes, outputs=[output], name=name))
         return output
 
     def _gather(self, graph: ir.Graph, node: ir.Node, point: WeightPoint) -> None:
-        _, stored, scale = self._codes(graph, node, point)
+        _, stored, scale = self._codes(node, point)
         found = node.outputs[0]
-        name, shape = str(found.name), found.shape
-        rank = len(shape) if shape is not None else None
+        axis = -1 if found.shape is None else len(found.shape) - 1
         node.replace_input_with(0, stored)
-        final = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=shape)
-        ir.convenience.replace_all_uses_with(found, final, replace_graph_outputs=True)
-        found.name = f"{name}/codes"
+        final = ir.Value(type=ir.TensorType(ir.DataType.FLOAT), shape=found.shape)
+        self.editor.take_over(found, final, f"{found.name}/codes")
         found.type = ir.TensorType(stored.dtype if stored.dtype is not None else ir.DataType.INT8)
-        axis = -1 if rank is None else rank - 1
-        graph.append(
-            ir.node("DequantizeLinear", [found, scale], {"axis": axis}, outputs=[final], name=f"{node.name}/dequantize")
-        )
+        name = self.editor.names.new(f"{node.name}/dequantize")
+        dequantize = ir.node("DequantizeLinear", [found, scale], {"axis": axis}, outputs=[final], name=name)
+        graph.append(dequantize)
+        self.editor.became(node, [node, dequantize])
 
 
 def require_stored(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from autoprec.graph.topology import const_array
+from autoprec.graph.topology import const_array, main_domain
+from autoprec.lowering.passes.lowering_pass import LoweringPass
 
 _LARGEST_CODE = 127
 _COMMUTES_WITH_CLIP = frozenset(
@@ -15,44 +16,56 @@ _ROUNDING = 1e-6
 """A scale is stored in single precision: 127 times it may exceed the bound by that much."""
 
 
-class SaturatedClipsPass(ir.passes.InPlacePass):
+class SaturatedClipsPass(LoweringPass):
     """Leave the upper bound of a Clip from 0 to the QuantizeLinear behind it, which cannot represent more.
 
     TensorRT 8.6 moves a QuantizeLinear over the Clip before it and then applies the bounds to the codes: behind a
     convolution in FP16 the results are wrong. Over a Relu it moves rightly.
 
-    Requires: signed codes, so that 127 is the largest. Ensures: every code is the same as before.
+    Only signed codes count, whose largest is 127. Requires: constant scales. Ensures: every code is the same as before;
+    no QuantizeLinear reads such a Clip.
     """
+
+    def ensures(self, model: ir.Model) -> None:
+        """Check that no Clip is left whose upper bound the codes have anyway."""
+        super().ensures(model)
+        for node in model.graph:
+            if _saturated_readers(node):
+                raise ir.passes.PostconditionError(f"the upper bound of {node.name!r} must be left to the codes")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Replace; modified where there was such a Clip."""
         found = False
         for node in list(model.graph):
-            if node.op_type == "Clip" and node.domain in ("", "ai.onnx"):
-                found |= _replace(model.graph, node)
+            if readers := _saturated_readers(node):
+                self._replace(model.graph, node, readers)
+                found = True
         return ir.passes.PassResult(model, modified=found)
 
+    def _replace(self, graph: ir.Graph, clip: ir.Node, readers: list[tuple[ir.Node, int]]) -> None:
+        """Let the readers take a Relu; the Clip goes where it has no others."""
+        output = clip.outputs[0]
+        alone = len(readers) == len(output.uses()) and not output.is_graph_output()
+        if alone:  # verification and precisions know the node by its name
+            name, made = clip.name, ir.Value(type=output.type, shape=output.shape)
+        else:
+            name, made = self.editor.names.new(f"{clip.name}/relu"), self.editor.value(f"{output.name}/relu", output)
+        relu = ir.node("Relu", [clip.inputs[0]], outputs=[made], name=name)
+        graph.insert_before(clip, relu)
+        if alone:
+            self.editor.take_over(output, made)
+            self.editor.became(clip, [relu])
+            graph.remove(clip, safe=True)
+            return
+        for user, index in readers:
+            user.replace_input_with(index, made)
+        self.editor.became(clip, [clip, relu])
 
-def _replace(graph: ir.Graph, clip: ir.Node) -> bool:
-    high = _upper_bound(clip)
-    output = clip.outputs[0]
-    if high is None:
-        return False
-    pairs = [(user, index) for user, index in output.uses() if _saturates(user, high)]
-    if not pairs:
-        return False
-    relu = ir.node("Relu", [clip.inputs[0]], name=f"{clip.name}/relu", num_outputs=1)
-    made = relu.outputs[0]
-    made.name, made.type, made.shape = f"{output.name}/relu", output.type, output.shape
-    graph.insert_before(clip, relu)
-    alone = len(pairs) == len(output.uses()) and not output.is_graph_output()
-    for user, index in pairs:
-        user.replace_input_with(index, made)
-    if alone:
-        name = clip.name, output.name
-        graph.remove(clip, safe=True)
-        relu.name, made.name = name  # verification and precisions know the node by its name
-    return True
+
+def _saturated_readers(clip: ir.Node) -> list[tuple[ir.Node, int]]:
+    """The readers of a Clip from 0 whose codes are the same without its upper bound; none of any other node."""
+    high = _upper_bound(clip) if clip.op_type == "Clip" and main_domain(clip) else None
+    return [] if high is None else [(user, index) for user, index in clip.outputs[0].uses() if _saturates(user, high)]
 
 
 def _upper_bound(clip: ir.Node) -> float | None:

@@ -7,93 +7,107 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from autoprec.graph.constants import add_initializer, drop_unused
+from autoprec.graph.constants import drop_unused
 from autoprec.graph.topology import const_array
+from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.assign_types import DATA_TYPES, OPSET_BF16, free_slots, opset_of, require_floats
+from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.precision import Precision, cast_clamped
 
 
-class SimulateTypesPass(ir.passes.InPlacePass):
+class SimulateTypesPass(LoweringPass):
     """Round what half-precision nodes read and make, and leave the arithmetic in FP32.
 
     A real half kernel also accumulates in FP32, so rounding its operands and its result is what it does.
 
     Args:
+        editor: the editor of the model.
         node_types: node name -> the type that the node would compute in.
 
-    Requires: FP32 values throughout. Ensures: the rounded value carries the original name.
+    Requires: FP32 values throughout. Ensures: listed nodes still make FP32 values; the rounded value carries the
+    original name.
     """
 
-    def __init__(self, node_types: Mapping[str, Precision]) -> None:
-        super().__init__()
+    def __init__(self, editor: GraphEditor, node_types: Mapping[str, Precision]) -> None:
+        super().__init__(editor)
         self.half = {name: p for name, p in node_types.items() if p in (Precision.FP16, Precision.BF16)}
 
     def requires(self, model: ir.Model) -> None:
-        """No value that a listed node makes is in half precision already."""
+        """Check that no value that a listed node makes is in half precision already."""
+        super().requires(model)
         require_floats(model, self.half)
+
+    def ensures(self, model: ir.Model) -> None:
+        """Check that the arithmetic of listed nodes is FP32 still."""
+        super().ensures(model)
+        require_floats(model, self.half, ir.passes.PostconditionError)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Round; modified where there is a node in half precision."""
         graph = model.graph
         opset = max(opset_of(model), OPSET_BF16)  # the real model would be raised to it
-        self._rounded: dict[tuple[ir.Value, Precision], ir.Value] = {}
+        rounding = _Rounding(self.editor, self.half)
         for node in list(graph):
             precision = self.half.get(str(node.name))
             if precision is not None:
                 inputs, outputs = free_slots(node, opset, precision)
-                self._inputs(graph, node, precision, inputs)
-                self._outputs(graph, node, precision, outputs)
+                rounding.inputs(node, precision, inputs)
+                rounding.outputs(node, precision, outputs)
         graph.sort()
         drop_unused(graph)
         return ir.passes.PassResult(model, bool(self.half))
 
-    def _inputs(self, graph: ir.Graph, node: ir.Node, precision: Precision, free: set[int]) -> None:
+
+class _Rounding:
+    """One call of the pass: what it has rounded so far."""
+
+    def __init__(self, editor: GraphEditor, half: Mapping[str, Precision]) -> None:
+        self._editor, self._half = editor, half
+        self._rounded: dict[tuple[ir.Value, Precision], ir.Value] = {}
+        self._results: dict[ir.Value, Precision] = {}
+
+    def inputs(self, node: ir.Node, precision: Precision, free: set[int]) -> None:
+        """Let the node read rounded values."""
         for index, value in enumerate(node.inputs):
             if index not in free or value is None or value.dtype is not ir.DataType.FLOAT:
                 continue
-            producer = value.producer()
-            if producer is not None and self.half.get(_origin(producer)) is precision:
+            if self._made_in(value) is precision:
                 continue  # already rounded where it was made
             key = (value, precision)
             if key not in self._rounded:
-                self._rounded[key] = self._round(graph, value, precision)
+                self._rounded[key] = self._operand(value, precision)
             node.replace_input_with(index, self._rounded[key])
 
-    def _round(self, graph: ir.Graph, value: ir.Value, precision: Precision) -> ir.Value:
+    def outputs(self, node: ir.Node, precision: Precision, free: set[int]) -> None:
+        """Let the readers of the node's results take them rounded."""
+        for index, value in enumerate(list(node.outputs)):
+            used = value.uses() or value.is_graph_output()
+            if index in free and value.dtype is ir.DataType.FLOAT and used:
+                rounded = ir.Value(type=value.type, shape=value.shape)
+                self._editor.rounded(value, rounded, f"{value.name}/exact")
+                self._round_trip(value, rounded, precision, f"{node.name}/round_{precision}")
+                self._results[rounded] = precision
+
+    def _made_in(self, value: ir.Value) -> Precision | None:
+        """The half type of the node that makes the value, None where it makes FP32."""
+        producer = value.producer()
+        return self._results.get(value, None if producer is None else self._half.get(str(producer.name)))
+
+    def _operand(self, value: ir.Value, precision: Precision) -> ir.Value:
         array = const_array(value)
         if array is not None and value.is_initializer():
             rounded = cast_clamped(array, precision).astype(np.float32)
-            return add_initializer(graph, f"{value.name}/as_{precision}", rounded)
-        return _round_trip(graph, value, precision, f"{value.name}/as_{precision}", f"{value.name}/in_{precision}")
+            return self._editor.constant(f"{value.name}/as_{precision}", rounded)
+        output = self._editor.value(f"{value.name}/as_{precision}", value, ir.DataType.FLOAT)
+        self._round_trip(value, output, precision, f"{value.name}/in_{precision}")
+        return output
 
-    def _outputs(self, graph: ir.Graph, node: ir.Node, precision: Precision, free: set[int]) -> None:
-        for index, value in enumerate(list(node.outputs)):
-            if (
-                index not in free
-                or value.dtype is not ir.DataType.FLOAT
-                or not (value.uses() or value.is_graph_output())
-            ):
-                continue
-            name = str(value.name)
-            value.name = f"{name}/exact"
-            rounded = ir.Value(name=name, type=value.type, shape=value.shape)
-            ir.convenience.replace_all_uses_with(value, rounded, replace_graph_outputs=True)
-            _round_trip(graph, value, precision, name, f"{node.name}/round_{precision}", rounded)
-
-
-def _origin(node: ir.Node) -> str:
-    """The node that a rounding Cast belongs to."""
-    name = str(node.name)
-    return name.split("/round_")[0] if "/round_" in name else name
-
-
-def _round_trip(
-    graph: ir.Graph, value: ir.Value, precision: Precision, name: str, node_name: str, final: ir.Value | None = None
-) -> ir.Value:
-    small = ir.Value(name=f"{name}/{precision}", type=ir.TensorType(DATA_TYPES[precision]), shape=value.shape)
-    output = final or ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=value.shape)
-    down = ir.node("Cast", [value], {"to": int(DATA_TYPES[precision])}, outputs=[small], name=f"{node_name}.down")
-    up = ir.node("Cast", [small], {"to": int(ir.DataType.FLOAT)}, outputs=[output], name=node_name)
-    graph.append(down)
-    graph.append(up)
-    return output
+    def _round_trip(self, value: ir.Value, output: ir.Value, precision: Precision, wish: str) -> None:
+        """Add the two Casts that make `output` of `value`."""
+        names, kind = self._editor.names, DATA_TYPES[precision]
+        small = self._editor.value(f"{output.name}/{precision}", value, kind)
+        for node in (
+            ir.node("Cast", [value], {"to": int(kind)}, outputs=[small], name=names.new(f"{wish}.down")),
+            ir.node("Cast", [small], {"to": int(ir.DataType.FLOAT)}, outputs=[output], name=names.new(wish)),
+        ):
+            self._editor.graph.append(node)

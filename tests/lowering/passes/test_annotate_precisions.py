@@ -6,6 +6,7 @@ import onnx
 import pytest
 
 from autoprec.graph.model import check_model, to_bytes
+from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.annotate_precisions import AnnotatePrecisionsPass
 from autoprec.precision import PRECISION_KEY, Precision
 
@@ -42,7 +43,7 @@ def test_exactly_the_listed_nodes_carry_their_precision() -> None:
     model = loaded(BUILDERS["resnet_block"]()).ir
     wanted = {"stem": FP16, "conv1": INT8, "add": FP32}
 
-    assert AnnotatePrecisionsPass(wanted)(model).modified
+    assert AnnotatePrecisionsPass(GraphEditor(model), wanted)(model).modified
     check_model(model)
     assert written(onnx.load_from_string(to_bytes(model))) == {"stem": "fp16", "conv1": "int8", "add": "fp32"}
 
@@ -51,7 +52,7 @@ def test_exactly_the_listed_nodes_carry_their_precision() -> None:
 def test_no_node_tensor_opset_or_ir_version_changes(name: str) -> None:
     before = proto(name)
     model = loaded(BUILDERS[name]()).ir
-    AnnotatePrecisionsPass({node.name: FP16 for node in before.graph.node})(model)
+    AnnotatePrecisionsPass(GraphEditor(model), {node.name: FP16 for node in before.graph.node})(model)
     after = onnx.load_from_string(to_bytes(model))
 
     assert written(after) == {node.name: "fp16" for node in before.graph.node}
@@ -61,8 +62,8 @@ def test_no_node_tensor_opset_or_ir_version_changes(name: str) -> None:
 
 def test_what_an_earlier_plan_left_is_taken_away() -> None:
     model = loaded(BUILDERS["mlp"]()).ir
-    AnnotatePrecisionsPass({"fc1": FP16, "relu": FP16})(model)
-    AnnotatePrecisionsPass({"fc2": INT8})(model)
+    AnnotatePrecisionsPass(GraphEditor(model), {"fc1": FP16, "relu": FP16})(model)
+    AnnotatePrecisionsPass(GraphEditor(model), {"fc2": INT8})(model)
 
     assert written(onnx.load_from_string(to_bytes(model))) == {"fc2": "int8"}
 
@@ -71,7 +72,7 @@ def test_other_metadata_stays() -> None:
     model = loaded(BUILDERS["mlp"]()).ir
     for node in model.graph:
         node.metadata_props["source"] = f"layer of {node.name}"
-    AnnotatePrecisionsPass({"fc1": FP16})(model)
+    AnnotatePrecisionsPass(GraphEditor(model), {"fc1": FP16})(model)
 
     assert all(node.metadata_props["source"] == f"layer of {node.name}" for node in model.graph)
 
@@ -81,5 +82,5 @@ def test_a_model_without_listed_nodes_is_not_modified(wanted: dict[str, Precisio
     model = loaded(BUILDERS["mlp"]()).ir
     before = to_bytes(model)
 
-    assert not AnnotatePrecisionsPass(wanted)(model).modified
+    assert not AnnotatePrecisionsPass(GraphEditor(model), wanted)(model).modified
     assert to_bytes(model) == before

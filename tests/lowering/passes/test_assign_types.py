@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from autoprec.graph.model import check_model
+from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.assign_types import AssignTypesPass, free_slots
 from autoprec.lowering.passes.raise_opset import raise_opset
 from autoprec.precision import Precision
@@ -22,7 +23,7 @@ HALF, FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
 def typed(proto: onnx.ModelProto, carrier: Precision = FP16, **types: Precision) -> ir.Model:
     model = loaded(proto).ir
-    AssignTypesPass({name.replace("__", "."): p for name, p in types.items()}, carrier)(model)
+    AssignTypesPass(GraphEditor(model), {name.replace("__", "."): p for name, p in types.items()}, carrier)(model)
     check_model(model)
     return model
 
@@ -153,7 +154,7 @@ def test_bf16_takes_only_slots_that_the_opset_gives_it() -> None:
 
 def test_it_requires_that_no_listed_node_is_in_half_precision_yet() -> None:
     model = loaded(BUILDERS["mlp"]()).ir
-    once = AssignTypesPass({"fc1": FP16}, FP16)
+    once = AssignTypesPass(GraphEditor(model), {"fc1": FP16}, FP16)
     once(model)
     with pytest.raises(ir.passes.PreconditionError, match="'fc1' gives fp16; it must give FP32"):
         once(model)
@@ -163,4 +164,4 @@ def test_it_ensures_one_type_for_the_inputs_of_a_node() -> None:
     model = loaded(BUILDERS["mlp"]()).ir
     node_named(model, "fc1").inputs[0].type = ir.TensorType(HALF)
     with pytest.raises(ir.passes.PostconditionError, match="'fc1' reads fp16 and fp32"):
-        AssignTypesPass({}, FP16).ensures(model)
+        AssignTypesPass(GraphEditor(model), {}, FP16).ensures(model)

@@ -7,6 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.correct_bias import CorrectBiasPass, channel_error
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.lowering.placement import WeightPoint
@@ -51,7 +52,7 @@ def quantised(proto: onnx.ModelProto) -> tuple[ir.Model, WeightPoint, np.ndarray
     node = node_named(model, "op")
     point = WeightPoint(node="op", index=1, precision=INT8, axis=axis_of_weight(node, 1))
     weight = array_of(node.inputs[1])
-    QuantizeWeightsPass([point], Precision.FP32)(model)
+    QuantizeWeightsPass(GraphEditor(model), [point], Precision.FP32)(model)
     return model, point, weight
 
 
@@ -70,7 +71,7 @@ def test_the_mean_of_each_output_channel_is_as_before(proto: onnx.ModelProto) ->
     reference = channel_means(loaded(proto).ir)
     model, point, weight = quantised(proto)
     before = np.abs(channel_means(model) - reference)
-    assert CorrectBiasPass([point], {"op": weight}, means)(model).modified
+    assert CorrectBiasPass(GraphEditor(model), [point], {"op": weight}, means)(model).modified
     after = np.abs(channel_means(model) - reference)
 
     assert before.max() > 3e-3
@@ -80,13 +81,13 @@ def test_the_mean_of_each_output_channel_is_as_before(proto: onnx.ModelProto) ->
 def test_a_product_without_a_bias_behind_it_gets_none() -> None:
     model, point, weight = quantised(linear("MatMul", bias=False))
 
-    assert not CorrectBiasPass([point], {"op": weight}, {"x": np.ones(32)})(model).modified
+    assert not CorrectBiasPass(GraphEditor(model), [point], {"op": weight}, {"x": np.ones(32)})(model).modified
 
 
 def test_values_that_were_not_calibrated_are_passed_over() -> None:
     model, point, weight = quantised(linear("Gemm"))
 
-    assert not CorrectBiasPass([point], {"op": weight}, {})(model).modified
+    assert not CorrectBiasPass(GraphEditor(model), [point], {"op": weight}, {})(model).modified
 
 
 def test_a_bias_that_runs_along_the_rows_is_left() -> None:
@@ -96,13 +97,13 @@ def test_a_bias_that_runs_along_the_rows_is_left() -> None:
     b.output("op.add_out", [16, 16])
     model, point, weight = quantised(b.model())
 
-    assert not CorrectBiasPass([point], {"op": weight}, {"x": np.ones(32)})(model).modified
+    assert not CorrectBiasPass(GraphEditor(model), [point], {"op": weight}, {"x": np.ones(32)})(model).modified
 
 
 def test_it_requires_stored_weights() -> None:
     model = loaded(linear("Gemm")).ir
     with pytest.raises(ir.passes.PreconditionError, match="input 1 of 'op' must be stored in 8 bits"):
-        CorrectBiasPass([WeightPoint(node="op", index=1, precision=INT8, axis=1)], {}, {})(model)
+        CorrectBiasPass(GraphEditor(model), [WeightPoint(node="op", index=1, precision=INT8, axis=1)], {}, {})(model)
 
 
 def test_grouped_convolutions_take_the_means_of_their_group() -> None:

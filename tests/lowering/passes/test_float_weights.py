@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from autoprec.graph.model import check_model, to_bytes
 from autoprec.graph.topology import const_array
+from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.float_weights import FloatWeightsPass
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.lowering.placement import WeightPoint
@@ -36,7 +37,7 @@ def quantized(name: str) -> ir.Model:
         for index in (0, 1)
         if (array := const_array(node.inputs[index])) is not None and array.ndim > 1
     ]
-    QuantizeWeightsPass(points, Precision.FP32)(model)
+    QuantizeWeightsPass(GraphEditor(model), points, Precision.FP32)(model)
     return model
 
 
@@ -59,7 +60,7 @@ def test_every_block_computes_the_same_bits(name: str) -> None:
     opset, version, before = dict(model.opset_imports), model.ir_version, run(model, feed)
     pairs = len(ops(model, "DequantizeLinear"))
 
-    assert FloatWeightsPass()(model).modified is (pairs > 0)
+    assert FloatWeightsPass(GraphEditor(model))(model).modified is (pairs > 0)
     check_model(model)  # with full shape inference
     onnx.checker.check_model(onnx.load_from_string(to_bytes(model)), full_check=True)
     assert (dict(model.opset_imports), model.ir_version) == (opset, version)
@@ -72,7 +73,7 @@ def test_every_block_computes_the_same_bits(name: str) -> None:
 def test_the_quantizers_give_the_stored_codes_back_bit_for_bit(name: str) -> None:
     model = quantized(name)
     stored = {node.name: array_of(node.inputs[0]) for node in ops(model, "DequantizeLinear")}
-    FloatWeightsPass()(model)
+    FloatWeightsPass(GraphEditor(model))(model)
     feed = random_feed(BUILDERS[name](), 1)
 
     assert stored
@@ -85,7 +86,7 @@ def test_the_quantizers_give_the_stored_codes_back_bit_for_bit(name: str) -> Non
 @pytest.mark.parametrize("name", ["resnet_block", "conv_transpose_block", "mlp", "mha_block"])
 def test_no_constant_of_a_quantized_weight_is_left_in_8_bits_but_zero_points(name: str) -> None:
     model = quantized(name)
-    FloatWeightsPass()(model)
+    FloatWeightsPass(GraphEditor(model))(model)
     eight = [value for value in model.graph.initializers.values() if value.dtype is ir.DataType.INT8]
 
     for quantize, dequantize in weight_pairs(model):
@@ -99,7 +100,7 @@ def test_no_constant_of_a_quantized_weight_is_left_in_8_bits_but_zero_points(nam
 
 def test_a_weight_that_two_products_read_is_stored_once() -> None:
     model = quantized("shared_weight")
-    FloatWeightsPass()(model)
+    FloatWeightsPass(GraphEditor(model))(model)
 
     assert len(ops(model, "QuantizeLinear")) == 1
     assert len([v for v in model.graph.initializers.values() if array_of(v).size > 1000]) == 1
@@ -109,7 +110,7 @@ def test_a_model_without_such_weights_is_left() -> None:
     model = loaded(BUILDERS["resnet_block"]()).ir
     before = to_bytes(model)
 
-    assert not FloatWeightsPass()(model).modified
+    assert not FloatWeightsPass(GraphEditor(model))(model).modified
     assert to_bytes(model) == before
 
 
@@ -122,7 +123,7 @@ def test_pairs_on_activations_are_left() -> None:
     product = ops(model, "MatMul")[0]
     model.graph.insert_before(product, [pair[0], back])
     product.replace_input_with(0, back.outputs[0])
-    FloatWeightsPass()(model)
+    FloatWeightsPass(GraphEditor(model))(model)
 
     assert back.inputs[0].producer() is pair[0]
     assert len(back.inputs) == 2
@@ -149,7 +150,7 @@ def test_codes_with_a_zero_point_are_refused(zero: int, constant: bool) -> None:
     model = shifted(zero, constant=constant)
     before = to_bytes(model)
     with pytest.raises(ir.passes.PreconditionError, match="the zero point of 'w/dequantize' must be 0"):
-        FloatWeightsPass()(model)
+        FloatWeightsPass(GraphEditor(model))(model)
 
     assert to_bytes(model) == before
 
@@ -159,14 +160,15 @@ def test_a_zero_point_of_0_is_none() -> None:
     feed = {"x": np.ones((2, 4), np.float32)}
     before = run(model, feed)["y"]
 
-    assert FloatWeightsPass()(model).modified
+    assert FloatWeightsPass(GraphEditor(model))(model).modified
     np.testing.assert_array_equal(run(model, feed)["y"], before)
 
 
 def test_what_is_not_converted_is_found() -> None:
     """The check behind the pass is no empty one."""
+    model = quantized("mlp")
     with pytest.raises(ir.passes.PostconditionError, match=r"dequantize' still reads a constant"):
-        FloatWeightsPass().ensures(quantized("mlp"))
+        FloatWeightsPass(GraphEditor(model)).ensures(model)
 
 
 def dequantizing(codes: np.ndarray[Any, Any], scale: Any, axis: int | None) -> ir.Model:
@@ -203,7 +205,7 @@ def test_any_codes_at_any_scale_survive(axis: int | None, seed: int, exponents: 
     model = dequantizing(codes, scale, axis)
     feed = {"x": random.normal(size=(2, 256)).astype(np.float32)}
     before = run(model, feed)["y"]
-    FloatWeightsPass()(model)
+    FloatWeightsPass(GraphEditor(model))(model)
     (quantize,) = ops(model, "QuantizeLinear")
     outputs = run(with_output(model, quantize.outputs[0]), feed)
 

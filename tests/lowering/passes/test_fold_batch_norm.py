@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 from autoprec.graph.model import check_model
+from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.fold_batch_norm import FoldBatchNormPass
 
 from ...helpers.bench import loaded, node_named, ops, run, sqnr_db
@@ -37,7 +38,7 @@ def test_the_folded_convolution_computes_the_same(op: str, group: int, bias: boo
     feed = random_feed(proto, 4)
     before = run(model, feed)
 
-    assert FoldBatchNormPass(["conv"])(model).modified
+    assert FoldBatchNormPass(GraphEditor(model), ["conv"])(model).modified
     check_model(model)
     assert ops(model, "BatchNormalization") == []
     assert node_named(model, "conv").outputs[0].name == "bn_out"
@@ -54,13 +55,13 @@ def test_the_folded_convolution_computes_the_same(op: str, group: int, bias: boo
 def test_what_cannot_be_folded_is_left(proto: onnx.ModelProto, why: str) -> None:
     model = loaded(proto).ir
 
-    assert not FoldBatchNormPass(["conv"])(model).modified, why
+    assert not FoldBatchNormPass(GraphEditor(model), ["conv"])(model).modified, why
     assert len(ops(model, "BatchNormalization")) == 1
 
 
 def test_convolutions_that_are_not_named_are_left() -> None:
     model = loaded(BUILDERS["resnet_block"]()).ir
-    FoldBatchNormPass(["conv1"])(model)
+    FoldBatchNormPass(GraphEditor(model), ["conv1"])(model)
 
     assert [node.name for node in ops(model, "BatchNormalization")] == ["bn2"]
 
@@ -76,7 +77,7 @@ def test_the_shared_weight_of_another_convolution_is_untouched() -> None:
     model = loaded(proto).ir
     feed = random_feed(proto, 2)
     before = run(model, feed)
-    FoldBatchNormPass(["left", "right"])(model)
+    FoldBatchNormPass(GraphEditor(model), ["left", "right"])(model)
 
     assert node_named(model, "right").inputs[1].name == "w"
     np.testing.assert_allclose(run(model, feed)["add_out"], before["add_out"], atol=1e-4)

@@ -8,6 +8,7 @@ import pytest
 from autoprec.backends.ort import OrtBackend
 from autoprec.backends.scheme import ORT_CPU
 from autoprec.graph.model import check_model, to_bytes
+from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.gemm_to_matmul import GemmToMatMulPass
 from autoprec.precision import Precision
 
@@ -23,7 +24,7 @@ def test_the_product_computes_the_same_and_keeps_the_name() -> None:
     before = run(model, feed)
 
     assert gemms
-    assert GemmToMatMulPass(gemms)(model).modified
+    assert GemmToMatMulPass(GraphEditor(model), gemms)(model).modified
     check_model(model)
     assert [node_named(model, name).op_type for name in gemms] == ["MatMul"] * len(gemms)
     for name, array in run(model, feed).items():
@@ -33,7 +34,7 @@ def test_the_product_computes_the_same_and_keeps_the_name() -> None:
 def test_other_gemms_are_left_alone() -> None:
     model = loaded(mlp()).ir
 
-    assert not GemmToMatMulPass(["no such node"])(model).modified
+    assert not GemmToMatMulPass(GraphEditor(model), ["no such node"])(model).modified
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -7,6 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from autoprec.graph.model import check_model
+from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.insert_qdq import InsertQDQPass
 from autoprec.lowering.placement import ActivationPoint
 from autoprec.precision import Precision
@@ -25,7 +26,7 @@ def point(tensor: str, *consumers: tuple[str, int], everywhere: bool = False) ->
 
 def test_only_the_named_edges_read_the_pair() -> None:
     model = loaded(BUILDERS["concat_block"]()).ir
-    InsertQDQPass([point("x", ("left", 0))], {("x", INT8): PAIR})(model)
+    InsertQDQPass(GraphEditor(model), [point("x", ("left", 0))], {("x", INT8): PAIR})(model)
     check_model(model)
 
     assert node_named(model, "left").inputs[0].producer().op_type == "DequantizeLinear"
@@ -37,7 +38,7 @@ def test_a_pair_at_the_producer_serves_everyone_and_keeps_the_name() -> None:
     proto = BUILDERS["concat_block"]()
     model = loaded(proto).ir
     feed = random_feed(proto, 2)
-    InsertQDQPass([point("concat_out", everywhere=True)], {("concat_out", INT8): PAIR})(model)
+    InsertQDQPass(GraphEditor(model), [point("concat_out", everywhere=True)], {("concat_out", INT8): PAIR})(model)
     check_model(model)
     source = node_named(model, "after").inputs[0]
 
@@ -54,7 +55,7 @@ def test_a_pair_at_the_producer_serves_everyone_and_keeps_the_name() -> None:
 
 def test_a_graph_output_keeps_its_name_behind_a_pair() -> None:
     model = loaded(BUILDERS["conv_relu"]()).ir
-    InsertQDQPass([point("relu_out", everywhere=True)], {("relu_out", INT8): PAIR})(model)
+    InsertQDQPass(GraphEditor(model), [point("relu_out", everywhere=True)], {("relu_out", INT8): PAIR})(model)
     check_model(model)
 
     assert [v.name for v in model.graph.outputs] == ["relu_out"]
@@ -63,7 +64,9 @@ def test_a_graph_output_keeps_its_name_behind_a_pair() -> None:
 
 def test_unsigned_pairs_have_a_zero_point_of_their_own_type() -> None:
     model = loaded(BUILDERS["conv_relu"]()).ir
-    InsertQDQPass([point("x", ("conv", 0))], {("x", INT8): QuantParams(0.05, 128, signed=False)})(model)
+    InsertQDQPass(GraphEditor(model), [point("x", ("conv", 0))], {("x", INT8): QuantParams(0.05, 128, signed=False)})(
+        model
+    )
     check_model(model)
     quantize = ops(model, "QuantizeLinear")[0]
 
@@ -73,23 +76,26 @@ def test_unsigned_pairs_have_a_zero_point_of_their_own_type() -> None:
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("inf"), float("nan")])
 def test_it_requires_a_positive_finite_scale(scale: float) -> None:
+    model = loaded(BUILDERS["conv_relu"]()).ir
+    scales = {("x", INT8): QuantParams(scale, 0, signed=True)}
     with pytest.raises(ir.passes.PreconditionError, match="the scale of 'x' must be positive and finite"):
-        InsertQDQPass([point("x", ("conv", 0))], {("x", INT8): QuantParams(scale, 0, signed=True)})(
-            loaded(BUILDERS["conv_relu"]()).ir
-        )
+        InsertQDQPass(GraphEditor(model), [point("x", ("conv", 0))], scales)(model)
 
 
 def test_it_requires_a_scale_of_the_same_precision() -> None:
+    model = loaded(BUILDERS["conv_relu"]()).ir
     with pytest.raises(ir.passes.PreconditionError, match="the scale of 'x'"):
-        InsertQDQPass([point("x", ("conv", 0))], {("x", Precision.FP8): PAIR})(loaded(BUILDERS["conv_relu"]()).ir)
+        InsertQDQPass(GraphEditor(model), [point("x", ("conv", 0))], {("x", Precision.FP8): PAIR})(model)
 
 
 def test_it_requires_that_the_value_exists() -> None:
+    model = loaded(BUILDERS["conv_relu"]()).ir
     with pytest.raises(ir.passes.PreconditionError, match="there is no value 'y'"):
-        InsertQDQPass([point("y", ("conv", 0))], {("y", INT8): PAIR})(loaded(BUILDERS["conv_relu"]()).ir)
+        InsertQDQPass(GraphEditor(model), [point("y", ("conv", 0))], {("y", INT8): PAIR})(model)
 
 
 def test_it_ensures_that_consumers_read_a_pair() -> None:
-    lazy = InsertQDQPass([point("x", ("conv", 0))], {("x", INT8): PAIR})
+    model = loaded(BUILDERS["conv_relu"]()).ir
+    lazy = InsertQDQPass(GraphEditor(model), [point("x", ("conv", 0))], {("x", INT8): PAIR})
     with pytest.raises(ir.passes.PostconditionError, match="input 0 of 'conv' must read a DequantizeLinear"):
-        lazy.ensures(loaded(BUILDERS["conv_relu"]()).ir)
+        lazy.ensures(model)

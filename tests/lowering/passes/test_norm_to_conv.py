@@ -8,6 +8,7 @@ import pytest
 
 from autoprec.backends.scheme import ORT_CPU
 from autoprec.graph.model import check_model
+from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.norm_to_conv import NormToConvPass
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.lowering.placement import WeightPoint
@@ -34,7 +35,7 @@ def test_the_convolution_computes_the_same_under_the_same_names(rank: int) -> No
     feed = random_feed(proto, 3)
     before = run(model, feed)
 
-    assert NormToConvPass(["bn"])(model).modified
+    assert NormToConvPass(GraphEditor(model), ["bn"])(model).modified
     check_model(model)
     node = node_named(model, "bn")
     assert (node.op_type, node.outputs[0].name) == ("Conv", "bn_out")
@@ -44,15 +45,17 @@ def test_the_convolution_computes_the_same_under_the_same_names(rank: int) -> No
 def test_a_norm_of_vectors_is_left() -> None:
     model = loaded(relu_bn(2)).ir
 
-    assert not NormToConvPass(["bn"])(model).modified
+    assert not NormToConvPass(GraphEditor(model), ["bn"])(model).modified
 
 
 def test_its_int8_weights_are_exact() -> None:
     """One weight and one scale for each channel: the code is always 127."""
     model = loaded(relu_bn()).ir
-    NormToConvPass(["bn"])(model)
+    NormToConvPass(GraphEditor(model), ["bn"])(model)
     exact = array_of(node_named(model, "bn").inputs[1])
-    QuantizeWeightsPass([WeightPoint(node="bn", index=1, precision=Precision.INT8, axis=0)], Precision.FP32)(model)
+    QuantizeWeightsPass(
+        GraphEditor(model), [WeightPoint(node="bn", index=1, precision=Precision.INT8, axis=0)], Precision.FP32
+    )(model)
     stored = node_named(model, "bn").inputs[1].producer()
     codes, scales = array_of(stored.inputs[0]).astype(np.float32), array_of(stored.inputs[1])
 

@@ -7,6 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from autoprec.graph.model import check_model
+from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.lowering.placement import WeightPoint
 from autoprec.precision import Precision
@@ -28,6 +29,7 @@ def test_weights_are_stored_in_8_bits_with_an_explicit_axis(
     feed = random_feed(proto, 8)
     before = run(model, feed)
     QuantizeWeightsPass(
+        GraphEditor(model),
         [
             WeightPoint(node="fc1", index=1, precision=precision, axis=0),
             WeightPoint(node="fc2", index=1, precision=precision, axis=0),
@@ -51,7 +53,9 @@ def test_weights_are_stored_in_8_bits_with_an_explicit_axis(
 def test_a_shared_weight_is_stored_once() -> None:
     model = loaded(BUILDERS["shared_weight"]()).ir
     QuantizeWeightsPass(
-        [WeightPoint(node=n, index=1, precision=INT8, axis=1) for n in ("mm_a", "mm_b")], Precision.FP32
+        GraphEditor(model),
+        [WeightPoint(node=n, index=1, precision=INT8, axis=1) for n in ("mm_a", "mm_b")],
+        Precision.FP32,
     )(model)
 
     assert len(ops(model, "DequantizeLinear")) == 1
@@ -60,7 +64,9 @@ def test_a_shared_weight_is_stored_once() -> None:
 
 def test_a_shared_weight_stays_float_for_the_node_that_is_not_named() -> None:
     model = loaded(BUILDERS["shared_weight"]()).ir
-    QuantizeWeightsPass([WeightPoint(node="mm_a", index=1, precision=INT8, axis=1)], Precision.FP32)(model)
+    QuantizeWeightsPass(
+        GraphEditor(model), [WeightPoint(node="mm_a", index=1, precision=INT8, axis=1)], Precision.FP32
+    )(model)
 
     assert node_named(model, "mm_b").inputs[1].name == "w"
 
@@ -71,7 +77,9 @@ def test_an_embedding_is_dequantised_after_the_gather() -> None:
     feed = random_feed(proto, 8)
     before = run(model, feed)
     QuantizeWeightsPass(
-        [WeightPoint(node="embed", index=0, precision=INT8, axis=1, after_gather=True)], Precision.FP32
+        GraphEditor(model),
+        [WeightPoint(node="embed", index=0, precision=INT8, axis=1, after_gather=True)],
+        Precision.FP32,
     )(model)
     check_model(model)
     rows = node_named(model, "embed").outputs[0]
@@ -86,7 +94,9 @@ def test_codes_fit_the_rounded_scale() -> None:
     """With scales in BF16 (8 bits of mantissa) the codes are computed again, so nothing is lost or clipped."""
     model = loaded(BUILDERS["mlp"]()).ir
     weight = array_of(node_named(model, "fc1").inputs[1])
-    QuantizeWeightsPass([WeightPoint(node="fc1", index=1, precision=INT8, axis=0)], Precision.BF16)(model)
+    QuantizeWeightsPass(GraphEditor(model), [WeightPoint(node="fc1", index=1, precision=INT8, axis=0)], Precision.BF16)(
+        model
+    )
     reader = node_named(model, "fc1").inputs[1].producer()
     scales = array_of(reader.inputs[1]).reshape(-1, 1)
 
@@ -103,11 +113,13 @@ def test_codes_fit_the_rounded_scale() -> None:
     ],
 )
 def test_it_requires_initializers(point: WeightPoint, words: str) -> None:
+    model = loaded(BUILDERS["mlp"]()).ir
     with pytest.raises(ir.passes.PreconditionError, match=words):
-        QuantizeWeightsPass([point], Precision.FP32)(loaded(BUILDERS["mlp"]()).ir)
+        QuantizeWeightsPass(GraphEditor(model), [point], Precision.FP32)(model)
 
 
 def test_it_ensures_that_its_points_are_stored() -> None:
-    lazy = QuantizeWeightsPass([WeightPoint(node="fc1", index=1, precision=INT8, axis=0)], Precision.FP32)
+    model = loaded(BUILDERS["mlp"]()).ir
+    point = WeightPoint(node="fc1", index=1, precision=INT8, axis=0)
     with pytest.raises(ir.passes.PostconditionError, match="input 1 of 'fc1' must be stored in 8 bits"):
-        lazy.ensures(loaded(BUILDERS["mlp"]()).ir)
+        QuantizeWeightsPass(GraphEditor(model), [point], Precision.FP32).ensures(model)

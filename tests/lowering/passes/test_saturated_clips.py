@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.saturated_clips import SaturatedClipsPass
 
 NAME = "clip"
@@ -58,7 +59,7 @@ def model(
 
 def passed(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
     work = ir.serde.deserialize_model(proto)
-    modified = SaturatedClipsPass()(work).modified
+    modified = SaturatedClipsPass(GraphEditor(work))(work).modified
     done = ir.serde.serialize_model(work)
     onnx.checker.check_model(done, full_check=True)
     return done, modified

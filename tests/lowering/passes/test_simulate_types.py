@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from autoprec.graph.model import check_model
+from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.simulate_types import SimulateTypesPass
 from autoprec.precision import Precision
 
@@ -27,7 +28,7 @@ def test_operands_and_result_are_rounded_and_the_sum_is_not(precision: Precision
         v.astype(dtype).astype(np.float64)
         for v in (feed["x"], array_of(model.graph.initializers["fc1.w"]), array_of(model.graph.initializers["fc1.b"]))
     )
-    SimulateTypesPass({"fc1": precision})(model)
+    SimulateTypesPass(GraphEditor(model), {"fc1": precision})(model)
     check_model(model)
     model.graph.outputs.append(next(v for n in model.graph for v in n.outputs if v.name == "fc1_out"))
     found = run(model, feed)["fc1_out"]
@@ -41,7 +42,7 @@ def test_operands_and_result_are_rounded_and_the_sum_is_not(precision: Precision
 def test_the_rounded_value_carries_the_name_of_the_graph_output() -> None:
     proto = BUILDERS["conv_relu"]()
     model = loaded(proto).ir
-    SimulateTypesPass({"conv": FP16, "relu": FP16})(model)
+    SimulateTypesPass(GraphEditor(model), {"conv": FP16, "relu": FP16})(model)
     out = run(model, random_feed(proto, 2))["relu_out"]
 
     np.testing.assert_array_equal(out, out.astype(np.float16).astype(np.float32))
@@ -52,7 +53,7 @@ def test_bf16_convolutions_are_rounded_though_the_opset_of_the_model_has_none() 
     """The real model would be raised to opset 22."""
     proto = BUILDERS["conv_relu"]()
     model = loaded(proto).ir
-    SimulateTypesPass({"conv": BF16})(model)
+    SimulateTypesPass(GraphEditor(model), {"conv": BF16})(model)
     out = run(model, random_feed(proto, 2))["relu_out"]
 
     assert model.opset_imports[""] == 17
@@ -66,7 +67,7 @@ def test_inputs_that_have_no_half_form_are_not_rounded() -> None:
     b.node("Resize", "down", [x, "", scales], mode="nearest")
     b.output("down_out", ["N", 4, 3, 3])
     model = loaded(b.model()).ir
-    SimulateTypesPass({"down": FP16})(model)
+    SimulateTypesPass(GraphEditor(model), {"down": FP16})(model)
 
     assert node_named(model, "down").inputs[2].name == "scales"
 
@@ -75,12 +76,12 @@ def test_it_requires_fp32_values() -> None:
     model = loaded(BUILDERS["mlp"]()).ir
     node_named(model, "fc1").outputs[0].type = ir.TensorType(ir.DataType.FLOAT16)
     with pytest.raises(ir.passes.PreconditionError, match="'fc1' gives fp16"):
-        SimulateTypesPass({"fc1": FP16})(model)
+        SimulateTypesPass(GraphEditor(model), {"fc1": FP16})(model)
 
 
 def test_fp32_nodes_are_untouched() -> None:
     model = loaded(BUILDERS["mlp"]()).ir
     before = len(list(model.graph))
 
-    assert not SimulateTypesPass({"fc1": Precision.FP32})(model).modified
+    assert not SimulateTypesPass(GraphEditor(model), {"fc1": Precision.FP32})(model).modified
     assert len(list(model.graph)) == before
