@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from autoprec.backends.protocol import Backend, Computing
 from autoprec.graph.model import to_bytes
+from autoprec.graph.names import Names
+from autoprec.graph.topology import const_array
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.metrics.evaluator import Evaluator, Outcome
 from autoprec.precision import Array, Precision
@@ -34,8 +35,8 @@ _TRIES = (16, 96)
 _TINY = 1e-30
 
 Scales = Mapping[tuple[str, Precision], QuantParams]
-Points = dict[tuple[str, tuple[int, ...]], tuple[str, str, np.dtype[Any]]]
-"""(value, shape of its scales) -> names of the inputs for scales and zero points, and the type of codes."""
+Points = dict[tuple[str, tuple[int, ...]], tuple[ir.Value, ir.Value]]
+"""(value, shape of its scales) -> the inputs for scales and zero points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +130,10 @@ class Adjustable:
         """The model with the scales of a table."""
         scales = {tensor: found for (tensor, _), found in self._scales(table).items()}
         feed: dict[str, Array] = {}
-        for (tensor, shape), (scale, zero, code) in self._points.items():
-            feed[scale] = np.full(shape, scales[tensor].scale, np.float32)
-            feed[zero] = np.full(shape, scales[tensor].zero_point, code)
+        for (tensor, shape), (scale, zero) in self._points.items():
+            feed[str(scale.name)] = np.full(shape, scales[tensor].scale, np.float32)
+            code = ir.DataType.INT8 if zero.dtype is None else zero.dtype
+            feed[str(zero.name)] = np.full(shape, scales[tensor].zero_point, code.numpy())
         return _Under(self._engine, feed)
 
 
@@ -149,35 +151,33 @@ def adjustable(
 ) -> Iterator[Adjustable]:
     """The simulated plan with its activation scales as inputs; weights and biases are those under `table`."""
     lowered = lowerer.lower(plan, table, simulate=True)
-    model, points = lowered.ir, Points()
-    tensors = {point.tensor for point in lowered.placement.activations}
-    for node in list(model.graph):
-        if node.op_type != "QuantizeLinear":
-            continue
-        tensor = str(node.name).removesuffix("/quantize")
-        if tensor not in tensors:
-            continue
-        for pair in (node, *(user for user, _ in node.outputs[0].uses() if user.op_type == "DequantizeLinear")):
-            _feed_scale(model.graph, pair, tensor, points)
-    with backend.build(to_bytes(model), exact=True) as engine:
+    points, names = Points(), Names(lowered.ir.graph)
+    for pair in lowered.record.pairs:
+        if pair.point.precision is Precision.INT8:
+            for node in pair.nodes:
+                _feed_scale(lowered.ir.graph, node, pair.point.tensor, points, names)
+    with backend.build(to_bytes(lowered.ir), exact=True) as engine:
         yield Adjustable(engine, points, lowerer.scaler(plan))
 
 
-def _feed_scale(graph: ir.Graph, node: ir.Node, tensor: str, points: Points) -> None:
+def _feed_scale(graph: ir.Graph, node: ir.Node, tensor: str, points: Points, names: Names) -> None:
     """Make scale and zero point of a node inputs of the graph, one pair of inputs for each value and shape."""
-    old_scale, old_zero = node.inputs[1], node.inputs[2]
-    assert old_scale is not None
-    assert old_zero is not None
-    assert old_scale.const_value is not None
-    assert old_zero.const_value is not None
-    shape = old_scale.const_value.numpy().shape
+    shape = _constant(node.inputs[1]).shape
     key = (tensor, shape)
     if key not in points:
-        names = (f"{tensor}/scale.fed{len(shape)}", f"{tensor}/zero.fed{len(shape)}")
-        points[key] = (*names, old_zero.const_value.numpy().dtype)
-        for name, old in zip(names, (old_scale, old_zero), strict=True):
-            kind = ir.TensorType(old.const_value.dtype)  # type: ignore[union-attr]
-            graph.inputs.append(ir.Value(name=name, type=kind, shape=ir.Shape(shape)))
-    fed = {str(value.name): value for value in graph.inputs}
-    for index, name in zip((1, 2), points[key][:2], strict=True):
-        node.replace_input_with(index, fed[name])
+        made = []
+        for part, old in (("scale", node.inputs[1]), ("zero", node.inputs[2])):
+            name = names.new(f"{tensor}/{part}.fed{len(shape)}")
+            kind = ir.TensorType(ir.DataType.from_numpy(_constant(old).dtype))
+            made.append(ir.Value(name=name, type=kind, shape=ir.Shape(shape)))
+        graph.inputs.extend(made)
+        points[key] = made[0], made[1]
+    for index, value in zip((1, 2), points[key], strict=True):
+        node.replace_input_with(index, value)
+
+
+def _constant(value: ir.Value | None) -> Array:
+    array = const_array(value)
+    if array is None:
+        raise ValueError("a pair's scale and zero point must be constant")
+    return array

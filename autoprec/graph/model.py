@@ -17,6 +17,7 @@ from autoprec.files.json import write_bytes
 from autoprec.graph.fingerprints import graph_fingerprint, weights_fingerprint
 from autoprec.graph.float_check import check_weights, refuse_quantized
 from autoprec.graph.interface import Interface, TensorSpec
+from autoprec.graph.names import rename_duplicates
 from autoprec.graph.onnx_file import check_proto, first_line, fits_one_message, load_external, read_proto
 from autoprec.graph.preparation import prepare
 
@@ -26,7 +27,8 @@ class Model:
     """A float model that is ready for tuning.
 
     Attributes:
-        original: the graph as it was read; a plan with nothing but FP32 gives it back.
+        original: the graph as it was read, but nodes that share a name get one each; a plan with nothing but FP32
+            gives it back.
         ir: the prepared graph: constants are initializers, every node has a unique name, types are inferred.
         path: the user's file.
         interface: the names, types and shapes of inputs and outputs.
@@ -60,6 +62,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         load_external(proto, file)
         check_proto(proto)
         original = ir.from_proto(proto)  # both graphs share the weights of `proto`, so they are in memory once
+        rename_duplicates(original.graph)
         model = prepare(ir.from_proto(proto))
         refuse_quantized(model, file)
         check_weights(model, file)

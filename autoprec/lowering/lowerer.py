@@ -12,7 +12,6 @@ from autoprec.backends.scheme import Scheme
 from autoprec.errors import ModelError, PlanError
 from autoprec.graph.constants import fold_rearranged
 from autoprec.graph.model import Model
-from autoprec.graph.names import rename_duplicates
 from autoprec.graph.preparation import prepare
 from autoprec.graph.topology import Topology, const_array
 from autoprec.lowering.editor import GraphEditor
@@ -52,7 +51,7 @@ class Lowered:
     """A lowered model.
 
     Attributes:
-        ir: the graph; for the all-FP32 plan the model as it was read, with names of its own for nodes that share one.
+        ir: the graph; for the all-FP32 plan the model as it was read.
         placement: the decisions that were written into it.
         record: what became of each value and node of the model.
     """
@@ -116,7 +115,6 @@ class Lowerer:
         """
         if all(p is Precision.FP32 for p in precisions.values()):
             copy = self.model.original.clone()
-            rename_duplicates(copy.graph)
             return Lowered(copy, Placement(activations=(), weights=(), node_types={}), GraphEditor(copy).record())
         draft = self._draft(precisions, simulate)
         for step in self._steps(draft, precisions, ranges, simulate):

@@ -17,20 +17,19 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 
 from autoprec.backends.protocol import Backend, Engine
 from autoprec.data.dataset import Batch, Dataset
 from autoprec.errors import MetricError
 from autoprec.graph.topology import elements
-from autoprec.lowering.lowerer import Lowerer
+from autoprec.lowering.lowerer import Lowered, Lowerer
 from autoprec.lowering.possible import uniform
 from autoprec.metrics.metric import Metric, load_metric
 from autoprec.metrics.running import of_samples, run_whole
 from autoprec.metrics.scores import finite_samples
 from autoprec.precision import Array, Precision
 from autoprec.ranges.table import RangeTable
-from autoprec.sensitivity.splice import branched, splice, suffix_cut
+from autoprec.sensitivity.splice import branched, reached_part, splice
 from autoprec.sensitivity.table import Sensitivities, Sensitivity, sensitivity_fingerprint
 from autoprec.sensitivity.yardstick import FullPass
 
@@ -125,13 +124,13 @@ class SensitivityMeasurer:
         kept = f"{fingerprint} in {len(chunks)}"
         earlier_s, start = self._read_journal(kept), time.process_time()
         with full:
-            graphs = {p: self._uniform(p) for p in wanted}
-            groups = list(self._groups(entries, graphs))
+            lowered = {p: self._uniform(p) for p in wanted}
+            groups = list(self._groups(entries, {p: one.ir.graph.opset_imports[""] for p, one in lowered.items()}))
             for index, group in enumerate(groups):
                 todo = [number for number in range(len(chunks)) if any(self._missing(number, *e) for e in group)]
                 if todo:
                     with ExitStack() as stack:
-                        branches = self._branches(group, graphs, stack)
+                        branches = self._branches(group, lowered, stack)
                         for number, parts in self._computed(branches.engine, chunks, todo, full, index, len(groups)):
                             self._measure(number, branches, parts, full)
                             spent = earlier_s + time.process_time() - start - full.own_s
@@ -192,16 +191,16 @@ class SensitivityMeasurer:
     def _missing(self, chunk: int, unit: str, precision: Precision) -> bool:
         return (chunk, unit, precision) not in self._done
 
-    def _uniform(self, precision: Precision) -> ir.Graph:
+    def _uniform(self, precision: Precision) -> Lowered:
         plan = uniform(self.lowerer.partition, precision, self.possible, Precision.FP32)
-        return self.lowerer.lower(plan, self.ranges, simulate=True).ir.graph
+        return self.lowerer.lower(plan, self.ranges, simulate=True)
 
     def _sample_bytes(self) -> int:
         """Bytes of all activations that branches begin with, of one sample."""
         graph = self.lowerer.model.graph
         names: set[str] = set()
         for unit in self.lowerer.partition.units:
-            names.update(unit.inputs, suffix_cut(graph, unit.outputs)[0])
+            names.update(unit.inputs, reached_part(graph, unit.outputs)[0])
         return max(1, sum(4 * elements(v) for node in graph for v in node.outputs if v.name in names))
 
     def _step(self) -> int:
@@ -223,7 +222,7 @@ class SensitivityMeasurer:
         middle = entries[len(entries) // 2 :][:1]
         return FullPass(self.lowerer, dict(middle), self.ranges, self.backend, self._step())
 
-    def _groups(self, entries: list[Entry], graphs: Mapping[Precision, ir.Graph]) -> Iterator[list[Entry]]:
+    def _groups(self, entries: list[Entry], opsets: Mapping[Precision, int]) -> Iterator[list[Entry]]:
         """Entries that fit into one engine: of one opset, and not too many copies of weights and nodes behind them."""
         units = {unit.name: unit for unit in self.lowerer.partition.units}
         weights = np.cumsum([unit.weights for unit in reversed(units.values())])[::-1]
@@ -231,9 +230,9 @@ class SensitivityMeasurer:
         behind = {name: (4 * int(w), int(n)) for name, w, n in zip(units, weights, nodes, strict=True)}
         group: list[Entry] = []
         held, size, opset = 0, 0, 0
-        for unit, precision in sorted(entries, key=lambda entry: graphs[entry[1]].opset_imports[""]):
+        for unit, precision in sorted(entries, key=lambda entry: opsets[entry[1]]):
             own, own_nodes = behind[unit]
-            here = graphs[precision].opset_imports[""]
+            here = opsets[precision]
             full = held + own > _ENGINE_BYTES or size + own_nodes > _ENGINE_NODES or here != opset
             if group and full:
                 yield group
@@ -243,10 +242,10 @@ class SensitivityMeasurer:
         if group:
             yield group
 
-    def _branches(self, group: list[Entry], graphs: Mapping[Precision, ir.Graph], stack: ExitStack) -> _Group:
-        exact = self.lowerer.base(graphs[group[0][1]].opset_imports[""]).graph
+    def _branches(self, group: list[Entry], lowered: Mapping[Precision, Lowered], stack: ExitStack) -> _Group:
+        exact = self.lowerer.base(lowered[group[0][1]].ir.graph.opset_imports[""]).graph
         units = self.lowerer.partition.unit
-        made = branched(exact, [splice(graphs[p], exact, units(name).inputs, units(name).outputs) for name, p in group])
+        made = branched(exact, [splice(lowered[p], exact, units(name)) for name, p in group])
         engine = stack.enter_context(self.backend.build(made.model, exact=True, threads=1))
         return _Group(engine, dict(zip(group, made.outputs, strict=True)))
 

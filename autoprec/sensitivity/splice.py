@@ -8,19 +8,26 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from autoprec.graph.model import to_bytes
+from autoprec.graph.names import Names
+from autoprec.lowering.lowerer import Lowered
+from autoprec.units.records import Unit
 
 
 @dataclass(frozen=True, slots=True)
 class Spliced:
-    """A lowered unit with all that its outputs reach, in FP32.
+    """A lowered unit with all that its outputs reach, in FP32; none of its values is in a graph.
 
     Attributes:
-        graph: its outputs are those outputs of the whole model that the unit reaches.
-        feeds: the name of each input -> the FP32 value that it takes.
+        nodes: the nodes, those of the unit first. There are none where the unit reaches no output of the model.
+        constants: the initializers that they read.
+        feeds: each value that they read from outside -> the name of the FP32 value that it is.
+        outputs: the name of each output of the model that the unit reaches -> the value that stands for it.
     """
 
-    graph: ir.Graph
-    feeds: Mapping[str, str]
+    nodes: Sequence[ir.Node]
+    constants: Sequence[ir.Value]
+    feeds: Mapping[ir.Value, str]
+    outputs: Mapping[str, ir.Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +35,7 @@ class Branched:
     """The FP32 model with branches.
 
     Attributes:
-        model: serialised.
+        model: the model, serialised.
         outputs: for each branch, the model's output -> the name of the branch's own; those that it does not reach
             are missing.
     """
@@ -37,8 +44,8 @@ class Branched:
     outputs: tuple[Mapping[str, str], ...]
 
 
-def suffix_cut(graph: ir.Graph, changed: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Inputs and outputs of the part of the graph that the changed values reach."""
+def reached_part(graph: ir.Graph, changed: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of the inputs and outputs of the part of the graph that the changed values reach."""
     reached = set(changed)
     inputs: dict[str, None] = {}
     made: set[str] = set()
@@ -61,28 +68,57 @@ def _reads(node: ir.Node, graph: ir.Graph) -> list[ir.Value]:
     return [value for value in values if not value.is_initializer()]
 
 
-def splice(lowered: ir.Graph, graph: ir.Graph, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Spliced:
-    """One unit of a lowered graph in front of what it reaches in the FP32 graph.
+def splice(lowered: Lowered, graph: ir.Graph, unit: Unit) -> Spliced:
+    """Put one unit of a lowered model in front of what it reaches in the FP32 model.
 
     A value that its producer quantises or rounds is taken before that, so that the unit shows the whole error of its
     operands.
 
     Args:
-        lowered: the graph in which the unit is lowered.
+        lowered: a model in which the unit is lowered.
         graph: the FP32 graph, in the same opset.
-        inputs: of the unit.
-        outputs: of the unit.
+        unit: the unit.
     """
-    head, feeds = _unit_alone(lowered, inputs, outputs)
-    around, reached = suffix_cut(graph, outputs)
-    finals = [str(v.name) for v in graph.outputs if v.name in outputs or v.name in reached]
+    around, reached = reached_part(graph, unit.outputs)
+    finals = [str(v.name) for v in graph.outputs if v.name in unit.outputs or v.name in reached]
+    if not finals:
+        return Spliced((), (), {}, {})
+    values = lowered.record.values
+    head = ir.convenience.extract(
+        lowered.ir.graph,
+        [values[name].raw for name in unit.inputs],
+        [values[name].final for name in unit.outputs],
+    )
+    made = dict(zip(unit.outputs, head.outputs, strict=True))
+    feeds = dict(zip(head.inputs, unit.inputs, strict=True))
+    parts = [head]
     if reached:
         tail = ir.convenience.extract(graph, around, reached)
-        feeds |= _append(head, tail)
-        made = {str(v.name): v for node in head for v in node.outputs}
-        head.outputs.clear()
-        head.outputs.extend(made[name] for name in finals)
-    return Spliced(head, feeds)
+        for value, name in zip(list(tail.inputs), around, strict=True):
+            if name in made:  # the unit computes it
+                tail.inputs.remove(value)
+                ir.convenience.replace_all_uses_with(value, made[name])
+            else:
+                feeds[value] = name
+        made.update(zip(reached, tail.outputs, strict=True))
+        parts.append(tail)
+    return _freed(parts, feeds, {name: made[name] for name in finals})
+
+
+def _freed(parts: Sequence[ir.Graph], feeds: Mapping[ir.Value, str], outputs: Mapping[str, ir.Value]) -> Spliced:
+    """Take nodes and values out of the graphs, which are used up."""
+    nodes: list[ir.Node] = []
+    constants: list[ir.Value] = []
+    for part in parts:
+        part.outputs.clear()
+        for value in list(part.inputs):
+            part.inputs.remove(value)
+        constants += part.initializers.values()
+        part.initializers.clear()
+        own = list(part)
+        part.remove(own)
+        nodes += own
+    return Spliced(nodes, constants, feeds, outputs)
 
 
 def branched(graph: ir.Graph, parts: Sequence[Spliced]) -> Branched:
@@ -93,73 +129,36 @@ def branched(graph: ir.Graph, parts: Sequence[Spliced]) -> Branched:
         parts: they are used up.
     """
     trunk = graph.clone()
-    values = {str(v.name): v for v in trunk.inputs} | {str(v.name): v for node in trunk for v in node.outputs}
-    values |= {str(name): v for name, v in trunk.initializers.items()}
+    branches = _Branches(trunk)
     outputs = []
     for number, part in enumerate(parts):
-        made = {str(v.name): v for v in part.graph.outputs}
-        _add_branch(trunk, values, part, f"branch{number}/")
-        outputs.append({name: str(value.name) for name, value in made.items()})
-        trunk.outputs.extend(made.values())
+        branches.add(part, f"branch{number}")
+        outputs.append({name: str(value.name) for name, value in part.outputs.items()})
+        trunk.outputs.extend(part.outputs.values())
     return Branched(to_bytes(ir.Model(trunk, ir_version=10)), tuple(outputs))
 
 
-def _add_branch(trunk: ir.Graph, values: Mapping[str, ir.Value], part: Spliced, prefix: str) -> None:
-    head = part.graph
-    head.outputs.clear()
-    for value in list(head.inputs):
-        head.inputs.remove(value)
-        ir.convenience.replace_all_uses_with(value, values[part.feeds[str(value.name)]])
-    for name, value in list(head.initializers.items()):
-        del head.initializers[name]
-        known = values.get(name)
-        if known is not None and known.const_value is value.const_value:
-            ir.convenience.replace_all_uses_with(value, known)
-            continue
-        value.name = prefix + name
-        trunk.register_initializer(value)
-    nodes = list(head)
-    head.remove(nodes)
-    for node in nodes:
-        node.name = f"{prefix}{node.name}"
-        for value in node.outputs:
-            value.name = f"{prefix}{value.name}" if value.name else value.name
-    trunk.extend(nodes)
+class _Branches:
+    """Adds branches to a trunk, whose weights they share where a unit has not changed them."""
 
+    def __init__(self, trunk: ir.Graph) -> None:
+        self._trunk, self._names = trunk, Names(trunk)
+        self._values = {str(v.name): v for v in trunk.inputs}
+        self._values |= {str(v.name): v for node in trunk for v in node.outputs}
+        self._weights = {id(v.const_value): v for v in trunk.initializers.values()}
 
-def _unit_alone(graph: ir.Graph, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> tuple[ir.Graph, dict[str, str]]:
-    """The unit, and the name of each input that it uses -> the FP32 value that it takes."""
-    names = {str(v.name): v for node in graph for v in node.outputs}
-    names |= {str(v.name): v for v in graph.inputs}
-    taken = {next(n for n in (f"{name}/raw", f"{name}/exact", name) if n in names): name for name in inputs}
-    part = ir.convenience.extract(graph, [names[n] for n in taken], [names[n] for n in outputs])
-    part.opset_imports.update(graph.opset_imports)
-    used = {str(v.name) for v in part.inputs if v.uses() or v.is_graph_output()}
-    return part, {new: name for new, name in taken.items() if new in used}
-
-
-def _append(head: ir.Graph, tail: ir.Graph) -> dict[str, str]:
-    """Move the nodes of `tail` behind those of `head`; the name of each new input -> the FP32 value that it takes."""
-    known = {str(v.name): v for v in (*head.inputs, *head.outputs)}
-    inner = {str(v.name) for node in head for v in node.outputs}
-    added = {}
-    for value in list(tail.inputs):
-        name = str(value.name)
-        tail.inputs.remove(value)
-        if name in known:
-            ir.convenience.replace_all_uses_with(value, known[name])
-            continue
-        if name in inner:  # the unit rounds what it takes under this name; behind it the exact value is wanted
-            value.name = f"{name}/behind"
-        head.inputs.append(value)
-        added[str(value.name)] = name
-    tail.outputs.clear()
-    for name, value in list(tail.initializers.items()):
-        del tail.initializers[name]
-        if name in head.initializers:  # the unit may have changed its copy
-            value.name = f"{name}/behind"
-        head.register_initializer(value)
-    nodes = list(tail)
-    tail.remove(nodes)
-    head.extend(nodes)
-    return added
+    def add(self, part: Spliced, prefix: str) -> None:
+        for value, name in part.feeds.items():
+            ir.convenience.replace_all_uses_with(value, self._values[name])
+        for value in part.constants:
+            known = self._weights.get(id(value.const_value))  # clones of a graph share its tensors
+            if known is not None:
+                ir.convenience.replace_all_uses_with(value, known)
+                continue
+            value.name = self._names.new(f"{prefix}/{value.name}")
+            self._trunk.register_initializer(value)
+        for node in part.nodes:
+            node.name = self._names.new(f"{prefix}/{node.name}")
+            for value in node.outputs:
+                value.name = self._names.new(f"{prefix}/{value.name}") if value.name else value.name
+        self._trunk.extend(part.nodes)
