@@ -27,7 +27,7 @@ OWNERS: dict[str, tuple[str, ...] | None] = {
     "onnx": GRAPH,
     "onnx_ir": GRAPH,
     "onnxruntime": ("backends.ort",),
-    "optuna": ("study.ledger", "study.sampler"),
+    "optuna": ("study.ledger", "study.optuna_adapter", "study.sampler"),
     "pytest": ("pytest_plugin", "testing"),
     "rich": ("cli",),
     "scipy": ("stats", "study"),

@@ -86,6 +86,16 @@ def read_json(path: Path, what: str, raising: type[AutoprecError], schema: int) 
     return record
 
 
+def finite_or_none(value: Any) -> Any:
+    """The value as JSON can hold it: None for a number that is infinite or not a number."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def infinite_if_none(value: float | None) -> float:
+    """The number that a record means: its null stands for infinity, which JSON does not have."""
+    return math.inf if value is None else float(value)
+
+
 def fingerprint(parts: Iterable[bytes | str]) -> str:
     """Return a fingerprint of `parts`: the first 16 hexadecimal digits of a SHA-256 digest.
 

@@ -40,7 +40,7 @@ class Point:
     @property
     def name(self) -> str:
         """As the run names its candidates."""
-        return self.trial.origin if self.trial.origin.startswith("uniform") else f"trial {self.trial.number}"
+        return self.trial.name
 
     def cost(self, objective: Cost) -> float:
         """What is minimised: latency over FP32's, infinite where it was not timed, or bytes."""

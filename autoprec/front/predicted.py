@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from autoprec.backends.make import make_backend
 from autoprec.backends.protocol import Backend
 from autoprec.errors import BackendError, RunDirectoryError, UsageError
-from autoprec.front.points import Cost
+from autoprec.front.points import Cost, Point
 from autoprec.front.run_front import RunFront
 from autoprec.plan import Assignment
 from autoprec.ranges.table import RangeTable
@@ -23,12 +24,13 @@ from autoprec.run.settings import DataLike, Settings
 from autoprec.run.task import Task, prepare_task
 from autoprec.run.uniform import FP32_PLAN, uniform_plans
 from autoprec.study.goal import Goal, Objective
+from autoprec.study.guide.proposals import PredictedPlan
 from autoprec.study.guide.proposer import Proposer
 from autoprec.study.guide.solve import Problem
-from autoprec.study.guide.told import KnownPlan, PredictedPlan
 from autoprec.study.ledger.ask_tell import Ledger
+from autoprec.study.ledger.asked import Asked
 from autoprec.study.ledger.samplers import make_sampler
-from autoprec.study.loop import Wanted
+from autoprec.study.participant import Wanted, measure_asked
 from autoprec.study.trial import Trial
 
 _SAME = {
@@ -67,24 +69,12 @@ def predicted_plans(run: RunFront, goal: Goal) -> list[PredictedPlan]:
         return []
     losses = {(u, p): noise for u, row in run.noises.items() for p, noise in row.items()}
     problem = Problem(run.partition, studied.choices, losses, studied.carrier)
-    told = []
-    for point in run.points:
-        m = point.trial.measured
-        latency = m.latency_ratio if m.timed else None
-        trial = point.trial
-        told.append(
-            KnownPlan(
-                number=trial.number,
-                plan=trial.plan,
-                latency=latency,
-                drop=m.judged_drop,
-                noise=m.noise,
-                predicted=None,
-                size=point.size,
-                layers_ms=m.layers_ms,
-            )
-        )
-    return Proposer(problem, studied.shares, goal, seed=0).promises(told)
+    return Proposer(problem, studied.shares, goal, seed=0).better_plans([_sized(point) for point in run.points])
+
+
+def _sized(point: Point) -> Trial:
+    """The trial with its size known, and without what was predicted of it by models of fewer trials."""
+    return replace(point.trial, measured=replace(point.trial.measured, bytes=point.size), predicted=None)
 
 
 def measure_predicted(
@@ -133,24 +123,21 @@ def _measure(pipeline: Pipeline, plans: Mapping[str, Assignment], ledger: Ledger
         reference = pipeline.engines.open(uniform_plans(task.subject)[FP32_PLAN], ranges, stack)
         measuring = PlanMeasurer(task, pipeline.engines, reference, ranges)
         ledger.enqueue(plans)
-        while ledger.waiting():
+        while ledger.queue().waiting:
             asked = ledger.ask(0)  # nothing but what waits
             if asked is None:
                 continue
-            try:
-                measured = measuring(asked.plan, Wanted(math.inf, True))
-            except BackendError as error:  # costs this plan
-                ledger.fail(asked, str(error))
-                continue
-            except BaseException:
-                ledger.leave(asked)
-                raise
-            trial = ledger.tell(asked, measured)
+            measure = partial(measuring, asked.plan, Wanted(math.inf, everything=True))
+            trial = measure_asked(ledger, asked, measure, partial(_refuse, ledger, asked))
             if trial is not None:
                 found.append(trial)
                 pipeline.progress.trial(trial)
     pipeline.progress.stage("", "")
     return found
+
+
+def _refuse(ledger: Ledger, asked: Asked, error: BackendError) -> None:
+    ledger.fail(asked, str(error))
 
 
 def _refuse_others(run: RunFront, task: Task) -> None:

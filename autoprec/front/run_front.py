@@ -262,7 +262,7 @@ class RunFront:
 
     def _point(self, trial: Trial) -> Point:
         answer, measured = self.studied.answer, trial.measured
-        size = measured.bytes or len(to_bytes(self._lowerer.lower(trial.plan, self.ranges).ir))
+        size = int(measured.bytes or 0) or len(to_bytes(self._lowerer.lower(trial.plan, self.ranges).ir))
         latency_ms = measured.latency_ratio * answer.fp32_ms if answer is not None and measured.timed else None
         confirmed = answer is not None and dict(answer.plan) == dict(trial.plan)
         samples = measured.samples or self.studied.samples

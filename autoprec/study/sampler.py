@@ -14,21 +14,28 @@ from optuna.trial import FrozenTrial, TrialState
 from autoprec.plan import Assignment
 from autoprec.precision import Precision
 from autoprec.study.goal import Goal, goal_of
+from autoprec.study.guide.proposals import ModelFits, Proposal, model_fits
 from autoprec.study.guide.proposer import Proposer
 from autoprec.study.guide.solve import Problem
-from autoprec.study.guide.told import KnownPlan, ModelFits, Predicted, Proposal, model_fits
+from autoprec.study.optuna_adapter import (
+    CLAIM,
+    LATENCY,
+    LAYERS,
+    NOISE,
+    ORIGIN,
+    PREDICTED,
+    PROPOSED_AS,
+    SIZE,
+    chosen_params,
+    measurement_of,
+    prediction_of,
+    set_system_attributes,
+)
+from autoprec.study.trial import Measurement, Trial
 
-NOISE, LATENCY, SIZE, LAYERS = "noise", "latency", "bytes", "layers_ms"
-"""User attributes of a trial: the noise of its outputs, for a better accuracy model; its latency over FP32's, and its
-size, where these are not the objective; and by unit the milliseconds of its layers, for a better latency model. All may
-be missing."""
-MEASUREMENT = "measurement"
-"""User attribute of a trial of `autoprec.study.ledger.ask_tell`: all figures, whatever the objective was then."""
-CLAIM = "autoprec:plan"
-PREDICTED = "autoprec:foretold"
-PROPOSED_AS = "autoprec:origin"
 _CLAIMS = 5
-_TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
+"""How many plans a trial tries to claim before it takes one that another trial may hold."""
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class ModelGuidedSampler(optuna.samplers.BaseSampler):
@@ -83,18 +90,23 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
             study: with the trials so far.
             excluded: plans that are not to be proposed besides those of the trials.
         """
-        told, busy = self._trials(study)
+        trials, busy = self._trials(study)
         taken, refused = [*busy, *excluded], self._refused
         plans = [sorted(plan.items()) for plan in (*taken, *refused)]
-        state = repr([[(t.number, t.latency, t.drop, t.size) for t in told], plans, len(refused)])
+        figures = [(t.number, t.measured.latency_ratio, t.measured.judged_drop, t.measured.bytes) for t in trials]
+        state = repr([figures, plans, len(refused)])
         last = self._last
-        if last is None or last[0] != state:
-            last = self._last = (state, self._proposer.propose(told, taken, refused))
+        if last is None or last[0] != state:  # solving takes seconds, and a study is asked more often than it changes
+            last = self._last = (state, self._proposer.propose(trials, taken, refused))
         return last[1]
 
     def model_fits(self, study: optuna.Study) -> ModelFits:
-        """How well the study's plans were foretold before they were measured."""
-        return model_fits(self._trials(study)[0])
+        """How well the models predicted the study's plans before these were measured."""
+        return model_fits(self.trials(study))
+
+    def trials(self, study: optuna.Study) -> list[Trial]:
+        """The measured plans of a study, as the models see them."""
+        return self._trials(study)[0]
 
     def stop(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """A callback for `study.optimize` that ends it when nothing promises to be better within the bounds."""
@@ -159,54 +171,45 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
         self._fallback.reseed_rng()
 
     def _claim(self, study: optuna.Study, trial: FrozenTrial, proposal: Proposal) -> None:
-        store = study._storage.set_trial_system_attr
-        store(trial._trial_id, CLAIM, {unit: precision.value for unit, precision in proposal.plan.items()})
-        store(trial._trial_id, PROPOSED_AS, proposal.origin)
-        if proposal.predicted is not None:
-            predicted = proposal.predicted
-            store(trial._trial_id, PREDICTED, [predicted.latency, predicted.noise, predicted.drop])
+        plan = {unit: precision.value for unit, precision in proposal.plan.items()}
+        attributes: dict[str, Any] = {CLAIM: plan, PROPOSED_AS: proposal.origin}
+        predicted = proposal.predicted
+        if predicted is not None:
+            attributes[PREDICTED] = [predicted.latency, predicted.noise, predicted.drop]
+        set_system_attributes(study, trial, attributes)
 
-    def _trials(self, study: optuna.Study, beside: int = -1) -> tuple[list[KnownPlan], list[dict[str, Precision]]]:
-        """What was told, and the plans that are being measured, were refused, or wait."""
-        told, busy = [], []
+    def _trials(self, study: optuna.Study) -> tuple[list[Trial], list[dict[str, Precision]]]:
+        """The measured plans, and those that wait or are being measured."""
+        measured, busy = [], []
         for trial in study.get_trials(deepcopy=False):
             plan = self._plan(trial)
-            if plan is None or trial.number == beside:
+            if plan is None:
                 continue
-            if trial.state in _TOLD:
-                told.append(self._told(trial, plan))
+            if trial.state in _FINISHED:
+                measured.append(self._trial(trial, plan))
             elif trial.state in (TrialState.RUNNING, TrialState.WAITING):
                 busy.append(plan)
-        return told, busy
+        return measured, busy
 
     def _plan(self, trial: FrozenTrial) -> dict[str, Precision] | None:
-        chosen = {**trial.system_attrs.get("fixed_params", {}), **trial.system_attrs.get(CLAIM, {}), **trial.params}
+        chosen = chosen_params(trial)
         if any(unit not in chosen for unit in self._space):
             return None
         return {unit: self._fixed.get(unit) or Precision(chosen[unit]) for unit in self.problem.choices}
 
-    def _told(self, trial: FrozenTrial, plan: dict[str, Precision]) -> KnownPlan:
-        predicted = trial.system_attrs.get(PREDICTED)
-        latency, drop, size = self._stored(trial) if MEASUREMENT in trial.user_attrs else self._figures(trial)
-        return KnownPlan(
+    def _trial(self, trial: FrozenTrial, plan: dict[str, Precision]) -> Trial:
+        measured = measurement_of(trial) or self._figures(trial)
+        return Trial(
             number=trial.number,
+            origin=str(trial.user_attrs.get(ORIGIN) or trial.system_attrs.get(PROPOSED_AS) or ""),
             plan=plan,
-            latency=latency,
-            drop=drop,
-            noise=_finite(trial.user_attrs.get(NOISE)),
-            predicted=None if predicted is None else Predicted(*predicted),
-            size=size,
-            layers_ms=trial.user_attrs.get(MEASUREMENT, trial.user_attrs).get(LAYERS),
+            measured=measured,
+            feasible=self.goal.accepts(measured.judged_drop, measured.latency_ratio),
+            predicted=prediction_of(trial),
         )
 
-    def _stored(self, trial: FrozenTrial) -> tuple[float | None, float, float | None]:
-        """Latency, drop and size as they were measured, whatever was minimised then."""
-        stored = trial.user_attrs[MEASUREMENT]
-        drop = stored.get("judged_drop")
-        return _finite(stored.get("latency_ratio")), math.inf if drop is None else drop, _finite(stored.get("bytes"))
-
-    def _figures(self, trial: FrozenTrial) -> tuple[float | None, float, float | None]:
-        """Latency, drop and size by the trial's value, its constraints and its attributes."""
+    def _figures(self, trial: FrozenTrial) -> Measurement:
+        """The figures of a trial in a study of the user's own, by its value, its constraints and its attributes."""
         goal, attributes = self.goal, trial.user_attrs
         value = _finite(trial.value) if trial.state is TrialState.COMPLETE else None
         latencies = [x for name, x in trial.constraints.items() if name.startswith(LATENCY)]
@@ -218,7 +221,17 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
         drop = goal.max_drop + max(drops) if drops else math.nan
         if goal.objective == "accuracy":
             drop = math.inf if value is None else value
-        return latency, drop, value if goal.objective == "size" else _finite(attributes.get(SIZE))
+        noise = _finite(attributes.get(NOISE))
+        return Measurement(
+            drop=drop,
+            judged_drop=drop,
+            noise=math.nan if noise is None else noise,
+            kl=None,
+            agreement=None,
+            latency_ratio=math.inf if latency is None else latency,
+            bytes=value if goal.objective == "size" else _finite(attributes.get(SIZE)),
+            layers_ms=attributes.get(LAYERS),
+        )
 
 
 def _finite(value: object) -> float | None:

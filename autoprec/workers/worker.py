@@ -155,7 +155,8 @@ class Worker:
                 limit=settings.trials,
                 progress=self.progress,
             )
-            return Worked(*search.follow())
+            measured, stop = search.follow()
+            return Worked(measured, stop.text)
 
 
 def _profile(directory: RunDirectory, shared: SearchDescription, ranges: RangeTable) -> Sensitivities:

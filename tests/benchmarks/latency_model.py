@@ -1,4 +1,4 @@
-"""How well the latency model foretells plans that it was not fitted to.
+"""How well the latency model predicts plans that it was not fitted to.
 
     python tests/benchmarks/latency_model.py ZOO [MODEL ...] [--batch 128] [--fit 40] [--unseen 20] [--seconds S]
         [--out FOLDER] [--backend tensorrt] [--target sm89]
@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,24 @@ from autoprec.run.pipeline import Pipeline
 from autoprec.run.settings import Settings
 from autoprec.run.task import prepare_task
 from autoprec.run.uniform import FP32_PLAN, seed_plans, uniform_plans
-from autoprec.study.guide.accuracy import fidelity
+from autoprec.study.guide.fidelity import fidelity
 from autoprec.study.guide.fitting import LatencyFit
-from autoprec.study.guide.latency import Pricing, Timed
+from autoprec.study.guide.pricing import Pricing
 from autoprec.timing.compare import compare
 from autoprec.units.find import find_units
 
 HEADER = ["model", "batch", "fitted to", "unseen", "Spearman", "error, mean", "error, worst", "worst plan"]
 ROUNDS, TURN_MS = (7, 21), 30.0
 Plan = dict[str, Precision]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A plan that was timed, and perhaps profiled."""
+
+    plan: Plan
+    latency: float
+    layers_ms: Mapping[str, float] | None
 
 
 def main() -> None:
@@ -191,7 +200,9 @@ def rows_of(record: Mapping[str, Any]) -> list[list[str]]:
 
 def figures(pricing: Pricing, fitted: Sequence[Timed], unseen: Sequence[Timed]) -> list[str]:
     """Number of unseen plans, Spearman, mean and worst error, and the worst plan."""
-    means, _ = LatencyFit(pricing, fitted).predict([timed.plan for timed in unseen])
+    latencies = np.array([timed.latency for timed in fitted])
+    fit = LatencyFit(pricing, [timed.plan for timed in fitted], latencies, [timed.layers_ms for timed in fitted])
+    means, _ = fit.predict([timed.plan for timed in unseen])
     predicted = [
         (number, float(mean), timed.latency) for number, (mean, timed) in enumerate(zip(means, unseen, strict=True))
     ]

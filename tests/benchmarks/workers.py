@@ -21,7 +21,7 @@ from optuna.distributions import CategoricalDistribution
 
 from autoprec.cli.screen import print_table
 from autoprec.precision import Precision
-from autoprec.study.guide.neighbours import uniform
+from autoprec.study.guide.neighbours import uniform_assignments
 from autoprec.study.ledger.samplers import make_sampler
 from tests.study.table import Table, disturbed, load
 
@@ -75,7 +75,7 @@ def replay(table: Table, name: str, bound: float, workers: int, seed: int, optio
     sampler = make_sampler(name, known.problem, known.prior, bound, seed)
     study = optuna.create_study(sampler=sampler)
     space = {unit: CategoricalDistribution([p.value for p in choices]) for unit, choices in table.free.items()}
-    for plan in uniform(table.problem):
+    for plan in uniform_assignments(table.problem):
         study.enqueue_trial({unit: plan[unit].value for unit in space})
     optimum, seen, now, told = table.optimum(bound), set(), 0.0, 0
     busy: list[tuple[float, int, optuna.Trial, int]] = []

@@ -18,7 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 
 from autoprec.precision import Precision
-from autoprec.study.guide.neighbours import uniform
+from autoprec.study.guide.neighbours import uniform_assignments
 from autoprec.study.guide.solve import Problem
 from autoprec.study.sampler import ModelGuidedSampler
 from autoprec.units.records import Edge, Partition, Unit
@@ -114,7 +114,7 @@ def searched(
     seen: set[int] = set()
     best: list[float] = []
     optimum, asked = table.optimum(bound), 0
-    for plan in uniform(table.problem):
+    for plan in uniform_assignments(table.problem):
         study.enqueue_trial({name: plan[name].value for name in space})
     while len(seen) < evaluations and asked < 5 * evaluations:
         asked += 1

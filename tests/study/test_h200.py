@@ -12,9 +12,10 @@ import pytest
 from scipy.stats import spearmanr
 
 from autoprec.precision import Precision
-from autoprec.study.guide.fitting import LatencyFit
-from autoprec.study.guide.latency import Pricing, Timed
+from autoprec.study.guide.pricing import Pricing
 from autoprec.units.records import Edge, Partition, Unit
+
+from .guide.timed import Timed, fitted
 
 DATA = Path(__file__).parent / "data"
 MODELS = ("mobilenet_v1_075", "etinynet", "resnet20_cifar10")
@@ -38,16 +39,16 @@ def recorded(model: str) -> tuple[Pricing, dict[str, list[Timed]]]:
     return Pricing(Partition(units, {}, edges), prior, Precision(data["carrier"])), plans
 
 
-def fidelity(pricing: Pricing, fitted: list[Timed], unseen: list[Timed]) -> tuple[float, float]:
+def fidelity(pricing: Pricing, seen: list[Timed], unseen: list[Timed]) -> tuple[float, float]:
     """Spearman's rank correlation and the mean relative error."""
-    means, _ = LatencyFit(pricing, fitted).predict([timed.plan for timed in unseen])
+    means, _ = fitted(pricing, seen).predict([timed.plan for timed in unseen])
     latencies = np.array([timed.latency for timed in unseen])
     return float(spearmanr(means, latencies)[0]), float(np.abs(means / latencies - 1).mean())
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("count", [5, 10, 18])
-def test_profiled_plans_foretell_20_unseen_ones_in_order_and_within_five_percent(model: str, count: int) -> None:
+def test_profiled_plans_predict_20_unseen_ones_in_order_and_within_five_percent(model: str, count: int) -> None:
     """Half of them random in each unit, half contiguous; fitted to the search's first five plans and `count` more."""
     pricing, plans = recorded(model)
     rank, error = fidelity(pricing, plans["seed"] + plans["fit"][:count], plans["unseen"])

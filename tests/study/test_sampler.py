@@ -221,7 +221,7 @@ def test_other_parameters_of_a_study_are_drawn() -> None:
     assert len({trial.params["beside"] for trial in study.trials}) == 6
 
 
-def test_what_is_foretold_is_compared_with_what_is_measured() -> None:
+def test_what_is_predicted_is_compared_with_what_is_measured() -> None:
     sampler = guided()
     study = optuna.create_study(sampler=sampler)
     study.optimize(objective, 40)

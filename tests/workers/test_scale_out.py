@@ -20,8 +20,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autoprec import load_front
 from autoprec.run.study_description import read_study_description
-from autoprec.study.ledger.claims import LEFT, MEASUREMENT, OWNER
+from autoprec.study.ledger.claims import OWNER
+from autoprec.study.ledger.status import LEFT
 from autoprec.study.ledger.storages import StudyLocation, journal_location, opened_study, place_of
+from autoprec.study.optuna_adapter import MEASUREMENT
 from autoprec.testing import tiny_data, tiny_model
 
 from .stores import postgresql, proxy

@@ -12,7 +12,7 @@ from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK
 if TYPE_CHECKING:
     from autoprec.front.points import Chosen, Cost, Point
     from autoprec.front.run_front import RunFront
-    from autoprec.study.guide.told import PredictedPlan
+    from autoprec.study.guide.proposals import PredictedPlan
 
 
 def list_points(
@@ -91,7 +91,10 @@ def _foretold(promise: PredictedPlan) -> dict[str, Any]:
     """A prediction as JSON: each figure with its standard deviation."""
     pairs = {"latency_ratio": promise.latency, "drop": promise.drop, "bytes": promise.size}
     return {
-        **{name: None if pair is None else {"estimate": pair[0], "deviation": pair[1]} for name, pair in pairs.items()},
+        **{
+            name: None if pair is None else {"estimate": pair.mean, "deviation": pair.deviation}
+            for name, pair in pairs.items()
+        },
         "likely": promise.likely,
         "proposed_by": promise.origin,
         "basis": "predicted, not measured",
@@ -108,9 +111,9 @@ def _say_promises(run: RunFront, promises: list[PredictedPlan]) -> None:
     click.echo("\npredicted, not measured; plus or minus one standard deviation:")
     rows = [
         [
-            f"{p.latency[0]:.3f} +- {p.latency[1]:.3f}",
-            f"{p.drop[0]:+.4f} +- {p.drop[1]:.4f}",
-            "-" if p.size is None else f"{p.size[0]:,.0f} +- {p.size[1]:,.0f}",
+            f"{p.latency.mean:.3f} +- {p.latency.deviation:.3f}",
+            f"{p.drop.mean:+.4f} +- {p.drop.deviation:.4f}",
+            "-" if p.size is None else f"{p.size.mean:,.0f} +- {p.size.deviation:,.0f}",
             f"{p.likely:.0%}",
             p.origin,
         ]

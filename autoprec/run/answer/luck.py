@@ -166,7 +166,7 @@ def _seen(trial: Trial, error: float, steps: float, usual: float) -> Seen:
         limited=m.judged_drop - margin,
         limited_error=drop_error,
         margin=margin,
-        always=trial.origin.startswith("uniform"),
+        always=trial.uniform,
     )
 
 

@@ -12,7 +12,7 @@ from autoprec.run.answer.tuned import Candidate, TuneResult
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.stats.drop import Drop
 from autoprec.stats.intervals import Interval, paired_bootstrap
-from autoprec.study.guide.told import ModelFits
+from autoprec.study.guide.proposals import ModelFits
 from autoprec.units.shares import mac_share
 
 SCHEMA = 1

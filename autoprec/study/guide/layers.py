@@ -1,48 +1,51 @@
 """What the runtime's own profiles of measured plans say of each unit, before whole plans are looked at.
 
-A profile says of every unit what its kernels and the conversions for them took in that plan. That is as many figures as
-units, where the clock gives one: on an H200 ten profiled plans foretold unseen ones with errors of 3.7, 1.5 and 4.4 %
-on three networks, 32, 24 and 45 that were only timed with 3.9, 2.5 and 3.9 %. Sums of layers stand for whole engines:
-a linear function of units, boundaries and their number explained the latencies of 44 to 65 plans to 0.5 to 1.7 %.
+A profile says of every unit what its kernels and the conversions for them took in that plan. That is one figure for
+each unit, where the clock gives one for the plan: on an H200 ten profiled plans predicted unseen ones with errors of
+3.7, 1.5 and 4.4 % on three networks, where 32, 24 and 45 plans that were only timed gave 3.9, 2.5 and 3.9 %. Sums of
+layers stand for whole engines: a linear function of units, boundaries and their number explained the latencies of 44 to
+65 plans to 0.5 to 1.7 %.
 
-Units are independent but for the parameters that all share, so each is a small Gaussian regression, and what they have
-in common is solved for once: the Schur complement of a bordered block-diagonal system.
+Units are independent but for the parameters that all share. So each unit is a small Gaussian regression, and the common
+parameters are solved for once: the Schur complement of a bordered block-diagonal system.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from autoprec.plan import Assignment
 from autoprec.precision import Array
-from autoprec.study.guide.latency import Columns, Pricing, Timed
+from autoprec.study.guide.columns import Indices
+from autoprec.study.guide.pricing import Pricing
 
 FEWEST = 3
-"""Profiled plans, below which milliseconds cannot be told from what profiling adds to each layer."""
+"""With fewer profiled plans, milliseconds cannot be separated from what profiling adds to each layer."""
 _RIDGE = 0.001
 _FLOOR = 0.15
-"""A layer's error is as if it took this share of a mean layer longer, for the shortest are timed no better."""
+"""A layer's error is taken as if the layer took this share of a mean layer longer: short layers are timed no better."""
 
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """A Gaussian over all parameters: those that plans share, and for each unit those of its own.
+    """A Gaussian over all parameters: the common ones, and for each unit those of its own.
 
     Attributes:
-        mean: of all columns.
-        shared: covariance of the shared ones.
-        blocks: for each unit its columns, their covariance where the shared ones are known, and how far they follow
-            the shared ones.
+        mean: the means, float64[columns].
+        shared: the covariance of the common parameters, float64[common, common].
+        blocks: for each unit its columns, their covariance where the common parameters are known, and how far they
+            follow the common parameters.
     """
 
     mean: Array
     shared: Array
-    blocks: tuple[tuple[Columns, Array, Array], ...]
+    blocks: tuple[tuple[Indices, Array, Array], ...]
 
     def covariance(self, rows: Array) -> Array:
-        """Of all parameters with what the rows come to: float64[columns, rows]."""
+        """The covariance of all parameters with the figures that the rows add up to: float64[columns, rows]."""
         count = len(self.shared)
         found = np.zeros((len(self.mean), len(rows)))
         found[:count] = self.shared @ self._followed(rows).T
@@ -51,7 +54,7 @@ class Belief:
         return found
 
     def drawn(self, random: np.random.Generator) -> Array:
-        """Parameters as they might be."""
+        """One draw of the parameters, float64[columns]."""
         found: Array = self.mean.copy()
         count = len(self.shared)
         found[:count] += _root(self.shared) @ random.standard_normal(count)
@@ -61,7 +64,7 @@ class Belief:
         return found
 
     def _followed(self, rows: Array) -> Array:
-        """The rows' shared columns, and what their own columns follow of them."""
+        """The rows' common columns, with what their own columns follow of them."""
         found: Array = rows[:, : len(self.shared)].copy()
         for columns, _, follows in self.blocks:
             found += rows[:, columns] @ follows
@@ -69,8 +72,8 @@ class Belief:
 
 
 def before_profiles(pricing: Pricing, guess: Array, deviation: Array) -> Belief:
-    """Nothing but what is assumed: every parameter by itself."""
-    count = pricing.count
+    """The belief before any profile: every parameter by itself, as it is assumed."""
+    count = pricing.columns.common
     blocks = tuple(
         (columns, np.diag(deviation[columns] ** 2), np.zeros((len(columns), count))) for columns in pricing.blocks
     )
@@ -82,28 +85,35 @@ class Layers:
 
     Args:
         pricing: of the partition.
-        profiled: plans with their profiles, at least `FEWEST`.
+        plans: the plans that were profiled, at least `FEWEST`.
+        latencies: the latency of each relative to FP32's, float64[plans].
+        profiles: for each plan unit -> milliseconds.
+
+    Attributes:
+        shares: what each unit took, as a share of FP32's latency, float64[plans, units].
     """
 
-    def __init__(self, pricing: Pricing, profiled: Sequence[Timed]) -> None:
+    def __init__(
+        self, pricing: Pricing, plans: Sequence[Assignment], latencies: Array, profiles: Sequence[Mapping[str, float]]
+    ) -> None:
         self._pricing = pricing
         names = [unit.name for unit in pricing.partition.units]
-        took = np.array([[(timed.layers_ms or {}).get(name, 0.0) for name in names] for timed in profiled])
-        share, extra = _line(took, np.array([timed.latency for timed in profiled]))
+        took = np.array([[profile.get(name, 0.0) for name in names] for profile in profiles])
+        share, extra = _line(took, latencies)
         self.shares = np.where(took > 0, share * took - extra, 0.0)
-        self._local, self._rows = pricing.local_rows([timed.plan for timed in profiled])
+        self._local, self._rows = pricing.local_rows(plans)
         self._floor = _FLOOR / max(len(names), 1)
 
     def believe(self, guess: Array, deviation: Array, noise: float) -> Belief:
-        """What the profiles say.
+        """The belief after the profiles.
 
         Args:
-            guess: of all parameters.
-            deviation: from it.
-            noise: of a layer's share, relative.
+            guess: the means of all parameters before the profiles, float64[columns].
+            deviation: their standard deviations.
+            noise: the relative standard deviation of a layer's share.
         """
-        count = self._pricing.count
-        free = np.flatnonzero(deviation[:count] > 0)  # what is fixed has no precision
+        count = self._pricing.columns.common
+        free = np.flatnonzero(deviation[:count] > 0)  # a parameter that is fixed has no finite precision
         precision, pull = np.diag(deviation[free] ** -2.0), np.zeros(len(free))
         units = []
         for index, columns in enumerate(self._pricing.blocks):

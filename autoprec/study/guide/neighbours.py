@@ -1,6 +1,6 @@
-"""Plans that differ a little from a plan: what a search tries round the best one it has.
+"""Plans that differ a little from a plan: what a search tries round the best plan that it has.
 
-Local search on the true metric beats the optimum of a proxy (peers report 27 of 30 settings); blocks and pairs along
+Local search on the true metric beats the optimum of a proxy (others report 27 of 30 settings). Blocks and pairs along
 an edge matter beside single units, because a lone unit in another precision pays for two boundaries.
 """
 
@@ -16,15 +16,18 @@ from autoprec.precision import Precision
 from autoprec.study.guide.solve import Problem
 
 _EXCHANGES = 400
+"""The most exchanges of two units round one plan."""
 
 
 def neighbours(problem: Problem, plan: Assignment, random: np.random.Generator) -> Iterator[dict[str, Precision]]:
-    """Single units, pairs along an edge, contiguous blocks, and exchanges of two units; some come twice.
+    """Changes of single units, of pairs along an edge and of contiguous blocks, and exchanges of two units.
+
+    Some plans come twice.
 
     Args:
         problem: what may be chosen.
-        plan: the middle.
-        random: draws exchanges where there are very many.
+        plan: the plan in the middle.
+        random: draws some of the exchanges where there are very many.
     """
     names = list(problem.choices)
     for name in names:
@@ -39,7 +42,7 @@ def neighbours(problem: Problem, plan: Assignment, random: np.random.Generator) 
 
 
 def drawn(problem: Problem, plan: Assignment, random: np.random.Generator) -> dict[str, Precision]:
-    """`plan` with one to three random contiguous blocks in random precisions."""
+    """The plan with one to three random contiguous blocks in random precisions."""
     names = list(problem.choices)
     found = dict(plan)
     for _ in range(int(random.integers(1, 4))):
@@ -51,7 +54,7 @@ def drawn(problem: Problem, plan: Assignment, random: np.random.Generator) -> di
     return found
 
 
-def uniform(problem: Problem) -> Iterator[dict[str, Precision]]:
+def uniform_assignments(problem: Problem) -> Iterator[dict[str, Precision]]:
     """For each precision the plan that has it wherever possible."""
     for precision in sorted({p for options in problem.choices.values() for p in options}, reverse=True):
         yield everywhere(problem.choices, precision, problem.carrier)
@@ -60,10 +63,10 @@ def uniform(problem: Problem) -> Iterator[dict[str, Precision]]:
 def everywhere(
     choices: Mapping[str, Sequence[Precision]], precision: Precision, carrier: Precision
 ) -> dict[str, Precision]:
-    """`precision` wherever possible, elsewhere a unit's first choice, or the carrier among 8-bit units.
+    """`precision` wherever possible, elsewhere a unit's first choice, or the carrier if `precision` is of 8 bits.
 
-    What has no 8-bit kernel runs in the type that 8-bit kernels write then: a keyword transformer in INT8 took 1.22 of
-    FP16's latency on an H200 with its normalisations in FP32, and 0.83 with them in FP16.
+    A unit without an 8-bit kernel runs in the type that 8-bit kernels write then: a keyword transformer in INT8 took
+    1.22 of FP16's latency on an H200 with its normalisations in FP32, and 0.83 with them in FP16.
     """
     wanted = (precision, carrier) if precision.is_quantized else (precision,)
     return {name: next((p for p in wanted if p in options), options[0]) for name, options in choices.items()}

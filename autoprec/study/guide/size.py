@@ -1,7 +1,7 @@
 """The size of a built model: the bytes of its weights by precision, what conversions add, and a constant.
 
-The same linear model as that of latency, from another profile: how many weights a unit has is known before anything
-is built, and what is built shows the rest.
+It is the same linear model as that of the latency with another profile: how many weights a unit has is known before
+anything is built, and the built plans show the rest.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from autoprec.plan import Assignment
-from autoprec.precision import Precision
+from autoprec.precision import Array, Precision
 from autoprec.study.guide.fitting import LatencyFit
-from autoprec.study.guide.latency import Assumed, Crossing, LatencyModel, Pricing, Timed
+from autoprec.study.guide.latency import Crossing, LatencyModel
+from autoprec.study.guide.pricing import Assumed, Pricing
 from autoprec.study.guide.solve import Problem
 
 _SIZE = Assumed(
@@ -26,7 +27,7 @@ _SIZE = Assumed(
 
 
 def size_pricing(problem: Problem) -> Pricing:
-    """What the sizes of plans are made of, in shares of all weights in FP32."""
+    """What the sizes of plans are made of, in shares of the bytes of all weights in FP32."""
     units = problem.partition.units
     total = sum(unit.weights for unit in units) * Precision.FP32.bits or 1
     prior = {
@@ -41,20 +42,22 @@ class SizeFit:
     """The size model fitted to built plans.
 
     Args:
-        pricing: of `size_pricing`.
-        built: plans with their bytes, which are above 0.
+        pricing: what `size_pricing` gives.
+        plans: the built plans.
+        sizes: the bytes of each, float64[plans], above 0.
 
     Attributes:
-        unit: bytes of the largest plan; sizes are in shares of it.
+        unit: the bytes of the largest plan, in shares of which the model predicts sizes.
+        fit: the linear model of these shares.
     """
 
-    def __init__(self, pricing: Pricing, built: Sequence[tuple[Assignment, float]]) -> None:
-        self.unit = max((size for _, size in built), default=1.0)
-        self.fit = LatencyFit(pricing, [Timed(plan, size / self.unit) for plan, size in built])
+    def __init__(self, pricing: Pricing, plans: Sequence[Assignment], sizes: Array) -> None:
+        self.unit = float(max(sizes, default=1.0))
+        self.fit = LatencyFit(pricing, plans, sizes / self.unit)
 
 
 def combined(model: LatencyModel, other: LatencyModel, weight: float) -> LatencyModel:
-    """The prices of one model and `weight` times those of another."""
+    """The prices of one model plus `weight` times those of another."""
     own: Mapping[Crossing, float] = {
         key: model.own.get(key, 0.0) + weight * other.own.get(key, 0.0) for key in {*model.own, *other.own}
     }

@@ -1,4 +1,4 @@
-"""The Optuna study of a run: who measures which plan, and what came of it."""
+"""The Optuna study of a run: who measures which plan, and what was measured of it."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from optuna.trial import FrozenTrial, TrialState
 from autoprec.errors import RunDirectoryError, StorageError
 from autoprec.plan import Assignment
 from autoprec.study.goal import Goal, goal_of
-from autoprec.study.guide.told import KnownPlan, Predicted, Proposal
+from autoprec.study.guide.proposals import Proposal
 from autoprec.study.ledger.asked import Asked, Queue
-from autoprec.study.ledger.claims import LEFT, MOST_KILLS, OWNER, REFUSED, TAKER, Claims, enqueued, measured, takers
+from autoprec.study.ledger.claims import OWNER, Claims, Key
 from autoprec.study.ledger.outcomes import tell
-from autoprec.study.ledger.owners import HUNG_S, Watch, abandoned, beating, elsewhere, label, own_label
+from autoprec.study.ledger.owners import Watch, own_label
+from autoprec.study.ledger.session import Session
+from autoprec.study.ledger.status import TrialStatus, is_measured, refused_with
 from autoprec.study.ledger.storages import StudyLocation, journal_location, lost, opened_study
-from autoprec.study.ledger.trials import ORIGIN, as_stored, measured_trial, measured_trials, plan_of_params
-from autoprec.study.sampler import MEASUREMENT, PREDICTED, PROPOSED_AS, ModelGuidedSampler
+from autoprec.study.ledger.taking import give_way, take
+from autoprec.study.ledger.trials import measured_trial, measured_trials, plan_of_params
+from autoprec.study.optuna_adapter import MEASUREMENT, ORIGIN, PROPOSED_AS, fail_trial, is_enqueued, prediction_of
+from autoprec.study.sampler import ModelGuidedSampler
 from autoprec.study.trial import Choices, Measurement, Trial
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_ENDED = "autoprec:ended"
-_FIRST = "autoprec:first"
-_BEAT = "autoprec:beat:"
 _TOLD_LATE = (UpdateFinishedTrialError, ValueError)
-"""What Optuna raises where a trial was taken away from a process that was thought dead."""
+"""What Optuna raises for a trial that was taken from a process that was thought dead."""
 
 
 def _guarded(method: Callable[Concatenate[Ledger, P], R]) -> Callable[Concatenate[Ledger, P], R]:
-    """Words for people where the storage cannot be reached any more."""
+    """Turn what Optuna raises when the storage cannot be reached into errors that say what to do."""
 
     @functools.wraps(method)
     def guarded(self: Ledger, /, *args: P.args, **options: P.kwargs) -> R:
@@ -52,15 +53,18 @@ class Ledger:
     """The Optuna study of one run: asks before a plan is measured, is told after, and survives a kill.
 
     Several processes may share it, on this machine or others. A plan counts as running while it is measured, so that
-    no two measure the same; what a process that died had begun waits for the next one that asks.
+    no two processes measure the same; what a process that died had begun waits for the next one that asks. The life of
+    a trial is drawn in `autoprec.study.ledger.status.TrialStatus`.
 
     Args:
-        place: where it is kept, a path for a journal file; None keeps it in memory.
-        name: of the study: other settings are another study in the same place.
+        location: where the study is kept, a path for a journal file; None keeps it in memory.
+        name: the name of the study: other settings are another study in the same location.
         choices: unit -> precisions; units with one choice are no parameters.
         goal: what is minimised, and the bounds; a number is the most drop of the fastest plan.
         sampler: proposes plans where none is enqueued.
-        join: only take part in a study that is there.
+        join: whether the study must be there already.
+        process: the process that asks, by default this one.
+        watch: how long other processes have been silent, by default as this process sees them.
 
     Raises:
         RunDirectoryError: the journal cannot be read or written, or there is no study to join.
@@ -76,6 +80,8 @@ class Ledger:
         sampler: optuna.samplers.BaseSampler,
         *,
         join: bool = False,
+        process: dict[str, Any] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.location = journal_location(location) if isinstance(location, Path) else location
@@ -86,10 +92,10 @@ class Ledger:
             for unit, options in choices.items()
             if len(options) > 1
         }
-        self._watch, self._mark = Watch(), own_label()
-        self._session: int | None = None
+        self._process = process or own_label()
         self.study = opened_study(self.location, name, sampler, join=join)
-        self._release()
+        self._session = Session(self.study, self._process, watch or Watch())
+        self.release()
 
     @_guarded
     def trials(self) -> list[Trial]:
@@ -98,39 +104,34 @@ class Ledger:
 
     @_guarded
     def begin(self) -> None:
-        """Open the study to workers: those that join now belong to this session."""
-        self._session = len(self._records())
-        self.study.set_user_attr(_FIRST, self._session)
-        self.study.set_user_attr(_ENDED, None)
+        """Open the study to workers: those that join from now on belong to this session."""
+        self._session.begin(len(self._records()))
 
     @_guarded
-    def end(self, why: str) -> None:
-        """Tell the workers that no more plans are wanted."""
-        self.study.set_user_attr(_ENDED, why)
+    def end(self, text: str) -> None:
+        """Tell the workers why no more plans are wanted."""
+        self._session.end(text)
 
     @_guarded
     def ended(self) -> str | None:
         """Why no more plans are wanted, None where they are."""
-        found: str | None = self.study.user_attrs.get(_ENDED)
-        return found
+        return self._session.ended()
 
     @contextlib.contextmanager
     def present(self) -> Iterator[None]:
-        """Give signs of life while the block runs, by which processes elsewhere see that this one lives."""
-        key = _BEAT + label(self._mark)
-        with (
-            contextlib.nullcontext() if self.location is None else lost(self.location),
-            contextlib.ExitStack() as stack,
-        ):
-            if self.location is not None:
-                stack.enter_context(beating(lambda count: self.study.set_user_attr(key, count)))
+        """Give signs of life while the block runs, by which processes on other hosts see that this one is alive."""
+        if self.location is None:  # nobody else can see a study in memory
+            yield
+            return
+        with lost(self.location), self._session.present():
             yield
 
     @_guarded
     def enqueue(self, seeds: Mapping[str, Assignment]) -> None:
         """Have these plans measured first, unless they were measured, are being measured, or wait already."""
-        claims = self._claims()  # a proposal may yet be given up: where it is kept, the twin is dropped
-        known = {claims.key(record) for record in claims.counted() if measured(record) or enqueued(record)}
+        claims = self.claims()
+        # A twin that the sampler proposed does not count, since it may be given up; if it is kept, ours is dropped.
+        known = {claims.key(record) for record in claims.counted() if is_measured(record) or is_enqueued(record)}
         for name, plan in seeds.items():
             key = tuple(plan[unit].value for unit in self._space)
             if key not in known:
@@ -141,8 +142,7 @@ class Ledger:
     @_guarded
     def recover(self) -> None:
         """Have what dead processes had begun measured by others, once more each."""
-        claims = self._release()
-        again, _ = claims.orphans(self._first())
+        again, _ = self.release().orphans(self._session.first())
         for key, record in again.items():
             self._enqueue(key, self._origin(record))
         if again:
@@ -151,25 +151,16 @@ class Ledger:
     @_guarded
     def queue(self) -> Queue:
         """What is under way in all processes."""
-        counted = list(self._claims().counted())
-        states = Counter(record.state for record in counted)
+        counted = list(self.claims().counted())
+        states = Counter(r.state for r in counted)
         return Queue(states[TrialState.WAITING], states[TrialState.RUNNING], len(counted))
-
-    def waiting(self) -> bool:
-        """Whether enqueued plans are left to be measured."""
-        return self.queue().waiting > 0
 
     @_guarded
     def refusals(self) -> list[tuple[Assignment, str]]:
         """Plans that the runtime refused in this session, in whichever process, and those that ended several."""
-        claims, first = self._claims(), self._first()
-        found = [(r, r.user_attrs[REFUSED]) for r in claims.records[first:] if REFUSED in r.user_attrs]
-        _, deadly = claims.orphans(first)
-        found += [(r, f"it ended {MOST_KILLS} processes that measured it") for r in deadly.values()]
         return [
-            (plan_of_params(self._choices, dict(zip(self._space, key, strict=True))), f"{self._origin(r)}: {text}")
-            for r, text in found
-            if (key := claims.key(r)) is not None
+            (plan_of_params(self._choices, dict(zip(self._space, key, strict=True))), f"{self._origin(record)}: {text}")
+            for key, record, text in self.claims().refused(self._session.first())
         ]
 
     @_guarded
@@ -196,33 +187,24 @@ class Ledger:
             limit: the most plans; what was enqueued is asked for nevertheless.
 
         Returns:
-            None where another process was quicker to take the plan or the last of the budget.
+            None where another process was quicker to take the plan or the last of the limit.
         """
-        trial = None
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 trial = self.study.ask(fixed_distributions=self._space)
-            if not self._took(trial):
-                return None
-            claims = self._claims()
-            late = claims.gives_way(trial.number)
-            late = late or (limit is not None and claims.beyond(trial.number, limit, self._first()))
-            if not late:
-                trial.set_user_attr(OWNER, self._mark)
-                claims = self._claims()
-                late = claims.gives_way(trial.number)
-        except UpdateFinishedTrialError:  # taken away before it was marked
+            claims = self._claimed(trial, limit)
+        except UpdateFinishedTrialError:  # another process took it away before this one had marked it as its own
             return None
-        if late:
-            self._yield(claims.records[trial.number])
+        if claims is None:
             return None
-        known = claims.known(trial.number)
+        record, known = claims.records[trial.number], claims.known(trial.number)
         return Asked(
-            trial,
-            self._origin(claims.records[trial.number]),
-            plan_of_params(self._choices, trial.params),
-            None if known is None else measured_trial(known, self._choices, self.goal),
+            trial=trial,
+            origin=self._origin(record),
+            plan=plan_of_params(self._choices, trial.params),
+            known=None if known is None else measured_trial(known, self._choices, self.goal),
+            predicted=prediction_of(record),
         )
 
     @_guarded
@@ -234,15 +216,19 @@ class Ledger:
         """
         try:
             asked.trial.set_user_attr(ORIGIN, asked.origin)
-            asked.trial.set_user_attr(MEASUREMENT, as_stored(measured))
+            asked.trial.set_user_attr(MEASUREMENT, measured.to_record())
             tell(self.study, asked.trial, measured, self.goal)
         except _TOLD_LATE:
             if self._records()[asked.trial.number].state is TrialState.RUNNING:
                 raise
             return None
-        feasible = self.goal.accepts(measured.judged_drop, measured.latency_ratio)
         return Trial(
-            number=asked.trial.number, origin=asked.origin, plan=asked.plan, measured=measured, feasible=feasible
+            number=asked.trial.number,
+            origin=asked.origin,
+            plan=asked.plan,
+            measured=measured,
+            feasible=self.goal.accepts(measured.judged_drop, measured.latency_ratio),
+            predicted=asked.predicted,
         )
 
     @_guarded
@@ -251,116 +237,65 @@ class Ledger:
         with contextlib.suppress(*_TOLD_LATE):
             tell(self.study, asked.trial, measured, self.goal)
 
-    @_guarded
     def fail(self, asked: Asked, text: str = "") -> None:
-        """Give a plan up: the runtime refused it, or it need not be measured."""
-        self._fail(asked.trial._trial_id, {REFUSED: text} if text else {})
+        """Give a plan up: the runtime refused it, as the text says, or it need not be measured."""
+        self._fail(asked, refused_with(text) if text else {})
 
     def leave(self, asked: Asked) -> None:
         """Leave a plan to other processes, as this one ends."""
         with contextlib.suppress(StorageError, RunDirectoryError):  # the process ends for another reason
-            self._leave(asked)
+            self._fail(asked, TrialStatus.STOPPED.attributes)
 
     @_guarded
-    def _leave(self, asked: Asked) -> None:
-        self._fail(asked.trial._trial_id, {LEFT: "stopped"})
+    def _fail(self, asked: Asked, attributes: Mapping[str, str]) -> None:
+        fail_trial(self.study, asked.trial, attributes)
 
     def refuse(self, plan: Assignment) -> None:
-        """Have the guided sampler leave a plan alone."""
+        """Have the guided sampler never propose a plan again."""
         if isinstance(self.sampler, ModelGuidedSampler):
             self.sampler.refuse(plan)
 
     @_guarded
-    def told(self) -> list[KnownPlan]:
-        """Measured plans with what was foretold of them."""
-        records = self._records()
-        found = []
-        for trial in measured_trials(records, self._choices, self.goal):
-            predicted = records[trial.number].system_attrs.get(PREDICTED)
-            m = trial.measured
-            found.append(
-                KnownPlan(
-                    number=trial.number,
-                    plan=trial.plan,
-                    latency=m.latency_ratio if m.timed else None,
-                    drop=m.judged_drop,
-                    noise=m.noise,
-                    predicted=None if predicted is None else Predicted(*predicted),
-                    size=m.bytes,
-                    layers_ms=m.layers_ms,
-                )
-            )
-        return found
-
-    @_guarded
     def by_process(self) -> dict[str, int]:
-        """host:pid -> plans that it measured in this session."""
-        records = [r for r in self._claims().counted() if r.number >= self._first() and MEASUREMENT in r.user_attrs]
+        """host:pid -> the number of plans that it measured in this session."""
+        first = self._session.first()
+        records = [r for r in self.claims().counted() if r.number >= first and MEASUREMENT in r.user_attrs]
         owners = [r.user_attrs.get(OWNER, {}) for r in records]
         return dict(Counter(f"{owner.get('host')}:{owner.get('pid')}" for owner in owners))
+
+    def claims(self) -> Claims:
+        """All trials of this moment."""
+        return Claims(self._records(), tuple(self._space))
+
+    def release(self) -> Claims:
+        """Fail the running trials of processes that are gone; returns all trials after that."""
+        claims = self.claims()
+        return self.claims() if self._session.release(claims.records) else claims
 
     def _records(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
 
-    def _claims(self) -> Claims:
-        return Claims(self._records(), tuple(self._space))
-
-    def _first(self) -> int:
-        """Number of the session's first trial."""
-        if self._session is None:
-            self._session = int(self.study.user_attrs.get(_FIRST, 0))
-        return self._session
-
     def _origin(self, record: FrozenTrial) -> str:
         return str(record.user_attrs.get(ORIGIN) or record.system_attrs.get(PROPOSED_AS) or self.sampler)
 
-    def _enqueue(self, key: tuple[str, ...], origin: str) -> None:
+    def _enqueue(self, key: Key, origin: str) -> None:
         self.study.enqueue_trial(dict(zip(self._space, key, strict=True)), user_attrs={ORIGIN: origin})
 
     def _drop_twins(self) -> None:
-        for record in self._claims().twins():
-            self._yield(record)
+        for record in self.claims().twins():
+            give_way(self.study, record)
 
-    def _yield(self, record: FrozenTrial) -> None:
-        """Give way to another trial, which may yet fail: what was enqueued is owed all the same."""
-        self._fail(record._trial_id, {LEFT: "yielded"} if enqueued(record) else {})
-
-    def _took(self, trial: optuna.Trial) -> bool:
-        """Whether an enqueued trial is this process's alone; the last of several that give it up has it wait again."""
-        if not enqueued(self._records()[trial.number]):
-            return True
-        key = TAKER + label(self._mark)
-        trial.set_user_attr(key, True)
-        if len(takers(self._records()[trial.number])) == 1:
-            return True
-        trial.set_user_attr(key, False)
-        record = self._records()[trial.number]
-        if not any(takers(record).values()):
-            self._yield(record)
-        return False
-
-    def _release(self) -> Claims:
-        """Fail the running trials of processes that are gone; all trials after that."""
-        claims, gone = self._claims(), False
-        beats: Mapping[str, Any] | None = None
-        for record in claims.records:
-            owner, silent = record.user_attrs.get(OWNER), None
-            if record.state is not TrialState.RUNNING or owner == self._mark:
-                continue
-            if owner is not None and elsewhere(owner):
-                beats = self.study.user_attrs if beats is None else beats
-                silent = self._watch.silent_s(label(owner), beats.get(_BEAT + label(owner)))
-            hangs = (self._watch.silent_s(f"trial {record.number}", "runs") or 0.0) > HUNG_S
-            if hangs or abandoned(owner, record.datetime_start, silent):
-                gone = True
-                begun = owner is not None or enqueued(record)  # else it may be beyond the budget
-                self._fail(record._trial_id, {LEFT: "killed"} if begun else {})
-        return self._claims() if gone else claims
-
-    def _fail(self, trial_id: int, attributes: Mapping[str, str] | None = None) -> None:
-        """Several processes may try; what the first of them said stays, and is there before the trial has failed."""
-        storage = self.study._storage
-        with contextlib.suppress(UpdateFinishedTrialError):
-            for key, value in (attributes or {}).items():
-                storage.set_trial_user_attr(trial_id, key, value)
-            storage.set_trial_state_values(trial_id, state=TrialState.FAIL)
+    def _claimed(self, trial: optuna.Trial, limit: int | None) -> Claims | None:
+        """All trials after this one was marked as this process's; None where it had to give way."""
+        if not take(self.study, trial, self._process):
+            return None
+        claims = self.claims()
+        full = limit is not None and claims.beyond(trial.number, limit, self._session.first())
+        late = full or claims.gives_way(trial.number)
+        if not late:
+            trial.set_user_attr(OWNER, self._process)
+            claims = self.claims()  # another process may have marked a trial of the same plan at the same time
+            if not claims.gives_way(trial.number):
+                return claims
+        give_way(self.study, claims.records[trial.number])
+        return None

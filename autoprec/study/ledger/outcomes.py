@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import TrialState
 
 from autoprec.study.goal import Goal
-from autoprec.study.sampler import LATENCY, NOISE, SIZE
+from autoprec.study.optuna_adapter import LATENCY, NOISE, SIZE
 from autoprec.study.trial import Measurement
 
 _CONSTRAINT, _LATENCY_CONSTRAINT = "drop above the bound", "latency above the bound"

@@ -14,8 +14,9 @@ from autoprec.run.answer.choose import Contender
 from autoprec.run.answer.confirm import Confirmation
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.study.goal import Goal
-from autoprec.study.guide.told import model_fits
-from autoprec.study.loop import FINALISTS, SearchOutcome
+from autoprec.study.guide.proposals import model_fits
+from autoprec.study.outcome import FINALISTS, SearchOutcome
+from autoprec.study.stop import OUT_OF_TIME
 from autoprec.study.trial import Measurement, Trial
 from autoprec.timing.compare import Timing
 
@@ -47,7 +48,7 @@ def confirmed(trials: list[Trial], *, confidence: float | None = None, uniform: 
         trials=tuple(trials),
         best=accepted[0],
         feasible=True,
-        stopped="",
+        stop=OUT_OF_TIME,
         finalists=tuple(accepted[:FINALISTS]),
         models=model_fits([]),
     )

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoprec.plan import Assignment
 from autoprec.precision import Precision
 from autoprec.stats.intervals import spearman
-from autoprec.study.guide.accuracy import AccuracyFit, Evaluated, Fidelity, fidelity
+from autoprec.study.guide.accuracy import AccuracyFit
+from autoprec.study.guide.fidelity import Fidelity, fidelity
+from autoprec.study.guide.noise import Losses
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 NAMES = [f"u{number}" for number in range(14)]
 BOUND = 0.02
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A plan with what it lost; its noise may not be known."""
+
+    plan: Assignment
+    noise: float | None
+    drop: float
+
+
+def fitted(losses: Losses, plans: list[Evaluated], bound: float = BOUND) -> AccuracyFit:
+    noises = np.array([math.nan if e.noise is None else e.noise for e in plans])
+    return AccuracyFit(losses, [e.plan for e in plans], noises, np.array([e.drop for e in plans]), bound)
 
 
 def planted(seed: int = 0) -> tuple[dict[tuple[str, Precision], float], dict[tuple[str, Precision], float]]:
@@ -44,8 +62,8 @@ def error(fit: AccuracyFit, plans: list[Evaluated]) -> float:
 def test_sensitivities_are_corrected_in_context() -> None:
     alone, context = planted()
     unseen = evaluated(40, 1, context)
-    before = AccuracyFit(alone, evaluated(2, 2, context), BOUND)
-    after = AccuracyFit(alone, evaluated(40, 2, context), BOUND)
+    before = fitted(alone, evaluated(2, 2, context))
+    after = fitted(alone, evaluated(40, 2, context))
 
     assert error(before, unseen) > 0.12
     assert error(after, unseen) < 0.5 * error(before, unseen)
@@ -54,7 +72,7 @@ def test_sensitivities_are_corrected_in_context() -> None:
 def test_what_was_not_evaluated_keeps_its_sensitivity() -> None:
     alone, _ = planted()
 
-    assert AccuracyFit(alone, [], BOUND).losses == pytest.approx(alone)
+    assert fitted(alone, []).losses == pytest.approx(alone)
 
 
 def test_no_corrected_sensitivity_is_negative() -> None:
@@ -62,12 +80,12 @@ def test_no_corrected_sensitivity_is_negative() -> None:
     random = np.random.default_rng(0)
     plans = [Evaluated(e.plan, float(random.uniform(1e-6, 1)), float(random.normal())) for e in evaluated(30, 0, alone)]
 
-    assert min(AccuracyFit(alone, plans, BOUND).losses.values()) > 0
+    assert min(fitted(alone, plans).losses.values()) > 0
 
 
 def test_the_drop_is_foretold_within_its_deviation() -> None:
     alone, context = planted()
-    fit = AccuracyFit(alone, evaluated(40, 3, context), BOUND)
+    fit = fitted(alone, evaluated(40, 3, context))
     unseen = evaluated(60, 4, context)
     mean, deviation = fit.drop([e.plan for e in unseen])
     truth = np.array([e.drop for e in unseen])
@@ -78,7 +96,7 @@ def test_the_drop_is_foretold_within_its_deviation() -> None:
 
 def test_plans_are_told_apart_by_the_bound() -> None:
     alone, context = planted()
-    fit = AccuracyFit(alone, evaluated(40, 3, context), BOUND)
+    fit = fitted(alone, evaluated(40, 3, context))
     unseen = evaluated(80, 5, context)
     likely = fit.feasible([e.plan for e in unseen])
     right = [(p > 0.5) == (e.drop <= BOUND) for p, e in zip(likely, unseen, strict=True)]
@@ -88,7 +106,7 @@ def test_plans_are_told_apart_by_the_bound() -> None:
 
 def test_fp32_drops_nothing_for_certain() -> None:
     alone, context = planted()
-    fit = AccuracyFit(alone, evaluated(20, 3, context), BOUND)
+    fit = fitted(alone, evaluated(20, 3, context))
     mean, deviation = fit.drop([dict.fromkeys(NAMES, FP32)])
 
     assert (abs(mean[0]) <= 1e-9, deviation[0] <= 1e-6) == (True, True)
@@ -102,7 +120,7 @@ def test_the_link_never_falls_and_the_budget_is_its_inverse(pairs: list[tuple[fl
         Evaluated({f"p{n}": INT8 if n == place else FP32 for n in range(len(pairs))}, None, drop)
         for place, (_, drop) in enumerate(pairs)
     ]
-    fit = AccuracyFit(losses, plans, 0.1)
+    fit = fitted(losses, plans, 0.1)
     grid = np.linspace(0, 12, 200)
     linked = fit.link(grid)
 
@@ -116,7 +134,7 @@ def test_the_link_never_falls_and_the_budget_is_its_inverse(pairs: list[tuple[fl
 def test_outputs_that_are_not_finite_teach_only_that_they_are_over_the_bound() -> None:
     alone, context = planted()
     worst = Evaluated(dict.fromkeys(NAMES, INT8), math.inf, math.inf)
-    fit = AccuracyFit(alone, [*evaluated(20, 3, context), worst], BOUND)
+    fit = fitted(alone, [*evaluated(20, 3, context), worst])
 
     assert np.isfinite(fit.drop([e.plan for e in evaluated(10, 1, context)])[0]).all()
     assert fit.feasible([worst.plan])[0] < 0.2

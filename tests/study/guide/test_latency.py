@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from autoprec.precision import Precision
-from autoprec.study.guide.fitting import fit
-from autoprec.study.guide.latency import LatencyModel, Pricing, Timed, crossing
+from autoprec.study.guide.columns import crossing
+from autoprec.study.guide.latency import LatencyModel
+from autoprec.study.guide.pricing import Pricing
 from autoprec.units.records import Edge, Partition, Unit
+
+from .timed import Timed, fitted
 
 NAMES = [f"u{number}" for number in range(12)]
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
@@ -47,10 +50,14 @@ def plans(count: int, seed: int) -> list[dict[str, Precision]]:
     return [dict.fromkeys(NAMES, FP32), dict.fromkeys(NAMES, INT8), *drawn]
 
 
+def fit(prior: dict[tuple[str, Precision], float], measured: list[Timed]) -> LatencyModel:
+    return fitted(Pricing(chain(), prior, FP32), measured).model
+
+
 def test_predictions_for_unseen_plans_are_right_after_enough_measurements() -> None:
     partition, (truth, prior) = chain(), planted()
     measured = [Timed(plan, truth.predict(partition, plan, FP32)) for plan in plans(60, 0)]
-    model = fit(partition, prior, FP32, measured)
+    model = fit(prior, measured)
     unseen = plans(30, 7)[2:]
     errors = [model.predict(partition, plan, FP32) / truth.predict(partition, plan, FP32) - 1 for plan in unseen]
 
@@ -59,7 +66,7 @@ def test_predictions_for_unseen_plans_are_right_after_enough_measurements() -> N
 
 def test_planted_prices_are_recovered() -> None:
     partition, (truth, prior) = chain(), planted()
-    model = fit(partition, prior, FP32, [Timed(p, truth.predict(partition, p, FP32)) for p in plans(400, 0)])
+    model = fit(prior, [Timed(p, truth.predict(partition, p, FP32)) for p in plans(400, 0)])
 
     assert model.up == pytest.approx(truth.up, rel=0.15)
     assert model.down == pytest.approx(truth.down, rel=0.25)
@@ -71,7 +78,7 @@ def test_it_learns_that_one_unit_is_slow_in_int8_though_its_profile_says_otherwi
     real = LatencyModel(
         unary=slow, up=truth.up, down=truth.down, cast=truth.cast, edge=truth.edge, constant=truth.constant
     )
-    model = fit(partition, prior, FP32, [Timed(p, real.predict(partition, p, FP32)) for p in plans(60, 0)])
+    model = fit(prior, [Timed(p, real.predict(partition, p, FP32)) for p in plans(60, 0)])
 
     assert model.unary["u5", INT8] > model.unary["u5", FP32]
     assert model.unary["u4", INT8] < model.unary["u4", FP32]
@@ -79,7 +86,7 @@ def test_it_learns_that_one_unit_is_slow_in_int8_though_its_profile_says_otherwi
 
 def test_before_anything_mixed_was_measured_boundaries_cost_something() -> None:
     partition, (truth, prior) = chain(), planted()
-    model = fit(partition, prior, FP32, [Timed(p, truth.predict(partition, p, FP32)) for p in plans(2, 0)])
+    model = fit(prior, [Timed(p, truth.predict(partition, p, FP32)) for p in plans(2, 0)])
     edge = partition.edges[3]
 
     assert model.boundary(edge, FP32, INT8) > 0
@@ -88,9 +95,9 @@ def test_before_anything_mixed_was_measured_boundaries_cost_something() -> None:
 
 
 def test_no_price_is_negative_whatever_was_measured() -> None:
-    partition, (_, prior) = chain(), planted()
+    _, prior = planted()
     random = np.random.default_rng(3)
-    model = fit(partition, prior, FP32, [Timed(plan, float(random.uniform(0.1, 3))) for plan in plans(20, 0)])
+    model = fit(prior, [Timed(plan, float(random.uniform(0.1, 3))) for plan in plans(20, 0)])
 
     assert min(model.up, model.down, model.cast, model.edge, model.constant) >= 0
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from autoprec.precision import Precision
-from autoprec.study.guide.fitting import LatencyFit
-from autoprec.study.guide.latency import SHARED, Crossing, LatencyModel, Pricing, Timed
-from autoprec.study.guide.layers import Layers
+from autoprec.study.guide.columns import SHARED
+from autoprec.study.guide.latency import Crossing, LatencyModel
+from autoprec.study.guide.pricing import Pricing
 
 from .test_latency import FP32, INT8, NAMES, chain, plans, planted
+from .timed import Timed, fitted, layers_of
 
 ENGINE_MS, EXTRA_MS = 0.3, 0.002
 """FP32's latency, and what profiling adds to each layer."""
@@ -43,13 +44,13 @@ def profiled(model: LatencyModel, plan: dict[str, Precision]) -> Timed:
 
 def error(measured: list[Timed], unseen: list[Timed]) -> float:
     """Mean relative error on unseen plans."""
-    fit = LatencyFit(Pricing(chain(), planted()[1], FP32), measured)
+    fit = fitted(Pricing(chain(), planted()[1], FP32), measured)
     means, _ = fit.predict([timed.plan for timed in unseen])
     return float(np.mean([abs(mean / timed.latency - 1) for mean, timed in zip(means, unseen, strict=True)]))
 
 
 @pytest.mark.parametrize("count", [6, 10, 14])
-def test_profiled_plans_foretell_more_than_the_same_plans_that_were_only_timed(count: int) -> None:
+def test_profiled_plans_predict_more_than_the_same_plans_that_were_only_timed(count: int) -> None:
     model = truth()
     seen, unseen = ([profiled(model, plan) for plan in plans(n, seed)] for n, seed in ((count, 0), (40, 7)))
 
@@ -70,7 +71,7 @@ def test_a_profile_that_says_nothing_of_units_is_not_believed() -> None:
 
 def test_what_profiling_adds_to_each_layer_is_taken_off() -> None:
     seen = [profiled(truth(), plan) for plan in plans(10, 0)]
-    layers = Layers(Pricing(chain(), planted()[1], FP32), seen)
+    layers = layers_of(Pricing(chain(), planted()[1], FP32), seen)
 
     assert layers.shares.sum(axis=1) == pytest.approx([timed.latency for timed in seen], rel=1e-3)
 
@@ -79,7 +80,7 @@ def test_the_belief_is_that_of_one_regression_over_all_units() -> None:
     """Solved unit by unit, it must be what the joint system of all layers gives."""
     pricing = Pricing(chain(), planted()[1], FP32)
     seen = [profiled(truth(), plan) for plan in plans(8, 0)]
-    layers, columns = Layers(pricing, seen), pricing.count + len(pricing.scales)
+    layers, columns = layers_of(pricing, seen), pricing.columns.total
     random = np.random.default_rng(2)
     guess, deviation = random.standard_normal(columns) / 50, random.uniform(0.05, 0.5, columns)
     deviation[2] = 0.0  # one that is fixed
@@ -88,7 +89,7 @@ def test_the_belief_is_that_of_one_regression_over_all_units() -> None:
     local, rows = pricing.local_rows([timed.plan for timed in seen])
     joint = np.zeros((len(seen), len(NAMES), columns))
     for place, own in enumerate(pricing.blocks):
-        joint[:, place, : pricing.count] = local[:, place]
+        joint[:, place, : pricing.columns.common] = local[:, place]
         joint[:, place, own] = rows[:, own]
     joint = joint.reshape(-1, columns)
     noise = (0.1 * (np.maximum(layers.shares, 0) + 0.15 / len(NAMES))).ravel()
@@ -104,8 +105,8 @@ def test_the_belief_is_that_of_one_regression_over_all_units() -> None:
 
 def test_drawn_parameters_scatter_as_the_belief_says() -> None:
     pricing = Pricing(chain(), planted()[1], FP32)
-    layers = Layers(pricing, [profiled(truth(), plan) for plan in plans(6, 0)])
-    guess = np.zeros(pricing.count + len(pricing.scales))
+    layers = layers_of(pricing, [profiled(truth(), plan) for plan in plans(6, 0)])
+    guess = np.zeros(pricing.columns.total)
     deviation = np.full(len(guess), 0.2)
     belief, row = layers.believe(guess, deviation, 0.1), pricing.rows(plans(5, 3)[4:])
     random = np.random.default_rng(0)
@@ -121,7 +122,7 @@ def test_local_rows_add_up_to_the_rows_of_the_plan() -> None:
     local, own = pricing.local_rows(drawn)
     rows = pricing.rows(drawn)
 
-    assert own[:, pricing.count :] == pytest.approx(rows[:, pricing.count :])
-    constant = np.zeros(pricing.count)
+    assert own[:, pricing.columns.common :] == pytest.approx(rows[:, pricing.columns.common :])
+    constant = np.zeros(pricing.columns.common)
     constant[SHARED - 1] = 1
-    assert local.sum(axis=1) + constant == pytest.approx(rows[:, : pricing.count])
+    assert local.sum(axis=1) + constant == pytest.approx(rows[:, : pricing.columns.common])

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from autoprec.precision import Precision
-from autoprec.study.guide.neighbours import drawn, neighbours, uniform
+from autoprec.study.guide.neighbours import drawn, neighbours, uniform_assignments
 from autoprec.study.guide.solve import Problem
 from autoprec.units.records import Edge, Partition, Unit
 
@@ -61,7 +61,7 @@ def test_drawn_plans_differ_in_blocks_that_may_be_chosen() -> None:
 
 
 def test_uniform_plans_give_each_unit_the_precision_if_it_can_have_it() -> None:
-    plans = list(uniform(PROBLEM))
+    plans = list(uniform_assignments(PROBLEM))
 
     assert {name: INT8 if INT8 in options else FP32 for name, options in CHOICES.items()} in plans
     assert dict.fromkeys(NAMES, FP32) in plans

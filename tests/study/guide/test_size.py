@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from autoprec.precision import Precision
-from autoprec.study.guide.neighbours import drawn, uniform
+from autoprec.study.guide.neighbours import drawn, uniform_assignments
 from autoprec.study.guide.size import SizeFit, combined, size_pricing
 from autoprec.study.guide.solve import Problem, fastest
 from autoprec.units.records import Partition
@@ -35,12 +35,16 @@ def bytes_of(problem: Problem, plan: dict[str, Precision]) -> float:
     return total + 300 * sum(plan.get(e.producer, FP32) is not plan.get(e.consumer, FP32) for e in edges)
 
 
+def fitted(problem: Problem, plans: list[dict[str, Precision]]) -> SizeFit:
+    return SizeFit(size_pricing(problem), plans, np.array([bytes_of(problem, plan) for plan in plans]))
+
+
 @pytest.mark.parametrize("seed", range(3))
-def test_eight_plans_foretell_the_size_of_others_within_two_percent(seed: int) -> None:
+def test_eight_plans_predict_the_size_of_others_within_two_percent(seed: int) -> None:
     problem, random = sized(seed), np.random.default_rng(seed)
-    both = list(uniform(problem))
+    both = list(uniform_assignments(problem))
     known = both + [drawn(problem, both[n % 2], random) for n in range(6)]
-    fit = SizeFit(size_pricing(problem), [(plan, bytes_of(problem, plan)) for plan in known])
+    fit = fitted(problem, known)
     others = [drawn(problem, both[n % 2], random) for n in range(30)]
     predicted = fit.fit.predict(others)[0] * fit.unit
 
@@ -51,7 +55,7 @@ def test_eight_plans_foretell_the_size_of_others_within_two_percent(seed: int) -
 def test_the_program_finds_the_smallest_plan_within_a_budget() -> None:
     problem = sized()
     plans = [dict(zip(NAMES, row, strict=True)) for row in itertools.product((FP32, INT8), repeat=len(NAMES))]
-    fit = SizeFit(size_pricing(problem), [(p, bytes_of(problem, p)) for p in plans[::60]])
+    fit = fitted(problem, plans[::60])
     budget = 0.5 * problem.total_loss(plans[-1])
     found = fastest(problem, fit.fit.model, budget)
 
@@ -62,8 +66,8 @@ def test_the_program_finds_the_smallest_plan_within_a_budget() -> None:
 
 def test_combined_prices_are_the_weighted_sum_of_both() -> None:
     problem, random = sized(), np.random.default_rng(1)
-    both = list(uniform(problem))
-    first = SizeFit(size_pricing(problem), [(p, bytes_of(problem, p)) for p in both]).fit.model
+    both = list(uniform_assignments(problem))
+    first = fitted(problem, both).fit.model
     other = replace(first, unary=dict.fromkeys(first.unary, 2.0), constant=1.0, edge=0.1)
     plan = drawn(problem, both[0], random)
     alone = [m.predict(problem.partition, plan, FP32) for m in (first, other, combined(first, other, 0.5))]

@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from autoprec.errors import BackendError
@@ -15,13 +16,16 @@ from autoprec.plan import Assignment
 from autoprec.precision import Precision
 from autoprec.study.ledger import owners
 from autoprec.study.ledger.ask_tell import Ledger
-from autoprec.study.ledger.claims import LEFT, OWNER, Claims
+from autoprec.study.ledger.claims import OWNER, Claims
 from autoprec.study.ledger.owners import STALE_S, Watch, abandoned, beating, own_label
-from autoprec.study.loop import MOST_VAIN, Search, SearchFollower, Wanted
+from autoprec.study.ledger.status import LEFT
+from autoprec.study.loop import MOST_REFUSED_AT_FIRST, Search, SearchFollower, Wanted
+from autoprec.study.stop import Stop, StopReason
 from autoprec.study.trial import Measurement
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 CHOICES = {"a": (FP32, INT8), "b": (FP32, INT8), "fixed": (INT8,)}
+SPACE = {name: CategoricalDistribution(["fp32", "int8"]) for name in ("a", "b")}
 LOW: Assignment = {"a": FP32, "b": INT8, "fixed": INT8}
 LOWEST: Assignment = {"a": INT8, "b": INT8, "fixed": INT8}
 DEAD = {**own_label(), "pid": 2**22 + 1}
@@ -41,24 +45,31 @@ class Same(optuna.samplers.RandomSampler):
 
 
 def ledger(
-    path: Path, mark: dict[str, Any] | None = None, sampler: optuna.samplers.BaseSampler | None = None
+    path: Path,
+    mark: dict[str, Any] | None = None,
+    sampler: optuna.samplers.BaseSampler | None = None,
+    watch: Watch | None = None,
 ) -> Ledger:
-    book = Ledger(path / "log", "run", CHOICES, 0.01, sampler or optuna.samplers.RandomSampler(seed=0))
-    book._mark = {**own_label(), "pid": 1} if mark is None else mark  # process 1 always lives
-    book._mark = {**book._mark, "began": None} if mark is None else book._mark
-    return book
+    process = {**own_label(), "pid": 1, "began": None} if mark is None else mark  # process 1 always lives
+    sampler = sampler or optuna.samplers.RandomSampler(seed=0)
+    return Ledger(path / "log", "run", CHOICES, 0.01, sampler, process=process, watch=watch)
+
+
+def enqueue_unseen(book: Ledger, name: str) -> None:
+    """Enqueue the plan LOW as a process does that has not seen what others enqueued."""
+    book.study.enqueue_trial({"a": "fp32", "b": "int8"}, user_attrs={"origin": name})
 
 
 def before_look(book: Ledger, what: Callable[[], object]) -> None:
     """Have something happen when the next trial of a process has its plan, and before it looks at the others."""
-    look = book._claims
+    look = book.claims
 
     def interrupted() -> Claims:
-        book._claims = look  # type: ignore[method-assign]
+        book.claims = look  # type: ignore[method-assign]
         what()
         return look()
 
-    book._claims = interrupted  # type: ignore[method-assign]
+    book.claims = interrupted  # type: ignore[method-assign]
 
 
 def states(book: Ledger) -> list[str]:
@@ -125,7 +136,7 @@ def test_a_process_that_asks_before_what_a_dead_one_left_waits_again_takes_no_mo
     first, second = ledger(tmp_path), ledger(tmp_path, own_label(), Same(LOWEST))
     dead = ledger(tmp_path, DEAD, Same())
     assert dead.ask(1) is not None
-    first._release()  # and is interrupted before it enqueues the plan
+    first.release()  # and is interrupted before it enqueues the plan
 
     assert second.ask(1) is None
     first.recover()
@@ -138,7 +149,7 @@ def test_a_process_that_asks_before_what_a_dead_one_left_waits_again_takes_no_mo
 def test_a_sampler_may_ask_for_what_a_dead_process_left(tmp_path: Path) -> None:
     first, second = ledger(tmp_path), ledger(tmp_path, own_label(), Same())
     assert ledger(tmp_path, DEAD, Same()).ask(1) is not None
-    first._release()
+    first.release()
 
     assert second.ask(1) is not None
     first.recover()
@@ -149,9 +160,9 @@ def test_what_a_later_trial_holds_is_paid_for_by_an_earlier_one(tmp_path: Path) 
     """The later one holds the plan of a dead process, and gives it up as the earlier one takes the last place."""
     first, later = ledger(tmp_path, sampler=Same(LOWEST)), ledger(tmp_path, own_label(), Same())
     assert ledger(tmp_path, DEAD, Same()).ask(1) is not None
-    first._release()
+    first.release()
 
-    before_look(first, lambda: later.study.ask(fixed_distributions=later._space))
+    before_look(first, lambda: later.study.ask(fixed_distributions=SPACE))
     assert first.ask(1) is None
 
 
@@ -161,7 +172,7 @@ def test_a_proposal_whose_process_died_before_the_budget_was_looked_at_is_droppe
     book = ledger(tmp_path)
     book.enqueue({"half": LOW})
     for _ in range(2):  # what waits, and a proposal
-        book.study.ask(fixed_distributions=book._space)
+        book.study.ask(fixed_distributions=SPACE)
     monkeypatch.setattr(owners, "UNOWNED_S", -1.0)
     book.recover()
 
@@ -190,7 +201,7 @@ def test_an_enqueued_plan_that_gives_way_to_a_trial_beyond_the_budget_is_not_los
         if seen:
             second.enqueue({"half": LOW})
         else:
-            second._enqueue(("fp32", "int8"), "half")
+            enqueue_unseen(second, "half")
             assert second.ask() is None
 
     before_look(first, enqueued)
@@ -209,12 +220,12 @@ def test_what_one_process_refused_is_not_measured_because_another_enqueued_it_la
     asked = first.ask()
     assert asked is not None
     search = following(second)
-    search._look()
+    search.look()
     first.fail(asked, "no kernel")
-    first._enqueue(("fp32", "int8"), "half")
+    enqueue_unseen(first, "half")
     again = second.ask()
     assert again is not None
-    search._new(again)
+    search.take(again)
 
     assert states(second) == ["FAIL", "FAIL"]
 
@@ -234,9 +245,9 @@ def test_of_two_that_took_one_enqueued_trial_no_more_than_one_measures(tmp_path:
         second.study.ask = ask  # type: ignore[method-assign]
 
     if at_once:
-        marked = first._records
-        looks = iter([marked, lambda: (too(), marked())[1]])
-        first._records = lambda: next(looks, marked)()  # type: ignore[method-assign]
+        marked = first.study.get_trials
+        looks = iter([marked, lambda **_: (too(), marked(deepcopy=False))[1]])
+        first.study.get_trials = lambda **options: next(looks, marked)(**options)  # type: ignore[method-assign]
         assert first.ask() is None
         first.recover()
         assert states(first) == ["FAIL", "WAITING"]
@@ -244,21 +255,21 @@ def test_of_two_that_took_one_enqueued_trial_no_more_than_one_measures(tmp_path:
         assert first.ask() is not None
         too()
         assert states(first) == ["RUNNING"]
-        assert first.study.trials[0].user_attrs[OWNER] == first._mark
+        assert first.study.trials[0].user_attrs[OWNER]["pid"] == 1
     assert found == [None]
 
 
 def taken(book: Ledger, number: int) -> optuna.Trial:
     trial = optuna.Trial(book.study, number)
-    for unit, options in book._space.items():
+    for unit, options in SPACE.items():
         trial._suggest(unit, options)
     return trial
 
 
 def test_two_that_enqueue_the_same_at_once_enqueue_it_once(tmp_path: Path) -> None:
     first, second = ledger(tmp_path), ledger(tmp_path, own_label())
-    first._enqueue(("fp32", "int8"), "uniform")  # neither has seen the other's
-    second._enqueue(("fp32", "int8"), "uniform")
+    enqueue_unseen(first, "uniform")  # neither has seen the other's
+    enqueue_unseen(second, "uniform")
     second.enqueue({"uniform": LOW})
 
     assert states(first) == ["WAITING", "FAIL"]
@@ -349,9 +360,8 @@ def test_a_container_of_the_same_name_is_elsewhere() -> None:
 
 
 def test_silence_elsewhere_frees_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    far, here = ledger(tmp_path, ELSEWHERE), ledger(tmp_path, own_label())
     now = [0.0]
-    here._watch = Watch(clock=lambda: now[0])
+    far, here = ledger(tmp_path, ELSEWHERE), ledger(tmp_path, own_label(), watch=Watch(clock=lambda: now[0]))
     far.enqueue({"half": LOW})
     with far.present():
         assert far.ask() is not None
@@ -399,7 +409,7 @@ def test_a_follower_ends_when_the_leader_says_so(tmp_path: Path) -> None:
     leader.begin()
     leader.end("all 4 trials were used")
 
-    assert following(book).follow() == (0, "all 4 trials were used")
+    assert following(book).follow() == (0, Stop(StopReason.LEADER, "all 4 trials were used"))
     leader.begin()
     assert book.ended() is None
 
@@ -407,7 +417,7 @@ def test_a_follower_ends_when_the_leader_says_so(tmp_path: Path) -> None:
 def test_a_follower_uses_the_budget_up_and_no_more(tmp_path: Path) -> None:
     book = ledger(tmp_path, own_label())
 
-    assert following(book, limit=3).follow() == (3, "all 3 trials were used")
+    assert following(book, limit=3).follow() == (3, Stop(StopReason.TRIALS, "all 3 trials were used"))
     assert len(book.trials()) == 3
 
 
@@ -416,7 +426,9 @@ def test_a_follower_whose_runtime_refuses_everything_ends(tmp_path: Path) -> Non
         raise BackendError("no memory")
 
     book = ledger(tmp_path, own_label())
-    with pytest.raises(BackendError, match=rf"refused its first {MOST_VAIN} plans, the last one with: no memory"):
+    with pytest.raises(
+        BackendError, match=rf"refused its first {MOST_REFUSED_AT_FIRST} plans, the last one with: no memory"
+    ):
         following(book, refusing).follow()
-    assert states(book).count("FAIL") >= MOST_VAIN
+    assert states(book).count("FAIL") >= MOST_REFUSED_AT_FIRST
     assert TrialState.RUNNING not in [trial.state for trial in book.study.trials]
