@@ -291,8 +291,7 @@ class Ledger:
             return None
         claims = self.claims()
         full = limit is not None and claims.beyond(trial.number, limit, self._session.first())
-        late = full or claims.gives_way(trial.number)
-        if not late:
+        if not (full or claims.gives_way(trial.number)):
             trial.set_user_attr(OWNER, self._process)
             claims = self.claims()  # another process may have marked a trial of the same plan at the same time
             if not claims.gives_way(trial.number):
