@@ -63,7 +63,7 @@ def _run(finished: Path, tmp_path: Path) -> Path:
     changed(run, lambda record: record.update(ended=None) or record["settings"].update(trials=9))
     script = (
         "import optuna, sys; from autoprec.study.ledger.storages import *; from pathlib import Path\n"
-        "s = opened_study(journal_place(Path(sys.argv[1])), sys.argv[2]); s.set_user_attr('autoprec:ended', None)"
+        "s = opened_study(journal_location(Path(sys.argv[1])), sys.argv[2]); s.set_user_attr('autoprec:ended', None)"
     )
     name = json.loads((run / "study.json").read_text())["study"]
     subprocess.run([sys.executable, "-c", script, str(run / "study.log"), name], check=True, timeout=60)
