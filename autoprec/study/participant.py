@@ -19,7 +19,7 @@ from autoprec.study.stop import (
     Stop,
     StopReason,
     no_improvement,
-    no_promise,
+    nothing_predicted,
 )
 from autoprec.study.trial import Measurement, Trial
 
@@ -176,7 +176,7 @@ class Participant:
         proposal = self.ledger.proposal()
         if proposal is None:
             return EVERYTHING_MEASURED
-        return None if proposal.promising else no_promise(self.trials, self.ledger.goal)
+        return None if proposal.promising else nothing_predicted(self.trials, self.ledger.goal)
 
     def _waits(self) -> bool:
         """Whether only what others measure can say how to go on."""

@@ -22,7 +22,7 @@ class StopReason(Enum):
     """The runtime refused too many plans."""
     NO_IMPROVEMENT = auto()
     """The last trials were not better than the best one."""
-    NO_PROMISE = auto()
+    NOTHING_PREDICTED = auto()
     """The models predict that no other plan is better, or that none meets the bounds."""
     EVERYTHING_MEASURED = auto()
     """There is no plan that was not measured."""
@@ -78,8 +78,8 @@ def no_improvement(trials: Sequence[Trial], goal: Goal, seeds: int) -> Stop | No
     return Stop(StopReason.NO_IMPROVEMENT, text)
 
 
-def no_promise(trials: Sequence[Trial], goal: Goal) -> Stop:
+def nothing_predicted(trials: Sequence[Trial], goal: Goal) -> Stop:
     """The stop where the models predict that no other plan is worth measuring."""
     if math.isfinite(goal.max_latency) and not any(t.feasible for t in trials):
-        return Stop(StopReason.NO_PROMISE, f"no plan promises to meet {goal.bounds}")
-    return Stop(StopReason.NO_PROMISE, f"no plan promises to be {goal.better} within {goal.bounds}")
+        return Stop(StopReason.NOTHING_PREDICTED, f"no plan promises to meet {goal.bounds}")
+    return Stop(StopReason.NOTHING_PREDICTED, f"no plan promises to be {goal.better} within {goal.bounds}")
