@@ -147,6 +147,5 @@ NOT_YET: dict[str, set[str]] = {
         "autoprec/run/pipeline.py::Pipeline._studied",
         "autoprec/run/pipeline.py::Pipeline.goal",
     },
-    "no_private_names_of_others": {
-    },
+    "no_private_names_of_others": {},
 }
