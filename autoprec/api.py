@@ -1,4 +1,4 @@
-"""The Python API: `search` runs everything that `autoprec tune` does, and is what it calls."""
+"""The Python API: `search` does everything that `autoprec tune` does, which calls it."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from autoprec.workers.worker import Worked, Worker, await_search
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        plan: a precision for every unit, with reasons, fingerprints and evidence.
-        trials: every plan that was measured.
+        plan: the plan that is the answer: a precision for every unit, with reasons, fingerprints and evidence.
+        trials: all plans that were measured.
         feasible: whether the bound is met; if not, `plan` is the best plan found and `reason` says why.
-        reason: why this plan is the answer.
+        reason: the sentence that says why this plan is the answer.
         summary: all figures: candidates on fresh samples, drops with intervals, latencies, seconds.
-        directory: the run directory.
-        tuned: the records behind it.
+        directory: the path of the run directory.
+        tuned: the records from which the rest was made.
     """
 
     plan: Plan
@@ -54,22 +54,22 @@ class SearchResult:
 
     @property
     def drop(self) -> Drop:
-        """How much the metric dropped on samples that chose nothing, with its interval."""
+        """The drop of the metric, with its interval, on samples that had no part in the choice."""
         return self.tuned.candidates[self.tuned.chosen].drop
 
     @property
     def certified(self) -> bool:
-        """Whether all of that interval is within the bound; `summary["verdict"]` says what it would take."""
+        """Whether the whole interval is within the bound; `summary["verdict"]` says how many samples it would take."""
         return self.drop.certifies(self.tuned.task.settings.max_drop)
 
     def save(self, folder: str | Path | None = None) -> Path:
-        """Write plan.json, result.json, evidence.json and the lowered model.onnx; returns the folder.
+        """Write plan.json, result.json, evidence.json and the lowered model.onnx, and return the folder.
 
         Args:
-            folder: where; by default the run directory.
+            folder: the folder to write to, by default the run directory.
 
         Raises:
-            RunDirectoryError: the folder cannot be written.
+            RunDirectoryError: the folder cannot be written to.
         """
         target = RunDirectory(Path(folder) if folder is not None else self.directory)
         target.prepare()
@@ -110,48 +110,50 @@ def search(
     storage: str | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
-    """Find the fastest precision plan whose metric drops by at most `max_drop`, or what `objective` asks for instead.
+    """Find the fastest precision plan whose metric drops by at most `max_drop`, or the best one for `objective`.
 
     Args:
-        model: path of a float ONNX model.
-        calib: calibration data: a .npz, a folder, "module:function", or arrays by input name.
-        eval: evaluation data, likewise; labels under "labels". One of the two is split where the other is missing.
-        metric: "top1", "agreement", "kl", "cosine", "sqnr", "module:function" or a callable
-            (outputs, labels) -> one score per sample; by default top1 with labels, else agreement.
-        direction: "higher" or "lower" is better, for a function without the attribute `higher_is_better`.
-        max_drop: the most that the metric may get worse than FP32's, in the metric's own unit: by default 0.01, and
-            no bound where only the latency is bounded.
+        model: the path of a float ONNX model.
+        calib: the calibration data: a .npz file, a folder, "module:function", or arrays by input name.
+        eval: the evaluation data in the same forms, with labels under "labels". If only one of the two is given, it is
+            split.
+        metric: "top1", "agreement", "kl", "cosine", "sqnr", "module:function", or a function that takes outputs and
+            labels and returns one score per sample; by default "top1" if there are labels, otherwise "agreement".
+        direction: whether a "higher" or a "lower" score is better, for a function without the attribute
+            `higher_is_better`.
+        max_drop: the largest drop of the metric against FP32, in the unit of the metric. The default is 0.01, or no
+            bound if only the latency is bounded.
         objective: what is best within the bounds: the least "latency" of one batch, the highest "throughput" with
-            several batches in flight, or the least "size" of the built engine (of the lowered model where the runtime
-            keeps none; within half a percent the faster). By default the latency, or, where that is bounded, the
-            accuracy.
-        max_latency: the most latency, as a share of FP32's on this machine: finds the most accurate plan.
-        max_latency_ms: the same in milliseconds for one batch.
-        confidence: accept only plans whose interval of the drop lies within the bound, such as 0.95; by default
-            plans are accepted by the estimate.
-        space: a search space's name or TOML file.
-        recipe: a calibration recipe's name or TOML file.
-        backend: a runtime's name or an object of the Backend protocol.
-        pins: "REGEX=PRECISION" for each unit whose precision is not to be searched.
-        out: the run directory, by default autoprec-runs/<model's name>; an interrupted run goes on from it.
-        seed: of data splits and samplers.
-        trials: the most plans to measure.
-        timeout_s: seconds for the whole run.
-        batch: samples for each timed run.
-        threads: of the CPU.
-        targets: compute capabilities such as "sm89" that engines are built ahead of time for (tensorrt-rtx); their
-            latency is modelled.
-        sampler: what proposes plans: "guided" by models of latency and accuracy, or Optuna's "tpe", "nsga2", "gp",
-            "random" or "grid", to compare with.
-        storage: where the study is kept for workers on other hosts: "postgresql://...", another database's URL,
+            several batches in flight, or the least "size" of the engine (of the lowered model if the runtime keeps no
+            engine; of plans within half a percent, the faster one). The default is the latency or, if that is bounded,
+            the accuracy.
+        max_latency: the largest latency as a share of FP32's on this machine; the most accurate plan is then found.
+        max_latency_ms: the largest latency in milliseconds for one batch, with the same effect.
+        confidence: a probability such as 0.95: only plans are accepted whose interval of the drop at that confidence
+            lies within the bound. By default plans are accepted by the estimate.
+        space: the name of a search space, or its TOML file.
+        recipe: the name of a calibration recipe, or its TOML file.
+        backend: the name of a runtime, or an object of the Backend protocol.
+        pins: "REGEX=PRECISION" for each group of units whose precision is fixed.
+        out: the run directory, by default autoprec-runs/<name of the model>; an interrupted run continues from it.
+        seed: the seed of data splits and samplers.
+        trials: the largest number of plans to measure.
+        timeout_s: the most seconds that the whole run may take.
+        batch: the number of samples of a timed run.
+        threads: the number of CPU threads.
+        targets: the compute capabilities, such as "sm89", that engines are built for ahead of time (tensorrt-rtx);
+            their latency is modelled.
+        sampler: what proposes plans: "guided" by models of latency and accuracy, or for comparison Optuna's "tpe",
+            "nsga2", "gp", "random" or "grid".
+        storage: where the study is kept for workers on other hosts: "postgresql://...", the URL of another database,
             "grpc://host:port", or a journal file; by default a file in the run directory.
-        progress: told how far the run is.
+        progress: the object that is informed of how far the run is.
 
     Returns:
-        The result; nothing but the stages' files is written until `save` is called.
+        The result. Only the files of the stages are written until `save` is called.
 
     Raises:
-        AutoprecError: one of `autoprec.errors`, with what to do.
+        AutoprecError: one of the errors of `autoprec.errors`; its message says what to do.
     """
     begun = time.monotonic()
     settings = Settings(
@@ -193,18 +195,18 @@ def work(
     """Measure plans for the search of a run directory until it is over, as `autoprec worker` does.
 
     Args:
-        run: the run directory.
-        model: where the model is for this process, by default where the run found it.
-        calib: likewise the calibration data.
-        eval: likewise the evaluation data.
-        storage: likewise the study; with its password, which the run directory does not keep.
-        backend: an object of the Backend protocol where the run was given one.
-        wait_s: for the search to begin.
-        progress: called after each plan that this process measured.
-        say: told what it waits for.
+        run: the path of the run directory.
+        model: the path of the model for this process, by default the one that the run has.
+        calib: the calibration data for this process, by default that of the run.
+        eval: the evaluation data for this process, by default that of the run.
+        storage: the URL of the study with its password, which the run directory does not keep.
+        backend: an object of the Backend protocol, if the run was given one.
+        wait_s: the most seconds to wait for the search to begin.
+        progress: the function to call after each plan that this process measured.
+        say: the function that is told what the process waits for.
 
     Raises:
-        AutoprecError: there is no search, or this machine, model or data is not of its kind.
+        AutoprecError: there is no search, or this machine, model or data does not fit it.
     """
     directory = RunDirectory(Path(run))
     studied, shared = await_search(directory, wait_s, say)
@@ -225,17 +227,17 @@ def run(
     """Run a prepared task.
 
     Args:
-        task: what was asked.
-        out: the run directory.
-        progress: told how far the run is.
-        elapsed_s: what of its time was used to prepare the task.
+        task: the task, loaded and checked.
+        out: the path of the run directory.
+        progress: the object that is informed of how far the run is.
+        elapsed_s: the seconds of the run's time that were used to prepare the task.
         storage: where the study is kept.
-        claimed: called when workers may be started, which wait for the search.
+        claimed: the function to call when workers may be started; they wait for the search.
     """
     location = None if storage is None else place_of(storage)
     if location is not None:
-        open_storage(location)  # before the first minute is spent
-    checked_clock(task.backend)  # a GPU without figures is refused before a folder is made
+        open_storage(location)  # a wrong URL should be found now, not after minutes of calibration
+    checked_clock(task.backend)  # a GPU of which no figures are known is refused before a folder is made
     directory = RunDirectory(default_out(task.settings.model) if out is None else Path(out))
     with directory.claim():
         directory.search.unlink(missing_ok=True)  # workers wait until this run's search begins

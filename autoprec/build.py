@@ -1,4 +1,4 @@
-"""From a plan file to what is shipped: the lowered model, and an engine with the proof of what it runs."""
+"""Build by a plan file: the lowered model and, if wanted, an engine with the proof of what it runs."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
     from autoprec.backends.tensorrt.backend import TensorRtBackend
     from autoprec.backends.tensorrt.records import EngineFile, ShapeProfile
 
-_ANY = 2**31 - 1  # the largest size of an open dimension
+_ANY = 2**31 - 1  # the largest length of a dimension that is not fixed
 _SHAPE = re.compile(r"\d+(x\d+)*")
-_SHAPE_AT_END = re.compile(r"(.*:)?\d+(x\d+)+")  # TensorFlow's names end in :0, which is no shape
+_SHAPE_AT_END = re.compile(r"(.*:)?\d+(x\d+)+")  # names from TensorFlow end in :0, which is not a shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineWish:
-    """The engine to build.
+    """The engine that the user wants.
 
     Attributes:
-        backend: "tensorrt" or "tensorrt-rtx"; for a profile alone also "ort-cpu", which builds no engine.
-        targets: compute capabilities, none for this machine's GPU.
-        shapes: "INPUT:1x3x224x224", or with least, best and largest shape.
-        batch: for inputs without a shape.
-        time_limit_s: of the build.
+        backend: "tensorrt" or "tensorrt-rtx"; also "ort-cpu" if only a profile is wanted, as it builds no engine.
+        targets: the compute capabilities to build for; if empty, that of this machine's GPU.
+        shapes: the shapes of inputs as "INPUT:1x3x224x224", or as "INPUT:LEAST:BEST:LARGEST".
+        batch: the number of samples for inputs without a shape.
+        time_limit_s: the most seconds that the build may take.
         timing_cache: whether kernel timings of earlier builds are used.
-        profile: whether its time is told by unit.
+        profile: whether the time of the engine is measured by unit.
     """
 
     backend: str
@@ -60,17 +60,17 @@ class EngineWish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """What was written.
+    """The files that were written, and what was measured of them.
 
     Attributes:
-        model: the lowered model.
-        counts: precision -> units.
-        model_bytes: of the lowered model.
-        original_bytes: of the model that was lowered.
-        engine_path: the engine; its JSON lies beside it.
-        engine: how it was made.
-        verification: what it runs, unit by unit.
-        times: where its time goes, unit by unit.
+        model: the path of the lowered model.
+        counts: precision -> the number of units that run in it.
+        model_bytes: the size of the lowered model.
+        original_bytes: the size of the model that was lowered.
+        engine_path: the path of the engine, or None if none was built; a JSON file that describes it lies beside it.
+        engine: the record of how the engine was made.
+        verification: the precision that each unit really runs in.
+        times: the time of each unit.
     """
 
     model: Path
@@ -83,7 +83,7 @@ class Delivered:
     times: UnitTimes | None = None
 
     def to_record(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the record as plain JSON values."""
         record: dict[str, Any] = {
             "written": str(self.model),
             "units": dict(self.counts),
@@ -103,7 +103,7 @@ class Delivered:
         return record
 
     def write_record(self, plan: Path) -> None:
-        """Write beside the engine how it was made from `plan`."""
+        """Write a JSON file beside the engine that says how it was made from the file `plan`."""
         if self.engine is None or self.engine_path is None:
             return
         record = {"schema": 1, "kind": "autoprec engine"} | engine_record(self.engine) | {"plan": str(plan)}
@@ -111,18 +111,18 @@ class Delivered:
 
 
 def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish | None = None) -> Delivered:
-    """Lower a model by a plan, and build an engine where one is wished for.
+    """Lower a model by a plan, and build an engine if one is wanted.
 
     Args:
-        plan: a plan file.
-        model: that it was made for.
-        out: the lowered model, by default model.onnx beside the plan; the engine lies beside it.
-        wish: the engine.
+        plan: the path of a plan file.
+        model: the path of the model that the plan was made for.
+        out: the path of the lowered model, by default model.onnx beside the plan; the engine is written beside it.
+        wish: the engine that is wanted, or None for none.
 
     Raises:
-        PlanError: the plan is broken, or of another model.
-        UsageError: `out` is the model itself, or the wish names no backend or shape, or a profile that cannot be.
-        BackendError: the runtime refused.
+        PlanError: the plan is broken, or it was made for another model.
+        UsageError: `out` is the model itself, a backend or a shape is unknown, or the profile is not possible.
+        BackendError: the runtime refused the model.
     """
     chosen, loaded = load_plan(plan), load_model(model)
     check_plan_fits(chosen, loaded.graph_fingerprint, loaded.weights_fingerprint, model)
@@ -147,7 +147,7 @@ def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish |
         write_bytes(target.with_suffix(".engine"), file.path.read_bytes())
     found = replace(found, verification=verified(lowerer, precisions, runtimes.backend, data))
     found.write_record(plan)
-    if wish.profile:  # which may fail: the engine and its proof are there already
+    if wish.profile:  # this may fail, so the engine and its proof are written before
         times = time_units(lowerer.partition, runtimes.backend, data, _feed(loaded.interface, wish))
         found = replace(found, times=times)
         found.write_record(plan)
@@ -155,17 +155,17 @@ def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish |
 
 
 def engine_record(file: EngineFile) -> dict[str, Any]:
-    """How an engine was made, as JSON: its layers too."""
+    """Return how an engine was made, with its layers, as plain JSON values."""
     record = asdict(file)
     del record["path"]
     return record
 
 
 def parse_shapes(words: Sequence[str]) -> dict[str, ShapeProfile]:
-    """Input -> shapes of "INPUT:1x3x224x224" or "INPUT:LEAST:BEST:LARGEST".
+    """Return the shapes by input that are written as "INPUT:1x3x224x224" or "INPUT:LEAST:BEST:LARGEST".
 
     Raises:
-        UsageError: a text is no such shape.
+        UsageError: a text does not have this form.
     """
     from autoprec.backends.tensorrt.records import ShapeProfile
 
@@ -181,7 +181,10 @@ def parse_shapes(words: Sequence[str]) -> dict[str, ShapeProfile]:
 
 
 def _name_and_shapes(text: str) -> tuple[str, list[tuple[int, ...]]]:
-    """What stands before the last three shapes, if they have one rank, else before the last; and these."""
+    """Return the name of an input and its shapes: the last three fields if they are shapes of one rank, else the last.
+
+    The name itself may contain colons.
+    """
     fields = text.split(":")
     for count in (3, 1):
         last = fields[-count:]
@@ -192,7 +195,7 @@ def _name_and_shapes(text: str) -> tuple[str, list[tuple[int, ...]]]:
 
 @dataclass(frozen=True, slots=True)
 class _Runtimes:
-    """What inspects and profiles, and what builds engines: the same, or nothing."""
+    """The backend that inspects and profiles, and the one that builds engines: the same object, or None."""
 
     backend: Backend
     builder: TensorRtBackend | None
@@ -217,7 +220,8 @@ def _builder(wish: EngineWish, folder: Path) -> TensorRtBackend:
         shapes=shapes, targets=wish.targets, time_limit_s=wish.time_limit_s, timing_cache=wish.timing_cache
     )
     builder = TensorRtBackend(wish.backend, options, folder=folder / "engines", batch=wish.batch)
-    if wish.profile and builder.clock.kind == "modelled":  # a GPU without figures is refused here
+    # Asking for the clock also refuses a GPU of which the roofline model has no figures.
+    if wish.profile and builder.clock.kind == "modelled":
         for name, shape in shapes.items():
             if shape.least != shape.largest:
                 raise UsageError(
@@ -228,7 +232,7 @@ def _builder(wish: EngineWish, folder: Path) -> TensorRtBackend:
 
 
 def _feed(interface: Interface, wish: EngineWish) -> dict[str, Array]:
-    """Random inputs of the wished shapes, the best where there are several."""
+    """Return random inputs of the shapes that the user wants; of several shapes for an input, the best one."""
     from autoprec.backends.tensorrt.feeds import InputSlot, sample_feed
     from autoprec.backends.tensorrt.records import ShapeProfile
 

@@ -1,4 +1,4 @@
-"""The precision plan: which unit runs in what, why, and everything needed to lower the model by it."""
+"""The precision plan: which unit runs in which precision and why, with all that is needed to lower the model by it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Choice:
     """The precision of one unit.
 
     Attributes:
-        precision: what it runs in.
-        reason: why this one.
-        pinned: whether the user fixed it.
-        key: the unit's structural key, by which it is found after a re-export.
+        precision: the precision that the unit runs in.
+        reason: the sentence that says why.
+        pinned: whether the user fixed the precision.
+        key: the structural key of the unit, by which it is found when the model was exported again.
     """
 
     precision: Precision
@@ -36,13 +36,13 @@ class Plan:
     """A precision for every unit of one model.
 
     Attributes:
-        units: unit name -> choice.
-        carrier: the float type around quantised arithmetic.
-        scheme: how Q/DQ are placed, see `autoprec.lowering.possible`.
-        backend: the runtime it was made for.
-        fingerprints: of graph, weights, data, metric, ranges, and of the machine that measured it.
-        evidence: measured numbers, for people and reports.
-        ranges: the calibrated ranges, as `RangeTable.to_record` gives them; None where nothing is quantised.
+        units: unit name -> its choice.
+        carrier: the float type of the tensors around quantised arithmetic.
+        scheme: the name of the scheme by which Q/DQ pairs are placed.
+        backend: the name of the backend that the plan was made for.
+        fingerprints: the fingerprints of graph, weights, data, metric, ranges, and of the machine that measured it.
+        evidence: the measured figures, for people and reports.
+        ranges: the calibrated ranges, as `RangeTable.to_record` returns them, or None if nothing is quantised.
     """
 
     units: Mapping[str, Choice]
@@ -54,19 +54,19 @@ class Plan:
     ranges: Mapping[str, Any] | None
 
     def precisions(self) -> dict[str, Precision]:
-        """Unit name -> precision."""
+        """Return the precision of each unit by its name."""
         return {name: choice.precision for name, choice in self.units.items()}
 
     def save(self, path: str | Path) -> None:
         """Write the plan as JSON, atomically.
 
         Raises:
-            RunDirectoryError: the folder cannot be written.
+            RunDirectoryError: the folder cannot be written to.
         """
         write_json(Path(path), self.to_record())
 
     def to_record(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the plan as plain JSON values."""
         units = {
             name: {"precision": c.precision.value, "reason": c.reason, "pinned": c.pinned, "key": c.key}
             for name, c in self.units.items()
@@ -85,23 +85,23 @@ class Plan:
 
 
 def load_plan(path: str | Path) -> Plan:
-    """Read a plan.
+    """Read a plan from a file.
 
     Raises:
-        PlanError: the file is missing, damaged, no plan, or of a newer schema.
+        PlanError: the file is missing or damaged, is not a plan, or has a newer schema.
     """
     return plan_from_record(read_json(Path(path), "plan", PlanError, SCHEMA), path)
 
 
 def plan_from_record(record: Mapping[str, Any], path: str | Path) -> Plan:
-    """The plan that `to_record` wrote.
+    """Return the plan that `to_record` described.
 
     Args:
-        record: the plan.
-        path: of the file that it is in, for messages.
+        record: the plan as plain JSON values.
+        path: the path of the file that it is in, for messages.
 
     Raises:
-        PlanError: the record is damaged, or no plan.
+        PlanError: the record is damaged, or it is not a plan.
     """
     if record.get("kind") != "autoprec plan":
         raise PlanError(f"{path} is no plan of autoprec; give the plan.json of a run directory")
@@ -127,13 +127,13 @@ def plan_from_record(record: Mapping[str, Any], path: str | Path) -> Plan:
 
 
 def check_plan_fits(plan: Plan, graph: str, weights: str, model: str | Path) -> None:
-    """Refuse a plan that was made for another model.
+    """Check that a plan was made for this model.
 
     Args:
         plan: the plan.
-        graph: fingerprint of the model's graph.
-        weights: fingerprint of its weights.
-        model: its path, for the message.
+        graph: the fingerprint of the model's graph.
+        weights: the fingerprint of its weights.
+        model: the path of the model, for messages.
 
     Raises:
         PlanError: the graph or the weights differ.
@@ -151,3 +151,4 @@ def check_plan_fits(plan: Plan, graph: str, weights: str, model: str | Path) -> 
 
 
 Assignment = Mapping[str, Precision]
+"""Unit name -> precision: what the search chooses, and the core of a plan."""

@@ -1,9 +1,9 @@
-"""The gate as a test: `pytest` fails where a model became worse than its committed baseline.
+"""The gate as a test: a pytest test fails if a model became worse than its committed baseline.
 
     def test_precision(autoprec_gate):
         autoprec_gate("model.onnx", baseline="baseline.json", eval="eval.npz", calib="calib.npz")
 
-pytest loads this module wherever autoprec is installed, so nothing else is imported until a gate runs.
+pytest loads this module in every session if autoprec is installed, so nothing else is imported until a gate runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FAIL, _SKIP = "fail", "skip"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """--autoprec-update and --autoprec-cannot-judge."""
+    """Add the options --autoprec-update and --autoprec-cannot-judge."""
     group = parser.getgroup("autoprec", "autoprec: gates on committed precision plans")
     group.addoption(
         "--autoprec-update",
@@ -48,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known, and refuse a setting that would be read as something else later."""
+    """Register the marker, and refuse a wrong setting of the ini-file."""
     config.addinivalue_line(
         "markers",
         f"autoprec(*, {', '.join(_OPTIONS)}): defaults for the gates of this test; tests that use the fixture "
@@ -67,7 +67,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line for each gate of a passed test: what was judged, and what was not."""
+    """Print one line for each gate of a passed test, which says what was judged and what was not."""
     lines = [
         f"{report.nodeid}: {value}"
         for report in terminalreporter.getreports("passed")
@@ -88,25 +88,25 @@ def _autoprec_gate(request: pytest.FixtureRequest) -> Gate:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What the fixture `autoprec_gate` gives a test.
+    """The value of the fixture `autoprec_gate`: a function that gates a model.
 
     Attributes:
-        item: the test.
+        item: the test that uses the fixture.
     """
 
     item: pytest.Item
 
     def __call__(self, model: str | os.PathLike[str], **options: Any) -> GateReport:
-        """Fail the test, with the table as its message, unless the gate finds `model` fine.
+        """Gate `model`, and fail the test with the table as its message unless the gate finds it fine.
 
-        Options that are not given are taken from the marker `autoprec`, else they are the defaults of `autoprec
+        Options that are not given are taken from the marker `autoprec`, and otherwise have the defaults of `autoprec
         gate`. Relative paths are relative to the current folder, as in any test.
 
         Args:
-            model: an ONNX file or a run directory.
-            options: baseline (what `autoprec baseline` wrote); eval, calib and baseline_model (where they are not
-                where the baseline says); backend and threads; every field of `autoprec.gate.limits.Limits`; and
-                cannot_judge, "fail" or "skip".
+            model: the path of an ONNX file or of a run directory.
+            options: `baseline`, the file that `autoprec baseline` wrote; `eval`, `calib` and `baseline_model`, if these
+                files are not where the baseline says; `backend` and `threads`; every field of
+                `autoprec.gate.limits.Limits`; and `cannot_judge`, which is "fail" or "skip".
 
         Returns:
             The report of a gate that passed.
@@ -119,7 +119,7 @@ class Gate:
         return self._settle(self._judge(os.fspath(model), os.fspath(baseline), options), when_undecided)
 
     def _marked(self) -> dict[str, Any]:
-        """The options of the test's markers; the closest one wins."""
+        """Return the options of the test's markers; the marker closest to the test wins."""
         marked: dict[str, Any] = {}
         for marker in reversed(list(self.item.iter_markers("autoprec"))):
             if marker.args:
@@ -128,7 +128,7 @@ class Gate:
         return marked
 
     def _when_undecided(self, wanted: str | None) -> str:
-        """The word of the command line, else of the test, else of the ini-file."""
+        """Return the setting of the command line, else that of the test, else that of the ini-file."""
         config = self.item.config
         found = config.getoption("--autoprec-cannot-judge") or wanted or config.getini("autoprec_cannot_judge")
         if found not in (_FAIL, _SKIP):
@@ -165,7 +165,7 @@ class Gate:
 
 
 def _known(taker: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Those options, all of which exist: ignored, a misspelt bound would let everything pass."""
+    """Return the options after checking that all of them exist; an ignored misspelt bound would let everything pass."""
     for name in options:
         if name not in _OPTIONS:
             _fail(f"{taker} has no option {name!r}; it has {', '.join(_OPTIONS)}")
@@ -173,16 +173,16 @@ def _known(taker: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _fail(text: str) -> NoReturn:
-    """Fail the test with these words and no traceback: what went wrong is not in the test's code."""
+    """Fail the test with this text and without a traceback, since the mistake is not in the code of the test."""
     pytest.fail(text, pytrace=False)
 
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """One gate at a time on this machine, whichever of pytest-xdist's workers runs it: gates measure time.
+    """Let only one gate run at a time on this machine, in whatever worker of pytest-xdist, since gates measure time.
 
-    The lock is the kernel's and ends with the process. Without one, where the platform or the folder has none, a
-    gate that is disturbed says so.
+    The kernel releases the lock when the process ends. If the platform or the folder has no locks, gates may disturb
+    each other, and a disturbed gate says so.
     """
     try:
         import fcntl
@@ -196,7 +196,7 @@ def _alone() -> Iterator[None]:
         yield
         return
     try:
-        with contextlib.suppress(OSError):  # some network file systems
+        with contextlib.suppress(OSError):  # some network file systems have no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:

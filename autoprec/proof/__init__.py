@@ -1,5 +1,5 @@
-"""What really ran.
+"""The proof of what an engine really runs.
 
-In go a plan and a runtime; out comes for each unit what was asked for beside what the engine computes, and where the
-time goes. Read `verification.py` first.
+A plan and a runtime go in; out comes for each unit the precision that was asked for and the one that ran, and where the
+time goes. Read `verification.py` first; `inspect.py` asks the runtime, and `unit_times.py` measures the time by unit.
 """

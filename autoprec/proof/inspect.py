@@ -1,4 +1,4 @@
-"""The runtime's own account of a lowered model, beside what the plan asked for."""
+"""Inspection of a lowered model: what the runtime says about it, compared with the plan."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from autoprec.units.records import Partition
 
 
 def verified(lowerer: Lowerer, plan: Mapping[str, Precision], backend: Backend, model: bytes) -> Verification:
-    """What the runtime made of each unit of `model`, which is `plan` lowered.
+    """Return what the runtime made of each unit of `model`.
+
+    Args:
+        lowerer: the lowerer that made the model.
+        plan: the precisions that the model was lowered by.
+        backend: the runtime.
+        model: the lowered model, serialised.
 
     Raises:
         BackendError: the runtime refused the model.
@@ -28,16 +34,16 @@ def verified(lowerer: Lowerer, plan: Mapping[str, Precision], backend: Backend, 
 
 
 def time_profile_of(partition: Partition, backend: Backend, model: bytes, feed: Mapping[str, Array]) -> TimeProfile:
-    """Where the time of one run of `model` goes, by unit and by boundary.
+    """Return the time of one run of `model` by unit and by boundary between units.
 
     Args:
-        partition: the units.
+        partition: the units of the model.
         backend: the runtime.
-        model: a lowered model, serialised.
-        feed: one batch.
+        model: the lowered model, serialised.
+        feed: the inputs of one batch by name.
 
     Raises:
-        BackendError: the runtime refused the model, or gives no profile.
+        BackendError: the runtime refused the model, or it cannot profile.
     """
     home = {node: unit.name for unit in partition.units for node in unit.nodes}
     return backend.profile(model, feed, home, {unit.name: unit.macs for unit in partition.units})

@@ -1,4 +1,4 @@
-"""Whether each unit runs as it was asked to: the plan beside what the runtime says of the engine."""
+"""Verification of an engine: the precision that the plan asks for and the one that really runs, unit by unit."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from autoprec.units.records import Partition, Unit
 Status = Literal["honoured", "fused", "not honoured", "gone"]
 STATUSES: tuple[Status, ...] = ("honoured", "fused", "not honoured", "gone")
 UNKNOWN = "unknown"
-"""The share of multiply-accumulates whose precision the engine does not tell."""
+"""The name for the precision of multiply-accumulates of which the engine does not tell it."""
 
 _HEAVY = ("conv", "matmul", "attention")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitRan:
-    """One unit: asked and found.
+    """One unit: the precision that was asked for, and what ran.
 
     Attributes:
-        unit: its name.
-        requested: in the plan.
-        written: what the lowered model asks of the runtime; differs from `requested` where `why` says so.
-        ran: what its arithmetic really runs in; None where the engine does not tell.
+        unit: the name of the unit.
+        requested: the precision in the plan.
+        written: the precision that the lowered model asks for; if it differs from `requested`, `why` says the reason.
+        ran: the precision that its arithmetic really runs in, or None if the engine does not tell.
         status: "honoured"; "fused" into a layer that computes in several precisions or belongs to another unit, so
-            that the unit has none of its own; "not honoured"; or "gone" from the engine, as constants go.
-        heavy: whether it is a unit with multiply-accumulates, so that its precision matters.
-        macs: multiply-accumulates for one sample.
-        layer: the runtime's own name for what computes it.
+            that the unit has no precision of its own; "not honoured"; or "gone" from the engine, like a constant.
+        heavy: whether the unit has multiply-accumulates, so that its precision matters.
+        macs: the number of multiply-accumulates for one sample.
+        layer: the name that the runtime gives to the layer that computes the unit.
         operator: the kind of that layer.
-        tactic: the kernel chosen for it.
-        into: the unit that it was fused into, "" where it was not or where the layer has no other.
+        tactic: the name of the kernel that the runtime chose for it.
+        into: the unit that it was fused into, or "" if it was not fused or the layer holds no other unit.
         refused: whether the unit is heavy and the runtime runs it in another precision than the model asks for.
-        why: why the plan was not even written into the model, "" where it was.
+        why: the reason why the plan was not written into the model as it is, or "" if it was.
     """
 
     unit: str
@@ -54,27 +54,27 @@ class UnitRan:
     why: str = ""
 
     def describe(self) -> str:
-        """One sentence for people."""
-        place = f"layer {self.layer!r}" + (f", tactic {self.tactic}" if self.tactic else "")
+        """Return one sentence for people."""
+        layer = f"layer {self.layer!r}" + (f", tactic {self.tactic}" if self.tactic else "")
         if self.status == "honoured":
-            return f"{self.unit} runs in {self.requested}: {place}"
+            return f"{self.unit} runs in {self.requested}: {layer}"
         if self.status == "gone":
             return f"{self.unit} was asked for in {self.requested}, but the engine speaks of none of its nodes"
         if self.status == "fused":
             other = f" of {self.into}" if self.into else ""
-            return f"{self.unit} was asked for in {self.requested} and is fused into {place}{other}"
+            return f"{self.unit} was asked for in {self.requested} and is fused into {layer}{other}"
         ran = self.ran or ("a float type" if self.written.is_quantized else "8 bits")
         because = f" ({self.why})" if self.why else ""
-        return f"{self.unit} was asked for in {self.requested} but runs in {ran}{because}: {place}"
+        return f"{self.unit} was asked for in {self.requested} but runs in {ran}{because}: {layer}"
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """All units of one engine, in the partition's order.
+    """The verification of all units of one engine.
 
     Attributes:
-        units: asked and found.
-        mac_share: precision -> share of all multiply-accumulates that run in it; the rest is "unknown".
+        units: the units in the order of the partition.
+        mac_share: precision -> the share of all multiply-accumulates that run in it; the rest is "unknown".
     """
 
     units: tuple[UnitRan, ...]
@@ -82,21 +82,21 @@ class Verification:
 
     @property
     def refused(self) -> tuple[UnitRan, ...]:
-        """Units whose precision matters and is not what was asked: these are the reason to fail."""
+        """The units whose precision matters and is not the one that was asked for; these are a reason to fail."""
         return tuple(unit for unit in self.units if unit.refused)
 
     @property
     def unproven(self) -> tuple[UnitRan, ...]:
-        """Units whose precision matters and of which the engine tells nothing."""
+        """The units whose precision matters but of which the engine tells nothing."""
         return tuple(unit for unit in self.units if unit.heavy and unit.status in ("fused", "gone"))
 
     @property
     def counts(self) -> dict[str, int]:
-        """Status -> how many units."""
+        """Status -> the number of units that have it."""
         return {status: sum(unit.status == status for unit in self.units) for status in STATUSES}
 
     def complaint(self) -> str | None:
-        """What to tell the user where a requested precision did not run and it matters; None where all is well."""
+        """Return the message for the user if a precision that matters did not run as requested, else None."""
         if not self.refused:
             return None
         heavy = sum(unit.heavy for unit in self.units)
@@ -108,7 +108,7 @@ class Verification:
         )
 
     def to_record(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the verification as plain JSON values."""
         return {
             "counts": self.counts,
             "mac_share": dict(self.mac_share),
@@ -130,11 +130,11 @@ def verify(
 
     Args:
         partition: the units.
-        requested: unit name -> precision in the plan; units not named are FP32.
-        ran: node name -> what it became, for all nodes of the units that the runtime speaks of.
-        written: unit name -> what the lowered model asks for (`autoprec.lowering.placement.quantized_macs`), by
-            default what the plan says. Where the two differ the unit is not honoured, but the runtime is not to blame.
-        skipped: unit name -> why its precision was not written (`Placement.skipped`).
+        requested: unit name -> its precision in the plan; units that are not named are in FP32.
+        ran: node name -> what became of the node, for all nodes of the units that the runtime mentions.
+        written: unit name -> the precision that the lowered model asks for, by default that of the plan. If the two
+            differ, the unit is not honoured, but the runtime is not to blame.
+        skipped: unit name -> the reason why its precision was not written into the model.
     """
     written, skipped = written or requested, skipped or {}
     layers = _Layers(partition, ran)
@@ -148,7 +148,7 @@ def verify(
 
 
 class _Layers:
-    """What the runtime says of each node, and which units share a layer."""
+    """What the runtime says about each node, and which units share a layer."""
 
     def __init__(self, partition: Partition, ran: Mapping[str, RanAs]) -> None:
         self._ran = ran
@@ -160,16 +160,16 @@ class _Layers:
                     self._hosts.setdefault(layer, []).append(unit.name)
 
     def of(self, unit: Unit) -> list[RanAs]:
-        """What its arithmetic became; for a light unit without any, what became of its other nodes."""
+        """Return what became of the unit's arithmetic, or of its other nodes for a light unit without arithmetic."""
         anchors = [self._ran[name] for name in unit.anchors if name in self._ran]
         return anchors if anchors or _is_heavy(unit) else [self._ran[name] for name in unit.nodes if name in self._ran]
 
     def host(self, unit: Unit, ran: RanAs) -> str | None:
-        """The other heavy unit whose arithmetic the same layer does."""
+        """Return another heavy unit that the same layer computes, or None."""
         return next((name for name in self._hosts.get(ran.layer, ()) if ran.layer and name != unit.name), None)
 
     def partner(self, unit: Unit, ran: RanAs) -> str:
-        """The unit with the most arithmetic among the others in the same layer, "" where there is none."""
+        """Return the unit with the most arithmetic among the others in the same layer, or "" if there is none."""
         others = {self._home[name].name: self._home[name].macs for name in ran.beside if name in self._home}
         others.pop(unit.name, None)
         return max(sorted(others), key=others.__getitem__, default="")
@@ -210,12 +210,12 @@ def _status(ran: RanAs, wish: Precision, asked: Precision, *, fused: bool) -> St
 
 
 def _fits(ran: RanAs, asked: Precision) -> bool:
-    """A runtime without layers, such as ONNX Runtime, only says whether a node computes on codes."""
+    """Return whether a node ran as asked. Without layers, a runtime only says whether it computes on 8-bit codes."""
     return ran.quantized == asked.is_quantized if ran.precision is None else ran.precision is asked
 
 
 def _suspicion(ran: RanAs, asked: Precision) -> tuple[bool, bool, int]:
-    """Of several anchors the one that speaks for the unit: a wrong one before an unknown one before the widest."""
+    """Return a sort key by which one of several anchors stands for the unit: wrong before unknown before widest."""
     known = ran.precision is not None or not ran.layer
     return known and not _fits(ran, asked), not known, ran.precision.bits if ran.precision else 0
 

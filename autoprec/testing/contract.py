@@ -1,4 +1,4 @@
-"""What every backend must hold to, as tests to inherit."""
+"""The contract of a backend, as tests to inherit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autoprec.testing.tiny import tiny_data, tiny_model, tiny_scores, tiny_weigh
 
 
 class BackendContract:
-    """What every backend must hold to; tests of one inherit this and give it in `backend`.
+    """The tests that every backend must pass; the tests of a backend inherit this class and return it from `backend`.
 
     class TestMyBackend(BackendContract):
         def backend(self) -> Backend:
@@ -23,10 +23,10 @@ class BackendContract:
     """
 
     def backend(self) -> Backend:
-        """The backend to test.
+        """Return the backend to test.
 
         Raises:
-            NotImplementedError: the subclass gives none.
+            NotImplementedError: the subclass does not override this method.
         """
         raise NotImplementedError("return the backend to test from backend()")
 
@@ -41,7 +41,7 @@ class BackendContract:
         assert SCHEMES.get(backend.scheme.name, backend.scheme) == backend.scheme
 
     def test_it_says_what_autoprec_asks_of_a_runtime(self) -> None:
-        """The flags and texts of the Protocol, each of its type."""
+        """The flags and texts of the Protocol exist and have the right types."""
         backend = self.backend()
         assert backend.default_space
         assert backend.threads > 0
@@ -51,27 +51,27 @@ class BackendContract:
         assert backend.runs_here or not backend.uses_gpu
 
     def test_an_engine_knows_its_size(self, tmp_path: Path) -> None:
-        """In bytes, or 0 where the runtime keeps no engine."""
+        """The size is in bytes, or 0 if the runtime keeps no engine."""
         with self.backend().build(tiny_model(tmp_path).read_bytes()) as engine:
             assert isinstance(engine.size_bytes, int)
             assert engine.size_bytes >= 0
 
     def test_describe_is_flat_words_and_stable(self) -> None:
-        """What is described becomes part of fingerprints."""
+        """The description must be stable, since it becomes part of fingerprints."""
         described = self.backend().describe()
         assert described
         assert all(isinstance(text, str) and text for pair in described.items() for text in pair)
         assert self.backend().describe() == described
 
     def test_support_answers_for_every_precision(self) -> None:
-        """None, or a reason that people can read."""
+        """Each precision has None, or a reason that people can read."""
         support = self.backend().support()
         assert set(support) == set(Precision)
         assert all(why is None or why.strip() for why in support.values())
         assert support[Precision.FP32] is None
 
     def test_garbage_is_a_backend_error(self) -> None:
-        """Never the runtime's own kind of error."""
+        """The error of the runtime is never passed on as it is."""
         import pytest
 
         for garbage in (b"", b"no model at all", bytes(range(256))):
@@ -79,14 +79,14 @@ class BackendContract:
                 self.backend().build(garbage)
 
     def test_a_batch_that_does_not_fit_is_a_backend_error(self, tmp_path: Path) -> None:
-        """Likewise."""
+        """The error of the runtime is never passed on as it is."""
         import pytest
 
         with self.backend().build(tiny_model(tmp_path).read_bytes()) as engine, pytest.raises(BackendError):
             engine.run({"x": np.zeros((1, 2, 3, 4), np.float32)})
 
     def test_run_returns_every_output(self, tmp_path: Path) -> None:
-        """Under its name, with one row for each sample, and equal to the network's arithmetic."""
+        """Each output has its name, one row for each sample, and the values that the network computes in NumPy."""
         model = tiny_model(tmp_path)
         x = tiny_data(model, 3)["x"]
         with self.backend().build(model.read_bytes()) as engine:
@@ -95,7 +95,7 @@ class BackendContract:
         np.testing.assert_allclose(outputs["scores"], tiny_scores(tiny_weights(0), x), rtol=1e-3, atol=1e-4)
 
     def test_exact_runs_pairs_as_written(self, tmp_path: Path) -> None:
-        """With `exact` a Q/DQ pair rounds, and what reads it computes in FP32."""
+        """With `exact`, a Q/DQ pair rounds, and the nodes that read it compute in FP32."""
         model, scale = tiny_model(tmp_path), 0.25
         x = tiny_data(model, 3)["x"]
         with self.backend().build(_with_pair(model, scale), exact=True) as engine:
@@ -104,7 +104,7 @@ class BackendContract:
         np.testing.assert_allclose(found, tiny_scores(tiny_weights(0), rounded), rtol=1e-3, atol=1e-4)
 
     def test_times_are_positive_and_as_many_as_asked(self, tmp_path: Path) -> None:
-        """In milliseconds."""
+        """There is one time in milliseconds for each run."""
         model = tiny_model(tmp_path)
         with self.backend().build(model.read_bytes()) as engine:
             times = engine.time_ms({"x": tiny_data(model, 2)["x"]}, 4)
@@ -112,7 +112,7 @@ class BackendContract:
         assert all(milliseconds > 0 for milliseconds in times)
 
     def test_a_busy_machine_has_a_clock_too(self, tmp_path: Path) -> None:
-        """And what is timed there computes the same."""
+        """An engine for several batches in flight can be timed, and it computes the same outputs."""
         model = tiny_model(tmp_path)
         x = tiny_data(model, 2)["x"]
         backend = self.backend()
@@ -124,7 +124,7 @@ class BackendContract:
         np.testing.assert_allclose(outputs["scores"], tiny_scores(tiny_weights(0), x), rtol=1e-3, atol=1e-4)
 
     def test_inspect_names_only_given_nodes(self, tmp_path: Path) -> None:
-        """Kernels that belong to none of them are left out."""
+        """Kernels that belong to none of the given nodes are left out."""
         model = tiny_model(tmp_path).read_bytes()
         found = self.backend().inspect(model, ["conv2", "head", "absent"])
         assert set(found) <= {"conv2", "head"}
@@ -132,7 +132,7 @@ class BackendContract:
         assert self.backend().inspect(model, []) == {}
 
     def test_profiled_times_are_of_given_units_and_not_negative(self, tmp_path: Path) -> None:
-        """What is of no unit and between none is listed, the longest first."""
+        """Times that belong to no unit and to no boundary are listed apart, the longest first."""
         model = tiny_model(tmp_path)
         feed = {"x": tiny_data(model, 4)["x"]}
         home = {"conv1": "first", "relu1": "first", "conv2": "second"}
@@ -146,7 +146,7 @@ class BackendContract:
         assert sum(found.unit_ms.values()) > 0
 
     def test_without_units_all_time_is_listed(self, tmp_path: Path) -> None:
-        """Nothing is dropped."""
+        """No time is lost if there are no units."""
         model = tiny_model(tmp_path)
         found = self.backend().profile(model.read_bytes(), {"x": tiny_data(model, 4)["x"]}, {}, {})
         assert (dict(found.unit_ms), dict(found.boundary_ms)) == ({}, {})
@@ -155,7 +155,7 @@ class BackendContract:
         assert found.share == 0
 
     def test_an_engine_is_a_context_manager(self, tmp_path: Path) -> None:
-        """It gives itself, and lets errors through."""
+        """Entering an engine returns it, and errors inside the block pass through."""
         import pytest
 
         engine = self.backend().build(tiny_model(tmp_path).read_bytes())
@@ -166,7 +166,7 @@ class BackendContract:
 
 
 def _with_pair(path: Path, scale: float) -> bytes:
-    """`tiny_model` with a Q/DQ pair on its input."""
+    """Return `tiny_model` with a Q/DQ pair on its input."""
     model = ir.load(path)
     graph = model.graph
     x = graph.inputs[0]

@@ -1,4 +1,4 @@
-"""A backend whose clock adds up costs, so that a search depends on nothing but its arguments."""
+"""A backend whose clock adds up given costs, so that a search depends only on its arguments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from autoprec.files.json import fingerprint
 from autoprec.precision import Array, Precision
 
 Costs = Mapping[str, tuple[float, float]]
-"""Node name or op type -> milliseconds in float and on 8-bit codes."""
+"""Node name or operator -> the milliseconds in float and the milliseconds on 8-bit codes."""
 
 _COSTS: dict[str, tuple[float, float]] = {
     "Conv": (1.0, 0.4),
@@ -33,7 +33,7 @@ _COSTS: dict[str, tuple[float, float]] = {
 
 
 class FakeEngine:
-    """Outputs by ONNX Runtime, milliseconds by arithmetic."""
+    """An engine whose outputs come from ONNX Runtime and whose latency is computed from costs."""
 
     size_bytes = 0
 
@@ -42,35 +42,35 @@ class FakeEngine:
         self._random = np.random.default_rng(seed)
 
     def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
-        """Output name -> array, for one batch."""
+        """Return the outputs for one batch by name."""
         return self._engine.run(feed)
 
     def time_ms(self, feed: Mapping[str, Array], runs: int) -> list[float]:
-        """The reckoned milliseconds, `runs` times, each with its share of jitter; nothing runs."""
+        """Return the computed milliseconds `runs` times, each with its share of jitter; nothing is run."""
         factors = 1 + self._jitter * self._random.random(runs)
         return [float(self._latency_ms * factor) for factor in factors]
 
     def __enter__(self) -> FakeEngine:
-        """The engine itself."""
+        """Return the engine itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Free the session."""
+        """Close the session of ONNX Runtime."""
         self._engine.__exit__(kind, error, trace)
 
 
 class FakeBackend:
-    """Computes with ONNX Runtime, but its clock only adds up costs of nodes: no noise, no waiting.
+    """A backend that computes with ONNX Runtime, but whose clock adds up the costs of nodes, without noise or waiting.
 
     Args:
-        costs: node name or op type -> (milliseconds in float, milliseconds on 8-bit codes); names come before
-            types, "" stands for all other types, and what is not given has a default. A QuantizeLinear or
-            DequantizeLinear of an activation costs as its op type, one of a weight costs nothing.
-        busy: likewise, for a batch of several in flight; by default the same.
-        jitter: each timed run takes up to this share longer, by a generator seeded with model and `seed`.
-        seed: of the jitter.
+        costs: node name or operator -> (milliseconds in float, milliseconds on 8-bit codes). Names take precedence over
+            operators, "" stands for all other operators, and operators that are not given have default costs. A
+            QuantizeLinear or DequantizeLinear of an activation has the cost of its operator; one of a weight is free.
+        busy: the costs while several batches are in flight, in the same form; by default the same costs.
+        jitter: the largest share by which a timed run may take longer. It is drawn at random from model and `seed`.
+        seed: the seed of the jitter.
     """
 
     name = "fake"
@@ -94,21 +94,21 @@ class FakeBackend:
         self._runtime = OrtBackend(threads=1)
 
     def for_run(self, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> FakeBackend:
-        """This backend."""
+        """Return this backend, which needs no preparation for a run."""
         return self
 
     def describe(self) -> dict[str, str]:
-        """The settings that decide what the clock shows."""
+        """Return the settings that determine the latencies."""
         costs = fingerprint(f"{key}={value}" for c in (self._costs, self._busy) for key, value in sorted(c.items()))
         return {"backend": self.name, "costs": costs, "jitter": str(self._jitter), "seed": str(self._seed)}
 
     def support(self) -> dict[Precision, str | None]:
-        """FP32 and INT8 have costs, the other precisions have none."""
+        """Return the precisions that have costs: FP32 and INT8."""
         refusal = "the fake backend has no costs for it, so it cannot be timed"
         return {p: None if p in (Precision.FP32, Precision.INT8) else refusal for p in Precision}
 
     def build(self, model: bytes, *, exact: bool = False, threads: int | None = None) -> FakeEngine:
-        """Build a session and reckon the latency of the model.
+        """Build a session, and compute the latency of the model.
 
         Raises:
             BackendError: ONNX Runtime refused the model.
@@ -116,7 +116,7 @@ class FakeBackend:
         return self._engine(model, self._runtime.build(model, exact=exact, threads=threads), self._costs)
 
     def build_busy(self, model: bytes) -> FakeEngine:
-        """The same with the costs of a batch of several in flight.
+        """Build the same with the costs while several batches are in flight.
 
         Raises:
             BackendError: ONNX Runtime refused the model.
@@ -128,7 +128,7 @@ class FakeBackend:
         return FakeEngine(engine, sum(ms for _, ms, _ in self._reckon(model, costs)), self._jitter, seed)
 
     def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
-        """Each named node as it is written; it counts as quantised where it computes on codes."""
+        """Return each named node as it is written in the model; it counts as quantised if it computes on codes."""
         wanted = set(nodes)
         rows = self._reckon(model)
         return {
@@ -138,7 +138,7 @@ class FakeBackend:
     def profile(
         self, model: bytes, feed: Mapping[str, Array], home: Mapping[str, str], macs: Mapping[str, int]
     ) -> TimeProfile:
-        """The cost of each node; that of a Q/DQ or cast which belongs to no unit goes to a boundary."""
+        """Return the cost of each node by unit; a Q/DQ pair or a cast in no unit belongs to a boundary."""
         kernels, timed = [], []
         for node, milliseconds, _ in self._reckon(model):
             reads = tuple(str(v.name) for v in node.inputs if v is not None and not v.is_initializer())
@@ -157,10 +157,10 @@ class FakeBackend:
         return share_out(timed, kernels)
 
     def _reckon(self, model: bytes, costs: Costs | None = None) -> list[tuple[ir.Node, float, bool]]:
-        """(node, milliseconds, whether it computes on codes) for every node that costs anything."""
+        """Return (node, milliseconds, whether it computes on codes) for every node that costs anything."""
         try:
             graph = ir.from_proto(onnx.load_from_string(model)).graph
-        except Exception as error:  # protobuf and onnx_ir have no error in common
+        except Exception as error:  # protobuf and onnx_ir have no common class of errors
             raise BackendError(f"the fake backend cannot read the model: {error}") from error
         costs = self._costs if costs is None else costs
         rows = []
@@ -175,7 +175,10 @@ class FakeBackend:
 
 
 def _computes_on_codes(node: ir.Node) -> bool:
-    """Whether its operands are dequantised, weights too; with a single operand, the result must go back to codes."""
+    """Return whether all operands are dequantised, weights included.
+
+    If there is a single operand, the result must be quantised again too; otherwise the node computes in float.
+    """
     operands = [value.producer() for value in node.inputs[:2] if value is not None]
     if not operands or any(maker is None or maker.op_type != "DequantizeLinear" for maker in operands):
         return False

@@ -1,4 +1,4 @@
-"""A tiny model with data for it."""
+"""A tiny model and random data for it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _CHANNELS, _SIDE, _CLASSES = 24, 8, 16
 
 
 def tiny_model(folder: str | Path, *, seed: int = 0, name: str = "tiny.onnx") -> Path:
-    """Write a residual network of three convolutions and a classifier; returns its path.
+    """Write a residual network of three convolutions and a classifier, and return its path.
 
-    Input "x" is float32[N, 24, 8, 8], output "scores" is float32[N, 16]; the weights are random and the file
+    The input "x" is float32[N, 24, 8, 8], the output "scores" is float32[N, 16]. The weights are random, and the file
     has about 60 kB.
 
     Args:
-        folder: made where it does not exist.
-        seed: of the weights.
-        name: of the file.
+        folder: the folder of the file, which is made if it does not exist.
+        seed: the seed of the weights.
+        name: the name of the file.
     """
     weights = tiny_weights(seed)
     constants = {key: ir.Value(name=key, const_value=ir.tensor(array, name=key)) for key, array in weights.items()}
@@ -56,7 +56,11 @@ def tiny_model(folder: str | Path, *, seed: int = 0, name: str = "tiny.onnx") ->
 
 
 def tiny_weights(seed: int) -> dict[str, Array]:
-    """Of He's scale; the bias takes away what all samples have in common, so that every class occurs."""
+    """Return random weights by name.
+
+    They have the scale of He et al., "Delving Deep into Rectifiers", 2015. The bias subtracts the mean of the scores,
+    so that every class occurs.
+    """
     random = np.random.default_rng(seed)
 
     def draw(*shape: int) -> Array:
@@ -69,21 +73,21 @@ def tiny_weights(seed: int) -> dict[str, Array]:
 
 
 def _images(random: np.random.Generator, samples: int) -> Array:
-    """Noise whose pattern and strength differ from sample to sample."""
+    """Return noise whose pattern and strength differ from sample to sample."""
     strength = random.uniform(0.2, 2.0, (samples, _CHANNELS, 1, 1))
     return (strength * random.normal(size=(samples, _CHANNELS, _SIDE, _SIDE))).astype(np.float32)
 
 
 def tiny_data(model: str | Path, samples: int = 64, *, seed: int = 0) -> dict[str, Array]:
-    """Random inputs "x" for `tiny_model`, with its own answers as "labels", so that its top-1 is 100 %.
+    """Return random inputs "x" for `tiny_model`, with its own answers as "labels", so that its top-1 is 100 %.
 
     Args:
-        model: the file that `tiny_model` wrote.
-        samples: how many.
-        seed: of the inputs.
+        model: the path of the file that `tiny_model` wrote.
+        samples: the number of samples.
+        seed: the seed of the inputs.
 
     Returns:
-        x float32[samples, 24, 8, 8], labels int64[samples].
+        "x" as float32[samples, 24, 8, 8] and "labels" as int64[samples].
     """
     x = _images(np.random.default_rng(seed), samples)
     with OrtBackend(threads=1).build(Path(model).read_bytes()) as engine:
@@ -92,7 +96,7 @@ def tiny_data(model: str | Path, samples: int = 64, *, seed: int = 0) -> dict[st
 
 
 def tiny_scores(weights: Mapping[str, Array], x: Array) -> Array:
-    """What `tiny_model` computes, in NumPy."""
+    """Compute the scores of `tiny_model` in NumPy, float32[N, 16]."""
 
     def conv(value: Array, label: str) -> Array:
         padded = np.pad(value, ((0, 0), (0, 0), (1, 1), (1, 1)))
