@@ -50,10 +50,30 @@ def gate(model, baseline, *, limits, **sources):
         raise ZeroDivisionError("a bug")
     status = {"worse": Status.WORSE, "dishonoured": Status.NOT_HONOURED, "doubtful": Status.CANNOT_JUDGE}
     accuracy = Check(
-        "accuracy", status.get(stem, Status.FINE), "98.9 %", "97.5 %", "-1.4 points", "-0.5 points", "the sentence."
+        name="accuracy",
+        status=status.get(stem, Status.FINE),
+        baseline="98.9 %",
+        now="97.5 %",
+        change="-1.4 points",
+        allowed="-0.5 points",
+        sentence="the sentence.",
     )
-    latency = Check("latency", Status.SKIPPED, "7 ms", "-", "-", "+5 %", "another CPU.")
-    return GateReport(model, baseline, (accuracy, latency), ("driver: 550 -> 580",), 1.5)
+    latency = Check(
+        name="latency",
+        status=Status.SKIPPED,
+        baseline="7 ms",
+        now="-",
+        change="-",
+        allowed="+5 %",
+        sentence="another CPU.",
+    )
+    return GateReport(
+        model=model,
+        baseline=baseline,
+        checks=(accuracy, latency),
+        changes=("driver: 550 -> 580",),
+        seconds=1.5,
+    )
 
 
 def update_baseline(model, baseline, **sources):

@@ -1,7 +1,9 @@
-"""What sets the speed of this machine besides the chip: the GPU's driver, and how clocks are governed."""
+"""What sets the speed of this machine: its CPUs, the GPU's driver, and how clocks are governed."""
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 from pathlib import Path
 
@@ -21,6 +23,26 @@ def clocks(*, gpu: bool) -> str:
     if gpu:
         return _output(_QUERY)
     return " ".join(filter(None, (_read(_CPU / "scaling_governor"), _read(_CPU / "cpuinfo_max_freq"))))
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """The CPU's model name, with the 8-bit instructions that decide whether INT8 pays."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = set(fields.get("flags", fields.get("Features", "")).split())
+    known = [flag for flag in ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm") if flag in flags]
+    return f"{fields.get('model name', platform.machine())} ({', '.join(known) or 'no 8-bit instructions'})"
 
 
 def _read(path: Path) -> str:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 import platform
 import tempfile
-import threading
-import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnxruntime as ort
 
+from autoprec.backends.host import available_cpus, cpu_name
+from autoprec.backends.ort_engine import BusyOrtEngine, OrtEngine, first_line
+from autoprec.backends.ort_kernels import KernelOwners, durations_ms, kernel_of
 from autoprec.backends.protocol import Clock, RanAs, TimeProfile
 from autoprec.backends.scheme import ORT_CPU
 from autoprec.backends.sharing import Kernel, share_out
@@ -30,107 +27,7 @@ _LOG_ERRORS_ONLY = 3
 # They drop a Relu or Clip before QuantizeLinear as if FP8 had no negative numbers (ONNX Runtime 1.31).
 _WRONG_FOR_FP8 = ("ReluQuantRewrite", "ClipQuantRewrite")
 _QUANTIZED_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize")
-_MOVING = frozenset(
-    {
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "Cast",
-        "ReorderInput",
-        "ReorderOutput",
-        "Transpose",
-        "Concat",
-        "QLinearConcat",
-        "DepthToSpace",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Identity",
-        "Pad",
-        "Reshape",
-        "Slice",
-        "SpaceToDepth",
-        "Split",
-        "Squeeze",
-        "Tile",
-        "Unsqueeze",
-    }
-)
-_CONTROL_FLOW = ("If", "Loop", "Scan")  # their time is that of the kernels in their bodies
 _PROFILED_RUNS = 6
-
-
-class OrtEngine:
-    """An ONNX Runtime session."""
-
-    size_bytes = 0
-
-    def __init__(self, session: ort.InferenceSession) -> None:
-        self._session: Any = session
-        self._outputs = [output.name for output in session.get_outputs()]
-
-    def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
-        """Output name -> array, for one batch.
-
-        Raises:
-            BackendError: the runtime failed on this batch.
-        """
-        try:
-            results = self._session.run(None, dict(feed))
-        except Exception as error:  # ONNX Runtime raises plain RuntimeErrors of its C++ part
-            raise BackendError(f"ONNX Runtime failed while running the model: {_first_line(error)}") from error
-        return dict(zip(self._outputs, results, strict=True))
-
-    def time_ms(self, feed: Mapping[str, Array], runs: int) -> list[float]:
-        """Wall-clock milliseconds of each of `runs` runs."""
-        arrays, times = dict(feed), []
-        for _ in range(runs):
-            start = time.perf_counter()
-            self._session.run(None, arrays)
-            times.append(1e3 * (time.perf_counter() - start))
-        return times
-
-    def __enter__(self) -> OrtEngine:
-        """The engine itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Free the session and its threads."""
-        self._session = None
-
-
-class BusyOrtEngine(OrtEngine):
-    """A session of one thread a run, called by several threads at once, each with its next batch as soon as it can.
-
-    Args:
-        session: that they share.
-        callers: how many.
-    """
-
-    def __init__(self, session: ort.InferenceSession, callers: int) -> None:
-        super().__init__(session)
-        self._callers = callers
-
-    def time_ms(self, feed: Mapping[str, Array], runs: int) -> list[float]:
-        """Milliseconds for each batch, `runs` times: as many batches as callers, over the time until all were done."""
-        arrays, ready = dict(feed), threading.Barrier(self._callers + 1)
-
-        def call() -> list[float]:
-            done = []
-            ready.wait()
-            for _ in range(runs):
-                self._session.run(None, arrays)
-                done.append(time.perf_counter())
-            return done
-
-        with ThreadPoolExecutor(self._callers) as pool:
-            futures = [pool.submit(call) for _ in range(self._callers)]
-            ready.wait()
-            began = time.perf_counter()
-            done = sorted(moment for future in futures for moment in future.result())
-        ends = [began, *done[self._callers - 1 :: self._callers]]
-        return [1e3 * (end - start) / self._callers for start, end in itertools.pairwise(ends)]
 
 
 class OrtBackend:
@@ -196,10 +93,10 @@ class OrtBackend:
         """Read the graph as ONNX Runtime optimised it."""
         with tempfile.TemporaryDirectory(prefix="autoprec-") as folder:
             _, graph = self._optimized(model, self._options(), Path(folder))
-        owner = _Owner(nodes, model)
+        owners = KernelOwners(nodes, model)
         found: dict[str, RanAs] = {}
         for node in graph.node:
-            name = owner.of(node.name, node.output)
+            name = owners.of(node.name, node.output)
             if name is not None and not node.op_type.startswith(("Quantize", "Dequantize", "Reorder")):
                 found.setdefault(
                     name, RanAs(operator=node.op_type, quantized=node.op_type.startswith(_QUANTIZED_PREFIXES))
@@ -220,14 +117,14 @@ class OrtBackend:
                     session.run(None, dict(feed))
                 events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
             except Exception as error:  # its C++ part, or a profile that a full disk cut short
-                raise BackendError(f"ONNX Runtime could not profile the model: {_first_line(error)}") from error
-        owner, constants = _Owner(home, model), {tensor.name for tensor in graph.initializer}
-        kernels = [_kernel(node, home, owner, constants) for node in graph.node]
+                raise BackendError(f"ONNX Runtime could not profile the model: {first_line(error)}") from error
+        owners, constants = KernelOwners(home, model), {tensor.name for tensor in graph.initializer}
+        kernels = [kernel_of(node, home, owners, constants) for node in graph.node]
         named: dict[str, list[Kernel]] = {}
         for kernel in kernels:
             named.setdefault(kernel.name, []).append(kernel)
         timed = []
-        for name, durations in _durations_ms(events).items():
+        for name, durations in durations_ms(events).items():
             same = named.get(name) or [Kernel(name=name, units={})]  # of a control-flow body
             for index, kernel in enumerate(same):  # kernels of one name run in the order of the graph
                 each = sorted(durations[index :: len(same)])
@@ -269,80 +166,4 @@ class OrtBackend:
                 model, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(disabled)
             )
         except Exception as error:  # ONNX Runtime raises plain RuntimeErrors of its C++ part
-            raise BackendError(f"ONNX Runtime {ort.__version__} refused the model: {_first_line(error)}") from error
-
-
-class _Owner:
-    """Maps kernels to the nodes that they were made of.
-
-    Fusions keep a node's name and append to it, and blocked convolutions take that of their output; others are known
-    by the tensor that they write, which is the one that the last of their nodes wrote.
-    """
-
-    def __init__(self, nodes: Iterable[str], model: bytes) -> None:
-        import onnx
-
-        self._nodes = frozenset(nodes)
-        graph = onnx.load_from_string(model).graph
-        makers = ((name, node.name) for node in graph.node if node.name in self._nodes for name in node.output)
-        self._makers: dict[str, str] = dict(makers)
-
-    def of(self, kernel: str, outputs: Sequence[str] = ()) -> str | None:
-        if (tensor := kernel.removesuffix("_nchwc")) != kernel and tensor in self._makers:
-            return self._makers[tensor]
-        name = kernel
-        while name:
-            if name in self._nodes:
-                return name
-            cut = max(name.rfind("_"), name.rfind("/"))
-            name = name[:cut] if cut > 0 else ""
-        return next((self._makers[output] for output in outputs if output in self._makers), None)
-
-
-def _kernel(node: onnx.NodeProto, home: Mapping[str, str], owner: _Owner, constants: Collection[str]) -> Kernel:
-    """A node of an optimised graph. What only moves or converts data is of a unit where the partition says so."""
-    converts = node.op_type in _MOVING and node.name not in home
-    made_of = None if converts else owner.of(node.name, node.output)
-    reads = tuple(name for name in node.input if name and name not in constants)
-    return Kernel(
-        name=node.name,
-        units={} if made_of is None else {home[made_of]: 1.0},
-        reads=reads,
-        writes=tuple(node.output),
-        converts=converts,
-    )
-
-
-def _durations_ms(events: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Kernel -> milliseconds of each time that it ran."""
-    found: dict[str, list[float]] = {}
-    for event in events:
-        kernel = event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
-        if kernel and event.get("args", {}).get("op_name") not in _CONTROL_FLOW:
-            found.setdefault(event["name"].removesuffix("_kernel_time"), []).append(event["dur"] / 1e3)
-    return found
-
-
-def available_cpus() -> int:
-    """CPUs that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
-
-
-def cpu_name() -> str:
-    """The CPU's model name, with the 8-bit instructions that decide whether INT8 pays."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = set(fields.get("flags", fields.get("Features", "")).split())
-    known = [flag for flag in ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm") if flag in flags]
-    return f"{fields.get('model name', platform.machine())} ({', '.join(known) or 'no 8-bit instructions'})"
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+            raise BackendError(f"ONNX Runtime {ort.__version__} refused the model: {first_line(error)}") from error

@@ -52,6 +52,7 @@ _MIB = 2**20
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     engines: tuple[str, ...],
+    *,
     batch: int | None,
     shapes: tuple[str, ...],
     no_cuda_graph: bool,

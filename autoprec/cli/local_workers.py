@@ -31,7 +31,7 @@ def pin(device: int | None, cores: str | None) -> None:
 
 
 def pinned(
-    backend: str, targets: str, threads: int | None, device: int | None, cores: str | None, workers: int
+    backend: str, targets: str, *, threads: int | None, device: int | None, cores: str | None, workers: int
 ) -> list[Helper]:
     """Pin this process, and say how the workers beside it are started, each with hardware of its own.
 

@@ -102,7 +102,7 @@ def command(
         "max_latency": limit.get("max_ratio"),
         "max_latency_ms": limit.get("max_ms"),
     }
-    helpers = pinned(backend, targets, threads, device, cores, workers)
+    helpers = pinned(backend, targets, threads=threads, device=device, cores=cores, workers=workers)
     task = prepare_task(Settings(**options, **bounds), make_backend(backend, threads, target_list(targets)))
     if dry_run:
         say_plan(task, out, as_json)

@@ -148,9 +148,7 @@ def judge_accuracy(committed: Evidence, now: Measured, metric: Metric, allowed: 
             sentence=f"the metric {metric.name} computes something else than at the time of the baseline, so their "
             f"scores cannot be compared; make a new baseline",
         )
-    column = committed.samples.exact if absent and committed.samples.exact is not None else committed.samples.plan
-    before = paired(committed.samples.digests, column, now.samples.digests)
-    after = now.samples.plan
+    before, after = _committed_scores(committed.samples, now.samples, absent=absent), now.samples.plan
     if not now.finite and None not in before:
         return replace(
             check,
@@ -174,6 +172,12 @@ def judge_accuracy(committed: Evidence, now: Measured, metric: Metric, allowed: 
         details=_details(committed, now, metric, compared, allowed=allowed, absent=absent),
         change=_change(compared),
     )
+
+
+def _committed_scores(committed: SampleScores, now: SampleScores, *, absent: bool) -> list[float | None]:
+    """The baseline's scores of the samples at hand: without the plan's runtime those of exact arithmetic."""
+    column = committed.exact if absent and committed.exact is not None else committed.plan
+    return paired(committed.digests, column, now.digests)
 
 
 def _change(compared: Compared) -> str:

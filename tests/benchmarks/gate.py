@@ -41,7 +41,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 import autoprec
-from autoprec.backends.ort import OrtBackend, cpu_name
+from autoprec.backends.host import cpu_name
+from autoprec.backends.ort import OrtBackend
 from autoprec.data.sources import load_data
 from autoprec.gate.baseline import load_baseline
 from autoprec.gate.judge import gate, record_baseline

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autoprec.backends.ort import OrtBackend, OrtEngine
+from autoprec.backends.ort import OrtBackend
+from autoprec.backends.ort_engine import OrtEngine
 from autoprec.backends.scheme import ORT_CPU, TENSORRT
 from autoprec.calibrate.choose import CANDIDATES, calibrate_model, range_fingerprint
 from autoprec.calibrate.observe import needed_tensors, observe

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from autoprec.backends.tensorrt import opening
 from autoprec.backends.tensorrt.bindings import Bindings
-from autoprec.backends.tensorrt.cuda import CudaError
+from autoprec.backends.tensorrt.cuda_errors import CudaError
 from autoprec.cli import main
 from autoprec.errors import EXIT_OK, EXIT_USAGE, BackendError
 

@@ -330,7 +330,7 @@ def test_a_worker_that_fails_is_spoken_of_and_costs_nothing(tmp_path: Path) -> N
 def test_each_gpu_worker_sees_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, GPU-abc,6")
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # put back afterwards
-    helpers = pinned("tensorrt", "", None, 1, None, 1)
+    helpers = pinned("tensorrt", "", threads=None, device=1, cores=None, workers=1)
 
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-abc"
     assert [environment["CUDA_VISIBLE_DEVICES"] for _, environment in helpers] == ["6"]
@@ -346,7 +346,7 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         UsageError, match="--device is for backends that run on this machine's GPU, got it with ort-cpu"
     ):
-        pinned("ort-cpu", "", None, 0, None, 0)
+        pinned("ort-cpu", "", threads=None, device=0, cores=None, workers=0)
 
 
 def test_cores_are_shared_out_in_equal_blocks() -> None:

@@ -168,7 +168,9 @@ def warnings_of(log: Sequence[LogLine]) -> list[str]:
     """The warnings of a build, each once, in order; beyond a hundred only their number."""
     found = list(dict.fromkeys(" ".join(line.text.split()) for line in log if line.severity == "warning"))
     more = len(found) - _MOST_WARNINGS
-    return found[:_MOST_WARNINGS] + [f"and {more} more warnings"] * (more > 0)
+    if more <= 0:
+        return found
+    return [*found[:_MOST_WARNINGS], f"and {more} more warnings"]
 
 
 def check_options(bindings: Bindings, options: BuildOptions) -> None:

@@ -110,7 +110,7 @@ def build(request: BuildRequest, folder: Path, bindings: Bindings, messages: Mes
     refused: BuildResult | None = None
     ladder: tuple[Constraints, ...] = ("obeyed", "preferred", "none") if bindings.flavour == "weak" else ("",)
     for constraints in ladder:
-        result = attempt(request, folder, bindings, messages, logger, constraints)
+        result = attempt(request, folder, bindings, messages, logger, constraints=constraints)
         if result.build_s is not None:
             return result
         refused = refused or result
@@ -121,7 +121,13 @@ def build(request: BuildRequest, folder: Path, bindings: Bindings, messages: Mes
 
 
 def attempt(
-    request: BuildRequest, folder: Path, bindings: Bindings, messages: Messages, logger: Any, constraints: Constraints
+    request: BuildRequest,
+    folder: Path,
+    bindings: Bindings,
+    messages: Messages,
+    logger: Any,
+    *,
+    constraints: Constraints,
 ) -> BuildResult:
     """Build once; without `build_s` where TensorRT finds no engine.
 

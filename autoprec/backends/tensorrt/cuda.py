@@ -8,40 +8,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from autoprec.backends.tensorrt.cuda_errors import DRIVER_ADVICE, CudaError, advice_on
 from autoprec.errors import BackendError
 from autoprec.precision import Array
 
 Handle = Any
 """A stream, an event or an executable graph; int(stream) is what TensorRT takes."""
-
-_DRIVER_MEND = "install or update the driver (nvidia-smi shows which CUDA version it supports)"
-_LOST = "the CUDA context of this process is lost with it, so start the command again"
-_MENDS = {
-    "cudaErrorMemoryAllocation": (
-        "free GPU memory (nvidia-smi lists who holds it), use a smaller batch, or build for smaller shapes"
-    ),
-    "cudaErrorNoDevice": "this needs an NVIDIA GPU; check nvidia-smi and the variable CUDA_VISIBLE_DEVICES",
-    "cudaErrorInsufficientDriver": (
-        f"{_DRIVER_MEND}, or pip install an older cuda-bindings, whose major version is at most the driver's"
-    ),
-    "cudaErrorSystemDriverMismatch": "the driver was updated while it was loaded; restart the machine",
-    "cudaErrorCompatNotSupportedOnDevice": f"the CUDA compatibility package does not serve this GPU; {_DRIVER_MEND}",
-    "cudaErrorDevicesUnavailable": "another process holds the GPU exclusively; wait for it, or choose another GPU",
-    "cudaErrorNoKernelImageForDevice": "this build of the runtime has no kernels for the GPU; use one that supports it",
-    "cudaErrorIllegalAddress": _LOST,
-    "cudaErrorLaunchFailure": _LOST,
-    "cudaErrorLaunchTimeout": f"the display driver stopped a long kernel; {_LOST}",
-    "cudaErrorMisalignedAddress": _LOST,
-    "cudaErrorECCUncorrectable": f"the GPU's memory has a fault that ECC cannot correct; {_LOST}",
-}
-
-
-class CudaError(BackendError):
-    """A CUDA call failed; `code` is CUDA's name of the error."""
-
-    def __init__(self, message: str, code: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +119,7 @@ class CudaRuntime:
         supported = self._call("cudaDriverGetVersion", doing="find an NVIDIA driver")
         if supported == 0:
             raise CudaError(
-                f"running engines needs an NVIDIA driver, and none is installed here; {_DRIVER_MEND}",
+                f"running engines needs an NVIDIA driver, and none is installed here; {DRIVER_ADVICE}",
                 "cudaErrorInsufficientDriver",
             )
         index = self._call("cudaGetDevice", doing="find a GPU")
@@ -267,7 +239,7 @@ class CudaRuntime:
             error, *values = getattr(self._api, name)(*arguments)
         except RuntimeError as failure:  # cuda-python before 12.8 where libcuda.so.1 is missing
             raise CudaError(
-                f"CUDA could not {doing}: {failure}; {_DRIVER_MEND}", "cudaErrorInsufficientDriver"
+                f"CUDA could not {doing}: {failure}; {DRIVER_ADVICE}", "cudaErrorInsufficientDriver"
             ) from failure
         if error != self._success:
             raise self._failure(error, doing)
@@ -277,8 +249,7 @@ class CudaRuntime:
         name = _text(self._api.cudaGetErrorName(error)[1])
         why = _text(self._api.cudaGetErrorString(error)[1])
         self._api.cudaGetLastError()
-        mend = _MENDS.get(name)
-        return CudaError(f"CUDA could not {doing}: {name} ({why})" + (f"; {mend}" if mend else ""), name)
+        return CudaError(f"CUDA could not {doing}: {name} ({why}){advice_on(name)}", name)
 
 
 def load_cuda() -> CudaRuntime:

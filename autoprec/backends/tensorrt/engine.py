@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from autoprec.backends.tensorrt.benchmark import RunTimes
-from autoprec.backends.tensorrt.cuda import Cuda, CudaError, Device, Handle, load_cuda
+from autoprec.backends.tensorrt.cuda import Cuda, Device, Handle, load_cuda
+from autoprec.backends.tensorrt.cuda_errors import CudaError
 from autoprec.backends.tensorrt.execution import Execution
 from autoprec.backends.tensorrt.feeds import Fitted, InputSlot, OutputSlot, cut, fit, widen
+from autoprec.backends.tensorrt.layer_times import layer_profiler, median_times
 from autoprec.backends.tensorrt.loading import Loaded, load, messages_of, runtime_words
 from autoprec.backends.tensorrt.records import Shape
 from autoprec.backends.tensorrt.stopwatch import Stopwatch
 from autoprec.errors import BackendError
 from autoprec.precision import Array
-from autoprec.stats.intervals import median
 
 _FIRST_RUNS = 3  # of a profile: kernels are loaded, clocks rise
 
@@ -182,7 +183,7 @@ class TensorRtEngine:
             BackendError: TensorRT or CUDA failed, or reports no layers.
         """
         fitted = fit(self.inputs, feed)
-        profiler = _profiler(self._module)
+        profiler = layer_profiler(self._module)
         self._leave()  # TensorRT 8.6 gives an optimization profile to one context at a time
         execution = self._context()
         reports: list[list[tuple[str, float]]] = []
@@ -199,7 +200,7 @@ class TensorRtEngine:
             execution.close()
         if not any(reports):
             raise BackendError(f"TensorRT reported no layer times for {self.path}; build the engine again")
-        return _medians(reports[_FIRST_RUNS:])
+        return median_times(reports[_FIRST_RUNS:])
 
     def inspector_text(self) -> str:
         """TensorRT's JSON on every layer, with the shapes of the last batch, or those that the engine is tuned for.
@@ -275,28 +276,3 @@ class TensorRtEngine:
 
     def _stopwatch(self, *steps: Callable[[], None]) -> Stopwatch:
         return Stopwatch(self._cuda, self._stream, steps)
-
-
-def _profiler(module: Any) -> Any:
-    """TensorRT's abstract profiler, made concrete; its `rows` grow by a pair for each layer."""
-
-    def __init__(self: Any) -> None:
-        module.IProfiler.__init__(self)  # pybind11 wants it called by name
-        self.rows = []
-
-    def report_layer_time(self: Any, name: str, milliseconds: float) -> None:
-        self.rows.append((name, float(milliseconds)))
-
-    return type("Profiler", (module.IProfiler,), {"__init__": __init__, "report_layer_time": report_layer_time})()
-
-
-def _medians(reports: Sequence[Sequence[tuple[str, float]]]) -> list[tuple[str, float]]:
-    orders = {tuple(name for name, _ in report) for report in reports}
-    if len(orders) == 1:
-        columns = zip(*reports, strict=True)
-        return [(column[0][0], median([time for _, time in column])) for column in columns]
-    sums: dict[str, list[float]] = {}
-    for number, report in enumerate(reports):
-        for name, time in report:
-            sums.setdefault(name, [0.0] * len(reports))[number] += time
-    return [(name, median(times)) for name, times in sums.items()]

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from autoprec.backends.tensorrt.cuda import Cuda, CudaError, Handle
+from autoprec.backends.tensorrt.cuda import Cuda, Handle
+from autoprec.backends.tensorrt.cuda_errors import CudaError
 from autoprec.backends.tensorrt.loading import Loaded, Messages
 from autoprec.backends.tensorrt.records import Shape
 from autoprec.errors import BackendError

@@ -139,7 +139,9 @@ def explain(label: str, flavour: Flavour, log: Sequence[LogLine], also: str = ""
         log: of the build.
         also: other words of the process, such as an exception.
     """
-    texts = _errors(log) + [also] * bool(also)
+    texts = _errors(log)
+    if also:
+        texts.append(also)
     if (found := _find(texts, flavour)) is not None:
         meaning, text = found
         return f"{meaning} ({label}: {text})"
@@ -162,7 +164,9 @@ def explain_death(label: str, flavour: Flavour, log: Sequence[LogLine], stderr: 
             f"{label} was killed (signal {_signal(-exit_code)}) while it built, most likely because this machine ran "
             "out of memory; free some, or give smaller shapes"
         )
-    texts = [stderr] * bool(stderr.strip()) + _errors(log)
+    texts = _errors(log)
+    if stderr.strip():
+        texts.insert(0, stderr)
     if (found := _find(texts, flavour)) is not None:
         meaning, words = found
         return f"{label} {how} while it built: {meaning} ({words})"

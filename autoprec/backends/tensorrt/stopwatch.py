@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from autoprec.backends.tensorrt.cuda import Cuda, CudaError, Handle
+from autoprec.backends.tensorrt.cuda import Cuda, Handle
+from autoprec.backends.tensorrt.cuda_errors import CudaError
 
 IN_FLIGHT = 8
 """Runs that are enqueued before the first is waited for. trtexec has two, but Python is slower at enqueueing, and a

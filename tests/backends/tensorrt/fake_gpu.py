@@ -11,7 +11,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from autoprec.backends.tensorrt.cuda import CudaError, Device
+from autoprec.backends.tensorrt.cuda import Device
+from autoprec.backends.tensorrt.cuda_errors import CudaError
 from autoprec.precision import Array
 
 DEVICE = Device(name="Fake GPU", capability="9.0", memory_bytes=1 << 30, driver_cuda="13.0", runtime_cuda="12.4")

@@ -15,7 +15,7 @@ from autoprec.backends.protocol import Backend, Clock
 from autoprec.backends.scheme import TENSORRT_RTX
 from autoprec.backends.tensorrt import builder
 from autoprec.backends.tensorrt.backend import TensorRtBackend
-from autoprec.backends.tensorrt.cuda import CudaError
+from autoprec.backends.tensorrt.cuda_errors import CudaError
 from autoprec.backends.tensorrt.gpus import gpu_named
 from autoprec.backends.tensorrt.modelled import ModelledEngine
 from autoprec.backends.tensorrt.records import BuildOptions, ShapeProfile

@@ -16,7 +16,8 @@ import pytest
 
 from autoprec.backends.tensorrt import builder as module
 from autoprec.backends.tensorrt.builder import EngineBuilder, warnings_of
-from autoprec.backends.tensorrt.cuda import CudaError, Device
+from autoprec.backends.tensorrt.cuda import Device
+from autoprec.backends.tensorrt.cuda_errors import CudaError
 from autoprec.backends.tensorrt.gpus import gpus_of_capability
 from autoprec.backends.tensorrt.process import BuildProcess
 from autoprec.backends.tensorrt.records import BuildOptions, ShapeProfile

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from autoprec.backends.tensorrt import cuda as module
-from autoprec.backends.tensorrt.cuda import Cuda, CudaError, CudaRuntime, load_cuda
+from autoprec.backends.tensorrt import cuda_errors
+from autoprec.backends.tensorrt.cuda import Cuda, CudaRuntime, load_cuda
+from autoprec.backends.tensorrt.cuda_errors import CudaError
 from autoprec.errors import BackendError
 
 
@@ -240,7 +242,7 @@ def test_every_name_exists_in_cuda_python() -> None:
     assert ("cudaMemcpyKind", "cudaMemcpyHostToDevice") in members
     assert [name for name in sorted(names) if not hasattr(runtime, name)] == []
     assert [pair for pair in sorted(members) if not hasattr(getattr(runtime, pair[0]), pair[1])] == []
-    codes = {*module._MENDS, "cudaErrorInsufficientDriver"}
+    codes = {*cuda_errors.ADVICE, "cudaErrorInsufficientDriver"}
     assert [code for code in sorted(codes) if not hasattr(runtime.cudaError_t, code)] == []
     assert [
         field for field in ("name", "major", "minor", "totalGlobalMem") if not hasattr(runtime.cudaDeviceProp(), field)

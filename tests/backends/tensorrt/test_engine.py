@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from autoprec.backends.protocol import Engine
-from autoprec.backends.tensorrt.cuda import CudaError
+from autoprec.backends.tensorrt.cuda_errors import CudaError
 from autoprec.backends.tensorrt.engine import TensorRtEngine
 from autoprec.backends.tensorrt.stopwatch import IN_FLIGHT
 from autoprec.errors import BackendError, DataError

@@ -11,7 +11,7 @@ import pytest
 
 from autoprec.backends.tensorrt import opening
 from autoprec.backends.tensorrt.bindings import Bindings
-from autoprec.backends.tensorrt.cuda import CudaError
+from autoprec.backends.tensorrt.cuda_errors import CudaError
 from autoprec.backends.tensorrt.opening import open_engine, recorded_runtime
 from autoprec.errors import BackendError
 
