@@ -161,7 +161,7 @@ def engine_record(file: EngineFile) -> dict[str, Any]:
     return record
 
 
-def parse_shapes(words: Sequence[str]) -> dict[str, ShapeProfile]:
+def parse_shapes(texts: Sequence[str]) -> dict[str, ShapeProfile]:
     """Return the shapes by input that are written as "INPUT:1x3x224x224" or "INPUT:LEAST:BEST:LARGEST".
 
     Raises:
@@ -170,7 +170,7 @@ def parse_shapes(words: Sequence[str]) -> dict[str, ShapeProfile]:
     from autoprec.backends.tensorrt.records import ShapeProfile
 
     found = {}
-    for text in words:
+    for text in texts:
         name, shapes = _name_and_shapes(text)
         if not name or not shapes or _SHAPE_AT_END.fullmatch(name):
             raise UsageError(

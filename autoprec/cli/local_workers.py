@@ -67,7 +67,7 @@ def pinned(
     return helpers
 
 
-def crew_of(
+def worker_processes(
     helpers: list[Helper], out: str | None, model: str | Path, storage: str | None, say: Callable[[str], None]
 ) -> WorkerProcesses:
     """The workers of a run; none where there are no helpers. The study's URL is no argument, which all users see."""

@@ -92,7 +92,7 @@ def command(
     """
     from autoprec.api import run
     from autoprec.backends.make import make_backend
-    from autoprec.cli.local_workers import crew_of, pinned
+    from autoprec.cli.local_workers import pinned, worker_processes
     from autoprec.run.settings import Settings, drop_bound
     from autoprec.run.task import prepare_task
     from autoprec.study.goal import Goal
@@ -111,7 +111,7 @@ def command(
     screen.aim(Goal(task.settings.aim))
     introduce(task, quiet or as_json)
     try:
-        with crew_of(helpers, out, task.settings.model, storage, screen.note) as crew:
+        with worker_processes(helpers, out, task.settings.model, storage, screen.note) as crew:
             result = run(task, out, screen, elapsed_s=elapsed_s(), storage=storage, claimed=crew.start)
     finally:
         screen.close()

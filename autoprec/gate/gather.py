@@ -41,8 +41,8 @@ def evidence_of(tuned: TuneResult, lowered: Path) -> Evidence:
     settings, report, model = task.settings, task.splits.report, lowered.read_bytes()
     exact = None if tuned.simulated is None or task.backend.portable else tuned.simulated.scores
     data = {
-        "calib": source_words(settings.calib),
-        "eval": source_words(settings.evaluate),
+        "calib": source_text(settings.calib),
+        "eval": source_text(settings.evaluate),
         "recipe": str(settings.recipe),
         "seed": settings.seed,
         "splits": task.splits.text,
@@ -56,7 +56,7 @@ def evidence_of(tuned: TuneResult, lowered: Path) -> Evidence:
         metric=metric_record(task.metric, settings.max_drop if math.isfinite(settings.max_drop) else DEFAULT_MAX_DROP),
         machine=machine_record(task.backend, settings.batch),
         samples=SampleScores(
-            tuple(mark[:8] for mark in report.identities()),
+            tuple(identity[:8] for identity in report.identities()),
             kept_scores(tuned.reference_scores),
             kept_scores(chosen.outcome.scores),
             None if exact is None else kept_scores(exact),
@@ -164,7 +164,7 @@ def keys_of_ranges(topology: Topology, ranges: RangeTable | None) -> dict[str, s
     return {name: keys[name] for name in dict.fromkeys(wanted) if name in keys}
 
 
-def source_words(source: DataLike | None) -> str | None:
+def source_text(source: DataLike | None) -> str | None:
     """The source as it may be given again, None for arrays in memory."""
     if source is None or not isinstance(source, (str, os.PathLike)):
         return None

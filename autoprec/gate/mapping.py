@@ -76,10 +76,10 @@ def check_interface(committed: Interface, found: Interface, model: str) -> None:
         for name in [*before, *(name for name in now if name not in before)]:
             if name in before and name in now and _alike(before[name], now[name]):
                 continue
+            was, now_is = _spec_text(before.get(name)), _spec_text(now.get(name))
             raise BaselineError(
-                f"{model} has another interface than the baseline's model: {what} {name!r} was "
-                f"{_words(before.get(name))} and is {_words(now.get(name))}; give the model that the baseline was made "
-                f"for, or tune this one and make a baseline of that run"
+                f"{model} has another interface than the baseline's model: {what} {name!r} was {was} and is {now_is}; "
+                f"give the model that the baseline was made for, or tune this one and make a baseline of that run"
             )
 
 
@@ -129,7 +129,7 @@ def _alike(old: TensorSpec, new: TensorSpec) -> bool:
     return old.dtype == new.dtype and open_before == open_now
 
 
-def _words(spec: TensorSpec | None) -> str:
+def _spec_text(spec: TensorSpec | None) -> str:
     if spec is None:
         return "not there"
     return f"{spec.dtype.name}[{', '.join('?' if dim is None else str(dim) for dim in spec.shape)}]"

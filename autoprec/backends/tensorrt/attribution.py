@@ -67,7 +67,7 @@ def _kernel(
         reads=tuple(tensor.name for tensor in layer.inputs),
         writes=tuple(tensor.name for tensor in layer.outputs),
         converts=is_conversion(layer),
-        otherwise=_by_words(layer, shares),
+        otherwise=_by_name(layer, shares),
     )
 
 
@@ -84,7 +84,7 @@ def _shares(layer: EngineLayer, home: Mapping[str, str], macs: Mapping[str, int]
     return {name: weight / total for name, weight in weights.items() if weight}
 
 
-def _by_words(layer: EngineLayer, shares: Mapping[str, Mapping[str, float]]) -> tuple[tuple[str, str], ...]:
+def _by_name(layer: EngineLayer, shares: Mapping[str, Mapping[str, float]]) -> tuple[tuple[str, str], ...]:
     """Where no tensor leads to a unit, the name does: "Reformatting CopyNode for Input Tensor 0 to conv1"."""
     text, _, target = layer.name.partition(" to ")
     others = shares.get(target)

@@ -14,7 +14,7 @@ from autoprec.backends.tensorrt.cuda_errors import CudaError
 from autoprec.backends.tensorrt.execution import Execution
 from autoprec.backends.tensorrt.feeds import Fitted, InputSlot, OutputSlot, cut, fit, widen
 from autoprec.backends.tensorrt.layer_times import layer_profiler, median_times
-from autoprec.backends.tensorrt.loading import Loaded, load, messages_of, runtime_words
+from autoprec.backends.tensorrt.loading import Loaded, load, messages_of, runtime_label
 from autoprec.backends.tensorrt.records import Shape
 from autoprec.backends.tensorrt.stopwatch import Stopwatch
 from autoprec.errors import BackendError
@@ -48,7 +48,7 @@ class TensorRtEngine:
 
     def __init__(self, path: Path, module: Any, cuda: Cuda | None = None, *, cuda_graph: bool = True) -> None:
         self.path = path
-        self.runtime: str = runtime_words(module)
+        self.runtime: str = runtime_label(module)
         self._module = module
         self._cuda: Cuda = load_cuda() if cuda is None else cuda
         self.device: Device = self._cuda.device()

@@ -168,8 +168,8 @@ def explain_death(label: str, flavour: Flavour, log: Sequence[LogLine], stderr: 
     if stderr.strip():
         texts.insert(0, stderr)
     if (found := _find(texts, flavour)) is not None:
-        meaning, words = found
-        return f"{label} {how} while it built: {meaning} ({words})"
+        meaning, text = found
+        return f"{label} {how} while it built: {meaning} ({text})"
     ending = [line for line in stderr.splitlines() if line.strip()][-3:] or [line.text for line in log[-1:]]
     last = quote(" ".join(ending)) or "none"
     return f"{label} {how} while it built; try another plan or release of it, its last words: {last}"
@@ -241,6 +241,6 @@ def _node_in_log(log: Sequence[LogLine]) -> tuple[str, str]:
 def quote(text: str, start: int = 0) -> str:
     """TensorRT's words from `start` on one line, without the places in its source."""
     lines = text[start:].splitlines()
-    words = " ".join(" ".join([line for line in lines if _NOISE not in line] or lines).split())
-    words = _SOURCE_PLACE.sub("", words)
-    return words if len(words) <= _LONGEST_QUOTE else f"{words[:_LONGEST_QUOTE]}..."
+    joined = " ".join(" ".join([line for line in lines if _NOISE not in line] or lines).split())
+    joined = _SOURCE_PLACE.sub("", joined)
+    return joined if len(joined) <= _LONGEST_QUOTE else f"{joined[:_LONGEST_QUOTE]}..."

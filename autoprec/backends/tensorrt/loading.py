@@ -77,7 +77,7 @@ class Messages:
         """Keep a message; the logger calls it."""
         if severity in ("ERROR", "INTERNAL_ERROR"):
             self.errors.append(text)
-        elif severity == "WARNING" and not any(words in text for words in _NOISE):
+        elif severity == "WARNING" and not any(noise in text for noise in _NOISE):
             self.warnings.append(text)
 
     @property
@@ -160,15 +160,15 @@ def load(path: Path, module: Any, device: Device) -> Loaded:
     )
 
 
-def runtime_words(module: Any) -> str:
+def runtime_label(module: Any) -> str:
     """A runtime's name and version, as in "TensorRT 8.6.0"."""
     name = "TensorRT-RTX" if module.__name__ == "tensorrt_rtx" else "TensorRT"
     return f"{name} {module.__version__}"
 
 
 def _refusal(path: Path, module: Any, device: Device, log: Messages) -> str:
-    words, runtime = " ".join(log.errors), runtime_words(module)
-    meaning = next((text for pattern, text in _REFUSALS if re.search(pattern, words, re.I)), "")
+    errors, runtime = " ".join(log.errors), runtime_label(module)
+    meaning = next((text for pattern, text in _REFUSALS if re.search(pattern, errors, re.I)), "")
     where = f"on {device.name} (compute capability {device.capability})"
     said = f"{runtime} says: {log.why}"
     head = f"the engine {path} cannot be loaded by {runtime} {where}"

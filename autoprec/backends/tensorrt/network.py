@@ -125,7 +125,7 @@ def set_shapes(network: Any, profile: Any, shapes: Mapping[str, ShapeProfile]) -
             profile.set_shape_input(tensor.name, given.least, given.best, given.largest)
         elif -1 in dims:
             needed = True
-            given = _required(tensor.name, given, f"has the dynamic shape {_words(dims)}, so the shapes")
+            given = _required(tensor.name, given, f"has the dynamic shape {_sizes(dims)}, so the shapes")
             check_shapes(tensor.name, dims, given)
             profile.set_shape(tensor.name, given.least, given.best, given.largest)
         elif given is not None:
@@ -156,11 +156,11 @@ def check_shapes(name: str, dims: Sequence[int], given: ShapeProfile) -> None:
     for shape in (given.least, given.best, given.largest):
         if len(shape) != len(dims) or any(d not in (-1, size) for d, size in zip(dims, shape, strict=True)):
             raise BackendError(
-                f"the input {name!r} has the shape {_words(dims)} in the model and cannot be {_words(shape)}; give "
+                f"the input {name!r} has the shape {_sizes(dims)} in the model and cannot be {_sizes(shape)}; give "
                 "shapes that differ only where the model has a '?'"
             )
         if min(shape, default=1) < 1:
-            raise BackendError(f"the sizes of the input {name!r} must be 1 or more, found {_words(shape)}")
+            raise BackendError(f"the sizes of the input {name!r} must be 1 or more, found {_sizes(shape)}")
     _check_order(name, given)
 
 
@@ -173,7 +173,7 @@ def _check_order(name: str, given: ShapeProfile) -> None:
             )
 
 
-def _words(shape: Sequence[int]) -> str:
+def _sizes(shape: Sequence[int]) -> str:
     return "(" + ", ".join("?" if size < 0 else str(size) for size in shape) + ")"
 
 

@@ -140,10 +140,10 @@ def read_log(folder: Path) -> tuple[LogLine, ...]:
         return ()
     for line in text.split("\n"):
         try:
-            severity, words = json.loads(line)
+            severity, text = json.loads(line)
         except ValueError:
             continue
-        lines.append(LogLine(severity, words))
+        lines.append(LogLine(severity, text))
     return tuple(lines)
 
 

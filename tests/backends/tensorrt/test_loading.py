@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from autoprec.backends.tensorrt import engine, execution, loading
-from autoprec.backends.tensorrt.engine import _profiler
-from autoprec.backends.tensorrt.loading import Messages, load, messages_of, runtime_words
+from autoprec.backends.tensorrt import engine, execution, layer_times, loading
+from autoprec.backends.tensorrt.layer_times import layer_profiler
+from autoprec.backends.tensorrt.loading import Messages, load, messages_of, runtime_label
 from autoprec.errors import BackendError
 
 from .fake_gpu import DEVICE, FakeCuda, FakeTensorRt, Severity, doubling
@@ -28,9 +28,9 @@ OWNERS = {
 
 
 def used_names() -> set[tuple[str, ...]]:
-    """(class, member) pairs, and (enum, member) pairs of the module, as the three modules write them."""
+    """(class, member) pairs, and (enum, member) pairs of the module, as the modules write them."""
     found: set[tuple[str, ...]] = set()
-    for source in (engine, execution, loading):
+    for source in (engine, execution, layer_times, loading):
         for node in ast.walk(ast.parse(inspect.getsource(source))):
             if not isinstance(node, ast.Attribute):
                 continue
@@ -93,7 +93,7 @@ def test_a_real_logger_takes_messages_and_real_refusals_arrive(tmp_path: Path) -
 
 def test_a_real_profiler_keeps_rows() -> None:
     trt: Any = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx: pip install tensorrt-rtx")
-    profiler = _profiler(trt)
+    profiler = layer_profiler(trt)
     profiler.report_layer_time("conv", 0.25)
 
     assert isinstance(profiler, trt.IProfiler)
@@ -125,7 +125,7 @@ def test_messages_are_kept_by_severity_and_bounded() -> None:
 
 @pytest.mark.parametrize(("name", "words"), [("tensorrt", "TensorRT 8.6.0"), ("tensorrt_rtx", "TensorRT-RTX 8.6.0")])
 def test_runtimes_are_called_by_their_names(name: str, words: str) -> None:
-    assert runtime_words(FakeTensorRt(doubling(), FakeCuda(), name)) == words
+    assert runtime_label(FakeTensorRt(doubling(), FakeCuda(), name)) == words
 
 
 @pytest.mark.parametrize("failure", [TypeError("factory function returned nullptr"), RuntimeError("no")])
