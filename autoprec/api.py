@@ -18,12 +18,13 @@ from autoprec.metrics.metric import Direction
 from autoprec.plan import Plan
 from autoprec.run.answer.plan_file import plan_of
 from autoprec.run.answer.report import summary
-from autoprec.run.answer.tuned import TuneResult
+from autoprec.run.answer.result import TuneResult
+from autoprec.run.context import prepare_run
 from autoprec.run.directory import RunDirectory, default_out
-from autoprec.run.pipeline import Pipeline
 from autoprec.run.progress import Progress
 from autoprec.run.settings import DataLike, Settings, drop_bound
 from autoprec.run.task import Task, prepare_task
+from autoprec.run.tune import tune
 from autoprec.stats.drop import Drop
 from autoprec.study.ledger.storages import open_storage, place_of
 from autoprec.study.trial import Trial
@@ -242,7 +243,7 @@ def run(
     with directory.claim():
         directory.search.unlink(missing_ok=True)  # workers wait until this run's search begins
         claimed()
-        tuned = Pipeline(task, directory, progress, elapsed_s=elapsed_s, location=location).run()
+        tuned = tune(prepare_run(task, directory, progress, elapsed_s=elapsed_s, location=location))
     record = summary(tuned)
     return SearchResult(
         plan=plan_of(tuned),

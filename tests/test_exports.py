@@ -59,7 +59,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         autoprec.serach  # noqa: B018
 
 
-@pytest.mark.parametrize("before", ["autoprec.api", "autoprec.run.pipeline", "autoprec.study.loop"])
+@pytest.mark.parametrize("before", ["autoprec.api", "autoprec.run.tune", "autoprec.study.loop"])
 def test_search_is_the_function_whatever_was_imported_before(before: str) -> None:
     """The import system would otherwise put the subpackage of the same name in its place."""
     code = f"import autoprec, {before}; assert callable(autoprec.search), autoprec.search"

@@ -26,9 +26,12 @@ def command(
     from pathlib import Path
 
     from autoprec.backends.make import make_backend
+    from autoprec.run.context import prepare_run
     from autoprec.run.directory import RunDirectory, default_out
-    from autoprec.run.pipeline import Pipeline
     from autoprec.run.settings import Settings
+    from autoprec.run.stages.halves import deal_halves
+    from autoprec.run.stages.ranges import find_ranges
+    from autoprec.run.stages.sensitivity import measure_sensitivities
     from autoprec.run.task import prepare_task
 
     settings = Settings(**options)
@@ -37,8 +40,8 @@ def command(
     screen = Screen(quiet)
     try:
         with directory.claim():
-            pipeline = Pipeline(task, directory, screen)
-            profile = pipeline.profile(pipeline.ranges())
+            run = deal_halves(prepare_run(task, directory, screen))
+            profile = measure_sensitivities(run, find_ranges(run))
     finally:
         screen.close()
     entries = sorted(profile.entries.items(), key=lambda item: -item[1].noise)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,11 +15,13 @@ from autoprec.front.points import Cost, Point
 from autoprec.front.run_front import RunFront
 from autoprec.plan import Assignment
 from autoprec.ranges.table import RangeTable
+from autoprec.run.context import Run, prepare_run
 from autoprec.run.identity import plan_fingerprints
 from autoprec.run.measure import PlanMeasurer
-from autoprec.run.pipeline import Pipeline
 from autoprec.run.progress import Progress
 from autoprec.run.settings import DataLike, Settings
+from autoprec.run.stages.halves import deal_halves
+from autoprec.run.stages.ranges import find_ranges
 from autoprec.run.task import Task, prepare_task
 from autoprec.run.uniform import FP32_PLAN, uniform_plans
 from autoprec.study.goal import Goal, Objective
@@ -105,23 +106,23 @@ def measure_predicted(
     """
     task = _task(run, calib, eval, backend)
     with run.directory.claim():
-        pipeline = Pipeline(task, run.directory, progress)
-        _refuse_others(run, replace(pipeline.task, backend=pipeline.backend))
-        ranges = pipeline.ranges()
+        again = deal_halves(prepare_run(task, run.directory, progress))
+        _refuse_others(run, again.task)
+        ranges = find_ranges(again)
         problem = Problem(run.partition, run.studied.choices, {}, run.studied.carrier)
         sampler = make_sampler("random", problem, {}, run.studied.goal, task.settings.seed)
         ledger = Ledger(run.directory.study, run.studied.study, run.studied.choices, run.studied.goal, sampler)
-        return _measure(pipeline, {f"promised: {p.origin}": p.plan for p in promises}, ledger, ranges)
+        return _measure(again, {f"promised: {p.origin}": p.plan for p in promises}, ledger, ranges)
 
 
-def _measure(pipeline: Pipeline, plans: Mapping[str, Assignment], ledger: Ledger, ranges: RangeTable) -> list[Trial]:
+def _measure(run: Run, plans: Mapping[str, Assignment], ledger: Ledger, ranges: RangeTable) -> list[Trial]:
     """In full, whatever a search would make of them."""
-    task = pipeline.task
+    task = run.task
     found: list[Trial] = []
-    pipeline.progress.stage("measuring", f"{len(plans)} plans on {task.splits.select.count} samples")
+    run.progress.stage("measuring", f"{len(plans)} plans on {task.splits.select.count} samples")
     with ExitStack() as stack:
-        reference = pipeline.engines.open(uniform_plans(task.subject)[FP32_PLAN], ranges, stack)
-        measuring = PlanMeasurer(task, pipeline.engines, reference, ranges)
+        reference = run.engines.open(uniform_plans(task.subject)[FP32_PLAN], ranges, stack)
+        measuring = PlanMeasurer(task, run.engines, reference, ranges)
         ledger.enqueue(plans)
         while ledger.queue().waiting:
             asked = ledger.ask(0)  # nothing but what waits
@@ -131,8 +132,8 @@ def _measure(pipeline: Pipeline, plans: Mapping[str, Assignment], ledger: Ledger
             trial = measure_asked(ledger, asked, measure, partial(_refuse, ledger, asked))
             if trial is not None:
                 found.append(trial)
-                pipeline.progress.trial(trial)
-    pipeline.progress.stage("", "")
+                run.progress.trial(trial)
+    run.progress.stage("", "")
     return found
 
 

@@ -23,7 +23,7 @@ from autoprec.graph.topology import Topology
 from autoprec.metrics.metric import Metric
 from autoprec.precision import Array
 from autoprec.ranges.table import RangeTable
-from autoprec.run.answer.tuned import TuneResult
+from autoprec.run.answer.result import TuneResult
 from autoprec.run.budget import Deadline
 from autoprec.run.engines import timing_feed
 from autoprec.run.settings import DEFAULT_MAX_DROP, DataLike

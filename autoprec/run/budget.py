@@ -24,8 +24,42 @@ _COMFORT = 0.15
 """Confirming more than the least has this share of the time at most."""
 _ENDING_S = 0.6  # writing files, freeing engines, ending the process
 _SLACK = 1.15
+_REOPENED = 1.5
+"""Opening a kept engine again may take this many times as long as the quickest one took."""
 CONFIRM_TURN_MS = 60.0
 LEAST_ROUNDS, USUAL_ROUNDS, MOST_ROUNDS = 5, 9, 25
+
+
+@dataclass(kw_only=True)
+class Spent:
+    """What was spent on plans, and what was saved.
+
+    Attributes:
+        build_s: of all plans.
+        least_build_s: of the plan that took least, 0 before the first.
+        evaluate_s: of all plans.
+        clock_s: of all plans.
+        plans: that were measured.
+        samples: that were evaluated.
+        cut: plans that were judged on fewer samples.
+        untimed: plans that were not timed.
+        batch_ms: FP32's, for one batch, when it was last timed.
+    """
+
+    build_s: float = 0.0
+    least_build_s: float = 0.0
+    evaluate_s: float = 0.0
+    clock_s: float = 0.0
+    plans: int = 0
+    samples: int = 0
+    cut: int = 0
+    untimed: int = 0
+    batch_ms: float = 0.0
+
+    def built(self, seconds: float) -> None:
+        """Add what a build took."""
+        self.least_build_s = min(self.least_build_s, seconds) if self.build_s else seconds
+        self.build_s += seconds
 
 
 @dataclass(kw_only=True)
@@ -103,9 +137,24 @@ class Budget:
         """What confirming one plan beside FP32 and a uniform rival takes."""
         return self.confirming_s(3, 3, samples, LEAST_ROUNDS)
 
-    def search_over(self, reserve_s: float) -> bool:
-        """Whether another plan would use what is reserved."""
+    def out_of_time(self, reserve_s: float = 0.0) -> bool:
+        """Whether another plan of the search would need some of the last `reserve_s` seconds."""
         return self.limited and self.deadline.left_s < reserve_s + self.plan_s
+
+    def learn(self, spent: Spent, *, keeps_engines: bool) -> None:
+        """Take over what the plans of the search have cost so far.
+
+        Args:
+            spent: the costs.
+            keeps_engines: whether an engine that was built once is opened again without a build.
+        """
+        if spent.plans:
+            # Profiling has built the uniform plans, so the search itself has opened some kept engines already.
+            again_s = _REOPENED * spent.least_build_s
+            self.build_s = again_s if keeps_engines else spent.build_s / spent.plans
+            self.plan_s = (spent.build_s + spent.evaluate_s + spent.clock_s) / spent.plans
+            self.sample_s = max(self.sample_s, spent.evaluate_s / max(spent.samples, 1))
+        self.batch_ms = max(self.batch_ms, spent.batch_ms)
 
     def profiled(self, counts: list[int], entries: int, fixed_s: float, samples: int) -> int | None:
         """On how many samples sensitivities may be measured.
@@ -126,18 +175,25 @@ class Budget:
         return next((count for count in counts if costs[count] <= seconds), None)
 
 
-class Hurry:
-    """Tells the calibration when to leave things out; called with what is being done and the share that is done."""
+class RangesTime:
+    """Says when the calibration must leave out what is left of a step, as it may take a share of the run's time.
+
+    Args:
+        deadline: the deadline of the whole run.
+
+    Attributes:
+        cut_short: whether anything was left out so far.
+    """
 
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline.share(RANGES_SHARE)
-        self.cut = False
+        self.cut_short = False
 
-    def __call__(self, what: str, share: float) -> bool:
-        """Whether to stop there and go on with what is known."""
-        late = self._deadline.spent(_WITHIN_RANGES.get(what, 1.0))
-        self.cut = self.cut or (late and share < 1.0)
-        return late
+    def is_up(self, step: str, share: float) -> bool:
+        """Whether to stop this step, of which `share` is done, and to go on with what is known."""
+        up = self._deadline.spent(_WITHIN_RANGES.get(step, 1.0))
+        self.cut_short = self.cut_short or (up and share < 1.0)
+        return up
 
 
 class Deadline:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from autoprec.data.dataset import Dataset
 from autoprec.errors import BackendError
@@ -14,6 +14,7 @@ from autoprec.metrics.evaluator import Evaluator, Outcome
 from autoprec.plan import Assignment
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
+from autoprec.run.budget import Spent
 from autoprec.run.engines import Engines, PlanEngine, timing_feed
 from autoprec.run.task import Task
 from autoprec.stats.drop import Drop
@@ -37,38 +38,6 @@ _TIMED_ANYWAY = 3
 _NEAR = 1.02  # times the rival's latency: so near, a plan may be a finalist
 
 
-@dataclass(kw_only=True)
-class Spent:
-    """What was spent on plans, and what was saved.
-
-    Attributes:
-        build_s: of all plans.
-        least_build_s: of the plan that took least, 0 before the first.
-        evaluate_s: of all plans.
-        clock_s: of all plans.
-        plans: that were measured.
-        samples: that were evaluated.
-        cut: plans that were judged on fewer samples.
-        untimed: plans that were not timed.
-        batch_ms: FP32's, for one batch, when it was last timed.
-    """
-
-    build_s: float = 0.0
-    least_build_s: float = 0.0
-    evaluate_s: float = 0.0
-    clock_s: float = 0.0
-    plans: int = 0
-    samples: int = 0
-    cut: int = 0
-    untimed: int = 0
-    batch_ms: float = 0.0
-
-    def built(self, seconds: float) -> None:
-        """Add what a build took."""
-        self.least_build_s = min(self.least_build_s, seconds) if self.build_s else seconds
-        self.build_s += seconds
-
-
 class PlanMeasurer:
     """Measures plans on the selection samples and by the clock, accuracy first.
 
@@ -82,7 +51,7 @@ class PlanMeasurer:
         ranges: calibrated.
         goal: what the search minimises, and its bounds; by default the latency under the task's bound.
         economy: whether anything is left out at all.
-        hurry: whether what comes after the search needs the time.
+        out_of_time: says whether what comes after the search needs the time that is left.
     """
 
     def __init__(
@@ -94,17 +63,17 @@ class PlanMeasurer:
         goal: Goal | None = None,
         *,
         economy: bool = True,
-        hurry: Callable[[], bool] = lambda: False,
+        out_of_time: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.spent, self._economy, self._hurry = Spent(), economy, hurry
-        self._task, self._engines, self._reference, self._ranges = task, engines, reference, ranges
+        self.spent, self._economy, self._out_of_time = Spent(), economy, out_of_time
+        self._task, self._engines, self.reference, self.ranges = task, engines, reference, ranges
         settings = task.settings
         data = spread(task.splits.select)
         self._evaluator = Evaluator.against(
             reference.computing, data, task.subject.model.interface, task.metric, settings.batch
         )
         self._feed = timing_feed(task, task.splits.select)
-        self._goal = goal or Goal(max_drop=settings.max_drop)
+        self.goal = goal or Goal(max_drop=settings.max_drop)
         self._looks = tuple(share for share in LOOKS if share * data.count >= _FEWEST)
         self._certainty = 1 - (1 - CERTAIN) / max(len(self._looks), 1)
         self._early = bool(self._looks)
@@ -126,16 +95,16 @@ class PlanMeasurer:
                 latency_ratio=1.0,
                 ratio_error=0.0,
                 drop_error=0.0,
-                bytes=self._reference.size,
-                layers_ms=self._engines.layers_ms(plan, self._ranges, self._feed),
+                bytes=self.reference.size,
+                layers_ms=self._engines.layers_ms(plan, self.ranges, self._feed),
             )
         wanted = asked if self._economy else Wanted(math.inf, everything=True)
         with ExitStack() as stack:
             begun = time.monotonic()
-            engine = self._engines.open(plan, self._ranges, stack)
+            engine = self._engines.open(plan, self.ranges, stack)
             self.spent.built(time.monotonic() - begun)
             outcome = self._evaluated(engine, wanted, early=self._early and not wanted.everything)
-            over = self._judged(outcome) > self._goal.max_drop
+            over = self._judged(outcome) > self.goal.max_drop
             self._over += over
             self.spent.plans += 1
             if over and not wanted.everything and self._over % _TIMED_ANYWAY:
@@ -146,7 +115,7 @@ class PlanMeasurer:
                 outcome = self._evaluated(engine, wanted, early=False)
             self.spent.cut += self._partial(outcome)
             begun = time.monotonic()
-            layers = self._engines.layers_ms(plan, self._ranges, self._feed)
+            layers = self._engines.layers_ms(plan, self.ranges, self._feed)
             self.spent.clock_s += time.monotonic() - begun
             return replace(self._measurement(outcome, ratio, error, engine.size), layers_ms=layers)
 
@@ -154,7 +123,7 @@ class PlanMeasurer:
         """The judged drop of a plan, however few samples make it certain; infinite where the runtime refuses it."""
         with ExitStack() as stack:
             try:
-                engine = self._engines.open(plan, self._ranges, stack)
+                engine = self._engines.open(plan, self.ranges, stack)
             except BackendError:
                 return math.inf
             return self._judged(self._evaluated(engine, Wanted(math.inf, everything=True), early=self._early))
@@ -165,10 +134,10 @@ class PlanMeasurer:
 
     def _near(self, outcome: Outcome, ratio: float, size: int, rival: float) -> bool:
         """Whether a plan may be a finalist."""
-        if self._goal.objective == "size":
-            return size <= rival and ratio < _NEAR * self._goal.max_latency
-        if self._goal.objective == "accuracy":
-            return self._judged(outcome) <= rival and ratio < _NEAR * self._goal.max_latency
+        if self.goal.objective == "size":
+            return size <= rival and ratio < _NEAR * self.goal.max_latency
+        if self.goal.objective == "accuracy":
+            return self._judged(outcome) <= rival and ratio < _NEAR * self.goal.max_latency
         return ratio < _NEAR * rival
 
     def _evaluated(self, engine: PlanEngine, wanted: Wanted, *, early: bool) -> Outcome:
@@ -182,18 +151,18 @@ class PlanMeasurer:
     def _ratio(self, engine: PlanEngine, rival: float) -> tuple[float, float]:
         """Latency over FP32's, with its standard error."""
         begun = time.monotonic()
-        pair = {"fp32": self._reference.timed, "plan": engine.timed}
+        pair = {"fp32": self.reference.timed, "plan": engine.timed}
         # Where time is not what counts, it need not be known better than the fewest rounds show it.
-        least = {"latency": rival, "throughput": rival, "size": 0.0, "accuracy": None}[self._goal.objective]
-        timing = compare(pair, self._feed, rounds=(5, 15), rival=least, hurry=self._hurry)
+        least = {"latency": rival, "throughput": rival, "size": 0.0, "accuracy": None}[self.goal.objective]
+        timing = compare(pair, self._feed, rounds=(5, 15), rival=least, out_of_time=self._out_of_time)
         self.spent.clock_s += time.monotonic() - begun
         self.spent.batch_ms = timing["fp32"].median_ms
         return timing["plan"].ratio_to(timing["fp32"]).estimate, timing["plan"].error_to(timing["fp32"])
 
     def _certain(self, outcome: Outcome, rival: float) -> bool:
         """Whether so few samples prove that the bound is met or missed, or that others are more accurate."""
-        drop, bound = self._evaluator.estimated_drop(outcome, self._certainty), self._goal.max_drop
-        if self._goal.objective == "accuracy":
+        drop, bound = self._evaluator.estimated_drop(outcome, self._certainty), self.goal.max_drop
+        if self.goal.objective == "accuracy":
             return drop.low > min(bound, rival)
         return certain(drop, bound, self._evaluator.dataset.count)
 

@@ -14,7 +14,7 @@ from autoprec.files.json import read_json, write_json
 from autoprec.plan import Assignment
 from autoprec.precision import FLOATS, Precision
 from autoprec.ranges.table import RangeTable
-from autoprec.run.answer.tuned import Candidate
+from autoprec.run.answer.candidate import Candidate
 from autoprec.run.identity import plan_fingerprints
 from autoprec.run.task import Task
 from autoprec.run.unit_reasons import fixed_reason

@@ -1,17 +1,17 @@
-"""What the best of many noisy measurements owes to luck, and what is left when that is taken off.
+"""The winner's curse: how much better the best of many noisy measurements looks than it is.
 
-Whoever measures many plans and takes the fastest that seems to be within the bound takes one whose latency and drop
-are likely to be better on the day than they are: the winner's curse. Two steps estimate by how much. The true figures
-of all plans are told apart from the noise by empirical Bayes: their distribution is the one that makes what was seen
-likeliest, whatever its form (Kiefer and Wolfowitz 1956; Jiang and Zhang 2009, "General maximum likelihood empirical
-Bayes estimation of normal means"). Then the choice is made anew many times, on true figures drawn from it and noise of
-the size that was measured, and what the winners seemed to be is compared with what they are.
+Of many measured plans within a bound the fastest is selected. Its measured latency and drop are likely to be better
+than its true ones, since luck helped it to be selected. Two steps estimate by how much. First, empirical Bayes
+separates the true figures of all plans from the noise: their distribution is the one under which the measured figures
+are most likely, without an assumption about its form (Kiefer and Wolfowitz 1956; Jiang and Zhang 2009, "General maximum
+likelihood empirical Bayes estimation of normal means"). Then the selection is simulated many times, with true figures
+drawn from that distribution and noise of the measured size, and the figures that made a plan win are compared with its
+true ones.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,35 +26,35 @@ _Z = 1.96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """A plan as the search saw it.
+class NoisyFigures:
+    """The figures of all plans that could have been chosen, as the search saw them: arrays with one element per plan.
 
     Attributes:
-        cost: what is minimised, such as latency over FP32's.
-        cost_error: standard error of it; 0 for FP32.
-        limited: what the bound is on, such as the drop.
-        limited_error: of it.
-        margin: what is added to `limited` before it is compared with the bound.
-        always: whether it is a finalist whatever its cost, if it meets the bound.
+        cost: float64[n], the figure that is minimised, such as the latency over FP32's.
+        cost_error: float64[n], its standard error; 0 for FP32.
+        limited: float64[n], the figure that the bound limits, such as the drop.
+        limited_error: float64[n], its standard error.
+        margin: float64[n], what is added to `limited` before it is compared with the bound.
+        always: bool[n], whether the plan is a finalist at any cost, if it meets the bound.
     """
 
-    cost: float
-    cost_error: float
-    limited: float
-    limited_error: float
-    margin: float = 0.0
-    always: bool = False
+    cost: Array
+    cost_error: Array
+    limited: Array
+    limited_error: Array
+    margin: Array
+    always: npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """How the winner is chosen.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The rule by which one plan is selected.
 
     Attributes:
         limit: the bound.
-        finalists: so many of the cheapest that meet it are measured again.
-        fresh_error: standard error of the cost then, relative to the cost.
-        shared: correlation of the noise of `limited` between plans: they are judged on the same samples.
+        finalists: the number of cheapest plans within the bound that are measured again.
+        fresh_error: the standard error of the cost when it is measured again, relative to the cost.
+        shared: the correlation between plans of the noise of `limited`: they are judged on the same samples.
     """
 
     limit: float
@@ -65,12 +65,12 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Optimism:
-    """By how much a winner looks better than it is, on average; above 0 is too good.
+    """By how much a winner looks better than it is, on average; a positive figure is too good.
 
     Attributes:
-        cost: as the search saw it.
-        limited: likewise.
-        fresh_cost: as measured again, among the finalists.
+        cost: the optimism of the cost that the search saw.
+        limited: the optimism of the limited figure that the search saw.
+        fresh_cost: the optimism of the cost that was measured again, among the finalists.
     """
 
     cost: float
@@ -78,29 +78,30 @@ class Optimism:
     fresh_cost: float
 
 
-def expected_optimism(plans: Sequence[Seen], choice: Choice, seed: int = 0, draws: int = DRAWS) -> Optimism:
-    """Choose anew many times, and see what winners other than FP32 owe to luck.
+def expected_optimism(plans: NoisyFigures, selection: Selection, seed: int = 0, draws: int = DRAWS) -> Optimism:
+    """Simulate the selection many times and average how much better the winner looked than it was.
+
+    FP32 is exact, so the draws that it wins are left out.
 
     Args:
-        plans: all that could have won, FP32 with errors of 0 among them.
-        choice: how.
-        seed: of the draws.
-        draws: how many choices are made.
+        plans: all plans that could have won, FP32 with errors of 0 among them.
+        selection: the rule of selection.
+        seed: the seed of the draws.
+        draws: the number of simulated selections.
     """
     generator = np.random.default_rng(seed)
-    cost_error, limited_error = (np.array([getattr(p, n) for p in plans]) for n in ("cost_error", "limited_error"))
-    cost = drawn_truths(np.array([p.cost for p in plans]), cost_error, draws, generator)
-    # What all plans share of the noise moves them together, and is no part of their spread.
-    own_error = limited_error * math.sqrt(1 - choice.shared)
-    limited = drawn_truths(np.array([p.limited for p in plans]), own_error, draws, generator)
-    common, own = generator.normal(size=(draws, 1)), generator.normal(size=(draws, len(plans)))
-    noise = math.sqrt(choice.shared) * common + math.sqrt(1 - choice.shared) * own
+    cost_error, limited_error, count = plans.cost_error, plans.limited_error, len(plans.cost)
+    cost = drawn_truths(plans.cost, cost_error, draws, generator)
+    # Noise that all plans share moves them together and adds nothing to their spread.
+    own_error = limited_error * math.sqrt(1 - selection.shared)
+    limited = drawn_truths(plans.limited, own_error, draws, generator)
+    common, own = generator.normal(size=(draws, 1)), generator.normal(size=(draws, count))
+    noise = math.sqrt(selection.shared) * common + math.sqrt(1 - selection.shared) * own
     seen_limited = limited + limited_error * noise
     seen_cost = cost + cost_error * generator.normal(size=cost.shape)
-    fresh = cost * (1 + choice.fresh_error * (cost_error > 0) * generator.normal(size=cost.shape))
-    margin, always = np.array([p.margin for p in plans]), np.array([p.always for p in plans])
-    accepted = seen_limited + margin <= choice.limit
-    winner = _winners(seen_cost, fresh, accepted, always, choice)
+    fresh = cost * (1 + selection.fresh_error * (cost_error > 0) * generator.normal(size=cost.shape))
+    accepted = seen_limited + plans.margin <= selection.limit
+    winner = _winners(seen_cost, fresh, accepted, plans.always, selection)
     rows = np.flatnonzero((winner >= 0) & (cost_error[winner] > 0))
     if not len(rows):
         return Optimism(0.0, 0.0, 0.0)
@@ -112,30 +113,35 @@ def expected_optimism(plans: Sequence[Seen], choice: Choice, seed: int = 0, draw
     )
 
 
-def _winners(seen: Array, fresh: Array, accepted: npt.NDArray[Any], always: npt.NDArray[Any], choice: Choice) -> Any:
-    """The place of each draw's winner, -1 where no plan is accepted."""
+def _winners(
+    seen: Array, fresh: Array, accepted: npt.NDArray[np.bool_], always: npt.NDArray[np.bool_], selection: Selection
+) -> Any:
+    """The index of each draw's winner, -1 where no plan is accepted."""
     order = np.where(accepted, seen, np.inf)
-    last = np.sort(order, axis=1)[:, min(choice.finalists, order.shape[1]) - 1, None]
+    last = np.sort(order, axis=1)[:, min(selection.finalists, order.shape[1]) - 1, None]
     finalist = accepted & ((order <= last) | always)
     again = np.where(finalist, fresh, np.inf)
     fastest = again.argmin(axis=1)
     rows = np.arange(len(again))
     uniform = np.where(always, again, np.inf)
     rival = uniform.argmin(axis=1)
-    # The answer is another than the best uniform plan only where it is surely faster.
-    surely = again[rows, fastest] < uniform[rows, rival] * (1 - _Z * math.sqrt(2) * choice.fresh_error)
+    # The answer is another plan than the best uniform one only where it is certainly faster.
+    surely = again[rows, fastest] < uniform[rows, rival] * (1 - _Z * math.sqrt(2) * selection.fresh_error)
     winner = np.where(np.isfinite(uniform[rows, rival]) & ~surely, rival, fastest)
     return np.where(finalist.any(axis=1), winner, -1)
 
 
 def drawn_truths(seen: Array, errors: Array, draws: int, generator: np.random.Generator) -> Array:
-    """Draws of what each figure may truly be: float64[draws, n].
+    """Draw the true figures from what was seen of them.
 
     Args:
-        seen: float64[n].
-        errors: standard error of each; where it is 0 the figure is true.
-        draws: how many.
-        generator: of the draws.
+        seen: float64[n], the measured figures.
+        errors: float64[n], their standard errors; where one is 0, the figure is exact.
+        draws: the number of draws.
+        generator: the source of random numbers.
+
+    Returns:
+        float64[draws, n].
     """
     truths = np.tile(seen, (draws, 1))
     noisy = np.flatnonzero(errors > 0)
@@ -158,7 +164,7 @@ def drawn_truths(seen: Array, errors: Array, draws: int, generator: np.random.Ge
 
 
 def _grid(values: Array, widths: Array) -> Array:
-    """Places where true figures may lie: even ones over the whole range, and finer ones round each figure."""
+    """The values that true figures may have: evenly spaced over the range, and closer together near each figure."""
     near = np.concatenate([values + step * widths for step in (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)])
     inside = near[(near >= values.min()) & (near <= values.max())]
     return np.unique(np.concatenate([np.linspace(values.min(), values.max(), _GRID), inside]))
@@ -166,15 +172,15 @@ def _grid(values: Array, widths: Array) -> Array:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """One figure of the winner: as it was when it was chosen, without its luck, and measured afresh.
+    """One figure of the winner: as it was when it was selected, corrected for luck, and measured again.
 
     Attributes:
-        selected: as the search saw it.
-        optimism: by how much it was expected to look better than it is.
-        corrected: `selected` without that.
-        fresh: in rounds, or on samples, of their own.
-        fresh_optimism: what is expected of the fresh figure, where it took part in the choice.
-        error: standard error of `fresh` less `corrected`.
+        selected: the figure that the search saw.
+        optimism: by how much that was expected to look better than the true figure.
+        corrected: `selected` plus `optimism`.
+        fresh: the figure in rounds, or on samples, of their own.
+        fresh_optimism: the expected optimism of the fresh figure, where it took part in the selection.
+        error: the standard error of `fresh` less `corrected`.
     """
 
     selected: float
@@ -188,10 +194,10 @@ class Correction:
         object.__setattr__(self, "corrected", self.selected + self.optimism)
 
     @property
-    def borne_out(self) -> bool:
+    def confirmed(self) -> bool:
         """Whether the fresh figure agrees with the corrected one within their 95 % interval."""
         return abs(self.fresh + self.fresh_optimism - self.corrected) <= _Z * self.error
 
     def to_record(self) -> dict[str, Any]:
-        """As JSON."""
-        return {**asdict(self), "borne_out": self.borne_out}
+        """The correction as JSON."""
+        return {**asdict(self), "borne_out": self.confirmed}

@@ -57,7 +57,7 @@ def compare(
     turn_ms: float = 15.0,
     tolerance: float = 0.02,
     rival: float | None = None,
-    hurry: Callable[[], bool] = lambda: False,
+    out_of_time: Callable[[], bool] = lambda: False,
 ) -> dict[str, Timing]:
     """Time engines against each other, in as many rounds as the noise of the machine demands.
 
@@ -72,7 +72,7 @@ def compare(
         tolerance: a ratio is known well enough if half of its 95 % interval is at most this share of the ratio.
         rival: a ratio is also known well enough if its whole interval lies above this one, since such an engine loses
             anyway. Three rounds are enough if in each of them the ratio was above 1.1 times this one. None: no limit.
-        hurry: returns whether the time is up; then no further round begins after the first three.
+        out_of_time: returns whether the time is up; then no further round begins after the first three.
 
     Returns:
         Name -> the latencies of that engine.
@@ -89,7 +89,7 @@ def compare(
         if number + 1 >= fewest and (number + 1 == most or _settled(times, tolerance, rival)):
             break
         hopeless = rival is not None and _slower(times, _HOPELESS * rival)
-        if number + 1 >= _FEWEST_ROUNDS and (hopeless or hurry()):
+        if number + 1 >= _FEWEST_ROUNDS and (hopeless or out_of_time()):
             break
     return {name: Timing(tuple(rounds_ms)) for name, rounds_ms in times.items()}
 

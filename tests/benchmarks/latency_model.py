@@ -31,10 +31,13 @@ from autoprec.cli.screen import print_table
 from autoprec.graph.model import load_model
 from autoprec.precision import Precision
 from autoprec.proof.inspect import time_profile_of
+from autoprec.run.context import Run, prepare_run
 from autoprec.run.directory import RunDirectory
 from autoprec.run.engines import timing_feed
-from autoprec.run.pipeline import Pipeline
 from autoprec.run.settings import Settings
+from autoprec.run.stages.halves import deal_halves
+from autoprec.run.stages.latency import profile_uniform_plans
+from autoprec.run.stages.ranges import find_ranges
 from autoprec.run.task import prepare_task
 from autoprec.run.uniform import FP32_PLAN, seed_plans, uniform_plans
 from autoprec.study.guide.fidelity import fidelity
@@ -95,10 +98,10 @@ def measured(cpu: Any, task: Any, options: Any) -> dict[str, Any]:
     directory = RunDirectory(options.out / f"{task.name}-{options.batch}")
     directory.prepare()
     backend = make_backend(options.backend, None, tuple(filter(None, options.target.split(","))))
-    pipeline = Pipeline(prepare_task(settings, backend), directory)
-    ranges = pipeline.ranges()
-    subject = pipeline.task.subject
-    prior = pipeline.latency(ranges)
+    run = deal_halves(prepare_run(prepare_task(settings, backend), directory))
+    ranges = find_ranges(run)
+    subject = run.task.subject
+    prior = profile_uniform_plans(run, ranges)
     plans = plans_of(subject, options)
     record: dict[str, Any] = {
         "model": task.name,
@@ -109,9 +112,9 @@ def measured(cpu: Any, task: Any, options: Any) -> dict[str, Any]:
         "rows": [],
     }
     target, begun = directory.root / "latency_plans.json", time.monotonic()
-    feed = timing_feed(pipeline.task, pipeline.task.splits.select)
+    feed = timing_feed(run.task, run.task.splits.select)
     with ExitStack() as stack:
-        reference = pipeline.engines.open(uniform_plans(subject)[FP32_PLAN], ranges, stack)
+        reference = run.engines.open(uniform_plans(subject)[FP32_PLAN], ranges, stack)
         for kind, plan in plans:
             if time.monotonic() - begun > options.seconds:
                 break
@@ -119,12 +122,12 @@ def measured(cpu: Any, task: Any, options: Any) -> dict[str, Any]:
             start = time.monotonic()
             try:
                 with ExitStack() as own:
-                    engine = pipeline.engines.open(plan, ranges, own)
+                    engine = run.engines.open(plan, ranges, own)
                     pair = {"fp32": reference.timed, "plan": engine.timed}
                     timing = compare(pair, feed, rounds=ROUNDS, turn_ms=TURN_MS, tolerance=0.005)
                 ratio = timing["plan"].ratio_to(timing["fp32"])
                 row |= {"ratio": ratio.estimate, "low": ratio.low, "high": ratio.high}
-                row["profile"] = profiled(pipeline, pipeline.engines.lowered(plan, ranges), feed)
+                row["profile"] = profiled(run, run.engines.lowered(plan, ranges), feed)
             except autoprec.AutoprecError as error:
                 row["error"] = str(error)
             row["seconds"] = time.monotonic() - start
@@ -134,9 +137,9 @@ def measured(cpu: Any, task: Any, options: Any) -> dict[str, Any]:
     return record
 
 
-def profiled(pipeline: Pipeline, model: bytes, feed: Any) -> dict[str, Any]:
+def profiled(run: Run, model: bytes, feed: Any) -> dict[str, Any]:
     """The runtime's own profile of a plan: milliseconds of each unit and boundary, as JSON."""
-    found = time_profile_of(pipeline.task.subject.partition, pipeline.backend, model, feed)
+    found = time_profile_of(run.task.subject.partition, run.backend, model, feed)
     boundaries = [[before, after, ms] for (before, after), ms in found.boundary_ms.items()]
     return {
         "units": dict(found.unit_ms),

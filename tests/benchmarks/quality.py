@@ -136,20 +136,24 @@ def work(options: argparse.Namespace) -> None:
         os.sched_setaffinity(0, mine)
     # Everything that starts threads comes after pinning.
     from autoprec.metrics.evaluator import Evaluator
+    from autoprec.run.context import prepare_run
     from autoprec.run.directory import RunDirectory
     from autoprec.run.engines import timing_feed
-    from autoprec.run.pipeline import Pipeline
+    from autoprec.run.stages.halves import deal_halves
+    from autoprec.run.stages.latency import profile_uniform_plans
+    from autoprec.run.stages.ranges import find_ranges
+    from autoprec.run.stages.sensitivity import measure_sensitivities
     from autoprec.run.uniform import FP32_PLAN, uniform_plans
     from tests.study.table import Table
 
     parts = Path(f"{options.out}.parts")
     task = prepared(options)
     folder = parts / f"run-{options.worker}"
-    pipeline = Pipeline(task, RunDirectory(folder))
+    run = deal_halves(prepare_run(task, RunDirectory(folder)))
     folder.mkdir(exist_ok=True)
-    ranges = pipeline.ranges()
-    profile, prior = pipeline.profile(ranges), pipeline.latency(ranges)
-    task, subject = pipeline.task, pipeline.task.subject
+    ranges = find_ranges(run)
+    profile, prior = measure_sensitivities(run, ranges), profile_uniform_plans(run, ranges)
+    task, subject = run.task, run.task.subject
     losses = {key: entry.noise for key, entry in profile.entries.items()}
     from autoprec.study.guide.solve import Problem
 
@@ -158,7 +162,7 @@ def work(options: argparse.Namespace) -> None:
     table = Table(problem=problem, prior=prior, latency=nothing, drop=nothing, noise=nothing, about={})
     total = int(np.prod([len(choices) for choices in table.free.values()]))
     if options.worker == 0:
-        write_about(parts, table, total, options, pipeline)
+        write_about(parts, table, total, options, run)
     todo = json.loads(options.todo.read_text())
     again = todo["pass"]
     done = {row["number"] for row in rows_of(parts) if row["pass"] == again}
@@ -166,12 +170,12 @@ def work(options: argparse.Namespace) -> None:
     data = task.splits.select.subset(range(min(options.samples, task.splits.select.count)))
     feed = timing_feed(task, data)
     with ExitStack() as stack, (parts / f"worker-{options.worker}.jsonl").open("a") as file:
-        reference = pipeline.engines.open(uniform_plans(subject)[FP32_PLAN], ranges, stack)
+        reference = run.engines.open(uniform_plans(subject)[FP32_PLAN], ranges, stack)
         evaluator = Evaluator.against(reference.computing, data, subject.model.interface, task.metric, options.batch)
         for number in [int(n) for n in wanted[options.worker :: options.workers] if int(n) not in done]:
             row: dict[str, Any] = {"number": number, "pass": again}
             with ExitStack() as own:
-                engine = pipeline.engines.open(table.plan(number), ranges, own)
+                engine = run.engines.open(table.plan(number), ranges, own)
                 runs = options.runs * (2 if again else 1)
                 row["latency"] = ratio(reference.timed, engine.timed, feed, runs, options.clock)
                 if not again:
@@ -246,7 +250,7 @@ def prepared(options: argparse.Namespace) -> Any:
     return prepare_task(settings, backend)
 
 
-def write_about(parts: Path, table: Any, total: int, options: argparse.Namespace, pipeline: Any) -> None:
+def write_about(parts: Path, table: Any, total: int, options: argparse.Namespace, run: Any) -> None:
     problem = table.problem
     about = {
         "plans": total,
@@ -257,7 +261,7 @@ def write_about(parts: Path, table: Any, total: int, options: argparse.Namespace
         "losses": [[unit, p.value, value] for (unit, p), value in problem.loss.items()],
         "prior": [[unit, p.value, value] for (unit, p), value in table.prior.items()],
         "carrier": problem.carrier.value,
-        "machine": {**pipeline.backend.describe(), "platform": platform.platform(), "processor": processor()},
+        "machine": {**run.backend.describe(), "platform": platform.platform(), "processor": processor()},
     }
     (parts / "about.json").write_text(json.dumps(about))
 

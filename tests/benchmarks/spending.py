@@ -17,11 +17,12 @@ from typing import Any
 
 from autoprec.backends.ort import OrtBackend
 from autoprec.cli.screen import print_table
+from autoprec.run.context import prepare_run
 from autoprec.run.directory import RunDirectory
-from autoprec.run.pipeline import Pipeline
 from autoprec.run.progress import Silent
 from autoprec.run.settings import Settings
 from autoprec.run.task import prepare_task
+from autoprec.run.tune import tune
 
 from zoo import CALIBRATION_SAMPLES, MAX_DROP, fp32_outputs, labels_of, load_zoo  # isort: skip
 
@@ -81,7 +82,7 @@ def row(task: Any, folder: Path, options: argparse.Namespace, *, economy: bool) 
     clock = Clock()
     directory = RunDirectory(run)
     with directory.claim():
-        tuned = Pipeline(prepare_task(settings, OrtBackend()), directory, clock, economy=economy).run()
+        tuned = tune(prepare_run(prepare_task(settings, OrtBackend()), directory, clock, economy=economy))
     cpu_s = clock.began["confirmation"] - clock.began["search"]
     spent, chosen = tuned.spent, tuned.candidates[tuned.chosen]
     ratio = chosen.timing.ratio_to(tuned.candidates["uniform fp32"].timing).estimate

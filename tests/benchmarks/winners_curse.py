@@ -23,7 +23,7 @@ from zoo import is_classifier, load_zoo
 from autoprec.cli.screen import print_table
 from autoprec.run.answer.luck import shared_noise
 from autoprec.stats.drop import Drop, estimate_drop, smoothed_losses
-from autoprec.stats.optimism import Choice, Seen, expected_optimism
+from autoprec.stats.optimism import NoisyFigures, Selection, expected_optimism
 
 _CLOCK_ERROR = 0.01
 
@@ -58,18 +58,22 @@ def row(plans: list[Decisions], options: argparse.Namespace) -> list[str]:
         found = [estimate(reference, plan, select) for plan in candidates]
         # Uniform INT8 is first, and the last has the most units in INT8 of the others.
         costs = [0.5, *np.linspace(0.85, 0.55, len(found) - 1).tolist()]
-        seen = [Seen(cost=1.0, cost_error=0.0, limited=0.0, limited_error=0.0)]
-        seen += [
-            Seen(cost=c, cost_error=c * _CLOCK_ERROR, limited=d.estimate, limited_error=d.error() or 0.0)
-            for c, d in zip(costs, found, strict=True)
-        ]
+        seen = NoisyFigures(  # FP32 first
+            cost=np.array([1.0, *costs]),
+            cost_error=np.array([0.0, *(c * _CLOCK_ERROR for c in costs)]),
+            limited=np.array([0.0, *(d.estimate for d in found)]),
+            limited_error=np.array([0.0, *(d.error() or 0.0 for d in found)]),
+            margin=np.zeros(len(found) + 1),
+            always=np.zeros(len(found) + 1, bool),
+        )
         losses = [smoothed_losses(reference.margins[0][report], p.margins[0][report]) for p in candidates[:2]]
         shared = float(np.clip(shared_noise(losses) or 0.0, 0.0, 0.95))
         accepted = [n for n, d in enumerate(found) if d.estimate <= bound]
         if not accepted:
             continue
         winner = min(accepted, key=costs.__getitem__)
-        luck = expected_optimism(seen, Choice(bound, 1, _CLOCK_ERROR, shared), number, draws=400)
+        selection = Selection(limit=bound, finalists=1, fresh_error=_CLOCK_ERROR, shared=shared)
+        luck = expected_optimism(seen, selection, number, draws=400)
         fresh = estimate(reference, candidates[winner], report).estimate
         errors.append(found[winner].estimate - fresh)
         corrected.append(found[winner].estimate + luck.limited - fresh)

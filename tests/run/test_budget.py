@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from autoprec.run import budget as run_budget
-from autoprec.run.budget import Budget, Deadline, Hurry
+from autoprec.run.budget import Budget, Deadline, RangesTime
 from autoprec.timing.compare import compare
 
 
@@ -23,8 +23,8 @@ def test_without_a_limit_nothing_is_cut_and_nothing_reserved() -> None:
 
     assert budget.most_samples() == float("inf")
     assert budget.reserve_s(6, 3, 1000) == 0.0
-    assert not budget.search_over(1e9)
-    assert not Hurry(budget.deadline)("ranges", 0.5)
+    assert not budget.out_of_time(1e9)
+    assert not RangesTime(budget.deadline).is_up("ranges", 0.5)
     assert budget.ending_s == float("inf")
 
 
@@ -77,9 +77,9 @@ def test_the_reserve_covers_the_least_of_confirming_whatever_the_limit(now: list
 def test_the_search_ends_where_another_plan_would_use_the_reserve(now: list[float]) -> None:
     budget = Budget(deadline=Deadline(30.0), plan_s=4.0)
 
-    assert not budget.search_over(25.0)
+    assert not budget.out_of_time(25.0)
     now[0] += 2.0
-    assert budget.search_over(25.0)
+    assert budget.out_of_time(25.0)
 
 
 def test_sensitivities_get_the_most_samples_that_fit_or_none(now: list[float]) -> None:
@@ -92,15 +92,15 @@ def test_sensitivities_get_the_most_samples_that_fit_or_none(now: list[float]) -
 
 
 def test_ranges_are_hurried_step_by_step_and_only_what_was_cut_counts(now: list[float]) -> None:
-    hurry = Hurry(Deadline(100.0))  # 20 s for all of it
+    calibration = RangesTime(Deadline(100.0))  # 20 s for all of it
 
     now[0] += 9.0
-    assert hurry("ranges", 1.0)
-    assert not hurry.cut, "it was at its end anyway"
-    assert not hurry("calibrator", 0.2)
+    assert calibration.is_up("ranges", 1.0)
+    assert not calibration.cut_short, "it was at its end anyway"
+    assert not calibration.is_up("calibrator", 0.2)
     now[0] += 4.0
-    assert hurry("calibrator", 0.4)
-    assert hurry.cut
+    assert calibration.is_up("calibrator", 0.4)
+    assert calibration.cut_short
 
 
 def test_what_is_left_out_is_said_once() -> None:
@@ -122,6 +122,6 @@ def test_rounds_end_early_where_the_time_is_up_but_not_before_the_third() -> Non
             return [1.0] * runs
 
     asked = itertools.count()
-    found = compare({"a": Steady(), "b": Steady()}, {}, rounds=(9, 25), hurry=lambda: next(asked) >= 0)
+    found = compare({"a": Steady(), "b": Steady()}, {}, rounds=(9, 25), out_of_time=lambda: next(asked) >= 0)
 
     assert len(found["b"].rounds_ms) == 3

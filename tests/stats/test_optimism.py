@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from autoprec.stats.optimism import Choice, Correction, Optimism, Seen, drawn_truths, expected_optimism
+from autoprec.stats.optimism import (
+    Correction,
+    NoisyFigures,
+    Optimism,
+    Selection,
+    drawn_truths,
+    expected_optimism,
+)
 
 Array = npt.NDArray[np.float64]
-FIGURES = ("cost", "cost_error", "limited", "limited_error")
 LIMIT, SHARED, FRESH = 0.005, 0.5, 0.005
 STUDIES, PLANS = 200, 24
+
+
+def figures(cost: Any, cost_error: Any, limited: Any, limited_error: Any) -> NoisyFigures:
+    """The figures of plans of which the first one is FP32."""
+    rows = [np.array(row, np.float64) for row in (cost, cost_error, limited, limited_error)]
+    count = len(rows[0])
+    return NoisyFigures(
+        cost=rows[0],
+        cost_error=rows[1],
+        limited=rows[2],
+        limited_error=rows[3],
+        margin=np.zeros(count),
+        always=rows[1] == 0,
+    )
+
+
+def selection(limit: float) -> Selection:
+    return Selection(limit=limit, finalists=4, fresh_error=FRESH, shared=SHARED)
 
 
 def latencies(kind: str, generator: np.random.Generator) -> Array:
@@ -42,11 +67,8 @@ def study(kind: str, generator: np.random.Generator) -> tuple[float, ...] | None
     winner = min(sorted(accepted, key=lambda n: seen_cost[n])[:4], key=lambda n: fresh[n], default=0)
     if winner == 0:
         return None
-    plans = [
-        Seen(**dict(zip(FIGURES, map(float, row), strict=True)), always=n == 0)
-        for n, row in enumerate(zip(seen_cost, errors[0], seen_loss, errors[1], strict=True))
-    ]
-    luck = expected_optimism(plans, Choice(LIMIT, 4, FRESH, SHARED), int(generator.integers(1 << 30)), draws=150)
+    plans = figures(seen_cost, errors[0], seen_loss, errors[1])
+    luck = expected_optimism(plans, selection(LIMIT), int(generator.integers(1 << 30)), draws=150)
     before = seen_cost[winner] - cost[winner], seen_loss[winner] - loss[winner], fresh[winner] - cost[winner]
     return (*before, before[0] + luck.cost, before[1] + luck.limited, before[2] + luck.fresh_cost)
 
@@ -98,32 +120,25 @@ def test_the_fastest_of_several_in_fresh_rounds_is_a_little_lucky_too() -> None:
 
 
 def test_a_winner_far_ahead_owes_nothing() -> None:
-    plans = [
-        Seen(cost=1.0, cost_error=0.0, limited=0.0, limited_error=0.0, always=True),
-        Seen(cost=0.5, cost_error=0.01, limited=0.0, limited_error=0.001),
-        Seen(cost=0.8, cost_error=0.01, limited=0.0, limited_error=0.001),
-    ]
+    plans = figures([1.0, 0.5, 0.8], [0.0, 0.01, 0.01], [0.0, 0.0, 0.0], [0.0, 0.001, 0.001])
 
-    luck = expected_optimism(plans, Choice(0.01, 4, 0.005, 0.5))
+    luck = expected_optimism(plans, selection(0.01))
 
     assert luck.cost == pytest.approx(0.0, abs=0.001)
     assert luck.limited == pytest.approx(0.0, abs=0.0002)
 
 
 def test_where_only_fp32_can_win_nothing_is_owed() -> None:
-    plans = [
-        Seen(cost=1.0, cost_error=0.0, limited=0.0, limited_error=0.0, always=True),
-        Seen(cost=0.5, cost_error=0.01, limited=1.0, limited_error=0.001),
-    ]
+    plans = figures([1.0, 0.5], [0.0, 0.01], [0.0, 1.0], [0.0, 0.001])
 
-    assert expected_optimism(plans, Choice(0.01, 4, 0.005, 0.5)) == Optimism(0.0, 0.0, 0.0)
+    assert expected_optimism(plans, selection(0.01)) == Optimism(0.0, 0.0, 0.0)
 
 
 def test_equal_seeds_give_equal_corrections() -> None:
-    plans = [Seen(cost=0.5 + 0.01 * n, cost_error=0.01, limited=0.001 * n, limited_error=0.002) for n in range(6)]
-    choice = Choice(0.004, 4, 0.005, 0.5)
+    number = np.arange(6)
+    plans = figures(0.5 + 0.01 * number, np.full(6, 0.01), 0.001 * number, np.full(6, 0.002))
 
-    assert expected_optimism(plans, choice, 3) == expected_optimism(plans, choice, 3)
+    assert expected_optimism(plans, selection(0.004), 3) == expected_optimism(plans, selection(0.004), 3)
 
 
 def test_figures_without_error_are_true_and_noisy_ones_come_together() -> None:
@@ -144,9 +159,9 @@ def test_two_groups_far_apart_stay_apart() -> None:
     assert means[10:] == pytest.approx(0.8, abs=0.02)
 
 
-@pytest.mark.parametrize(("fresh", "borne_out"), [(0.575, True), (0.59, True), (0.60, False)])
-def test_fresh_figures_bear_a_correction_out_within_its_interval(fresh: float, borne_out: bool) -> None:
+@pytest.mark.parametrize(("fresh", "confirmed"), [(0.575, True), (0.59, True), (0.60, False)])
+def test_fresh_figures_confirm_a_correction_within_its_interval(fresh: float, confirmed: bool) -> None:
     correction = Correction(selected=0.571, optimism=0.004, fresh=fresh, fresh_optimism=0.0, error=0.01)
 
     assert correction.corrected == pytest.approx(0.575)
-    assert correction.borne_out is borne_out
+    assert correction.confirmed is confirmed

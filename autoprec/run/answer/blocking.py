@@ -48,7 +48,7 @@ def find_blocking(
     noises: Mapping[str, float],
     judged_drop: Callable[[Assignment], float],
     bound: float,
-    late: Callable[[], bool] = lambda: False,
+    out_of_time: Callable[[], bool] = lambda: False,
 ) -> Blocking:
     """Let units off, the noisiest first, until the bound is met; then those that need not have been are taken back.
 
@@ -57,14 +57,14 @@ def find_blocking(
         noises: unit -> what it alone adds under that plan.
         judged_drop: measures a plan.
         bound: on the drop.
-        late: whether there is no time for another measurement.
+        out_of_time: says whether there is no time for another measurement.
     """
     lowered = [unit for unit, precision in best.items() if precision is not Precision.FP32]
     order = sorted(lowered, key=lambda unit: -noises.get(unit, 0.0))
     met: dict[int, float] = {len(order): 0.0}  # FP32 itself
 
     def drop(units: Sequence[str]) -> float | None:
-        return None if late() else judged_drop({**best, **dict.fromkeys(units, Precision.FP32)})
+        return None if out_of_time() else judged_drop({**best, **dict.fromkeys(units, Precision.FP32)})
 
     low, high, step = 0, len(order), 1
     while low + 1 < high:

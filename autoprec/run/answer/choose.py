@@ -4,81 +4,70 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from autoprec.run.answer.side_by_side import SideBySide
 from autoprec.study.goal import Goal
-from autoprec.study.trial import Trial
-from autoprec.timing.compare import Timing
 
 _CONFIDENCE = 0.95
 SAME_SIZE = 1.005
-"""Sizes within half a percent count as equal, and the faster plan is chosen: so much is names and padding."""
+"""Sizes within half a percent count as equal, and the faster plan is chosen: names and padding differ by that."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contender:
-    """An accepted plan, measured again beside the others.
-
-    Attributes:
-        name: among the run's candidates.
-        trial: what the search measured.
-        timing: in the shared rounds.
-        ratio: of that to FP32's.
-        size: bytes.
-        uniform: whether it is the same precision everywhere.
-    """
-
-    name: str
-    trial: Trial
-    timing: Timing
-    ratio: float
-    size: int
-    uniform: bool
-
-
-def choose(goal: Goal, contenders: Sequence[Contender], limit_ms: float | None = None) -> Contender | None:
-    """The answer, which is in the objective never worse than the best uniform plan among the contenders.
+def choose(goal: Goal, side: SideBySide, limit_ms: float | None = None) -> str | None:
+    """The answer, which is never worse in the objective than the best uniform plan among the finalists.
 
     Args:
-        goal: what is minimised, and the bounds; all contenders met them in the search.
-        contenders: at least one.
-        limit_ms: the most latency in milliseconds, where it was asked for in these.
+        goal: what is minimised, and the bounds; all finalists met them in the search.
+        side: at least one finalist, and what the shared rounds showed.
+        limit_ms: the most milliseconds, where the latency was bounded in these.
 
     Returns:
-        The answer; None where no contender turned out to be fast enough.
+        The name of the answer; None where no finalist turned out to be fast enough.
     """
-    able = [c for c in contenders if fast_enough(goal, c, limit_ms)]
+    able = [name for name in side.trials if _fast_enough(goal, side, name, limit_ms)]
     if not able:
         return None
-    uniform = [c for c in able if c.uniform]
     if goal.objective == "size":
-        least = min(c.size for c in able)
-        most = min([least * SAME_SIZE, *(float(c.size) for c in uniform)])
-        return min((c for c in able if c.size <= most), key=lambda c: c.timing.median_ms)
+        return _smallest(side, able)
     if goal.objective == "accuracy":
-        return min(able, key=lambda c: (*_cost(goal, c), not c.uniform))
-    best = min(able, key=lambda c: c.timing.median_ms)
-    rival = min(uniform, key=lambda c: c.timing.median_ms, default=best)
-    # The fastest of several in the same rounds may owe that to luck, so that each of the comparisons that could have
-    # been made must err less often: the interval is widened by Bonferroni's rule.
-    others = max(sum(not c.uniform for c in able), 1)
-    surely = best is rival or best.timing.ratio_to(rival.timing, 1 - (1 - _CONFIDENCE) / others).high < 1.0
-    if best.uniform or not surely:
+        return min(able, key=lambda name: (*_cost(goal, side, name), name not in side.uniform))
+    return _fastest(side, able)
+
+
+def _smallest(side: SideBySide, able: Sequence[str]) -> str:
+    """The fastest of those that are about as small as the smallest, and no larger than a uniform plan."""
+    least = min(side.sizes[name] for name in able)
+    most = min([least * SAME_SIZE, *(float(side.sizes[name]) for name in able if name in side.uniform)])
+    return min((name for name in able if side.sizes[name] <= most), key=side.ms)
+
+
+def _fastest(side: SideBySide, able: Sequence[str]) -> str:
+    """The fastest, if it is certainly faster than the best uniform plan; the more accurate one of equally fast ones."""
+    best = min(able, key=side.ms)
+    rival = min((name for name in able if name in side.uniform), key=side.ms, default=best)
+    # The fastest of several in the same rounds may be the luckiest. Each comparison that could have been made must
+    # therefore be wrong less often: the interval is widened by the Bonferroni correction.
+    others = max(sum(name not in side.uniform for name in able), 1)
+    confidence = 1 - (1 - _CONFIDENCE) / others
+    surely = best is rival or side.timings[best].ratio_to(side.timings[rival], confidence).high < 1.0
+    if best in side.uniform or not surely:
         return rival
-    # Of plans that the clock cannot tell from the fastest, and that are no slower than the uniform one, the most
-    # accurate: it costs nothing.
-    limit = rival.timing.median_ms if rival.uniform else math.inf
-    equal = [c for c in able if c.timing.median_ms <= limit and c.timing.ratio_to(best.timing).low <= 1.0]
-    return min(equal, key=lambda c: (c.trial.measured.judged_drop, c.timing.median_ms))
+    # Among plans that the clock cannot tell from the fastest and that are no slower than the uniform one, the most
+    # accurate is taken: it costs nothing.
+    limit = side.ms(rival) if rival in side.uniform else math.inf
+    equal = [
+        name for name in able if side.ms(name) <= limit and side.timings[name].ratio_to(side.timings[best]).low <= 1.0
+    ]
+    return min(equal, key=lambda name: (side.drop(name), side.ms(name)))
 
 
-def fast_enough(goal: Goal, contender: Contender, limit_ms: float | None) -> bool:
-    """Whether the shared rounds keep the bound on the latency; milliseconds are compared as such."""
+def _fast_enough(goal: Goal, side: SideBySide, name: str, limit_ms: float | None) -> bool:
+    """Whether the shared rounds keep the bound on the latency; milliseconds are compared with milliseconds."""
     if math.isinf(goal.max_latency):
         return True
-    return contender.timing.median_ms <= limit_ms if limit_ms is not None else contender.ratio <= goal.max_latency
+    return side.ms(name) <= limit_ms if limit_ms is not None else side.ratio(name) <= goal.max_latency
 
 
-def _cost(goal: Goal, contender: Contender) -> tuple[float, float]:
-    measured = contender.trial.measured
-    return goal.cost(measured.judged_drop, contender.ratio, contender.size, measured.noise)
+def _cost(goal: Goal, side: SideBySide, name: str) -> tuple[float, float]:
+    noise = side.trials[name].measured.noise
+    return goal.cost(side.drop(name), side.ratio(name), side.sizes[name], noise)

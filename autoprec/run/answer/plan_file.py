@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autoprec.plan import Choice, Plan
 from autoprec.run.answer.report import summary
-from autoprec.run.answer.tuned import TuneResult
+from autoprec.run.answer.result import TuneResult
 from autoprec.run.identity import plan_fingerprints
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.run.unit_reasons import fixed_reason, searched_reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from autoprec.precision import Precision
-from autoprec.run.answer.tuned import TuneResult
+from autoprec.run.answer.result import TuneResult
 from autoprec.run.uniform import FP32_PLAN, PINNED_FP32_PLAN
 from autoprec.stats.drop import Drop
 from autoprec.study.trial import Trial

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from autoprec.metrics.evaluator import Outcome
+from autoprec.run.answer.candidate import Candidate
 from autoprec.run.answer.reasons import reason, verdict
-from autoprec.run.answer.tuned import Candidate, TuneResult
+from autoprec.run.answer.result import TuneResult
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.stats.drop import Drop
 from autoprec.stats.intervals import Interval, paired_bootstrap
@@ -165,7 +166,7 @@ def best_uniform_of(tuned: TuneResult) -> str:
     costs = {}
     for name, candidate in tuned.candidates.items():
         measured = accepted.get(tuple(sorted(candidate.plan.items())))
-        if name.startswith("uniform") and measured is not None:
+        if candidate.uniform and measured is not None:
             drop, noise = measured.judged_drop, measured.noise
             costs[name] = tuned.goal.cost(drop, candidate.timing.median_ms, candidate.size, noise)
     return min(costs, key=lambda name: costs[name], default=FP32_PLAN)

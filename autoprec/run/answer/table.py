@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from autoprec.run.answer.report import candidate_record
-from autoprec.run.answer.tuned import TuneResult
+from autoprec.run.answer.result import TuneResult
 from autoprec.stats.drop import Drop
 
 

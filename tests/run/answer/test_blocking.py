@@ -63,7 +63,7 @@ def test_units_in_fp32_are_never_named() -> None:
 
 def test_without_time_the_noisiest_are_named_as_such() -> None:
     machine = Machine(u7=0.5, u2=0.4)
-    found = find_blocking(ALL_INT8, machine.losses, machine, 0.01, late=lambda: True)
+    found = find_blocking(ALL_INT8, machine.losses, machine, 0.01, out_of_time=lambda: True)
 
     assert machine.calls == 0
     assert found.drop is None

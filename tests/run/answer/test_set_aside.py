@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from autoprec.precision import Precision
-from autoprec.run.answer.choose import Contender
-from autoprec.run.answer.confirm import Confirmation
+from autoprec.run.answer.luck import without_lucky
+from autoprec.run.answer.side_by_side import SideBySide
+from autoprec.run.settings import Settings
 from autoprec.run.uniform import FP32_PLAN
-from autoprec.study.goal import Goal
 from autoprec.study.guide.proposals import model_fits
 from autoprec.study.outcome import FINALISTS, SearchOutcome
 from autoprec.study.stop import OUT_OF_TIME
@@ -41,8 +40,10 @@ def trial(number: int, latency: float, drop: float, error: float = ERROR) -> Tri
     return Trial(number=number, origin=f"plan {number}", plan=plan, measured=measured, feasible=drop <= BOUND)
 
 
-def confirmed(trials: list[Trial], *, confidence: float | None = None, uniform: int = -1) -> tuple[list[str], Any]:
-    """Names of the contenders that are left, and the confirming itself."""
+def left(
+    trials: list[Trial], *, confidence: float | None = None, uniform: int = 0
+) -> tuple[list[str], tuple[str, ...]]:
+    """Names of the finalists that may be the answer, and why others were set aside."""
     accepted = sorted((t for t in trials if t.feasible), key=lambda t: t.measured.latency_ratio)
     found = SearchOutcome(
         trials=tuple(trials),
@@ -52,27 +53,18 @@ def confirmed(trials: list[Trial], *, confidence: float | None = None, uniform: 
         finalists=tuple(accepted[:FINALISTS]),
         models=model_fits([]),
     )
-    steady = tuple(np.linspace(0.999, 1.001, 9))
-    timings = {FP32_PLAN: Timing(steady)}
-    contenders = []
-    for t in found.finalists:
-        name = FP32_PLAN if t.number == 0 else f"trial {t.number}"
-        timings[name] = Timing(tuple(t.measured.latency_ratio * ms for ms in reversed(steady)))
-        contenders.append(
-            Contender(
-                name=name,
-                trial=t,
-                timing=timings[name],
-                ratio=t.measured.latency_ratio,
-                size=1,
-                uniform=t.number in (0, uniform),
-            )
-        )
-    settings = SimpleNamespace(confidence=confidence, max_drop=BOUND, seed=0)
-    task: Any = SimpleNamespace(settings=settings, subject=None)
-    stage = object.__new__(Confirmation)
-    stage._task, stage._goal, stage._set_aside = task, Goal(max_drop=BOUND), []
-    return [c.name for c in stage._not_by_luck(contenders, timings, found)], stage
+    names = {t.number: FP32_PLAN if t.number == 0 else f"trial {t.number}" for t in found.finalists}
+    steady = np.linspace(0.999, 1.001, 9)
+    timings = {names[t.number]: Timing(tuple(t.measured.latency_ratio * steady[::-1])) for t in found.finalists}
+    side = SideBySide(
+        trials={names[t.number]: t for t in found.finalists},
+        timings={FP32_PLAN: Timing(tuple(steady)), **timings},
+        sizes=dict.fromkeys([FP32_PLAN, *timings], 1),
+        uniform={FP32_PLAN: trials[0].plan, f"trial {uniform}": trials[uniform].plan},
+    )
+    settings = Settings(model="model.onnx", max_drop=BOUND, confidence=confidence)
+    side, set_aside = without_lucky(found, side, settings)
+    return list(side.trials), set_aside
 
 
 def study(seed: int) -> tuple[list[Trial], dict[int, float]]:
@@ -91,35 +83,35 @@ LUCKY = [trial(0, 1.0, 0.0, 0.0), *(trial(n, 0.5 + 0.01 * n, 0.0095 + 0.0015 * (
 SAFE = trial(32, 0.53, 0.002)
 
 
-def test_a_plan_that_meets_the_bound_by_luck_is_set_aside_and_the_words_say_so() -> None:
-    names, stage = confirmed([*LUCKY, SAFE])
+def test_a_plan_that_meets_the_bound_by_luck_is_set_aside_and_the_sentence_says_so() -> None:
+    names, set_aside = left([*LUCKY, SAFE])
 
     assert names == ["trial 32", FP32_PLAN]
-    [words] = stage._set_aside
-    assert words.startswith("trial 1: a drop of 0.0095 when measured, and of about 0.01")
-    assert words.endswith("on other samples, as the best of many looks better than it is; allowed is 0.01")
+    [text] = set_aside
+    assert text.startswith("trial 1: a drop of 0.0095 when measured, and of about 0.01")
+    assert text.endswith("on other samples, as the best of many looks better than it is; allowed is 0.01")
 
 
 def test_it_stays_where_the_next_plan_is_much_slower() -> None:
     """What is expected of other samples is uncertain, and half as fast again is much to give for it."""
-    names, stage = confirmed([*LUCKY, trial(32, 0.7, 0.002)])
+    names, set_aside = left([*LUCKY, trial(32, 0.7, 0.002)])
 
     assert names[0] == "trial 1"
-    assert not stage._set_aside
+    assert not set_aside
 
 
 @pytest.mark.parametrize("options", [{"uniform": 1}, {"confidence": 0.95}])
 def test_what_was_not_picked_out_of_many_or_has_room_by_its_interval_stays(options: dict[str, Any]) -> None:
-    names, stage = confirmed([*LUCKY, SAFE], **options)
+    names, set_aside = left([*LUCKY, SAFE], **options)
 
     assert "trial 1" in names
-    assert not stage._set_aside
+    assert not set_aside
 
 
 def test_without_noise_nothing_is_set_aside() -> None:
     exact = [replace(t, measured=replace(t.measured, drop_error=0.0)) for t in [*LUCKY, SAFE]]
 
-    assert "trial 1" in confirmed(exact)[0]
+    assert "trial 1" in left(exact)[0]
 
 
 def test_over_many_studies_fewer_answers_miss_the_bound_for_little_latency() -> None:
@@ -128,7 +120,7 @@ def test_over_many_studies_fewer_answers_miss_the_bound_for_little_latency() -> 
         trials, truth = study(seed)
         fastest = min((t for t in trials if t.feasible), key=lambda t: t.measured.latency_ratio)
         naive.append(truth[fastest.number])
-        names, _ = confirmed(trials)
+        names, _ = left(trials)
         answer = trials[0 if names[0] == FP32_PLAN else int(names[0].split()[1])]
         careful.append(truth[answer.number])
         slower.append(answer.measured.latency_ratio / fastest.measured.latency_ratio)

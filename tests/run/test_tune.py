@@ -10,9 +10,9 @@ import pytest
 
 import autoprec
 from autoprec.precision import Precision
+from autoprec.run import budget
 from autoprec.study.trial import Trial
 from autoprec.testing import FakeBackend, tiny_data
-from autoprec.timing import compare as timing
 
 
 class Listener:
@@ -53,7 +53,7 @@ def test_a_run_out_of_time_stops_searching_and_still_answers(
 ) -> None:
     """The clock stands still until the uniform plans and halves are measured, then it is past the limit."""
     now = [0.0]
-    monkeypatch.setattr(timing.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
 
     class Clock(Listener):
         def trial(self, trial: Trial) -> None:

@@ -1,0 +1,84 @@
+"""The result of a run: the chosen plan beside its rivals, all measured together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autoprec.metrics.evaluator import Outcome
+from autoprec.plan import Assignment
+from autoprec.precision import Array
+from autoprec.proof.verification import Verification
+from autoprec.ranges.table import RangeTable
+from autoprec.run.answer.blocking import Blocking
+from autoprec.run.answer.candidate import Candidate
+from autoprec.run.answer.luck import SelectionBias
+from autoprec.run.task import Task
+from autoprec.run.uniform import FP32_PLAN
+from autoprec.sensitivity.table import Sensitivities
+from autoprec.study.goal import Goal
+from autoprec.study.loop import SearchOutcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneResult:
+    """The result of a run.
+
+    Attributes:
+        task: what the user asked for, with the backend and the halves of the run.
+        ranges: the calibrated ranges.
+        profile: the sensitivities.
+        found: the search; where no finalist was fast enough in the shared rounds, it has found no plan.
+        goal: what was minimised, and the bounds.
+        blocking: the units that keep every plan over the bound on the drop; None where some plan meets it.
+        chosen: the name of the answer among `candidates`.
+        candidates: name -> FP32, the answer, and the uniform plans that there was time to judge.
+        reference_scores: float64[n], FP32's metric on each report sample.
+        verification: what the runtime made of each unit of the answer.
+        simulated: the answer in exact arithmetic on the report samples; None for FP32, and where outcomes are
+            simulated anyway.
+        curse: what the answer owes to luck, None where nothing was chosen.
+        set_aside: one sentence for each finalist that met the bound here but is expected to miss it on other samples.
+        seconds: stage -> the seconds that it took in this run.
+        spent: what the search's plans cost in this run, and what was left out of them.
+        left_out: one phrase for each thing that there was no time for.
+        left_s: the seconds of the limit that are left for gathering evidence; infinite without a limit.
+    """
+
+    task: Task
+    ranges: RangeTable
+    profile: Sensitivities
+    found: SearchOutcome
+    goal: Goal
+    blocking: Blocking | None
+    chosen: str
+    candidates: Mapping[str, Candidate]
+    reference_scores: Array
+    verification: Verification
+    simulated: Outcome | None
+    curse: SelectionBias | None
+    set_aside: tuple[str, ...]
+    seconds: Mapping[str, float]
+    spent: Mapping[str, float]
+    left_out: tuple[str, ...]
+    left_s: float
+
+    @property
+    def plan(self) -> Assignment:
+        """The chosen assignment."""
+        return self.candidates[self.chosen].plan
+
+    @property
+    def answer(self) -> Candidate:
+        """The chosen candidate."""
+        return self.candidates[self.chosen]
+
+    @property
+    def fp32(self) -> Candidate:
+        """FP32, which all drops and latencies are compared with."""
+        return self.candidates[FP32_PLAN]
+
+    @property
+    def limit_ms(self) -> float | None:
+        """The bound on the latency in milliseconds, where it was given so."""
+        return self.task.settings.max_latency_ms

@@ -1,0 +1,148 @@
+"""The plans that may be the answer, built anew and timed in shared rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from autoprec.backends.protocol import Engine
+from autoprec.errors import BackendError
+from autoprec.plan import Assignment
+from autoprec.ranges.table import RangeTable
+from autoprec.run.budget import CONFIRM_TURN_MS, LEAST_ROUNDS, MOST_ROUNDS, USUAL_ROUNDS
+from autoprec.run.context import Run
+from autoprec.run.engines import PlanEngine, timing_feed
+from autoprec.run.uniform import FP32_PLAN, uniform_plans
+from autoprec.study.loop import SearchOutcome
+from autoprec.study.trial import Trial
+from autoprec.timing.compare import Timing, compare
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideBySide:
+    """What shared rounds showed of the plans that may be the answer.
+
+    Attributes:
+        trials: name -> what the search measured of a plan that may be the answer, the best first.
+        timings: name -> the latency in the shared rounds, of these plans, of FP32 and of other uniform plans.
+        sizes: name -> bytes, for the same plans.
+        uniform: name -> the plan of every uniform plan, whether it was timed or not.
+    """
+
+    trials: Mapping[str, Trial]
+    timings: Mapping[str, Timing]
+    sizes: Mapping[str, int]
+    uniform: Mapping[str, Assignment]
+
+    @property
+    def fp32(self) -> Timing:
+        """The latency of FP32 in the same rounds."""
+        return self.timings[FP32_PLAN]
+
+    def ms(self, name: str) -> float:
+        """The milliseconds of a plan."""
+        return self.timings[name].median_ms
+
+    def ratio(self, name: str) -> float:
+        """The latency of a plan over FP32's."""
+        return self.timings[name].ratio_to(self.fp32).estimate
+
+    def drop(self, name: str) -> float:
+        """The drop of a plan that was compared with the bound, on the selection samples."""
+        return self.trials[name].measured.judged_drop
+
+    def is_uniform(self, plan: Assignment) -> bool:
+        """Whether a plan is a uniform one."""
+        return uniform_name(plan, self.uniform) is not None
+
+    def only(self, names: list[str]) -> SideBySide:
+        """The same, with these plans alone as possible answers."""
+        return replace(self, trials={name: self.trials[name] for name in names})
+
+
+def uniform_name(plan: Assignment, uniform: Mapping[str, Assignment]) -> str | None:
+    """The name of a uniform plan, None for another plan."""
+    return next((name for name, other in uniform.items() if dict(other) == dict(plan)), None)
+
+
+def finalists(found: SearchOutcome, uniform: Mapping[str, Assignment]) -> dict[str, Trial]:
+    """Name -> trial of the plans that may be the answer, the best first; the nearest where none meets the bounds."""
+    trials = found.finalists or (found.best,)
+    return {uniform_name(t.plan, uniform) or f"trial {t.number}": t for t in trials}
+
+
+def plans_to_confirm(run: Run, found: SearchOutcome) -> dict[str, Assignment]:
+    """What is timed side by side: FP32, the uniform plans and the finalists, as many as there is time for.
+
+    FP32, the best finalist and the uniform plans among the finalists are always timed: without them there would be no
+    answer that is certainly at least as good as the best uniform plan.
+    """
+    uniform = uniform_plans(run.task.subject)
+    trials = finalists(found, uniform)
+    best = next(iter(trials))
+    needed = dict.fromkeys([FP32_PLAN, best, *(name for name in trials if name in uniform)])
+    wanted = list(dict.fromkeys([*needed, *trials, *uniform]))
+    names = list(wanted)
+    while len(names) > len(needed) and not _time_to_confirm(run, names, uniform):
+        names.pop()
+    if len(names) < len(wanted):
+        run.budget.leave_out(f"{len(wanted) - len(names)} of {len(wanted)} plans were not confirmed")
+    return {name: uniform[name] if name in uniform else trials[name].plan for name in names}
+
+
+def open_again(
+    run: Run, plans: Mapping[str, Assignment], reference: PlanEngine, ranges: RangeTable, stack: ExitStack
+) -> dict[str, PlanEngine]:
+    """The engines of these plans; a uniform plan that the runtime refuses is left out, as it was in the search.
+
+    Raises:
+        BackendError: the runtime refuses a plan now that it has run before.
+    """
+    uniform, engines = uniform_plans(run.task.subject), {}
+    for name, plan in plans.items():
+        try:
+            engines[name] = reference if name == FP32_PLAN else run.engines.open(plan, ranges, stack)
+        except BackendError:
+            if name not in uniform:
+                raise
+    return engines
+
+
+def time_side_by_side(run: Run, engines: Mapping[str, PlanEngine], found: SearchOutcome) -> SideBySide:
+    """Time these engines in shared rounds."""
+    uniform = uniform_plans(run.task.subject)
+    return SideBySide(
+        trials={name: trial for name, trial in finalists(found, uniform).items() if name in engines},
+        timings=shared_rounds(run, {name: engine.timed for name, engine in engines.items()}),
+        sizes={name: engine.size for name, engine in engines.items()},
+        uniform=uniform,
+    )
+
+
+def shared_rounds(run: Run, engines: Mapping[str, Engine]) -> dict[str, Timing]:
+    """Time all engines round by round, until their ratios are known well or what comes after needs the time."""
+    budget, report = run.budget, run.task.splits.report
+    judging_s = budget.confirming_s(0, min(3, len(engines)), report.count, 0)
+
+    def out_of_time() -> bool:
+        return budget.deadline.left_s < judging_s
+
+    most = MOST_ROUNDS if not budget.deadline.spent(0.8) else USUAL_ROUNDS
+    timings = compare(
+        engines,
+        timing_feed(run.task, report),
+        rounds=(USUAL_ROUNDS, most),
+        turn_ms=CONFIRM_TURN_MS,
+        out_of_time=out_of_time,
+    )
+    rounds = len(next(iter(timings.values())).rounds_ms)
+    if rounds < USUAL_ROUNDS:
+        budget.leave_out(f"finalists were timed in {rounds} rounds, not {USUAL_ROUNDS}")
+    return timings
+
+
+def _time_to_confirm(run: Run, names: list[str], uniform: Mapping[str, Assignment]) -> bool:
+    judged = len([name for name in names if name in uniform]) + 1
+    needed_s = run.budget.confirming_s(len(names), judged, run.task.splits.report.count, LEAST_ROUNDS)
+    return run.budget.deadline.left_s >= needed_s

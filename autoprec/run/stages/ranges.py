@@ -1,0 +1,56 @@
+"""Second stage: the ranges of all values that a plan may quantise. It leaves ranges.json."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from autoprec.calibrate.choose import calibrate_model, range_fingerprint
+from autoprec.calibrate.observe import needed_tensors
+from autoprec.files.json import fingerprint
+from autoprec.ranges.table import RangeTable, load_ranges
+from autoprec.run.budget import RangesTime
+from autoprec.run.context import Run
+
+
+def find_ranges(run: Run) -> RangeTable:
+    """Calibrate, unless the stored ranges are of the same model, data and recipe.
+
+    Raises:
+        DataError: a value of the model is NaN or infinite on the calibration samples.
+        RunDirectoryError: the stored ranges are damaged.
+    """
+    task = run.task
+    data = task.splits.calibrate
+    used = data.subset(range(min(data.count, task.recipe.samples)))
+    stored = _stored(run, range_fingerprint(task.subject.lowerer, used, task.recipe))
+    if stored is not None:
+        run.clock.begin("ranges", f"{len(stored.clipped)} values, from an earlier run")
+        return stored
+    count = len(needed_tensors(task.subject.lowerer, task.subject.possible))
+    run.clock.begin("ranges", f"{count} values over {used.count} samples, calibrator {task.recipe.method}")
+    time = RangesTime(run.budget.deadline)
+
+    def progress(step: str, share: float) -> bool:
+        run.progress.advance(share)
+        return time.is_up(step, share)
+
+    table = calibrate_model(task.subject.lowerer, task.subject.possible, run.backend, data, task.recipe, progress)
+    if time.cut_short:
+        table = replace(table, fingerprint=_hurried(table, table.fingerprint))
+        run.budget.leave_out(f"ranges are of {table.samples} samples, by {table.method}, without all refinement")
+    table.save(run.directory.ranges)
+    return table
+
+
+def _stored(run: Run, wanted: str) -> RangeTable | None:
+    """The ranges of an earlier run, None where there are none with the wanted fingerprint."""
+    if not run.directory.ranges.is_file():
+        return None
+    stored = load_ranges(run.directory.ranges)
+    good_enough = run.budget.limited and stored.fingerprint == _hurried(stored, wanted)
+    return stored if stored.fingerprint == wanted or good_enough else None
+
+
+def _hurried(table: RangeTable, wanted: str) -> str:
+    """The fingerprint of ranges that were cut short, by which a run that has more time makes them again."""
+    return fingerprint([wanted, "hurried", str(table.samples), table.method])

@@ -1,0 +1,131 @@
+"""Fifth stage: the search for the best plan within the bounds, on the selection samples.
+
+It leaves the study, study.json (what the study is about) and search.json (what workers need to know of it).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from autoprec.precision import Precision
+from autoprec.ranges.table import RangeTable
+from autoprec.run.answer.blocking import Blocking, find_blocking
+from autoprec.run.budget import USUAL_ROUNDS
+from autoprec.run.context import Run
+from autoprec.run.engines import PlanEngine, timing_feed
+from autoprec.run.identity import study_name
+from autoprec.run.measure import PlanMeasurer
+from autoprec.run.search_description import SearchDescription, settings_record
+from autoprec.run.study_description import studied
+from autoprec.run.uniform import problem_of, seed_plans, uniform_plans
+from autoprec.sensitivity.table import Sensitivities
+from autoprec.study.goal import Goal
+from autoprec.study.ledger.ask_tell import Ledger
+from autoprec.study.ledger.samplers import make_sampler
+from autoprec.study.ledger.storages import carry, has_study, same
+from autoprec.study.loop import FINALISTS, Search, SearchOutcome
+from autoprec.timing.compare import compare
+
+
+def plan_measurer(run: Run, reference: PlanEngine, ranges: RangeTable) -> PlanMeasurer:
+    """What measures the plans of a search, with the goal of the run."""
+
+    def out_of_time() -> bool:
+        return run.budget.out_of_time(run.budget.least_s(run.task.splits.report.count))
+
+    return PlanMeasurer(
+        run.task,
+        run.engines,
+        reference,
+        ranges,
+        _goal(run, reference),
+        economy=run.economy,
+        out_of_time=out_of_time,
+    )
+
+
+def search_plans(
+    run: Run, measurer: PlanMeasurer, sensitivities: Sensitivities, prior: Mapping[tuple[str, Precision], float]
+) -> SearchOutcome:
+    """Find the best plan within the bounds, on the selection samples.
+
+    Args:
+        run: the run, its halves dealt.
+        measurer: measures the plans, see `plan_measurer`.
+        sensitivities: those of the run.
+        prior: (unit, precision) -> share of FP32's latency, by profiles.
+
+    Raises:
+        BackendError: the runtime cannot run FP32.
+        StorageError: the study cannot be reached.
+    """
+    task, settings, goal = run.task, run.task.settings, measurer.goal
+    limit = f", {run.budget.deadline.left_s:.0f} s left of {settings.timeout_s:g} s" if run.budget.limited else ""
+    detail = f"at most {settings.trials} plans on {task.splits.select.count} samples, {settings.sampler}{limit}"
+    run.clock.begin("search", detail)
+    name = study_name(task, sensitivities)
+    studied(task, measurer.ranges, name, goal, prior).save(run.directory.studied)
+    sampler = make_sampler(settings.sampler, problem_of(task.subject, sensitivities), prior, goal, settings.seed)
+    if not same(run.location, run.journal) and not has_study(run.location, name):
+        carry(run.journal, run.location, name)
+    description = _description(run, sensitivities)
+    search = Search(
+        seed_plans(task.subject),
+        Ledger(run.location, name, task.subject.choices, goal, sampler),
+        measurer,
+        limit=settings.trials,
+        spent=lambda: _out_of_time(run, measurer),
+        progress=run.progress.trial,
+        begun=lambda: description.save(run.directory.search),
+    )
+    try:
+        found = search.run()
+    finally:
+        if run.directory.search.is_file():
+            description.over(search.stopped).save(run.directory.search)
+    carry(run.location, run.journal, name)  # The run directory must hold the whole study, wherever it was kept.
+    return found
+
+
+def find_blocking_units(
+    run: Run, measurer: PlanMeasurer, sensitivities: Sensitivities, found: SearchOutcome
+) -> Blocking | None:
+    """Which units keep even the best plan over the bound on the drop; None where that bound was met."""
+    bound, best = measurer.goal.max_drop, found.best
+    if found.feasible or best.measured.judged_drop <= bound:
+        return None
+    run.clock.begin("blocking", f"which units keep the drop above {bound:g}")
+    losses = {unit: sensitivities.entries.get((unit, precision)) for unit, precision in best.plan.items()}
+    noises = {unit: entry.noise for unit, entry in losses.items() if entry is not None}
+    return find_blocking(best.plan, noises, measurer.drop_of, bound, lambda: _out_of_time(run, measurer))
+
+
+def _goal(run: Run, reference: PlanEngine) -> Goal:
+    """What is minimised, and the bounds; a bound in milliseconds becomes a share of FP32's latency."""
+    settings = run.task.settings
+    share = settings.max_latency
+    if settings.max_latency_ms is not None:
+        feed = timing_feed(run.task, run.task.splits.select)
+        timing = compare({"fp32": reference.timed}, feed, rounds=(USUAL_ROUNDS, USUAL_ROUNDS))
+        share = settings.max_latency_ms / timing["fp32"].median_ms
+    return Goal(settings.aim, settings.max_drop, math.inf if share is None else share)
+
+
+def _out_of_time(run: Run, measurer: PlanMeasurer) -> bool:
+    """Whether one more plan would take the time that confirming and reporting need."""
+    budget, uniform = run.budget, len(uniform_plans(run.task.subject))
+    budget.learn(measurer.spent, keeps_engines=run.backend.keeps_engines)
+    return budget.out_of_time(budget.reserve_s(FINALISTS + uniform, uniform + 1, run.task.splits.report.count))
+
+
+def _description(run: Run, sensitivities: Sensitivities) -> SearchDescription:
+    """What workers need to know of the search."""
+    return SearchDescription(
+        storage=None if same(run.location, run.journal) else run.location.public,
+        settings=settings_record(run.task.settings),
+        threads=run.backend.threads,
+        targets=run.backend.targets,
+        halves=run.halves,
+        profile=sensitivities.fingerprint,
+    )
