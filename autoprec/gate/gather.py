@@ -79,7 +79,7 @@ def _raced(tuned: TuneResult, lowered: bytes) -> Rounds:
     """
     task, fp32, plan = tuned.task, tuned.candidates[FP32_PLAN], tuned.candidates[tuned.chosen]
     models = {"fp32": to_bytes(task.subject.model.original), "plan": lowered}
-    feed, deadline = timing_feed(task, task.splits.report), Deadline(tuned.left_s)
+    feed, deadline = timing_feed(task, task.splits.report), Deadline(tuned.time.left_s)
     block_s = race_s(fp32.timing.median_ms + plan.timing.median_ms, task.backend.threads)
     rows: list[dict[str, tuple[float, ...]]] = []
     while len(rows) < RACE_BLOCKS and deadline.left_s >= block_s:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from autoprec.backends.protocol import Backend
-from autoprec.run.budget import Budget, Deadline
+from autoprec.run.budget import Budget, Deadline, Spent
 from autoprec.run.directory import RunDirectory
 from autoprec.run.engines import Engines, timing_feed
 from autoprec.run.progress import Progress, Silent
@@ -53,6 +54,23 @@ class StageClock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimeUse:
+    """What a run did with its time.
+
+    Attributes:
+        seconds: stage -> the seconds that it took.
+        spent: what the plans of the search cost in this run, and what was left out of them.
+        left_out: one phrase for each thing that there was no time for.
+        left_s: the seconds that are left of the limit for gathering evidence; infinite without a limit.
+    """
+
+    seconds: Mapping[str, float]
+    spent: Spent
+    left_out: tuple[str, ...]
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """Everything that the stages of one run share. To make one measures nothing.
 
@@ -88,6 +106,15 @@ class Run:
     def journal(self) -> StudyLocation:
         """The study's journal in the run directory, which holds the whole study when the run has ended."""
         return journal_location(self.directory.study)
+
+    def time_use(self, spent: Spent) -> TimeUse:
+        """What the run has done with its time until now, the search's plans having cost `spent`."""
+        return TimeUse(
+            seconds=self.clock.seconds,
+            spent=replace(spent),  # The measurer goes on counting, the record must not.
+            left_out=tuple(self.budget.left_out),
+            left_s=self.budget.ending_s,
+        )
 
 
 def prepare_run(

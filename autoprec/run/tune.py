@@ -12,8 +12,8 @@ from autoprec.run.answer.result import TuneResult
 from autoprec.run.context import Run
 from autoprec.run.stages.halves import deal_halves
 from autoprec.run.stages.latency import profile_uniform_plans
+from autoprec.run.stages.plan_search import find_blocking_units, plan_measurer, search_plans
 from autoprec.run.stages.ranges import find_ranges
-from autoprec.run.stages.search import find_blocking_units, plan_measurer, search_plans
 from autoprec.run.stages.sensitivity import measure_sensitivities
 from autoprec.run.uniform import FP32_PLAN, uniform_plans
 

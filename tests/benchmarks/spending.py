@@ -84,17 +84,17 @@ def row(task: Any, folder: Path, options: argparse.Namespace, *, economy: bool) 
     with directory.claim():
         tuned = tune(prepare_run(prepare_task(settings, OrtBackend()), directory, clock, economy=economy))
     cpu_s = clock.began["confirmation"] - clock.began["search"]
-    spent, chosen = tuned.spent, tuned.candidates[tuned.chosen]
+    spent, chosen = tuned.time.spent, tuned.candidates[tuned.chosen]
     ratio = chosen.timing.ratio_to(tuned.candidates["uniform fp32"].timing).estimate
     found = [
         task.name,
         "as it is" if economy else "everything",
-        f"{spent['plans']:g}",
-        f"{spent['cut']:g}",
-        f"{spent['untimed']:g}",
-        f"{spent['samples']:g}",
+        f"{spent.plans:g}",
+        f"{spent.cut:g}",
+        f"{spent.untimed:g}",
+        f"{spent.samples:g}",
         f"{cpu_s:.1f}",
-        f"{cpu_s / max(spent['plans'], 1):.2f}",
+        f"{cpu_s / max(spent.plans, 1):.2f}",
         tuned.chosen,
         f"{ratio:.3f}",
     ]

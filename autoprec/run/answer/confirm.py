@@ -6,7 +6,7 @@ It completes study.json with the answer.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from autoprec.run.answer.blocking import Blocking
 from autoprec.run.answer.choose import choose
@@ -49,17 +49,15 @@ def confirm(
         BackendError: the runtime refuses a finalist now that it has run before.
     """
     reference, ranges, goal = measurer.reference, measurer.ranges, measurer.goal
-    plans = plans_to_confirm(run, found)
-    report = run.task.splits.report
-    run.clock.begin("confirmation", f"{len(plans)} plans, interleaved; then {report.count} fresh samples")
+    plans, fresh = plans_to_confirm(run, found), run.task.splits.report.count
+    run.clock.begin("confirmation", f"{len(plans)} plans, interleaved; then {fresh} fresh samples")
     with ExitStack() as stack:
         engines = open_again(run, plans, reference, ranges, stack)
         side = time_side_by_side(run, engines, found)
         chosen, found, set_aside = _choose(run, side, goal, found)
         evaluator = held_out_evaluator(run, reference)
         candidates = judge_candidates(run, evaluator, engines, side, chosen)
-        if goal.objective == "throughput":
-            candidates = with_single_batches(run, candidates, ranges)
+        candidates = with_single_batches(run, candidates, ranges)
         simulated = in_exact_arithmetic(run, evaluator, candidates[chosen], ranges)
     answer, fp32 = candidates[chosen], candidates[FP32_PLAN]
     verification = run.engines.verified(answer.plan, ranges)
@@ -79,12 +77,9 @@ def confirm(
         reference_scores=evaluator.reference_scores,
         verification=verification,
         simulated=simulated,
-        curse=bias,
+        bias=bias,
         set_aside=set_aside,
-        seconds=run.clock.seconds,
-        spent=asdict(measurer.spent),
-        left_out=tuple(run.budget.left_out),
-        left_s=run.budget.ending_s,
+        time=run.time_use(measurer.spent),
     )
 
 

@@ -72,7 +72,9 @@ def held_out_losses(evaluator: Evaluator, candidates: Mapping[str, Candidate]) -
 
 
 def with_single_batches(run: Run, candidates: Mapping[str, Candidate], ranges: RangeTable) -> dict[str, Candidate]:
-    """The same candidates with the latency of one batch at a time; they were timed with several in flight."""
+    """The same candidates; where they were timed with several batches in flight, with the latency of one alone too."""
+    if run.task.settings.aim != "throughput":
+        return dict(candidates)
     engines = Engines(run.task, run.backend)
     with ExitStack() as stack:
         timed = {name: engines.open(c.plan, ranges, stack).timed for name, c in candidates.items()}

@@ -13,6 +13,7 @@ from autoprec.ranges.table import RangeTable
 from autoprec.run.answer.blocking import Blocking
 from autoprec.run.answer.candidate import Candidate
 from autoprec.run.answer.luck import SelectionBias
+from autoprec.run.context import TimeUse
 from autoprec.run.task import Task
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.sensitivity.table import Sensitivities
@@ -37,12 +38,9 @@ class TuneResult:
         verification: what the runtime made of each unit of the answer.
         simulated: the answer in exact arithmetic on the report samples; None for FP32, and where outcomes are
             simulated anyway.
-        curse: what the answer owes to luck, None where nothing was chosen.
+        bias: what the answer owes to luck, None where nothing was chosen.
         set_aside: one sentence for each finalist that met the bound here but is expected to miss it on other samples.
-        seconds: stage -> the seconds that it took in this run.
-        spent: what the search's plans cost in this run, and what was left out of them.
-        left_out: one phrase for each thing that there was no time for.
-        left_s: the seconds of the limit that are left for gathering evidence; infinite without a limit.
+        time: what the run did with its time.
     """
 
     task: Task
@@ -56,12 +54,9 @@ class TuneResult:
     reference_scores: Array
     verification: Verification
     simulated: Outcome | None
-    curse: SelectionBias | None
+    bias: SelectionBias | None
     set_aside: tuple[str, ...]
-    seconds: Mapping[str, float]
-    spent: Mapping[str, float]
-    left_out: tuple[str, ...]
-    left_s: float
+    time: TimeUse
 
     @property
     def plan(self) -> Assignment:

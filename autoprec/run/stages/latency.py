@@ -52,7 +52,7 @@ def _shares(run: Run, rows: Mapping[str, Mapping[str, float]], plans: Mapping[st
     total = sum(rows[FP32_PLAN].values()) or 1.0
     shares: Shares = {}
     for unit in subject.partition.units:
-        for precision in {*subject.choices[unit.name], Precision.FP32}:
+        for precision in sorted({*subject.choices[unit.name], Precision.FP32}):
             name = next((n for n, plan in plans.items() if plan[unit.name] is precision), FP32_PLAN)
             shares[(unit.name, precision)] = rows.get(name, rows[FP32_PLAN]).get(unit.name, 0.0) / total
     return shares

@@ -19,8 +19,8 @@ from autoprec.run.search_description import read_search_description
 from autoprec.run.settings import Settings
 from autoprec.run.stages.halves import deal_halves
 from autoprec.run.stages.latency import profile_uniform_plans
+from autoprec.run.stages.plan_search import find_blocking_units, plan_measurer, search_plans
 from autoprec.run.stages.ranges import find_ranges
-from autoprec.run.stages.search import find_blocking_units, plan_measurer, search_plans
 from autoprec.run.stages.sensitivity import measure_sensitivities
 from autoprec.run.study_description import read_study_description
 from autoprec.run.task import prepare_task
@@ -109,7 +109,7 @@ def test_the_search_goes_on_alone_and_the_answer_is_confirmed_alone(dealt: Run, 
     assert answer is not None
     assert again is not None
     assert again.plan == answer.plan == result.plan
-    assert list(result.seconds) == ["start", "latency", "search", "confirmation"]
+    assert list(result.time.seconds) == ["start", "latency", "search", "confirmation"]
 
 
 def test_units_that_block_a_bound_are_found_alone(finished: Path, dealt: Run, measurer: PlanMeasurer) -> None:
