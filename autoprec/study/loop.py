@@ -35,7 +35,7 @@ class Search(Participant):
         ledger: the study, with the sampler.
         measure: measures a plan on this machine.
         limit: the most trials.
-        spent: says whether the time is used up.
+        out_of_time: says whether the time is used up.
         progress: called after each trial, also after those of other processes.
         begun: called when workers may join.
 
@@ -50,11 +50,11 @@ class Search(Participant):
         measure: Measure,
         *,
         limit: int,
-        spent: Callable[[], bool] = lambda: False,
+        out_of_time: Callable[[], bool] = lambda: False,
         progress: Callable[[Trial], None] = lambda trial: None,
         begun: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(seeds, ledger, measure, limit=limit, spent=spent, progress=progress)
+        super().__init__(seeds, ledger, measure, limit=limit, out_of_time=out_of_time, progress=progress)
         self.begun, self.stop = begun, INTERRUPTED
 
     @property
@@ -79,7 +79,7 @@ class Search(Participant):
 
     def _measure_waiting(self) -> None:
         """Measure what was enqueued."""
-        while self.ledger.queue().waiting and not (len(self.trials) >= _LEAST_TRIALS and self.spent()):
+        while self.ledger.queue().waiting and not (len(self.trials) >= _LEAST_TRIALS and self.out_of_time()):
             asked = self.ledger.ask(0)  # nothing but what waits
             if asked is not None:
                 self.take(asked)
@@ -88,7 +88,7 @@ class Search(Participant):
     def _gather(self) -> None:
         """Wait for what others still measure; what they leave behind is measured here."""
         waits = pauses()
-        while not self.spent():
+        while not self.out_of_time():
             self.ledger.recover()
             if self.ledger.queue().waiting:
                 self._measure_waiting()

@@ -83,7 +83,7 @@ class Participant:
         ledger: the study, with the sampler.
         measure: measures a plan on this machine.
         limit: the most trials.
-        spent: says whether the time is used up.
+        out_of_time: says whether the time is used up.
         progress: called after each trial that this process shows.
 
     Attributes:
@@ -99,11 +99,11 @@ class Participant:
         measure: Measure,
         *,
         limit: int,
-        spent: Callable[[], bool] = lambda: False,
+        out_of_time: Callable[[], bool] = lambda: False,
         progress: Callable[[Trial], None] = lambda trial: None,
     ) -> None:
         self.seeds, self.ledger, self.measure = seeds, ledger, measure
-        self.limit, self.spent, self.progress = limit, spent, progress
+        self.limit, self.out_of_time, self.progress = limit, out_of_time, progress
         self.trials: list[Trial] = ledger.trials()
         self.refused: list[tuple[Assignment, str]] = []
         self.measured = 0
@@ -163,7 +163,7 @@ class Participant:
         self.look()
         if len(self.trials) >= self.limit:
             return Stop(StopReason.TRIALS, f"all {self.limit} trials were used")
-        if self.spent():
+        if self.out_of_time():
             return OUT_OF_TIME
         if len(self.refused) > MOST_REFUSED:
             return Stop(StopReason.REFUSALS, f"the runtime refused {len(self.refused)} plans")

@@ -100,7 +100,7 @@ def test_a_run_that_goes_on_measures_only_what_is_new(tmp_path: Path) -> None:
 
 
 def test_out_of_time_it_measures_the_uniform_plans_and_answers() -> None:
-    found = searched(ledger(), spent=lambda: True)
+    found = searched(ledger(), out_of_time=lambda: True)
 
     assert [trial.origin for trial in found.trials] == ["uniform fp32", "uniform int8"]
     assert found.stopped == "the time was used up"

@@ -26,7 +26,7 @@ from autoprec.run.study_description import read_study_description
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.sensitivity.table import Sensitivities
 from autoprec.study.goal import Goal
-from autoprec.study.loop import SearchOutcome
+from autoprec.study.outcome import SearchOutcome
 
 
 def confirm(

@@ -16,7 +16,7 @@ from autoprec.run.answer.side_by_side import SideBySide
 from autoprec.run.settings import Settings
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.stats.optimism import Correction, NoisyFigures, Optimism, Selection, expected_optimism
-from autoprec.study.loop import FINALISTS, SearchOutcome
+from autoprec.study.outcome import FINALISTS, SearchOutcome
 from autoprec.study.trial import Trial
 
 _SHARED, _MOST_SHARED = 0.1, 0.95

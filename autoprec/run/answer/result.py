@@ -18,7 +18,7 @@ from autoprec.run.task import Task
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.sensitivity.table import Sensitivities
 from autoprec.study.goal import Goal
-from autoprec.study.loop import SearchOutcome
+from autoprec.study.outcome import SearchOutcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

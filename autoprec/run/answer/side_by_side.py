@@ -14,7 +14,7 @@ from autoprec.run.budget import CONFIRM_TURN_MS, LEAST_ROUNDS, MOST_ROUNDS, USUA
 from autoprec.run.context import Run
 from autoprec.run.engines import PlanEngine, timing_feed
 from autoprec.run.uniform import FP32_PLAN, uniform_plans
-from autoprec.study.loop import SearchOutcome
+from autoprec.study.outcome import SearchOutcome
 from autoprec.study.trial import Trial
 from autoprec.timing.compare import Timing, compare
 

@@ -24,7 +24,8 @@ from autoprec.study.goal import Goal
 from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.samplers import make_sampler
 from autoprec.study.ledger.storages import carry, has_study, same
-from autoprec.study.loop import FINALISTS, Search, SearchOutcome
+from autoprec.study.loop import Search
+from autoprec.study.outcome import FINALISTS, SearchOutcome
 from autoprec.timing.compare import compare
 
 
@@ -75,7 +76,7 @@ def search_plans(
         Ledger(run.location, name, task.subject.choices, goal, sampler),
         measurer,
         limit=settings.trials,
-        spent=lambda: _out_of_time(run, measurer),
+        out_of_time=lambda: _out_of_time(run, measurer),
         progress=run.progress.trial,
         begun=lambda: description.save(run.directory.search),
     )
