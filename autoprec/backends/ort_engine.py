@@ -61,8 +61,8 @@ class BusyOrtEngine(OrtEngine):
     """A session of one thread a run, called by several threads at once, each with its next batch as soon as it can.
 
     Args:
-        session: that they share.
-        callers: how many.
+        session: the session that the callers share.
+        callers: the number of threads that call it.
     """
 
     def __init__(self, session: ort.InferenceSession, callers: int) -> None:

@@ -14,12 +14,12 @@ from autoprec.precision import Array, Precision
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RanAs:
-    """What a runtime really made of one node.
+    """The kernel that a runtime really made of one node.
 
     Attributes:
-        operator: the kernel or fused operator that computes it.
+        operator: the name of the kernel or fused operator that computes it.
         quantized: whether it computes on 8-bit codes.
-        precision: of its arithmetic; None where the runtime does not tell.
+        precision: the precision of its arithmetic; None where the runtime does not tell.
         layer: the runtime's name for what computes it, "" where it has none.
         tactic: the kernel chosen for that layer, "" where it is not said.
         beside: other nodes that the same layer computes.
@@ -38,8 +38,8 @@ class Clock:
     """Where latencies come from.
 
     Attributes:
-        kind: whether a GPU was timed or a model asked.
-        hardware: the GPU.
+        kind: "measured" where hardware is timed, "modelled" where a model of it is asked.
+        hardware: the name of the CPU or GPU.
     """
 
     kind: Literal["measured", "modelled"]
@@ -73,7 +73,10 @@ class TimeProfile:
 
     @property
     def layers_ms(self) -> dict[str, float]:
-        """Unit -> milliseconds of its kernels and of what converts for it; a result's conversion is its maker's."""
+        """Unit -> milliseconds of its kernels and of the conversions of its inputs.
+
+        The conversion of a network output is charged to the unit that produces it.
+        """
         found = dict(self.unit_ms)
         for (before, after), ms in self.boundary_ms.items():
             unit = after or before
@@ -89,7 +92,7 @@ class TimeProfile:
 
 
 class Computing(Protocol):
-    """Whatever computes outputs."""
+    """Anything that computes outputs from inputs."""
 
     def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         """Output name -> array, for one batch."""
@@ -152,8 +155,8 @@ class Backend(Protocol):
         """This backend for one run.
 
         Args:
-            shapes: of the batch that is timed, by input name.
-            folder: where it may keep files of its own.
+            shapes: input name -> the shape of the batch that is timed.
+            folder: the folder where it may keep files of its own.
         """
 
     def describe(self) -> dict[str, str]:
@@ -169,17 +172,17 @@ class Backend(Protocol):
             model: the model.
             exact: run every node as written, without fusing Q/DQ into 8-bit kernels, so that
                 simulated arithmetic is what the graph says.
-            threads: of one run, where that can be chosen; by default the backend's own number.
+            threads: the number of threads of one run, where that can be chosen; by default the backend's own number.
 
         Raises:
-            BackendError: the runtime refused, with its own words.
+            BackendError: the runtime refused; the message quotes it.
         """
 
     def build_busy(self, model: bytes) -> Engine:
         """An engine whose clock says what a batch takes while several are in flight: the inverse of the throughput.
 
         Raises:
-            BackendError: the runtime refused, with its own words.
+            BackendError: the runtime refused; the message quotes it.
         """
 
     def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:

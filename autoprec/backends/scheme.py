@@ -32,7 +32,7 @@ class Scheme:
             of FP16's latency on an H200, with the pairs 0.62.
         strongly_typed: the types of tensors say what runs in which float type; else the model stays FP32 with Q/DQ,
             and each node's metadata says it.
-        newest_opset: that the runtime reads, None for any.
+        newest_opset: the newest opset that the runtime reads, None for any.
         transposed_int8: whether a ConvTranspose with Q/DQ is computed on codes.
     """
 

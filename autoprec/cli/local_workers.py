@@ -36,12 +36,12 @@ def pinned(
     """Pin this process, and say how the workers beside it are started, each with hardware of its own.
 
     Args:
-        backend: its name.
-        targets: that engines are built for, "" for this machine's GPU.
-        threads: of the CPU that each process uses.
+        backend: the name of the backend.
+        targets: the GPUs that engines are built for, "" for this machine's.
+        threads: the number of CPU threads that each process uses.
         device: this process's GPU; the workers take the next ones.
-        cores: to be shared out.
-        workers: beside this process.
+        cores: the cores to be shared out.
+        workers: the number of workers beside this process.
 
     Raises:
         UsageError: there are too few GPUs or cores, or the backend has no use for a GPU.

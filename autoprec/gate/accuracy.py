@@ -34,13 +34,13 @@ _FINEST = 0.005  # a bound of 0 cannot ask for samples without end
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Scores of the rebuilt.
+    """The scores of the model that is judged.
 
     Attributes:
-        samples: its scores, with the digests of its samples.
+        samples: the scores, with the digests of the samples.
         data: the samples.
-        finite: whether all outputs were.
-        missing: samples of the baseline that the data does not have.
+        finite: whether all outputs were finite.
+        missing: the number of the baseline's samples that the data does not have.
     """
 
     samples: SampleScores
@@ -97,12 +97,12 @@ def measure(
     """Score FP32 and the plan on `data`: in the runtime where it computes here, in exact arithmetic where not.
 
     Args:
-        data: samples of the baseline.
-        candidate: the plan.
-        runtime: of the plan.
-        metric: of the baseline.
-        batch: samples in each run.
-        wanted: samples that the baseline has.
+        data: the samples of the baseline.
+        rebuilt: the plan on the model that is judged.
+        runtime: the runtime of the plan.
+        metric: the metric of the baseline.
+        batch: the number of samples in each run.
+        wanted: the number of samples that the baseline has.
         exact: score exact arithmetic beside the runtime, as a baseline needs.
     """
     backend, interface = runtime.backend, rebuilt.model.interface
@@ -127,9 +127,9 @@ def judge_accuracy(committed: Evidence, now: Measured, metric: Metric, allowed: 
     """Compare with the baseline.
 
     Args:
-        committed: the baseline's.
-        now: the candidate's.
-        metric: of both.
+        committed: the baseline's figures.
+        now: the scores of the model that is judged.
+        metric: the metric of both.
         allowed: the most that the metric may get worse.
         absent: whether the plan's runtime is missing, so that exact arithmetic is compared with exact arithmetic.
     """

@@ -31,9 +31,9 @@ class Baseline:
     """A committed baseline.
 
     Attributes:
-        plan: that is rebuilt at every gate.
-        evidence: what it was measured to be.
-        path: of the file.
+        plan: the plan that every gate rebuilds.
+        evidence: the figures that the plan was measured to have.
+        path: the path of the file.
     """
 
     plan: Plan

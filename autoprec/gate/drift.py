@@ -26,11 +26,11 @@ class Drift:
     """One value's committed range beside a fresh one.
 
     Attributes:
-        value: its name.
+        value: the name of the value.
         committed: the range that is shipped.
-        fresh: what calibration gives now.
-        bits: of resolution that the committed range costs against the fresh one: one bit is twice the noise amplitude.
-        clipped: share of the values that the committed range cuts off.
+        fresh: the range that calibration gives now.
+        bits: the bits of resolution that the committed range loses against the fresh one; one bit doubles the noise.
+        clipped: the share of the values that the committed range cuts off.
     """
 
     value: str
@@ -85,15 +85,16 @@ def drifts(rebuilt: Rebuilt, backend: Backend, data: Dataset, recipe: Calibratio
 def compare_range(
     name: str, committed: Range, histogram: Histogram, *, precision: Precision, label: str, symmetric: bool
 ) -> Drift:
-    """What a committed range costs on values that were counted anew.
+    """Compare a committed range with a fresh one, on values that were counted anew.
 
     Args:
-        name: of the value.
-        committed: the range.
-        histogram: of the values.
-        precision: FP8's scale follows the magnitude alone; INT8 costs by the expected squared error.
+        name: the name of the value.
+        committed: the range of the baseline.
+        histogram: the histogram of the values.
+        precision: the precision of the value. The scale of FP8 follows the magnitude alone, so only that is compared;
+            for INT8 the expected squared error is.
         label: the calibrator, such as "mse" or "percentile 99.9".
-        symmetric: as the scheme quantises.
+        symmetric: whether the scheme quantises activations around zero.
     """
     method, percentile = method_of(label)
     if precision is Precision.FP8:

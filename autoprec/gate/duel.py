@@ -75,7 +75,7 @@ def race(arena: Arena, base: bytes, now: bytes, allowed: float) -> Paired:
     """Race two serialised models until the bound is decided, or for the most blocks.
 
     Args:
-        arena: where they are raced.
+        arena: the place where they are raced.
         base: the model to compare with.
         now: the model that is judged.
         allowed: the share of the latency that it may be slower by.

@@ -1,4 +1,4 @@
-"""What a tune leaves for a gate: every figure that a later model is compared with, sample by sample, round by round."""
+"""The figures that a tune leaves for a gate: scores sample by sample, latencies round by round, and fingerprints."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class SampleScores:
-    """What each sample that chose nothing scored.
+    """The scores of each sample that had no part in the choice of the plan.
 
     Attributes:
         digests: eight hexadecimal digits over each sample's inputs and label.
-        fp32: FP32's scores.
-        plan: the plan's in the runtime; None stands for outputs that were not finite.
-        exact: the plan's in exact arithmetic, which any CPU can repeat; for ONNX Runtime on the CPU None, since that
-            repeats `plan` itself.
+        fp32: the scores of FP32.
+        plan: the scores of the plan in its runtime; None stands for outputs that were not finite.
+        exact: the scores of the plan in exact arithmetic, which any CPU can repeat; None where the runtime's own
+            outputs can be repeated anywhere, as those of ONNX Runtime on the CPU.
     """
 
     digests: tuple[str, ...]
@@ -51,13 +51,13 @@ class Evidence:
     Attributes:
         model: path, bytes, fingerprints of graph and weights, inputs and outputs as [name, type, shape].
         lowered: path, bytes and SHA-256 of the lowered model.
-        data: calib and eval as they were given, None for arrays; recipe, seed, fingerprints, words of the splits.
+        data: calib and eval as they were given, None for arrays; the recipe, seed, fingerprints and text of the splits.
         metric: name, direction, fingerprint, and the bound that the plan was tuned under.
         machine: versions and hardware, clock, batch and threads.
-        samples: scores.
-        rounds: latencies.
+        samples: the scores of each sample.
+        rounds: the latencies of each round.
         verification: what the runtime made of each unit.
-        values: name of each calibrated value -> its structural key.
+        values: the name of each calibrated value -> its structural key.
         found: feasible, reason and complaint, for people.
     """
 

@@ -1,4 +1,4 @@
-"""Gathering the evidence of a run, or of a model under a committed plan."""
+"""Gather the evidence of a run, or of a model under a committed plan."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def samples_fingerprint(data: Dataset) -> str:
 
 
 def model_record(model: Model) -> dict[str, Any]:
-    """What identifies a model."""
+    """The record that identifies a model."""
     return {
         "path": portable(model.path),
         "bytes": model.path.stat().st_size,
@@ -108,12 +108,12 @@ def model_record(model: Model) -> dict[str, Any]:
 
 
 def lowered_record(lowered: bytes, path: Path) -> dict[str, Any]:
-    """What identifies a lowered model."""
+    """The record that identifies a lowered model."""
     return {"path": portable(path), "bytes": len(lowered), "sha256": hashlib.sha256(lowered).hexdigest()}
 
 
 def metric_record(metric: Metric, max_drop: float) -> dict[str, Any]:
-    """What identifies a metric, and the bound that was set with it."""
+    """The record that identifies a metric, with the bound that was set for it."""
     return {
         "name": metric.name,
         "fingerprint": metric.fingerprint,
@@ -123,7 +123,7 @@ def metric_record(metric: Metric, max_drop: float) -> dict[str, Any]:
 
 
 def machine_record(backend: Backend, batch: int) -> dict[str, Any]:
-    """What a latency depends on."""
+    """The record of everything that a latency depends on."""
     clock, gpu = backend.clock, backend.uses_gpu
     return {
         "autoprec": _own_version(),

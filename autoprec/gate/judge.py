@@ -61,11 +61,11 @@ def gate(
         baseline: the file that `record_baseline` wrote.
         eval: evaluation data with the baseline's samples, by default where the tune had it from.
         calib: calibration data to see by whether ranges drifted, likewise.
-        limits: what is still fine.
+        limits: the bounds of what is still fine.
         backend: by default the runtime that the plan is for; "ort-cpu" judges everything but latency without a GPU.
-        threads: of the CPU, by default those of the baseline; latency is raced on one thread unless this is given,
-            since several wait for each other on a busy machine.
-        work: folder for engines, by default a temporary one.
+        threads: the number of CPU threads, by default that of the baseline; unless this is given, latency is raced on
+            one thread, since several wait for each other on a busy machine.
+        work: the folder for engines, by default a temporary one.
         progress: told how far it is.
         baseline_model: the baseline's lowered model, where it is not in the place that the baseline recorded.
 
@@ -145,7 +145,7 @@ def update_baseline(
     The arguments are those of `gate`. The plan and its ranges stay: only a tune finds others.
 
     Raises:
-        AutoprecError: as `gate`.
+        AutoprecError: something is missing, or does not fit the baseline, as for `gate`.
         BackendError: the plan's runtime does not work here, so that a baseline would lack its figures.
     """
     if Path(model).is_dir():
@@ -276,7 +276,7 @@ def _ranges(session: Session, limits: Limits) -> Check:
 
 
 def _calibration_data(session: Session) -> Dataset:
-    """What was given, else what the tune calibrated on: a set of its own, or part of the only one.
+    """The calibration data that was given, else that of the tune: a set of its own, or a part of the only one.
 
     Raises:
         DataError: it is not there.

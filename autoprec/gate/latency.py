@@ -52,11 +52,11 @@ def judge_race(arena: Arena, base: bytes, now: bytes, allowed: float, where: str
     """Race against the baseline's model; an alarm only counts when a second, independent race repeats it.
 
     Args:
-        arena: where the models are raced.
+        arena: the place where the models are raced.
         base: the baseline's lowered model, serialised.
         now: the lowered model that is judged.
         allowed: the share of the latency that it may be slower by.
-        where: where the baseline's model was found, for people.
+        where: the place where the baseline's model was found, for people.
     """
     verdicts: list[RaceVerdict] = []
     for _ in range(_RACES):
@@ -101,7 +101,7 @@ def judge_recorded(
     """Compare with the rounds of the baseline, which another day measured; only where FP32 says that the days compare.
 
     Args:
-        arena: where both models are raced.
+        arena: the place where both models are raced.
         fp32: the float model, serialised.
         now: the lowered model that is judged.
         committed: the baseline's rounds.

@@ -10,16 +10,16 @@ from autoprec.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What is still fine.
+    """The bounds of what is still fine.
 
     Attributes:
-        max_drop: of the metric against the baseline's plan, in the metric's own unit; None allows half of what the
+        max_drop: the most that the metric may fall below the baseline's, in its own unit; None allows half of what the
             tune allowed against FP32, so that a plan that used all of it cannot use it twice, but no less than so
             many decisions can show (3 of all samples, by the rule of three).
-        max_slowdown: share of the latency, 0.05 for 5 %.
-        max_size: share that the lowered model may grow by, 0.1 for 10 %; None does not judge the size.
-        max_bytes: of the lowered model, whatever the baseline's; None for no such bound.
-        max_range_bits: bits of resolution that the committed ranges may cost any value, against fresh ones.
+        max_slowdown: the share of the latency that the plan may be slower by, 0.05 for 5 %.
+        max_size: the share that the lowered model may grow by, 0.1 for 10 %; None does not judge the size.
+        max_bytes: the most bytes of the lowered model, whatever the baseline's has; None for no such bound.
+        max_range_bits: the most bits of resolution that the committed ranges may cost any value, against fresh ones.
         latency_required: whether a latency that cannot be judged here keeps the gate from passing.
     """
 

@@ -22,7 +22,7 @@ class Fitted:
 
     Attributes:
         plan: the plan.
-        notes: what did not fit one to one.
+        notes: one sentence for each kind of unit that did not fit one to one.
     """
 
     plan: Plan
@@ -36,11 +36,11 @@ def fit_plan(plan: Plan, values: Mapping[str, str], topology: Topology, partitio
     does not know runs in the plan's carrier.
 
     Args:
-        plan: as committed.
-        values: name of each calibrated value -> its key, as committed.
-        topology: of the model.
-        partition: its units.
-        model: its path, for the message.
+        plan: the committed plan.
+        values: the name of each calibrated value -> its structural key in the baseline.
+        topology: the topology of the model.
+        partition: the units of the model.
+        model: the path of the model, for the message.
 
     Raises:
         BaselineError: less than half of the model's arithmetic is in units of the plan.

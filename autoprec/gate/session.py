@@ -66,7 +66,7 @@ class Session:
     """A gate at work.
 
     Attributes:
-        request: what was asked.
+        request: the request that is answered.
         baseline: the committed baseline.
         rebuilt: its plan on the model that is judged.
         runtime: the runtime that it is measured with.
@@ -99,7 +99,7 @@ def open_session(request: GateRequest, stack: ExitStack) -> Session:
     """Load and check everything that a gate needs.
 
     Args:
-        request: what is asked.
+        request: the request to answer.
         stack: removes the temporary folder in the end.
 
     Raises:

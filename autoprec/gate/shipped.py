@@ -1,4 +1,4 @@
-"""What would be shipped: its size, the precision of each unit as it ran, and what else changed since the baseline."""
+"""The size of what would be shipped, the precision of each unit as it ran, and what else changed since the baseline."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def judge_size(committed: int, now: int, limits: Limits) -> Check:
     """The lowered model's bytes against the baseline's, and against a bound of their own.
 
     Args:
-        committed: bytes of the baseline's lowered model.
-        now: bytes of the candidate's.
-        limits: `max_size` and `max_bytes`.
+        committed: the bytes of the baseline's lowered model.
+        now: the bytes of the model that is judged.
+        limits: the limits, of which `max_size` and `max_bytes` count.
     """
     share = now / committed - 1
     bounds = []
@@ -53,7 +53,7 @@ def judge_precision(committed: Mapping[str, Any], renamed: Mapping[str, str], no
     Args:
         committed: the baseline's verification record.
         renamed: unit -> its name at the time of the baseline.
-        now: of the candidate, in the same runtime.
+        now: the verification of the model that is judged, in the same runtime.
     """
     refused_then, units_then = set(committed["refused"]), committed["units"]
     lost = [unit for unit in now.refused if renamed.get(unit.unit, unit.unit) not in refused_then]
@@ -94,7 +94,7 @@ def judge_precision(committed: Mapping[str, Any], renamed: Mapping[str, str], no
 
 
 def changes(committed: Evidence, now: Evidence) -> tuple[str, ...]:
-    """Fingerprints that differ, for people."""
+    """One line for people for each fingerprint that differs from the baseline's."""
     pairs = [
         ("model", committed.model["path"], now.model["path"]),
         ("graph", committed.model["graph"], now.model["graph"]),

@@ -69,7 +69,7 @@ def plain_lines(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def subject(report: GateReport) -> str:
-    """What was judged, against what, and how long that took."""
+    """The model that was judged, the baseline, and how long that took."""
     return f"{plain(report.model)} against {plain(report.baseline)}, {report.seconds:.1f} s"
 
 

@@ -1,4 +1,4 @@
-"""What a gate found, check by check, and the one word it comes to."""
+"""The checks of a gate, and the verdict that they come to together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from autoprec.errors import EXIT_CANNOT_JUDGE, EXIT_NOT_HONOURED, EXIT_OK, EXIT_
 
 
 class Status(str, Enum):
-    """What one check came to."""
+    """The result of one check."""
 
     FINE = "fine"
     WORSE = "worse"
@@ -27,12 +27,12 @@ class Check:
 
     Attributes:
         name: "accuracy", "latency", "size", "precision", "ranges".
-        status: what it came to.
-        baseline: the committed figure, in words with its unit.
-        now: the fresh figure.
-        change: how far they are apart, with its interval.
-        allowed: the bound.
-        sentence: what was found and, where it is not fine, what to do.
+        status: the answer.
+        baseline: the committed figure as text, with its unit.
+        now: the fresh figure, likewise.
+        change: the difference of the two, with its interval.
+        allowed: the bound, as text.
+        sentence: one sentence on what was found and, where it is not fine, what to do.
         details: further lines, such as one for each drifted tensor.
     """
 
@@ -51,11 +51,11 @@ class GateReport:
     """All checks of one gate.
 
     Attributes:
-        model: path of what was judged.
-        baseline: path of the baseline.
-        checks: in the order they are shown.
-        changes: fingerprints that differ from the baseline's, as "driver: 550 -> 580", for people.
-        seconds: that the gate took.
+        model: the path of what was judged.
+        baseline: the path of the baseline.
+        checks: the checks, in the order in which they are shown.
+        changes: the fingerprints that differ from the baseline's, as "driver: 550 -> 580", for people.
+        seconds: the number of seconds that the gate took.
     """
 
     model: str
@@ -75,7 +75,7 @@ class GateReport:
 
     @property
     def exit_code(self) -> int:
-        """What the command line returns."""
+        """The exit code of the command line."""
         return {
             Status.FINE: EXIT_OK,
             Status.WORSE: EXIT_WORSE,

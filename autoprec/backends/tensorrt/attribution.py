@@ -25,7 +25,7 @@ def attribute(
 
     Args:
         rows: the profile.
-        layers: of the profiled engine.
+        layers: the layers of the profiled engine.
         home: ONNX node -> its unit, in topological order.
         macs: unit -> multiply-accumulates.
     """

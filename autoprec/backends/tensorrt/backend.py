@@ -41,11 +41,11 @@ class TensorRtBackend:
     Args:
         name: "tensorrt" or "tensorrt-rtx".
         options: how engines are built.
-        threads: of the CPU, for calibration and for exact arithmetic.
-        folder: where engines and kernel timings are kept; by default a temporary folder, made for the first engine,
-            which goes with the backend.
+        threads: the number of CPU threads, for calibration and for exact arithmetic.
+        folder: the folder where engines and kernel timings are kept; by default a temporary one, which is made for the
+            first engine and removed with the backend.
         batch: the first dimension of inputs without a given shape; other open dimensions are 1.
-        process: what builds the engines; by default one of its own, which goes with the backend.
+        process: the process that builds the engines; by default one of its own, which ends with the backend.
 
     Raises:
         BackendError: the runtime is missing, the options cannot be met, or there is neither GPU nor target.
@@ -152,8 +152,8 @@ class TensorRtBackend:
         For a target that is not here it is the modelled engine, whose throughput is the inverse of its latency.
 
         Raises:
-            BackendError: as `build`.
-            UsageError: as `build`.
+            BackendError: the engine cannot be built, as for `build`.
+            UsageError: it cannot be timed, as for `build`.
         """
         if not self.runs_here:
             return self.build(model)
@@ -164,7 +164,7 @@ class TensorRtBackend:
         """Build an engine and say how it was made; for any target, whether or not it can be timed.
 
         Raises:
-            BackendError: as `build`.
+            BackendError: the engine cannot be built, as for `build`.
             RunDirectoryError: the folder cannot be written.
         """
         shapes = dict(self._options.shapes)
@@ -188,8 +188,8 @@ class TensorRtBackend:
         """Where the time goes, by IProfiler here, and by the model of each layer for an engine that cannot run here.
 
         Raises:
-            BackendError: as `build`.
-            UsageError: as `build`.
+            BackendError: the engine cannot be built, as for `build`.
+            UsageError: it cannot be timed, as for `build`.
         """
         if self.runs_here:
             with TensorRtEngine(self.build_file(model).path, self._bindings.module) as engine:

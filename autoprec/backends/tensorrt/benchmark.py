@@ -28,7 +28,7 @@ class RunTimes:
         to_device_ms: copying the inputs of each run; empty where transfers were left out.
         to_host_ms: copying the outputs of each run; empty where transfers were left out.
         wall_s: from before the first run was enqueued until the last one was finished.
-        batch: samples in each run.
+        batch: the number of samples in each run.
         cuda_graph: whether runs were launched as a CUDA graph.
     """
 
@@ -46,13 +46,13 @@ class Spread:
     """How one kind of time was distributed over runs.
 
     Attributes:
-        minimum_ms: the least.
-        mean_ms: the mean.
+        minimum_ms: the least value.
+        mean_ms: the mean of all values.
         median_ms: the middle value, or the mean of the two.
-        p90_ms: trtexec's percentiles: a value that occurred, never a blend of two.
-        p95_ms: likewise.
-        p99_ms: likewise.
-        maximum_ms: the largest.
+        p90_ms: the 90th percentile as trtexec takes it: a value that occurred, never a blend of two.
+        p95_ms: the 95th percentile, likewise.
+        p99_ms: the 99th percentile, likewise.
+        maximum_ms: the largest value.
         variation: the coefficient of variation, standard deviation over mean.
     """
 
@@ -71,15 +71,15 @@ class Summary:
     """What is reported of one engine.
 
     Attributes:
-        latency: of one run from its input to its output: transfers where they were measured, and the GPU's time.
+        latency: the time of one run from its input to its output: the GPU's time, and transfers where measured.
         gpu: the GPU's time alone.
-        enqueue: the host's time.
+        enqueue: the host's time to enqueue a run.
         to_device: the inputs' transfer; None where it was left out.
         to_host: the outputs' transfer; None where it was left out.
-        runs: how many were counted.
-        batch: samples in each run.
-        runs_per_s: throughput by the host's clock.
-        samples_per_s: likewise.
+        runs: the number of counted runs.
+        batch: the number of samples in each run.
+        runs_per_s: the throughput by the host's clock.
+        samples_per_s: the samples per second, likewise.
         cuda_graph: whether runs were launched as a CUDA graph.
     """
 

@@ -25,7 +25,7 @@ class Bindings:
     """One of NVIDIA's modules.
 
     Attributes:
-        module: to call; its enums go through `member` and `require`, since versions differ in what they have.
+        module: the module to call; its enums go through `member` and `require`, since versions have different ones.
         name: "tensorrt" or "tensorrt_rtx".
         version: such as (11, 4, 0, 106).
         flavour: how it is told about precisions.

@@ -30,11 +30,11 @@ class EngineBuilder:
 
     Args:
         bindings_name: "tensorrt" or "tensorrt_rtx".
-        folder: where engines and kernel timings are kept; made where it does not exist.
+        folder: the folder where engines and kernel timings are kept; it is made where it does not exist.
         options: how to build.
-        hardware: what engines are for; by default the targets, or the GPU of this machine.
-        limit_bytes: of all engines kept there together.
-        process: what builds; by default one that ends with each build.
+        hardware: the hardware that engines are for; by default the targets, or the GPU of this machine.
+        limit_bytes: the most bytes of all engines that are kept there together.
+        process: the process that builds; by default one that ends with each build.
 
     Raises:
         BackendError: the runtime is missing, cannot build for the targets, or there is neither target nor GPU.

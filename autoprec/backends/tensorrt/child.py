@@ -39,7 +39,7 @@ Constraints = Literal["", "obeyed", "preferred", "none"]
 class Messages:
     """TensorRT's messages on their way into a file, and what is read from them.
 
-    Each line is on disk before TensorRT goes on, so that a crash leaves its last words.
+    Each line is on disk before TensorRT goes on, so that a crash leaves what it said last.
 
     Attributes:
         layers: the list of the engine's layers, "" until it comes.

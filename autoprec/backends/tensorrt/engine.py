@@ -36,14 +36,14 @@ class TensorRtEngine:
         path: the engine file.
         runtime: its name and version, as in "TensorRT 8.6.0".
         device: the GPU.
-        inputs: what the engine is fed.
-        outputs: what it returns.
-        warnings: what TensorRT warned of, and why there is no CUDA graph where one was wanted.
+        inputs: the inputs that the engine is fed.
+        outputs: the outputs that it returns.
+        warnings: the warnings of TensorRT, and why there is no CUDA graph where one was wanted.
         size_bytes: the size of the file.
         activation_bytes: GPU memory for activations and scratch.
 
     Raises:
-        BackendError: no GPU, no cuda-python, or the engine cannot be loaded here; in words that say what to do.
+        BackendError: no GPU, no cuda-python, or the engine cannot be loaded here; the message says what to do.
     """
 
     def __init__(self, path: Path, module: Any, cuda: Cuda | None = None, *, cuda_graph: bool = True) -> None:

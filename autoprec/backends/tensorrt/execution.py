@@ -22,7 +22,7 @@ class Execution:
     Args:
         loaded: the engine.
         cuda: CUDA.
-        stream: where everything happens.
+        stream: the stream on which everything happens.
         messages: TensorRT's log.
 
     Raises:

@@ -23,11 +23,11 @@ _NO_LIBRARY = (
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A message that is known.
+    """A message of TensorRT that is known.
 
     Attributes:
-        pattern: what to look for in the errors; its named groups fill the sentence.
-        sentence: what it means and what to do.
+        pattern: the pattern to look for in the errors; its named groups fill the sentence.
+        sentence: the sentence that says what it means and what to do.
         flavour: the only runtimes that it holds for, None for all.
     """
 
@@ -135,9 +135,9 @@ def explain(label: str, flavour: Flavour, log: Sequence[LogLine], also: str = ""
 
     Args:
         label: the runtime, such as "TensorRT 8.6.0".
-        flavour: of the runtime.
-        log: of the build.
-        also: other words of the process, such as an exception.
+        flavour: the flavour of the runtime.
+        log: the log of the build.
+        also: other text of the process, such as an exception.
     """
     texts = _errors(log)
     if also:
@@ -153,8 +153,8 @@ def explain_death(label: str, flavour: Flavour, log: Sequence[LogLine], stderr: 
 
     Args:
         label: the runtime.
-        flavour: of the runtime.
-        log: of the build.
+        flavour: the flavour of the runtime.
+        log: the log of the build.
         stderr: the end of what the process wrote there.
         exit_code: negative for a signal, as `subprocess` has it.
     """

@@ -126,7 +126,7 @@ def sample_feed(
         slots: the engine's inputs.
         batch: samples, for inputs of which no shape is given; by default what the engine was tuned for.
         shapes: input name -> shape; others as the engine was tuned for.
-        seed: of the values.
+        seed: the seed of the random values.
 
     Raises:
         DataError: a shape is given for an input that the engine does not have, or is one that it does not take.

@@ -30,7 +30,7 @@ class Gpu:
         is_default: whether it stands for all GPUs of this capability where none is named.
         sm_count: streaming multiprocessors.
         l2_bytes: size of the L2 cache.
-        bandwidth_gb_s: of the memory, in 10^9 bytes per second.
+        bandwidth_gb_s: the bandwidth of the memory, in 10^9 bytes per second.
         peak_tflops: arithmetic -> dense peak in 10^12 operations per second, an addition and a multiplication
             being two; what the GPU lacks is absent.
         sources: figure ("sm_count", "peak.int8") -> title and address of where it was published.

@@ -1,4 +1,4 @@
-"""Load a serialised engine, and say in words why TensorRT would not."""
+"""Load a serialised engine, or say why TensorRT refuses it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _KEPT_MESSAGES = 200
 _NOISE = ("lazy loading", "differs from one already")
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemory|could not be allocated|allocate memory|alloc.*fail", re.I)
-# TensorRT's words -> what they mean here and what to do. The first that fits counts.
+# A pattern of TensorRT's text -> what it means here and what to do. The first that fits counts.
 _REFUSALS = (
     (
         r"is not supported by this|unsupported (SM|GPU|compute)|SM \d+ .*not supported",
@@ -104,9 +104,9 @@ class Loaded:
     Attributes:
         runtime: TensorRT's.
         engine: TensorRT's.
-        inputs: in the engine's order.
-        outputs: in the engine's order.
-        engine_bytes: of the file.
+        inputs: the inputs, in the engine's order.
+        outputs: the outputs, in the engine's order.
+        engine_bytes: the size of the file.
         activation_bytes: GPU memory for activations and scratch of one execution context.
         warnings: TensorRT's while it loaded the engine.
     """

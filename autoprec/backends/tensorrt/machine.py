@@ -50,7 +50,7 @@ class InstalledGpus:
 
     Attributes:
         gpus: found, in nvidia-smi's order.
-        trouble: why none could be listed, in words; "" where there simply is no NVIDIA GPU.
+        trouble: one sentence on why none could be listed; "" where there simply is no NVIDIA GPU.
     """
 
     gpus: tuple[InstalledGpu, ...]
@@ -78,7 +78,7 @@ def read_smi(output: str, errors: str = "", code: int = 0) -> InstalledGpus:
 
     Args:
         output: lines of name, compute capability, driver and memory, separated by commas.
-        errors: what it wrote to standard error.
+        errors: the text that it wrote to standard error.
         code: its exit status.
     """
     said = " ".join((output if code else "").split() + errors.split()).rstrip(".")
@@ -140,7 +140,7 @@ def precisions_of(capability: str, flavour: Flavour) -> dict[Precision, str | No
 
     Args:
         capability: such as "8.9" or "sm89".
-        flavour: of the runtime.
+        flavour: the flavour of the runtime.
 
     Raises:
         UsageError: `capability` is none.

@@ -18,8 +18,8 @@ class ModelledEngine:
     """An engine built ahead of time, with the model for a clock.
 
     Args:
-        layers: of the built engine, with fixed shapes.
-        gpu: that it is modelled for.
+        layers: the layers of the built engine, with fixed shapes.
+        gpu: the GPU that it is modelled for.
         size_bytes: the size of the built engine.
 
     Raises:

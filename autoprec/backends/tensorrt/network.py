@@ -104,7 +104,7 @@ def set_shapes(network: Any, profile: Any, shapes: Mapping[str, ShapeProfile]) -
 
     Args:
         network: parsed.
-        profile: of TensorRT's builder.
+        profile: the profile of TensorRT's builder.
         shapes: input name -> shapes; of an input that holds a shape, its values.
 
     Raises:
@@ -148,7 +148,7 @@ def check_shapes(name: str, dims: Sequence[int], given: ShapeProfile) -> None:
     Args:
         name: the input's.
         dims: its shape in the model, -1 where it is dynamic.
-        given: to check.
+        given: the shapes to check.
 
     Raises:
         BackendError: another rank, another fixed dimension, no positive size, or not least <= best <= largest.
@@ -232,7 +232,7 @@ def set_precisions(bindings: Bindings, layers: Sequence[Layer], precisions: Mapp
 
     Args:
         bindings: of flavour "weak".
-        layers: of the parsed network, in order.
+        layers: the layers of the parsed network, in order.
         precisions: ONNX node -> "fp32", "fp16", "int8" or "", for every node of the model.
 
     Returns:

@@ -51,7 +51,7 @@ def ran_as(layers: Sequence[EngineLayer], nodes: Sequence[str]) -> dict[str, Ran
     no precision: None.
 
     Args:
-        layers: of one engine.
+        layers: the layers of one engine.
         nodes: names of ONNX nodes in topological order; those that no layer speaks of are left out of the result.
     """
     covering: dict[str, list[EngineLayer]] = {}
@@ -65,7 +65,7 @@ def fill_nodes(layers: Sequence[EngineLayer], known: Iterable[str]) -> tuple[Eng
     """The layers; where one lists no ONNX nodes, with those that its name speaks of ("conv1 + relu1").
 
     Args:
-        layers: of one engine.
+        layers: the layers of one engine.
         known: names of the ONNX nodes in topological order. "{ForeignNode[a...b]}" stands for all of them from a
             to b that no other layer speaks of; where a or b is a constant or a layer that TensorRT made, and this is
             the only such block, for all that are left.

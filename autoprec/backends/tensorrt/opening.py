@@ -21,7 +21,7 @@ def open_engine(path: Path, *, cuda: Cuda | None = None, cuda_graph: bool = True
     Args:
         path: the engine file.
         cuda: CUDA; by default this machine's.
-        cuda_graph: as for TensorRtEngine.
+        cuda_graph: whether timed runs are launched as a CUDA graph, as for TensorRtEngine.
 
     Raises:
         BackendError: no file, no runtime, no GPU, or the engine cannot be loaded here.

@@ -34,7 +34,7 @@ class BuildProcess:
     """Runs requests one after the other.
 
     Args:
-        command: what is started; see `CHILD`.
+        command: the command that is started; see `CHILD`.
     """
 
     def __init__(self, command: Sequence[str] = CHILD) -> None:

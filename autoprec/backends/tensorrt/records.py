@@ -50,9 +50,9 @@ class LayerTensor:
 
     Attributes:
         name: TensorRT's.
-        shape: with concrete dimensions where the engine knows them.
+        shape: the shape, with concrete dimensions where the engine knows them.
         dtype: "fp32", "fp16", "bf16", "fp8", "int8", "int32", "int64", "bool", "uint8"; "" where it is not said.
-        format: TensorRT's words for the memory layout.
+        format: TensorRT's name of the memory layout.
     """
 
     name: str
@@ -92,16 +92,16 @@ class EngineFile:
 
     Attributes:
         path: the serialised engine.
-        layers: what the inspector says, in order; of the first target where there are several.
+        layers: the layers as the inspector lists them, in order; those of the first target where there are several.
         runtime: "tensorrt" or "tensorrt_rtx".
-        version: of that runtime.
+        version: the version of that runtime.
         hardware: the GPU's name and compute capability, or the targets built for.
         build_s: seconds of the builder itself, as measured when the engine was built.
         warm_timing_cache: whether it began with kernel timings of earlier builds.
         reused: whether it was found on disk instead of being built.
         engine_bytes: size of the file.
         activation_bytes: device memory for activations and scratch; None where the runtime does not say.
-        warnings: of the builder and parser.
+        warnings: the warnings of the builder and the parser.
     """
 
     path: Path

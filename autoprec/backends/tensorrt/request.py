@@ -65,7 +65,7 @@ class ParserError:
 
     Attributes:
         code: the name of its error code, such as "UNSUPPORTED_NODE".
-        description: its words.
+        description: the text of the error.
         node: the ONNX node's name, "" where the parser does not say it.
         operator: such as "Conv", "" likewise.
     """
@@ -83,7 +83,7 @@ class BuildResult:
     Attributes:
         refusal: a message that is ready for the user, "" where there is none.
         exception: what TensorRT's bindings raised, "" likewise.
-        parser_errors: where the parser refused the model.
+        parser_errors: the errors of a parser that refused the model.
         build_s: seconds of the builder itself, None where there is no engine.
         warm_timing_cache: whether it began with kernel timings of earlier builds.
         activation_bytes: device memory for activations and scratch, None where the runtime does not say.
@@ -119,7 +119,7 @@ class LogLine:
 
     Attributes:
         severity: "internal_error", "error", "warning", "info" or "verbose".
-        text: of one or several lines.
+        text: the text, of one or several lines.
     """
 
     severity: str

@@ -56,7 +56,7 @@ class Modelled:
     """The modelled latency of an engine.
 
     Attributes:
-        total_ms: of one run.
+        total_ms: the milliseconds of one run.
         per_layer: milliseconds of each layer, in the order of the layers.
     """
 

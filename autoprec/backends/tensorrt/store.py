@@ -37,7 +37,7 @@ class EngineKey:
         model: the serialised ONNX model.
         options: how it is built.
         runtime: "tensorrt" or "tensorrt_rtx".
-        version: of the runtime.
+        version: the version of the runtime.
         hardware: the GPU, or the targets.
     """
 
@@ -87,7 +87,7 @@ class EngineStore:
         """Move what a build made into the store, and make room.
 
         Args:
-            key: to find it by.
+            key: the key to find it by.
             work: a folder on the same disk, with the engine and its layers.
             record: the fields of `EngineFile` that are not the files themselves.
 

@@ -23,11 +23,11 @@ class Product:
     """`count` matrix products, each (rows, depth) by (depth, columns).
 
     Attributes:
-        rows: for a convolution the pixels of its output.
-        columns: for a convolution the output channels of one group.
+        rows: the rows of the product; for a convolution the pixels of its output.
+        columns: the columns of the product; for a convolution the output channels of one group.
         depth: products summed for one element of the output.
         count: groups of a convolution, matrices of a batched product.
-        dtype: of the wider operand, as `LayerTensor.dtype`.
+        dtype: the type of the wider operand, as `LayerTensor.dtype`.
     """
 
     rows: int
