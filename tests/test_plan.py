@@ -17,7 +17,7 @@ from autoprec.precision import Precision
 from autoprec.units.find import find_units
 
 from .helpers.networks import mlp, write
-from .helpers.renamed import renamed
+from .helpers.renamed_models import renamed
 
 INT8 = Choice(Precision.INT8, "measured", False, "k1")
 FP32 = Choice(Precision.FP32, "pinned by the user", True, "k2")

@@ -15,7 +15,7 @@ from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
 from autoprec.proof.inspect import time_profile_of
 
-from ..helpers.bench import bench
+from ..helpers.lowering_bench import bench
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 CNNS = ("resnet_block", "resnet_downsample", "depthwise_block", "concat_block", "pool_block", "silu_block")

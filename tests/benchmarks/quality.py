@@ -144,7 +144,7 @@ def work(options: argparse.Namespace) -> None:
     from autoprec.run.stages.ranges import find_ranges
     from autoprec.run.stages.sensitivity import measure_sensitivities
     from autoprec.run.uniform import FP32_PLAN, uniform_plans
-    from tests.study.table import Table
+    from tests.helpers.exhaustive_table import Table
 
     parts = Path(f"{options.out}.parts")
     task = prepared(options)

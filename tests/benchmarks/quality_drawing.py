@@ -10,7 +10,7 @@ import numpy as np
 from autoprec.cli.screen import print_table
 from autoprec.errors import UsageError
 from autoprec.study.ledger.samplers import make_sampler
-from tests.study.table import Table, disturbed, greedy, load, searched
+from tests.helpers.exhaustive_table import Table, disturbed, greedy, load, searched
 
 COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#7f7f7f", "#8c564b")
 TOP = 1.5  # of the picture: times the optimum's latency

@@ -23,7 +23,7 @@ from autoprec.cli.screen import print_table
 from autoprec.precision import Precision
 from autoprec.study.guide.neighbours import uniform_assignments
 from autoprec.study.ledger.samplers import make_sampler
-from tests.study.table import Table, disturbed, load
+from tests.helpers.exhaustive_table import Table, disturbed, load
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable, load_ranges
 from autoprec.recipes.ranging import CalibrationRecipe
 
-from ..helpers.bench import SAMPLES, Bench
+from ..helpers.lowering_bench import SAMPLES, Bench
 from ..helpers.networks import WIDTH, mlp
 
 BACKEND = OrtBackend(threads=1)

@@ -25,7 +25,7 @@ from autoprec.ranges.bins import Range
 from autoprec.ranges.table import RangeTable
 from autoprec.recipes.ranging import CalibrationRecipe
 
-from ..helpers.bench import Bench, bench
+from ..helpers.lowering_bench import Bench, bench
 
 BACKEND = OrtBackend(threads=1)
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from autoprec.cli import main
+from autoprec.errors import EXIT_OK
 from autoprec.testing import tiny_data, tiny_model
 
 Invoke = Callable[..., Result]
@@ -22,6 +23,16 @@ def _work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     np.savez(tmp_path / "data.npz", **tiny_data(tiny_model(tmp_path), 48))
     return tmp_path
+
+
+def tuned(folder: Path, *words: str) -> Path:
+    """The folder with tiny.onnx, data.npz (labelled) and what `autoprec` with the given words wrote there."""
+    np.savez(folder / "data.npz", **tiny_data(tiny_model(folder), 48))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        result = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert result.exit_code == EXIT_OK, result.output
+    return folder
 
 
 @pytest.fixture(name="invoke")

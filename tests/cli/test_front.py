@@ -8,12 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from autoprec.cli import main
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK, EXIT_USAGE
 from autoprec.front.pareto import dominates
 from autoprec.plan import load_plan
@@ -22,9 +20,9 @@ from autoprec.run.study_description import read_study_description
 from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.reading import stored_trials
 from autoprec.study.trial import Measurement
-from autoprec.testing import tiny_data, tiny_model
+from autoprec.testing import tiny_model
 
-Invoke = Callable[..., Result]
+from .conftest import Invoke, tuned
 
 WORTHLESS = Measurement(
     drop=float("inf"),
@@ -41,13 +39,7 @@ TUNE += ("--pin", "^head$=fp32", "--max-drop", "0.1", "--out", "run")
 @pytest.fixture(name="finished", scope="module")
 def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiny.onnx, data.npz and the finished run directory `run`, not to be changed."""
-    folder = tmp_path_factory.mktemp("finished")
-    np.savez(folder / "data.npz", **tiny_data(tiny_model(folder), 48))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        result = CliRunner().invoke(main, TUNE, catch_exceptions=False)
-    assert result.exit_code == EXIT_OK, result.output
-    return folder
+    return tuned(tmp_path_factory.mktemp("finished"), *TUNE)
 
 
 @pytest.fixture(name="run")

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from autoprec.cli import main
 from autoprec.testing import tiny_data, tiny_model
 
-from ..helpers.spoilt import spoil
+from ..helpers.spoilt_models import turn_classes_of
 
 Invoke = Callable[..., Result]
 
@@ -66,7 +66,7 @@ def test_a_run_directory_is_taken_too(invoke: Invoke) -> None:
 
 
 def test_a_worse_model_exits_with_1_and_says_why(team: Path, invoke: Invoke) -> None:
-    spoil(team / "tiny.onnx")
+    turn_classes_of(team / "tiny.onnx")
     result = invoke("gate", "tiny.onnx", *PATIENT, "--quiet")
 
     assert result.exit_code == 1
@@ -138,7 +138,7 @@ def test_json_is_one_document(invoke: Invoke) -> None:
 
 
 def test_reports_are_written_whatever_the_verdict(team: Path, invoke: Invoke) -> None:
-    spoil(team / "tiny.onnx")
+    turn_classes_of(team / "tiny.onnx")
     (team / "summary.md").write_text("before\n", encoding="utf-8")
     result = invoke("gate", "tiny.onnx", *PATIENT, "--quiet", "--junit", "out/gate.xml", "--markdown", "summary.md")
 
@@ -151,7 +151,7 @@ def test_reports_are_written_whatever_the_verdict(team: Path, invoke: Invoke) ->
 
 
 def test_annotations_are_for_github(team: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    spoil(team / "tiny.onnx")
+    turn_classes_of(team / "tiny.onnx")
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     assert "::error" not in invoke("gate", "tiny.onnx", *PATIENT, "--quiet").stdout
     assert "::error" in invoke("gate", "tiny.onnx", *PATIENT, "--quiet", "--annotations").stdout

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
 
 import autoprec
 from autoprec.gate.judge import Limits, gate, record_baseline
@@ -78,16 +77,3 @@ def _edited(tiny: Tiny, tmp_path: Path) -> Callable[..., Path]:
 def check(report: GateReport, name: str) -> Check:
     """The check of that name."""
     return next(check for check in report.checks if check.name == name)
-
-
-def scale_weight(proto: onnx.ModelProto, name: str, factor: float) -> None:
-    """Multiply one weight."""
-    tensor = next(tensor for tensor in proto.graph.initializer if tensor.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), name))
-
-
-def turn_classes(proto: onnx.ModelProto) -> None:
-    """Turn the rows of the classifier round, so that it names other classes."""
-    for tensor in proto.graph.initializer:
-        if tensor.name.startswith("head."):
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[::-1].copy(), tensor.name))

@@ -19,7 +19,7 @@ from autoprec.graph.topology import Topology
 from autoprec.testing import tiny_data
 from autoprec.units.keys import value_keys
 
-from ..helpers.renamed import renamed
+from ..helpers.renamed_models import renamed
 from .conftest import Tiny
 
 

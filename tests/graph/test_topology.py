@@ -18,7 +18,7 @@ from autoprec.graph.topology import Topology, all_graphs, elements, static_shape
 
 from ..helpers.networks import BUILDERS, conv_relu, if_body, mha_block, mlp, prepared, shared_weight
 from ..helpers.onnx_builder import Builder
-from ..helpers.renamed import renamed
+from ..helpers.renamed_models import renamed
 
 
 def topology(builder: Builder) -> Topology:

@@ -19,8 +19,8 @@ from autoprec.recipes.ranging import CalibrationRecipe
 from autoprec.sensitivity.measure import SensitivityMeasurer
 from autoprec.sensitivity.table import Sensitivity
 
-from ..helpers.bench import Bench, bench, run
 from ..helpers.hostile_names import with_hostile_names
+from ..helpers.lowering_bench import Bench, bench, run
 from ..helpers.networks import BUILDERS
 
 FP32, FP16 = Precision.FP32, Precision.FP16

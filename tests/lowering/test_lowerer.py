@@ -24,7 +24,7 @@ from autoprec.ranges.affine import QuantParams
 from autoprec.ranges.bins import Range
 from autoprec.ranges.table import RangeTable, load_ranges
 
-from ..helpers.bench import Bench, array_of, bench, loaded, node_named, ops, run, sqnr_db
+from ..helpers.lowering_bench import Bench, array_of, bench, loaded, node_named, ops, run, sqnr_db
 from ..helpers.networks import BUILDERS, random_feed
 from ..helpers.onnx_builder import Builder
 

@@ -11,7 +11,7 @@ from autoprec.graph.topology import COPY_OPS, Topology
 from autoprec.lowering.placement import Placement, calibration_tensors, quantized_macs, range_root
 from autoprec.precision import FLOATS, Precision
 
-from ..helpers.bench import Bench, bench, edges, finish, int8_edges, loaded
+from ..helpers.lowering_bench import Bench, bench, edges, finish, int8_edges, loaded
 from ..helpers.networks import BUILDERS
 from ..helpers.onnx_builder import CHANNELS, SIDE, Builder
 

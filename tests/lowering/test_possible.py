@@ -15,7 +15,7 @@ from autoprec.lowering.weight_axis import axis_of_weight
 from autoprec.precision import FLOATS, Precision
 from autoprec.units.find import find_units
 
-from ..helpers.bench import bench, loaded
+from ..helpers.lowering_bench import bench, loaded
 from ..helpers.networks import BUILDERS, cut
 from ..helpers.onnx_builder import Builder
 

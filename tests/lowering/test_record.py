@@ -10,7 +10,7 @@ from autoprec.backends.scheme import ORT_CPU, TENSORRT, TENSORRT_8
 from autoprec.lowering.lowerer import Lowered
 from autoprec.precision import Precision
 
-from ..helpers.bench import Bench, bench, node_named, ops, run
+from ..helpers.lowering_bench import Bench, bench, node_named, ops, run
 from ..helpers.networks import BUILDERS
 
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8

@@ -19,7 +19,7 @@ from autoprec.metrics.evaluator import Evaluator
 from autoprec.metrics.metric import load_metric
 from autoprec.metrics.running import run_dataset
 
-from ..helpers.bench import loaded
+from ..helpers.lowering_bench import loaded
 from ..helpers.networks import WIDTH, mlp, random_feed
 from ..helpers.onnx_builder import Builder
 

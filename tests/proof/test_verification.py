@@ -19,12 +19,12 @@ from autoprec.precision import Precision
 from autoprec.proof.verification import UnitRan, Verification, verify
 from autoprec.units.records import Partition, Unit
 
-from ..backends.tensorrt.rtx_log import layers_text
-from ..helpers.bench import Bench, Plan, bench
+from ..helpers.lowering_bench import Bench, Plan, bench
 from ..helpers.networks import BUILDERS
+from ..helpers.tensorrt.rtx_log import layers_text
 
 FP32, FP16, BF16, FP8, INT8 = (Precision(p) for p in ("fp32", "fp16", "bf16", "fp8", "int8"))
-RECORDED = Path(__file__).parent / "backends" / "tensorrt" / "recorded"
+RECORDED = Path(__file__).parents[1] / "backends" / "tensorrt" / "recorded"
 
 
 def unit(name: str, kind: str = "conv", macs: int = 100, *, nodes: str = "", anchors: str = "") -> Unit:

@@ -24,7 +24,7 @@ from autoprec.precision import Precision
 from autoprec.sensitivity.measure import SensitivityMeasurer
 from autoprec.sensitivity.table import DIRECTION, Sensitivities, load_sensitivities, sensitivity_fingerprint
 
-from ..helpers.bench import SAMPLES, Bench
+from ..helpers.lowering_bench import SAMPLES, Bench
 from ..helpers.networks import BUILDERS, conv_relu, mlp
 
 Array = npt.NDArray[Any]

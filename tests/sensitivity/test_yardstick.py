@@ -13,7 +13,7 @@ from autoprec.precision import Precision
 from autoprec.sensitivity import yardstick as full_pass
 from autoprec.sensitivity.yardstick import FullPass
 
-from ..helpers.bench import bench
+from ..helpers.lowering_bench import bench
 
 
 def test_seconds_of_parts_make_those_of_all_samples(monkeypatch: pytest.MonkeyPatch) -> None:

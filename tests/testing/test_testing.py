@@ -15,7 +15,7 @@ from autoprec.precision import Precision
 from autoprec.proof.inspect import time_profile_of
 from autoprec.testing import FakeBackend, tiny_data, tiny_model
 
-from ..helpers.bench import bench
+from ..helpers.lowering_bench import bench
 
 
 def latency(backend: FakeBackend, model: Path) -> list[float]:

@@ -8,7 +8,7 @@ import pytest
 from autoprec.backends.scheme import ORT_CPU
 from autoprec.precision import Precision
 
-from ..helpers.bench import Bench, bench, edges, finish, int8_edges
+from ..helpers.lowering_bench import Bench, bench, edges, finish, int8_edges
 from ..helpers.networks import BUILDERS
 from ..helpers.onnx_builder import CHANNELS, Builder
 

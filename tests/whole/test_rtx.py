@@ -22,7 +22,7 @@ from autoprec.ranges.bins import Range
 from autoprec.ranges.table import RangeTable
 from autoprec.units.find import find_units
 
-from ..helpers.bench import bench, ops
+from ..helpers.lowering_bench import bench, ops
 from ..helpers.networks import BUILDERS
 
 trt: Any = pytest.importorskip("tensorrt_rtx", reason="the builder tests need tensorrt-rtx: pip install tensorrt-rtx")

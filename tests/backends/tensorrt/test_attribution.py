@@ -15,8 +15,8 @@ from autoprec.backends.tensorrt.records import EngineLayer, LayerTensor
 from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
 
-from ...helpers.bench import Bench, bench
-from .rtx_log import layers_text
+from ...helpers.lowering_bench import Bench, bench
+from ...helpers.tensorrt.rtx_log import layers_text
 
 RECORDED = Path(__file__).parent / "recorded"
 READABLE = sorted(p for p in RECORDED.glob("*.*") if "names-only" not in p.name and p.suffix != ".md")

@@ -24,7 +24,7 @@ from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
 from autoprec.testing import BackendContract, tiny_data, tiny_model
 
-from ...helpers.bench import bench
+from ...helpers.lowering_bench import bench
 
 pytest.importorskip("tensorrt_rtx", reason="the real builder needs tensorrt-rtx: pip install tensorrt-rtx")
 

@@ -24,8 +24,8 @@ from autoprec.backends.tensorrt.records import BuildOptions, ShapeProfile
 from autoprec.backends.tensorrt.request import LogLine
 from autoprec.errors import BackendError, RunDirectoryError
 
-from .fake_builder import command, make
-from .small_models import (
+from ...helpers.tensorrt.fake_builder import command, make
+from ...helpers.tensorrt.precision_models import (
     bfloat_conv_transpose,
     bfloat_matmul,
     chain,

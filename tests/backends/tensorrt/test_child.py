@@ -15,8 +15,8 @@ from autoprec.backends.tensorrt.child import Loggers, Messages, read_timing_cach
 from autoprec.backends.tensorrt.records import BuildOptions, ShapeProfile
 from autoprec.backends.tensorrt.request import ENGINE, LAYERS, MODEL, BuildRequest, BuildResult, read_log
 
-from .fake_builder import FakeConfig, make
-from .small_models import chain, conv_relu, node, quantized_matmul, serialised, value
+from ...helpers.tensorrt.fake_builder import FakeConfig, make
+from ...helpers.tensorrt.precision_models import chain, conv_relu, node, quantized_matmul, serialised, value
 
 WEAK, STRONG = "8.6.0", "11.4.0.106"
 

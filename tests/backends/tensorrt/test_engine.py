@@ -18,8 +18,8 @@ from autoprec.backends.tensorrt.engine import TensorRtEngine
 from autoprec.backends.tensorrt.stopwatch import IN_FLIGHT
 from autoprec.errors import BackendError, DataError
 
-from . import fake_gpu
-from .fake_gpu import (
+from ...helpers.tensorrt import fake_gpu
+from ...helpers.tensorrt.fake_gpu import (
     DataType,
     FakeCuda,
     FakeTensorRt,
@@ -452,7 +452,7 @@ def test_sizes_and_warnings_are_told(tmp_path: Path) -> None:
 
 
 def test_the_newer_name_of_the_activation_size_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from . import fake_gpu
+    from ...helpers.tensorrt import fake_gpu
 
     monkeypatch.setattr(fake_gpu.FakeEngine, "device_memory_size_v2", 5 << 20, raising=False)
     monkeypatch.delattr(fake_gpu.FakeEngine, "device_memory_size")

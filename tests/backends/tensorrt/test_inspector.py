@@ -16,9 +16,9 @@ from autoprec.errors import BackendError
 from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
 
-from ...helpers.bench import bench
+from ...helpers.lowering_bench import bench
 from ...helpers.networks import BUILDERS
-from .rtx_log import layers_text
+from ...helpers.tensorrt.rtx_log import layers_text
 
 RECORDED = Path(__file__).parent / "recorded"
 FORMS = ("documented-8.6", "documented-10.x", "documented-11.x", "rtx-1.7.1")

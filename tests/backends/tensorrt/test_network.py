@@ -20,8 +20,8 @@ from autoprec.backends.tensorrt.network import (
 from autoprec.backends.tensorrt.records import ShapeProfile
 from autoprec.errors import BackendError
 
-from .fake_builder import FLOAT, HALF, INT8, INT32, FakeLayer, FakeTensor, make
-from .small_models import chain, node, serialised, value
+from ...helpers.tensorrt.fake_builder import FLOAT, HALF, INT8, INT32, FakeLayer, FakeTensor, make
+from ...helpers.tensorrt.precision_models import chain, node, serialised, value
 
 NODES = {"a": "fp16", "b": "fp32", "c": "int8", "d": "", "e_1": "fp32", "e": "fp16"}
 WEAK = Bindings(make("8.6.0"), "tensorrt", (8, 6, 0), "weak")

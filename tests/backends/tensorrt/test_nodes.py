@@ -14,8 +14,8 @@ from autoprec.backends.tensorrt.records import EngineLayer, LayerTensor
 from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
 
-from ...helpers.bench import bench
-from .rtx_log import layers_text
+from ...helpers.lowering_bench import bench
+from ...helpers.tensorrt.rtx_log import layers_text
 
 RECORDED = Path(__file__).parent / "recorded"
 FP32, FP16, BF16, FP8, INT8 = (Precision(p) for p in ("fp32", "fp16", "bf16", "fp8", "int8"))

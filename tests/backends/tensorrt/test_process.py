@@ -16,8 +16,8 @@ from autoprec.backends.tensorrt.process import STDERR, BuildProcess
 from autoprec.backends.tensorrt.records import BuildOptions
 from autoprec.errors import BackendError
 
-from .fake_builder import command, make
-from .small_models import chain, conv_relu
+from ...helpers.tensorrt.fake_builder import command, make
+from ...helpers.tensorrt.precision_models import chain, conv_relu
 
 CHILD = """
 import os, pathlib, signal, sys, time

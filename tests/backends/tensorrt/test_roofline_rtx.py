@@ -16,7 +16,7 @@ from autoprec.backends.tensorrt.workload import products_of, role_of
 from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
 
-from ...helpers.bench import Bench, bench
+from ...helpers.lowering_bench import Bench, bench
 from ...helpers.networks import BUILDERS
 from ...helpers.onnx_builder import Builder
 

@@ -10,7 +10,7 @@ from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.annotate_precisions import AnnotatePrecisionsPass
 from autoprec.precision import PRECISION_KEY, Precision
 
-from ...helpers.bench import loaded
+from ...helpers.lowering_bench import loaded
 from ...helpers.networks import BUILDERS
 
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8

@@ -13,7 +13,7 @@ from autoprec.lowering.passes.assign_types import AssignTypesPass, free_slots
 from autoprec.lowering.passes.raise_opset import raise_opset
 from autoprec.precision import Precision
 
-from ...helpers.bench import array_of, loaded, node_named, ops, run, sqnr_db
+from ...helpers.lowering_bench import array_of, loaded, node_named, ops, run, sqnr_db
 from ...helpers.networks import BUILDERS, random_feed
 from ...helpers.onnx_builder import Builder
 

@@ -14,7 +14,7 @@ from autoprec.lowering.placement import WeightPoint
 from autoprec.lowering.weight_axis import axis_of_weight
 from autoprec.precision import Precision
 
-from ...helpers.bench import array_of, loaded, node_named, run
+from ...helpers.lowering_bench import array_of, loaded, node_named, run
 from ...helpers.onnx_builder import Builder
 
 INT8 = Precision.INT8

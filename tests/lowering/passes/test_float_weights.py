@@ -21,7 +21,7 @@ from autoprec.lowering.placement import WeightPoint
 from autoprec.lowering.weight_axis import axis_of_weight
 from autoprec.precision import Precision
 
-from ...helpers.bench import array_of, loaded, ops, run
+from ...helpers.lowering_bench import array_of, loaded, ops, run
 from ...helpers.networks import BUILDERS, random_feed
 
 INT8 = Precision.INT8

@@ -10,7 +10,7 @@ from autoprec.graph.model import check_model
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.fold_batch_norm import FoldBatchNormPass
 
-from ...helpers.bench import loaded, node_named, ops, run, sqnr_db
+from ...helpers.lowering_bench import loaded, node_named, ops, run, sqnr_db
 from ...helpers.networks import BUILDERS, random_feed
 from ...helpers.onnx_builder import Builder
 

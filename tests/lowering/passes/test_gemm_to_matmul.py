@@ -12,7 +12,7 @@ from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.gemm_to_matmul import GemmToMatMulPass
 from autoprec.precision import Precision
 
-from ...helpers.bench import Bench, loaded, node_named, run
+from ...helpers.lowering_bench import Bench, loaded, node_named, run
 from ...helpers.networks import mlp, random_feed
 
 

@@ -13,7 +13,7 @@ from autoprec.lowering.placement import ActivationPoint
 from autoprec.precision import Precision
 from autoprec.ranges.affine import QuantParams, fake_quantize
 
-from ...helpers.bench import loaded, node_named, ops, run
+from ...helpers.lowering_bench import loaded, node_named, ops, run
 from ...helpers.networks import BUILDERS, random_feed
 
 INT8 = Precision.INT8

@@ -13,7 +13,7 @@ from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.isolate_floats import IsolateFloatsPass
 from autoprec.precision import Precision
 
-from ...helpers.bench import Bench, array_of, bench, node_named, ops, run, sqnr_db
+from ...helpers.lowering_bench import Bench, array_of, bench, node_named, ops, run, sqnr_db
 from ...helpers.networks import BUILDERS
 from ...helpers.onnx_builder import Builder
 

@@ -14,7 +14,7 @@ from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.lowering.placement import WeightPoint
 from autoprec.precision import Precision
 
-from ...helpers.bench import Bench, array_of, loaded, node_named, ops, run, sqnr_db
+from ...helpers.lowering_bench import Bench, array_of, loaded, node_named, ops, run, sqnr_db
 from ...helpers.networks import random_feed
 from ...helpers.onnx_builder import Builder
 

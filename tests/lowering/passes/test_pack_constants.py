@@ -12,7 +12,7 @@ from autoprec.graph.model import check_model
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.pack_constants import PackConstantsPass
 
-from ...helpers.bench import loaded, ops, run
+from ...helpers.lowering_bench import loaded, ops, run
 from ...helpers.networks import random_feed
 from ...helpers.onnx_builder import Builder
 

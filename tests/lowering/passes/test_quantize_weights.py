@@ -12,7 +12,7 @@ from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.lowering.placement import WeightPoint
 from autoprec.precision import Precision
 
-from ...helpers.bench import array_of, loaded, node_named, ops, run, sqnr_db
+from ...helpers.lowering_bench import array_of, loaded, node_named, ops, run, sqnr_db
 from ...helpers.networks import BUILDERS, random_feed
 
 INT8, FP8 = Precision.INT8, Precision.FP8

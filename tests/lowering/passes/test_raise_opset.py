@@ -8,7 +8,7 @@ from autoprec.errors import ModelError
 from autoprec.lowering.passes import raise_opset as module
 from autoprec.lowering.passes.raise_opset import raise_opset
 
-from ...helpers.bench import loaded, run, sqnr_db
+from ...helpers.lowering_bench import loaded, run, sqnr_db
 from ...helpers.networks import BUILDERS, random_feed
 
 

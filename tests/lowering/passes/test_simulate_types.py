@@ -12,7 +12,7 @@ from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.simulate_types import SimulateTypesPass
 from autoprec.precision import Precision
 
-from ...helpers.bench import array_of, loaded, node_named, run
+from ...helpers.lowering_bench import array_of, loaded, node_named, run
 from ...helpers.networks import BUILDERS, random_feed
 from ...helpers.onnx_builder import Builder
 

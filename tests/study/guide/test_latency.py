@@ -11,7 +11,7 @@ from autoprec.study.guide.latency import LatencyModel
 from autoprec.study.guide.pricing import Pricing
 from autoprec.units.records import Edge, Partition, Unit
 
-from .timed import Timed, fitted
+from ...helpers.timed_plans import Timed, fitted
 
 NAMES = [f"u{number}" for number in range(12)]
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8

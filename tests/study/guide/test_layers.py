@@ -12,8 +12,8 @@ from autoprec.study.guide.columns import SHARED
 from autoprec.study.guide.latency import Crossing, LatencyModel
 from autoprec.study.guide.pricing import Pricing
 
+from ...helpers.timed_plans import Timed, fitted, layers_of
 from .test_latency import FP32, INT8, NAMES, chain, plans, planted
-from .timed import Timed, fitted, layers_of
 
 ENGINE_MS, EXTRA_MS = 0.3, 0.002
 """FP32's latency, and what profiling adds to each layer."""

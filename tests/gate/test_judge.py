@@ -25,8 +25,9 @@ from autoprec.ranges.calibrators import calibrate
 from autoprec.testing import FakeBackend, tiny_data
 from autoprec.testing.fake import _COSTS
 
-from ..helpers.renamed import renamed
-from .conftest import Tiny, check, scale_weight, turn_classes
+from ..helpers.renamed_models import renamed
+from ..helpers.spoilt_models import scale_weight, turn_classes
+from .conftest import Tiny, check
 
 Edited = Callable[..., Path]
 

@@ -10,8 +10,8 @@ from autoprec.lowering.lowerer import OPSET_QDQ, Lowered
 from autoprec.lowering.passes.assign_types import DATA_TYPES
 from autoprec.precision import FLOATS, Precision
 
-from ...helpers.bench import Bench, array_of, bench, lowered_everywhere, node_named, ops, run, sqnr_db
-from ...helpers.onnx_builder import Builder
+from ..helpers.lowering_bench import Bench, array_of, bench, lowered_everywhere, node_named, ops, run, sqnr_db
+from ..helpers.onnx_builder import Builder
 
 INT8 = Precision.INT8
 

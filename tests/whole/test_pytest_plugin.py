@@ -12,7 +12,7 @@ import autoprec
 from autoprec.gate.judge import record_baseline
 from autoprec.testing import tiny_data, tiny_model
 
-from ..helpers.spoilt import spoil
+from ..helpers.spoilt_models import turn_classes_of
 
 pytest_plugins = ["pytester"]
 
@@ -57,7 +57,7 @@ def test_an_unchanged_model_passes(team: pytest.Pytester) -> None:
 def test_a_spoilt_model_fails_until_the_baseline_is_rewritten(team: pytest.Pytester) -> None:
     baseline = team.path / "baseline.json"
     committed = baseline.read_bytes()
-    spoil(team.path / "tiny.onnx")
+    turn_classes_of(team.path / "tiny.onnx")
     failed = team.runpytest("-n", "1")
 
     failed.assert_outcomes(failed=1)

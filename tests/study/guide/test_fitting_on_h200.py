@@ -15,9 +15,9 @@ from autoprec.precision import Precision
 from autoprec.study.guide.pricing import Pricing
 from autoprec.units.records import Edge, Partition, Unit
 
-from .guide.timed import Timed, fitted
+from ...helpers.timed_plans import Timed, fitted
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 MODELS = ("mobilenet_v1_075", "etinynet", "resnet20_cifar10")
 LETTERS = {"F": Precision.FP32, "h": Precision.FP16, "8": Precision.INT8}
 

@@ -13,7 +13,8 @@ from autoprec.gate.judge import gate, record_baseline
 from autoprec.gate.verdict import Status
 from autoprec.testing import tiny_data, tiny_model
 
-from .conftest import check, scale_weight
+from ..helpers.spoilt_models import scale_weight
+from .conftest import check
 
 pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX, whose builder needs no GPU")
 

@@ -18,8 +18,16 @@ import pytest
 import autoprec.backends.tensorrt
 from autoprec.backends.tensorrt.bindings import Bindings, describe_module
 
-from .api_check import Annotations, Unchecked, capitals, check, overrides, placeholders, unknown_names
-from .bindings_wheels import RELEASES, Api, Unavailable, read_api, read_installed_rtx
+from ...helpers.tensorrt.api_check import (
+    Annotations,
+    Unchecked,
+    capitals,
+    check,
+    overrides,
+    placeholders,
+    unknown_names,
+)
+from ...helpers.tensorrt.bindings_wheels import RELEASES, Api, Unavailable, read_api, read_installed_rtx
 
 FOLDER = Path(autoprec.backends.tensorrt.__file__).parent
 SOURCES = {path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.py"))}

@@ -23,7 +23,7 @@ from autoprec.units.records import Partition, UnitKind
 
 from ..helpers.networks import BUILDERS, cut, prepared, random_feed
 from ..helpers.onnx_builder import CHANNELS, Builder
-from ..helpers.renamed import renamed
+from ..helpers.renamed_models import renamed
 
 WIDTH = 32
 

@@ -9,7 +9,7 @@ import pytest
 
 from autoprec.study.ledger.samplers import make_sampler
 
-from .table import Table, disturbed, greedy, load, searched
+from ..helpers.exhaustive_table import Table, disturbed, greedy, load, searched
 
 PATH = Path(__file__).parent / "data" / "resnet20_12.npz"
 SHARE = 0.0125

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
-from autoprec.cli import main
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK, EXIT_USAGE
 from autoprec.front.pareto import dominates
 from autoprec.plan import load_plan
-from autoprec.testing import tiny_data, tiny_model
+from autoprec.testing import tiny_data
 
-Invoke = Callable[..., Result]
+from .conftest import Invoke, tuned
 
 TUNE = ("tune", "tiny.onnx", "--calib", "data.npz", "--trials", "4", "--threads", "1", "--out", "run", "--quiet")
 
@@ -27,14 +24,7 @@ TUNE = ("tune", "tiny.onnx", "--calib", "data.npz", "--trials", "4", "--threads"
 @pytest.fixture(name="finished", scope="module")
 def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiny.onnx, data.npz and the run directory `run` of a few plans only, not to be changed."""
-    folder = tmp_path_factory.mktemp("finished")
-    np.savez(folder / "data.npz", **tiny_data(tiny_model(folder), 48))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        words = [*TUNE, "--metric", "sqnr", "--max-drop", "0.002"]
-        result = CliRunner().invoke(main, words, catch_exceptions=False)
-    assert result.exit_code == EXIT_OK, result.output
-    return folder
+    return tuned(tmp_path_factory.mktemp("finished"), *TUNE, "--metric", "sqnr", "--max-drop", "0.002")
 
 
 @pytest.fixture(name="run")

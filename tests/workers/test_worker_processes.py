@@ -26,7 +26,7 @@ from autoprec.study.ledger.storages import StudyLocation, journal_location, open
 from autoprec.study.optuna_adapter import MEASUREMENT
 from autoprec.testing import tiny_data, tiny_model
 
-from .stores import postgresql, proxy
+from ..helpers.study_stores import postgresql, proxy
 
 TRIALS = 14
 WORKERS = 3

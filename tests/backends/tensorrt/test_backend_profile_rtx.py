@@ -11,7 +11,7 @@ from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
 from autoprec.proof.inspect import time_profile_of
 
-from ...helpers.bench import Plan, bench
+from ...helpers.lowering_bench import Plan, bench
 
 pytest.importorskip("tensorrt_rtx", reason="the real builder needs tensorrt-rtx: pip install tensorrt-rtx")
 

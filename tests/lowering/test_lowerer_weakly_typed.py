@@ -24,7 +24,7 @@ from autoprec.plan import Choice, Plan
 from autoprec.precision import FLOATS, PRECISION_KEY, Precision
 from autoprec.ranges.bins import Range
 
-from ..helpers.bench import Bench, array_of, bench, ops, run, sqnr_db
+from ..helpers.lowering_bench import Bench, array_of, bench, ops, run, sqnr_db
 from ..helpers.networks import BUILDERS, write
 
 FP32, FP16, BF16, FP8, INT8 = (Precision(p) for p in ("fp32", "fp16", "bf16", "fp8", "int8"))

@@ -17,7 +17,8 @@ from autoprec.gate.judge import Limits, gate, record_baseline, update_baseline
 from autoprec.gate.verdict import Status
 from autoprec.testing import FakeBackend, tiny_data, tiny_model
 
-from .conftest import check, scale_weight, turn_classes
+from ..helpers.spoilt_models import scale_weight, turn_classes
+from .conftest import check
 
 
 class Gpu(FakeBackend):
