@@ -1,4 +1,4 @@
-"""Accuracy against the baseline: sample by sample, is it different, and is the difference big enough to matter."""
+"""The check of the accuracy: is it different from the baseline, and is the difference large enough to matter?"""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from autoprec.run.settings import DataLike
 from autoprec.stats.significance import ALPHA, Compared, SignificanceTest, compare_scores, mcnemar
 
 FEWEST_SAMPLES = 20
-"""Fewer pairs than this prove nothing, whatever they show."""
-_UNSEEN = 3.0  # with no change among n samples, up to 3 / n of all may have changed: the rule of three
-_ROUNDING = 1e-12
-_FINEST = 0.005  # a bound of 0 cannot ask for samples without end
+"""The fewest pairs of scores from which the gate draws a conclusion."""
+_UNSEEN = 3.0  # the rule of three: if none of n samples changed, still up to 3 / n of all may have changed
+_ROUNDING = 1e-12  # the tolerance for a drop that equals the bound but for rounding
+_FINEST = 0.005  # the smallest bound for which samples are demanded; a bound of 0 would need infinitely many
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The scores of the model that is judged.
+    """The scores of the rebuilt plan.
 
     Attributes:
-        samples: the scores, with the digests of the samples.
+        samples: the scores with the digests of the samples.
         data: the samples.
         finite: whether all outputs were finite.
-        missing: the number of the baseline's samples that the data does not have.
+        missing: the number of samples of the baseline that the data does not have.
     """
 
     samples: SampleScores
@@ -50,9 +50,10 @@ class Measured:
 
 
 def default_bound(committed: Evidence) -> float:
-    """The drop that is allowed where nobody says: half of what the tune allowed, but no less than decisions can show.
+    """Return the default bound: half of the drop that the tune allowed, but no less than decisions can show.
 
-    Against FP32 the tune allowed the whole; a second whole on top would be twice what its user wanted.
+    The tune allowed its whole bound against FP32. If the gate allowed it again, the model could lose twice as much as
+    the user wanted.
     """
     half = float(committed.metric["max_drop"]) / 2
     scores = committed.samples.plan
@@ -62,10 +63,10 @@ def default_bound(committed: Evidence) -> float:
 
 
 def find_samples(source: DataLike, rebuilt: Rebuilt, recipe: CalibrationRecipe, committed: SampleScores) -> Dataset:
-    """The samples of `source` that the baseline was reported on.
+    """Return the samples of `source` that the baseline was reported on.
 
     Raises:
-        DataError: the data is missing, does not fit, or has none of them.
+        DataError: the data is missing, does not fit the model, or has none of these samples.
     """
     data = load_data(source, rebuilt.model.interface, recipe)
     left: dict[str, int] = {}
@@ -94,16 +95,16 @@ def measure(
     wanted: int,
     exact: bool = False,
 ) -> Measured:
-    """Score FP32 and the plan on `data`: in the runtime where it computes here, in exact arithmetic where not.
+    """Score FP32 and the plan on `data`, in the runtime if it computes here, otherwise in exact arithmetic.
 
     Args:
         data: the samples of the baseline.
-        rebuilt: the plan on the model that is judged.
+        rebuilt: the committed plan on the model of today.
         runtime: the runtime of the plan.
         metric: the metric of the baseline.
-        batch: the number of samples in each run.
+        batch: the number of samples of one run.
         wanted: the number of samples that the baseline has.
-        exact: score exact arithmetic beside the runtime, as a baseline needs.
+        exact: whether exact arithmetic is scored too, as a new baseline needs it.
     """
     backend, interface = runtime.backend, rebuilt.model.interface
     with backend.build(to_bytes(rebuilt.model.original), exact=not runtime.computes) as reference:
@@ -124,13 +125,13 @@ def measure(
 
 
 def judge_accuracy(committed: Evidence, now: Measured, metric: Metric, allowed: float, *, absent: bool) -> Check:
-    """Compare with the baseline.
+    """Compare the scores with those of the baseline.
 
     Args:
-        committed: the baseline's figures.
-        now: the scores of the model that is judged.
+        committed: the evidence of the baseline.
+        now: the scores that were measured now.
         metric: the metric of both.
-        allowed: the most that the metric may get worse.
+        allowed: the largest drop of the metric that is fine.
         absent: whether the plan's runtime is missing, so that exact arithmetic is compared with exact arithmetic.
     """
     check = Check(
@@ -181,13 +182,13 @@ def _committed_scores(committed: SampleScores, now: SampleScores, *, absent: boo
 
 
 def _change(compared: Compared) -> str:
-    """The change of the score: the loss with its sign turned, where 0 - x keeps a loss of 0 from becoming -0."""
-    loss = compared.change
+    """Return the change of the score as text: the loss with the opposite sign."""
+    loss = compared.change  # 0 - x instead of -x, which would be -0 for a loss of 0
     return f"{0 - loss.estimate:+.4f} ({0 - loss.high:+.4f} .. {0 - loss.low:+.4f})"
 
 
 def decide(compared: Compared, allowed: float) -> tuple[Status, str]:
-    """Two questions: is it different, and is the difference more than is allowed."""
+    """Return the verdict and its sentence by two questions: is the score different, and by more than is allowed?"""
     loss, count = compared.change.estimate, compared.samples
     beyond = loss > allowed + _ROUNDING
     counted = f"{compared.lost} of {count} samples got worse and {compared.won} better"
@@ -212,7 +213,7 @@ def decide(compared: Compared, allowed: float) -> tuple[Status, str]:
 
 
 def samples_to_see(compared: Compared, allowed: float) -> int:
-    """How many samples it takes to see a drop of `allowed`, by what these show."""
+    """Return how many samples it takes to see a drop of `allowed`, estimated from the scatter of these."""
     if compared.test is SignificanceTest.MCNEMAR:
         return max(FEWEST_SAMPLES, math.ceil(_UNSEEN / max(allowed, _FINEST)))
     half = compared.change.high - compared.change.estimate
@@ -220,12 +221,13 @@ def samples_to_see(compared: Compared, allowed: float) -> int:
 
 
 def caught_drop(samples: int, allowed: float) -> float:
-    """The smallest drop of decisions, all lost and none won, that so many samples call worse in 95 of 100 cases.
+    """Return the smallest drop of decisions that so many samples call worse in 95 of 100 cases.
 
-    Lost decisions are as good as Poisson distributed; seven are the fewest that differ, and they must exceed the bound.
+    It assumes that decisions are only lost and none is won. Then the number of lost decisions is nearly Poisson
+    distributed, and it must be at least 7 to be significant, and must exceed the bound.
     """
     fewest = max(math.ceil(math.log2(1 / ALPHA)), math.floor(allowed * samples + _ROUNDING) + 1)
-    if fewest > 300:  # as good as normal, and exp(-mean) would come to nothing
+    if fewest > 300:  # then the distribution is nearly normal, and exp(-mean) would underflow below
         return (fewest + 1.645 * math.sqrt(fewest) + 1.35) / samples
     low, high = 0.0, fewest + 10 * math.sqrt(fewest) + 10
     for _ in range(50):
@@ -239,23 +241,23 @@ def caught_drop(samples: int, allowed: float) -> float:
 
 
 def mirrored(compared: Compared) -> Compared:
-    """The same comparison asked the other way round, for decisions; others are never called better."""
+    """Return the comparison with the question reversed: is it better? Only decisions are ever called better."""
     if compared.test is not SignificanceTest.MCNEMAR:
         return replace(compared, p=1.0)
     return replace(compared, p=mcnemar(compared.won, compared.lost))
 
 
 def samples_to_decide(compared: Compared) -> int:
-    """About how many samples would make the same drop significant."""
+    """Return about how many samples would make the same drop significant."""
     change = compared.change
     error = (change.high - change.low) / (2 * 1.96)
-    needed = compared.samples * (2.33 * error / change.estimate) ** 2
+    needed = compared.samples * (2.33 * error / change.estimate) ** 2  # 2.33 is the normal quantile of 0.99
     fewest = math.log2(1 / ALPHA) / change.estimate if compared.test is SignificanceTest.MCNEMAR else 0
     return max(compared.samples + 1, math.ceil(needed * 1.2), math.ceil(fewest))
 
 
 def paired(digests: Sequence[str], scores: Sequence[float | None], wanted: Sequence[str]) -> list[float | None]:
-    """The scores of the wanted samples in their order; of equal samples one after the other."""
+    """Return the scores of the wanted samples in their order; equal samples are taken one after the other."""
     found: dict[str, list[float | None]] = {}
     for fingerprint, score in zip(digests, scores, strict=True):
         found.setdefault(fingerprint, []).append(score)

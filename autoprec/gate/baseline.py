@@ -1,7 +1,7 @@
-"""The baseline file: what a tune measured and the plan that it chose, small, readable in review, and sealed.
+"""The baseline file: what a tune measured and the plan that it chose, small, readable in a review, and sealed.
 
-The seal is a SHA-256 over the content, so that a file that was edited by hand, merged badly or cut short is refused
-by name. It protects from accidents, not from people who mean to deceive.
+The seal is a SHA-256 digest of the content, so a file that was edited by hand, merged badly or cut short is recognised
+and refused. It protects against accidents, not against people who want to deceive.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Baseline:
 
     Attributes:
         plan: the plan that every gate rebuilds.
-        evidence: the figures that the plan was measured to have.
+        evidence: the figures that were measured of the plan.
         path: the path of the file.
     """
 
@@ -59,7 +59,7 @@ def load_baseline(path: str | Path) -> Baseline:
 
     Raises:
         NoBaselineError: there is no such file.
-        BaselineError: it cannot be read, is none, is damaged or edited, or was written by a newer autoprec.
+        BaselineError: the file cannot be read, is not a baseline, is damaged or edited, or is of a newer autoprec.
     """
     file = Path(path)
     record = _read(file)
@@ -85,13 +85,13 @@ def load_baseline(path: str | Path) -> Baseline:
 
 
 def seal(content: Mapping[str, Any]) -> str:
-    """SHA-256 over everything but schema, kind and the seal itself, whatever the layout."""
+    """Return the SHA-256 digest of everything but schema, kind and the seal itself; the layout makes no difference."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def summary_of(plan: Plan, evidence: Evidence) -> dict[str, Any]:
-    """The figures that a reviewer looks at."""
+    """Return the figures that a reviewer looks at."""
     samples, rounds = evidence.samples, evidence.rounds
     precisions = [choice.precision.value for choice in plan.units.values()]
     return {
@@ -116,13 +116,13 @@ def summary_of(plan: Plan, evidence: Evidence) -> dict[str, Any]:
 
 
 def mean_score(scores: Sequence[float | None]) -> float | None:
-    """The mean to six digits, None where a score is not finite."""
+    """Return the mean to six digits, or None if a score is not finite."""
     finite = [score for score in scores if score is not None]
     return float(f"{sum(finite) / len(finite):.6g}") if len(finite) == len(scores) else None
 
 
 def laid_out(value: Any, depth: int = 0) -> str:
-    """JSON with one field a line, and short lists on one line, so that a review sees what changed."""
+    """Return JSON with one field on each line and short lists on a single line, so that a review shows what changed."""
     inner, outer = " " * (depth + 1), " " * depth
     if isinstance(value, dict) and value:
         rows = [f"{inner}{json.dumps(key)}: {laid_out(item, depth + 1)}" for key, item in value.items()]
@@ -161,7 +161,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _packed(record: dict[str, Any]) -> dict[str, Any]:
-    """Digests in rows, and scores of 0 and 1 as text."""
+    """Return the record with digests joined into rows, and with scores of 0 and 1 as text of single digits."""
     samples = record["samples"]
     rows = "".join(samples["digests"])
     packed = {"digests": _rows(rows, _DIGEST * 12)}

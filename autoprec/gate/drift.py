@@ -1,4 +1,4 @@
-"""Whether the committed ranges still fit: calibrated again, value by value, without a GPU."""
+"""Drift of ranges: whether the committed ranges still fit, by a new calibration that needs no GPU."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from autoprec.ranges.calibrators import calibrate, quantization_error
 from autoprec.ranges.histogram import Histogram
 from autoprec.recipes.ranging import CalibrationRecipe
 
-_SHOWN = 5
+_SHOWN = 5  # the most drifted values that the report lists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """One value's committed range beside a fresh one.
+    """The committed range of a value, compared with a fresh one.
 
     Attributes:
         value: the name of the value.
-        committed: the range that is shipped.
-        fresh: the range that calibration gives now.
-        bits: the bits of resolution that the committed range loses against the fresh one; one bit doubles the noise.
-        clipped: the share of the values that the committed range cuts off.
+        committed: the range in the plan.
+        fresh: the range that calibration finds now.
+        bits: the bits of resolution that the committed range costs against the fresh one. One bit means that the
+            amplitude of the quantisation noise is twice as large.
+        clipped: the share of the numbers that the committed range clips.
     """
 
     value: str
@@ -40,7 +41,7 @@ class Drift:
     clipped: float
 
     def text(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         return (
             f"{self.value}: committed {self.committed.low:.4g} .. {self.committed.high:.4g}, calibrated now "
             f"{self.fresh.low:.4g} .. {self.fresh.high:.4g}; {self.clipped:.2%} of the values are clipped, "
@@ -49,7 +50,10 @@ class Drift:
 
 
 def quantized_values(rebuilt: Rebuilt) -> dict[str, Precision]:
-    """Name -> precision of each value whose range decides how the plan quantises; the finest scale wins."""
+    """Return the precision, by name, of each value whose range decides how the plan quantises.
+
+    A value that is quantised to both INT8 and FP8 is listed with INT8, which needs the finer scale.
+    """
     topology, placement = rebuilt.lowerer.placement(rebuilt.precisions)
     values = {str(value.name): value for node in topology.nodes for value in node.outputs}
     values |= {str(value.name): value for value in topology.graph.inputs}
@@ -62,7 +66,14 @@ def quantized_values(rebuilt: Rebuilt) -> dict[str, Precision]:
 
 
 def drifts(rebuilt: Rebuilt, backend: Backend, data: Dataset, recipe: CalibrationRecipe) -> list[Drift]:
-    """Every value that the plan quantises, the worst first."""
+    """Return the drift of every value that the plan quantises, the worst first.
+
+    Args:
+        rebuilt: the committed plan on the model of today.
+        backend: the runtime that computes the values.
+        data: the calibration data.
+        recipe: the calibration recipe.
+    """
     table = rebuilt.ranges
     wanted = quantized_values(rebuilt)
     if table is None or not wanted:
@@ -85,16 +96,16 @@ def drifts(rebuilt: Rebuilt, backend: Backend, data: Dataset, recipe: Calibratio
 def compare_range(
     name: str, committed: Range, histogram: Histogram, *, precision: Precision, label: str, symmetric: bool
 ) -> Drift:
-    """Compare a committed range with a fresh one, on values that were counted anew.
+    """Return what a committed range costs for numbers that were counted now.
 
     Args:
         name: the name of the value.
-        committed: the range of the baseline.
-        histogram: the histogram of the values.
-        precision: the precision of the value. The scale of FP8 follows the magnitude alone, so only that is compared;
-            for INT8 the expected squared error is.
-        label: the calibrator, such as "mse" or "percentile 99.9".
-        symmetric: whether the scheme quantises activations around zero.
+        committed: the range in the plan.
+        histogram: the histogram of its numbers.
+        precision: the precision it is quantised to. FP8 loses by the largest magnitude, INT8 by the expected squared
+            error.
+        label: the calibrator with its percentile, such as "mse" or "percentile 99.9".
+        symmetric: whether the scheme quantises with zero point 0.
     """
     method, percentile = method_of(label)
     if precision is Precision.FP8:
@@ -117,14 +128,20 @@ def compare_range(
 
 
 def clipped_share(histogram: Histogram, span: Range) -> float:
-    """Share of the counted values outside of the range, right to within a bin."""
+    """Return the share of the counted numbers outside the range, correct to within a bin."""
     bins = histogram.bins()
     outside = (bins.edges[1:] < span.low) | (bins.edges[:-1] > span.high)
     return float(bins.counts[outside].sum()) / max(histogram.count, 1)
 
 
 def judge_drift(found: list[Drift], allowed: float, origin: str) -> Check:
-    """Fine while no value loses more resolution than is allowed."""
+    """Judge the drifts: the check is fine if no value loses more bits than `allowed`.
+
+    Args:
+        found: the drifts, the worst first.
+        allowed: the most bits that a value may lose.
+        origin: the name of the calibration data for the report.
+    """
     if not found:
         return Check(
             name="ranges",

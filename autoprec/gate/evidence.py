@@ -1,4 +1,4 @@
-"""The figures that a tune leaves for a gate: scores sample by sample, latencies round by round, and fingerprints."""
+"""Evidence: what a tune leaves for a gate, every figure that a later model is compared with."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class SampleScores:
-    """The scores of each sample that had no part in the choice of the plan.
+    """The scores of each fresh sample, which had no part in the choice of the plan.
 
     Attributes:
-        digests: eight hexadecimal digits over each sample's inputs and label.
+        digests: the first eight hexadecimal digits of the digest of each sample with its label.
         fp32: the scores of FP32.
-        plan: the scores of the plan in its runtime; None stands for outputs that were not finite.
-        exact: the scores of the plan in exact arithmetic, which any CPU can repeat; None where the runtime's own
-            outputs can be repeated anywhere, as those of ONNX Runtime on the CPU.
+        plan: the scores of the plan in the runtime; None stands for outputs that were not finite.
+        exact: the scores of the plan in exact arithmetic, which any CPU can repeat. None for ONNX Runtime on the CPU,
+            whose scores any CPU can repeat themselves.
     """
 
     digests: tuple[str, ...]
@@ -49,16 +49,16 @@ class Evidence:
     """Everything that a baseline holds besides the plan.
 
     Attributes:
-        model: path, bytes, fingerprints of graph and weights, inputs and outputs as [name, type, shape].
-        lowered: path, bytes and SHA-256 of the lowered model.
-        data: calib and eval as they were given, None for arrays; the recipe, seed, fingerprints and text of the splits.
-        metric: name, direction, fingerprint, and the bound that the plan was tuned under.
-        machine: versions and hardware, clock, batch and threads.
-        samples: the scores of each sample.
-        rounds: the latencies of each round.
-        verification: what the runtime made of each unit.
+        model: the path, the bytes and the fingerprints of the model, and its inputs and outputs as [name, type, shape].
+        lowered: the path, the bytes and the SHA-256 digest of the lowered model.
+        data: calib and eval as they were given, or None for arrays; recipe, seed, fingerprints, and the splits as text.
+        metric: the name, the direction and the fingerprint of the metric, and the bound that the plan was tuned under.
+        machine: the versions and the hardware, the clock, the batch and the threads.
+        samples: the scores of the samples.
+        rounds: the latencies of the rounds.
+        verification: the precision that each unit really ran in.
         values: the name of each calibrated value -> its structural key.
-        found: feasible, reason and complaint, for people.
+        found: whether the bound was met, and what there is to complain about, for people.
     """
 
     model: Mapping[str, Any]
@@ -74,7 +74,7 @@ class Evidence:
 
 
 def interface_of(record: Mapping[str, Any]) -> Interface:
-    """The interface that `model_record` wrote."""
+    """Return the interface that `model_record` described."""
 
     def specs(rows: Sequence[Any]) -> tuple[TensorSpec, ...]:
         return tuple(TensorSpec(str(name), np.dtype(str(kind)), tuple(shape)) for name, kind, shape in rows)
@@ -89,10 +89,14 @@ def write_evidence(evidence: Evidence, plan: Plan, path: Path) -> None:
 
 
 def read_evidence(path: Path, plan: Plan) -> Evidence:
-    """The evidence of a run.
+    """Read the evidence of a run.
+
+    Args:
+        path: the path of the file.
+        plan: the plan that must have been measured.
 
     Raises:
-        RunDirectoryError: it is missing, damaged, or of another plan than `plan`.
+        RunDirectoryError: the evidence is missing, is damaged, or belongs to another plan.
     """
     if not path.is_file():
         raise RunDirectoryError(
@@ -112,12 +116,12 @@ def read_evidence(path: Path, plan: Plan) -> Evidence:
 
 
 def plan_fingerprint(plan: Plan) -> str:
-    """A fingerprint of a plan as it is stored."""
+    """Return a fingerprint of a plan as it is stored."""
     return fingerprint([json.dumps(json.loads(as_json(plan.to_record())), sort_keys=True)])
 
 
 def to_record(evidence: Evidence) -> dict[str, Any]:
-    """As JSON."""
+    """Return the evidence as plain JSON values."""
     samples, rounds = evidence.samples, evidence.rounds
     return {
         "model": dict(evidence.model),
@@ -160,12 +164,12 @@ _PARTS: dict[str, dict[str, Callable[[Any], Any]]] = {
 
 
 def from_record(record: Mapping[str, Any]) -> Evidence:
-    """The evidence that `to_record` wrote.
+    """Return the evidence that `to_record` described.
 
     Raises:
         KeyError: a field is missing.
-        TypeError: one has another type.
-        ValueError: one has another form.
+        TypeError: a field has a wrong type.
+        ValueError: a field has a wrong form.
     """
     parts = {
         name: {**record[name], **{key: kind(record[name][key]) for key, kind in fields.items()}}

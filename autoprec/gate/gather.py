@@ -1,4 +1,4 @@
-"""Gather the evidence of a run, or of a model under a committed plan."""
+"""Gathering of the evidence of a run, or of a model under a committed plan."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ from autoprec.timing.race import RACE_THREADS, race_block, race_s
 from autoprec.units.keys import value_keys
 
 RACE_BLOCKS = 3
-_DIGITS = 7
+"""The number of blocks of the race whose rounds a baseline records."""
+_DIGITS = 7  # the digits of a score that are stored, which is what float32 holds
 
 
 def evidence_of(tuned: TuneResult, lowered: Path) -> Evidence:
-    """The evidence of a run whose lowered model is the file `lowered`."""
+    """Return the evidence of a run whose lowered model is the file `lowered`."""
     task, chosen = tuned.task, tuned.candidates[tuned.chosen]
     settings, report, model = task.settings, task.splits.report, lowered.read_bytes()
     exact = None if tuned.simulated is None or task.backend.portable else tuned.simulated.scores
@@ -73,9 +74,9 @@ def evidence_of(tuned: TuneResult, lowered: Path) -> Evidence:
 
 
 def _raced(tuned: TuneResult, lowered: bytes) -> Rounds:
-    """FP32 and the plan as a gate will race them, which is not how `autoprec.timing.compare` compares plans.
+    """Return the rounds of FP32 and the plan in a race, since a gate will race them too.
 
-    Where a time limit leaves no time for a race, it is the rounds of that comparison.
+    If a time limit leaves no time for a race, the rounds of the comparison in the run are returned instead.
     """
     task, fp32, plan = tuned.task, tuned.candidates[FP32_PLAN], tuned.candidates[tuned.chosen]
     models = {"fp32": to_bytes(task.subject.model.original), "plan": lowered}
@@ -91,12 +92,12 @@ def _raced(tuned: TuneResult, lowered: bytes) -> Rounds:
 
 
 def samples_fingerprint(data: Dataset) -> str:
-    """A fingerprint of the samples in whatever order."""
+    """Return a fingerprint of the samples that does not depend on their order."""
     return fingerprint(sorted(data.identities()))
 
 
 def model_record(model: Model) -> dict[str, Any]:
-    """The record that identifies a model."""
+    """Return what identifies a model, as plain JSON values."""
     return {
         "path": portable(model.path),
         "bytes": model.path.stat().st_size,
@@ -108,12 +109,12 @@ def model_record(model: Model) -> dict[str, Any]:
 
 
 def lowered_record(lowered: bytes, path: Path) -> dict[str, Any]:
-    """The record that identifies a lowered model."""
+    """Return what identifies a lowered model, as plain JSON values."""
     return {"path": portable(path), "bytes": len(lowered), "sha256": hashlib.sha256(lowered).hexdigest()}
 
 
 def metric_record(metric: Metric, max_drop: float) -> dict[str, Any]:
-    """The record that identifies a metric, with the bound that was set for it."""
+    """Return what identifies a metric and the bound on its drop, as plain JSON values."""
     return {
         "name": metric.name,
         "fingerprint": metric.fingerprint,
@@ -123,7 +124,7 @@ def metric_record(metric: Metric, max_drop: float) -> dict[str, Any]:
 
 
 def machine_record(backend: Backend, batch: int) -> dict[str, Any]:
-    """The record of everything that a latency depends on."""
+    """Return what a latency depends on, as plain JSON values."""
     clock, gpu = backend.clock, backend.uses_gpu
     return {
         "autoprec": _own_version(),
@@ -147,25 +148,25 @@ def _own_version() -> str:
 
 
 def rounds_of(fastest: Mapping[str, Sequence[float]]) -> Rounds:
-    """The rounds of a race of "fp32" and "plan", to five digits."""
+    """Return the rounds of a race of "fp32" and "plan", rounded to five digits."""
     fp32, plan = (tuple(float(f"{ms:.5g}") for ms in fastest[name]) for name in ("fp32", "plan"))
     return Rounds(fp32, plan)
 
 
 def kept_scores(scores: Array) -> tuple[float | None, ...]:
-    """Scores to the digits that are stored; None for those that are not finite."""
+    """Return the scores rounded to the digits that are stored, and None for those that are not finite."""
     return tuple(float(f"{score:.{_DIGITS}g}") if np.isfinite(score) else None for score in scores.tolist())
 
 
 def keys_of_ranges(topology: Topology, ranges: RangeTable | None) -> dict[str, str]:
-    """Name -> structural key of each value that has a range or a mean."""
+    """Return the structural key, by name, of each value that has a range or a mean."""
     keys = value_keys(topology)
     wanted = [] if ranges is None else [*ranges.clipped, *ranges.means]
     return {name: keys[name] for name in dict.fromkeys(wanted) if name in keys}
 
 
 def source_text(source: DataLike | None) -> str | None:
-    """The source as it may be given again, None for arrays in memory."""
+    """Return the source as text that can be given again, or None for arrays in memory."""
     if source is None or not isinstance(source, (str, os.PathLike)):
         return None
     text = os.fspath(source)
@@ -173,7 +174,7 @@ def source_text(source: DataLike | None) -> str | None:
 
 
 def portable(path: Path) -> str:
-    """`path` from the current folder where it lies below, with forward slashes, so that a checkout finds it."""
+    """Return `path` relative to the current folder if it lies below it, so that it is valid in another checkout."""
     absolute, here = Path(os.path.abspath(path)), Path.cwd()
     return (absolute.relative_to(here) if absolute.is_relative_to(here) else absolute).as_posix()
 

@@ -53,28 +53,29 @@ def gate(
 ) -> GateReport:
     """Judge a model against a committed baseline.
 
-    The committed plan is rebuilt on the model and measured: accuracy on the baseline's samples, latency beside the
-    baseline's own model where that is to be had, size, the precision of each unit, and calibrated ranges.
+    The committed plan is rebuilt on the model and measured: the accuracy on the baseline's samples, the latency side by
+    side with the baseline's own model if that is available, the size, the precision of each unit, and the ranges.
 
     Args:
-        model: an ONNX file, or a run directory, whose own plan and model are judged then.
-        baseline: the file that `record_baseline` wrote.
-        eval: evaluation data with the baseline's samples, by default where the tune had it from.
-        calib: calibration data to see by whether ranges drifted, likewise.
-        limits: the bounds of what is still fine.
-        backend: by default the runtime that the plan is for; "ort-cpu" judges everything but latency without a GPU.
-        threads: the number of CPU threads, by default that of the baseline; unless this is given, latency is raced on
-            one thread, since several wait for each other on a busy machine.
+        model: the path of an ONNX file, or of a run directory, whose own plan and model are then judged.
+        baseline: the path of the file that `record_baseline` wrote.
+        eval: the evaluation data with the baseline's samples, by default the data that the tune used.
+        calib: the calibration data that shows whether ranges drifted, by default the data that the tune used.
+        limits: the limits within which the model is fine.
+        backend: the runtime, by default the one that the plan is for; "ort-cpu" judges everything but the latency
+            without a GPU.
+        threads: the number of CPU threads, by default that of the baseline. Latency is raced on one thread unless this
+            is given, since several threads wait for each other on a busy machine.
         work: the folder for engines, by default a temporary one.
-        progress: told how far it is.
-        baseline_model: the baseline's lowered model, where it is not in the place that the baseline recorded.
+        progress: the object that is informed of how far the gate is.
+        baseline_model: the path of the baseline's lowered model, if it is not where the baseline recorded it.
 
     Returns:
-        The checks; `exit_code` is what the command line returns.
+        The checks; its `exit_code` is the exit status of the command line.
 
     Raises:
         NoBaselineError: there is no baseline; the exit code is 3.
-        AutoprecError: one of `autoprec.errors`, with what to do; the exit code is 2.
+        AutoprecError: one of the errors of `autoprec.errors`; its message says what to do, the exit code is 2.
     """
     began, bounds = time.monotonic(), limits or Limits()
     request = GateRequest(
@@ -96,7 +97,7 @@ def gate(
 
 
 def _judge(session: Session, bounds: Limits, baseline_model: Path | None) -> tuple[tuple[Check, ...], tuple[str, ...]]:
-    """All checks, and what has changed since the baseline."""
+    """Return all checks, and what has changed since the baseline."""
     committed = session.baseline.evidence
     allowed = accuracy.default_bound(committed) if bounds.max_drop is None else bounds.max_drop
     measured = measure(session, exact=False)
@@ -114,11 +115,12 @@ def _judge(session: Session, bounds: Limits, baseline_model: Path | None) -> tup
 
 
 def record_baseline(run: str | Path, path: str | Path) -> Path:
-    """Write the baseline of a run directory; nothing is measured again.
+    """Write the baseline of a run directory to `path`; nothing is measured again.
 
     Raises:
-        RunDirectoryError: it is none, or an older autoprec's, or its plan was changed since; or `path` is not writable.
-        PlanError: its plan is damaged.
+        RunDirectoryError: `run` is not a run directory, an older autoprec made it, or its plan was changed since; or
+            `path` cannot be written.
+        PlanError: the plan is damaged.
     """
     folder = RunDirectory(Path(run))
     if not folder.plan.is_file():
@@ -140,13 +142,14 @@ def update_baseline(
     work: str | Path | None = None,
     progress: StageProgress | None = None,
 ) -> Path:
-    """Rebuild the committed plan on a model, measure it, and write the baseline anew; a run's own is taken over.
+    """Rebuild the committed plan on a model, measure it, and write the baseline again.
 
-    The arguments are those of `gate`. The plan and its ranges stay: only a tune finds others.
+    The arguments are those of `gate`. The plan and its ranges stay as they are, since only a tune finds others. If
+    `model` is a run directory, the baseline is that of the run.
 
     Raises:
-        AutoprecError: something is missing, or does not fit the baseline, as for `gate`.
-        BackendError: the plan's runtime does not work here, so that a baseline would lack its figures.
+        AutoprecError: one of the errors that `gate` raises.
+        BackendError: the plan's runtime does not work here, so its figures cannot be measured.
     """
     if Path(model).is_dir():
         return record_baseline(model, baseline)
@@ -191,7 +194,11 @@ def _precision(session: Session, now: Verification | None) -> Check:
 
 
 def _latency(session: Session, limits: Limits, given: Path | None) -> Check:
-    """Beside the baseline's model where it is here; against its recorded rounds where those compare; else not."""
+    """Judge the latency by the best evidence that is available.
+
+    The best is a race against the baseline's model. Without that model, the rounds that the baseline recorded are used
+    if the two days can be compared. Otherwise the latency cannot be judged.
+    """
     committed, runtime, rebuilt = session.baseline.evidence, session.runtime, session.rebuilt
     allowed, backend = limits.max_slowdown, runtime.backend
     rival = latency.find_rival(committed, session.baseline.path, given, rebuilt.lowered)
@@ -221,7 +228,7 @@ def _latency(session: Session, limits: Limits, given: Path | None) -> Check:
 
 
 def _of_runtime(session: Session, limits: Limits, check: Check, *, same_hardware: bool) -> Check:
-    """The model is no slower than the baseline's in this runtime; is this runtime slower than the baseline's was?"""
+    """Judge a model that is no slower than the baseline's in this runtime: the runtime itself may be slower."""
     known = "; the runtime or machine is another than the baseline's, "
     if same_hardware:
         since = _recorded_rounds(session, limits, by_ratio=False)
@@ -276,10 +283,12 @@ def _ranges(session: Session, limits: Limits) -> Check:
 
 
 def _calibration_data(session: Session) -> Dataset:
-    """The calibration data that was given, else that of the tune: a set of its own, or a part of the only one.
+    """Return the calibration data that was given, or else the data that the tune calibrated on.
+
+    The tune used either a data set of its own for calibration, or a part of its only data set.
 
     Raises:
-        DataError: it is not there.
+        DataError: the data is not there.
     """
     committed, interface = session.baseline.evidence.data, session.rebuilt.model.interface
     if session.request.calib is not None:

@@ -1,4 +1,4 @@
-"""Latency against the baseline: side by side with the baseline's own model wherever that can run."""
+"""The check of the latency: side by side with the baseline's own model if that is available."""
 
 from __future__ import annotations
 
@@ -19,14 +19,20 @@ from autoprec.timing.race import race as race_of_all
 
 _RACES = 3
 STEADY = 0.05
-"""How much rounds may vary, and FP32's own latency may have changed, for the figures of two days to compare."""
+"""The largest share by which rounds may vary, and by which FP32's own latency may differ, if two days are compared."""
 
 
 def find_rival(committed: Evidence, baseline: Path, given: Path | None, candidate: bytes) -> tuple[bytes, str] | None:
-    """The baseline's lowered model, if it is to be had, and where it was found.
+    """Return the baseline's lowered model and where it was found, or None if it is not available.
+
+    Args:
+        committed: the evidence of the baseline.
+        baseline: the path of the baseline.
+        given: the path that the user gave, or None.
+        candidate: the lowered model that is judged, which may be the same one.
 
     Raises:
-        UsageError: the file that was given is another one.
+        UsageError: the file that the user gave is missing, or it is another model.
     """
     wanted, recorded = committed.lowered["sha256"], Path(committed.lowered["path"])
     if given is not None:
@@ -98,7 +104,9 @@ def _judged_race(shown: Paired, verdict: RaceVerdict, arena: Arena, allowed: flo
 def judge_recorded(
     arena: Arena, fp32: bytes, now: bytes, committed: Rounds, allowed: float, *, by_ratio: bool
 ) -> Check:
-    """Compare with the rounds of the baseline, which another day measured; only where FP32 says that the days compare.
+    """Compare with the rounds that the baseline recorded on another day.
+
+    This is done only if the latency of FP32 shows that the two days can be compared.
 
     Args:
         arena: the place where both models are raced.
@@ -106,7 +114,8 @@ def judge_recorded(
         now: the lowered model that is judged.
         committed: the baseline's rounds.
         allowed: the share of the latency that it may be slower by.
-        by_ratio: compare the plan's share of FP32's latency; else milliseconds, where the runtime changed.
+        by_ratio: whether the plan's share of FP32's latency is compared. If the runtime changed, that share has no
+            meaning, and milliseconds are compared.
     """
     rounds = measure_rounds(arena, fp32, now)
     why = _not_comparable(committed, rounds, by_ratio)
@@ -151,7 +160,7 @@ def measure_rounds(arena: Arena, fp32: bytes, now: bytes) -> Rounds:
 
 
 def the_same(allowed: float) -> Check:
-    """The lowered model is the baseline's, byte for byte: a race against itself would only measure the noise."""
+    """Return the check of a model that is the baseline's, byte for byte. A race would only measure noise."""
     return Check(
         name="latency",
         status=Status.FINE,
@@ -164,7 +173,7 @@ def the_same(allowed: float) -> Check:
 
 
 def cannot(why: str, required: bool, allowed: float) -> Check:
-    """Latency that nothing here can tell: it counts only where it was asked for."""
+    """Return the check of a latency that cannot be judged here, which counts only if the user requires it."""
     status = Status.CANNOT_JUDGE if required else Status.SKIPPED
     return Check(
         name="latency",

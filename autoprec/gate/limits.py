@@ -1,4 +1,4 @@
-"""How much worse than its baseline a model may be."""
+"""The limits of a gate: how much worse than its baseline a model may be."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from autoprec.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The bounds of what is still fine.
+    """The limits within which a model is still fine.
 
     Attributes:
-        max_drop: the most that the metric may fall below the baseline's, in its own unit; None allows half of what the
-            tune allowed against FP32, so that a plan that used all of it cannot use it twice, but no less than so
-            many decisions can show (3 of all samples, by the rule of three).
-        max_slowdown: the share of the latency that the plan may be slower by, 0.05 for 5 %.
-        max_size: the share that the lowered model may grow by, 0.1 for 10 %; None does not judge the size.
-        max_bytes: the most bytes of the lowered model, whatever the baseline's has; None for no such bound.
-        max_range_bits: the most bits of resolution that the committed ranges may cost any value, against fresh ones.
-        latency_required: whether a latency that cannot be judged here keeps the gate from passing.
+        max_drop: the largest drop of the metric against the baseline's plan, in the unit of the metric. None allows
+            half of what the tune allowed against FP32, so that a plan that used all of it cannot use it twice. For
+            decisions it is no less than so many samples can show: 3 of all samples, by the rule of three.
+        max_slowdown: the share by which the latency may grow, such as 0.05 for 5 %.
+        max_size: the share by which the lowered model may grow, such as 0.1 for 10 %; None does not judge the size.
+        max_bytes: the most bytes of the lowered model, whatever the baseline has; None for no such bound.
+        max_range_bits: the most bits of resolution that the committed ranges may cost any value, against fresh ranges.
+        latency_required: whether the gate must not pass if the latency cannot be judged here.
     """
 
     max_drop: float | None = None
@@ -31,10 +31,10 @@ class Limits:
     latency_required: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what is no bound.
+        """Check the limits.
 
         Raises:
-            UsageError: a bound is below 0 or no number.
+            UsageError: a limit is below 0 or is not a number.
         """
         for name in ("max_drop", "max_slowdown", "max_size", "max_bytes", "max_range_bits"):
             value = getattr(self, name)

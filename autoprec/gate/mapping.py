@@ -1,4 +1,4 @@
-"""Fitting a committed plan to a model that was exported again: by structural keys first, by names second."""
+"""The mapping of a committed plan to a model that was exported again, by structural keys first and by names second."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from autoprec.plan import Choice, Plan
 from autoprec.units.keys import value_keys
 from autoprec.units.records import Partition
 
-_LEAST_SHARE = 0.5
+_LEAST_SHARE = 0.5  # the least share of the arithmetic that the plan must know, or it is of another model
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A plan in the names of another export.
+    """A plan with the names of another export.
 
     Attributes:
         plan: the plan.
-        notes: one sentence for each kind of unit that did not fit one to one.
+        notes: one sentence for each way in which units do not correspond one to one.
     """
 
     plan: Plan
@@ -30,17 +30,17 @@ class Fitted:
 
 
 def fit_plan(plan: Plan, values: Mapping[str, str], topology: Topology, partition: Partition, model: str) -> Fitted:
-    """The plan for this model.
+    """Return the plan for this model.
 
-    Units are found by their structural key and, where the graph before them changed, by name. A unit that the plan
-    does not know runs in the plan's carrier.
+    Units are found by their structural key or, if the graph before them changed, by name. A unit that the plan does not
+    know runs in the plan's carrier.
 
     Args:
         plan: the committed plan.
-        values: the name of each calibrated value -> its structural key in the baseline.
+        values: the name of each calibrated value -> its structural key, as committed.
         topology: the topology of the model.
         partition: the units of the model.
-        model: the path of the model, for the message.
+        model: the path of the model, for messages.
 
     Raises:
         BaselineError: less than half of the model's arithmetic is in units of the plan.
@@ -65,11 +65,11 @@ def fit_plan(plan: Plan, values: Mapping[str, str], topology: Topology, partitio
 
 
 def check_interface(committed: Interface, found: Interface, model: str) -> None:
-    """Refuse a model that takes or gives something else.
+    """Check that a model has the same inputs and outputs as the baseline's model.
 
     Raises:
-        BaselineError: an input or output is missing, new, or of another type or shape; names of open dimensions
-            may differ.
+        BaselineError: an input or output is missing, is new, or has another type or shape. The names of dimensions that
+            are not fixed may differ.
     """
     for what, old, new in (("input", committed.inputs, found.inputs), ("output", committed.outputs, found.outputs)):
         before, now = {spec.name: spec for spec in old}, {spec.name: spec for spec in new}
@@ -84,7 +84,7 @@ def check_interface(committed: Interface, found: Interface, model: str) -> None:
 
 
 def _homes(plan: Plan, partition: Partition) -> dict[str, str]:
-    """Unit of the model -> unit of the plan."""
+    """Return the name of the plan's unit for each unit of the model that the plan knows."""
     by_key = {choice.key: name for name, choice in plan.units.items()}
     homes = {unit.name: by_key[unit.key] for unit in partition.units if unit.key in by_key}
     taken = set(homes.values())
@@ -110,7 +110,7 @@ def _notes(plan: Plan, homes: Mapping[str, str], partition: Partition) -> tuple[
 
 
 def _renamed(ranges: Mapping[str, Any], values: Mapping[str, str], topology: Topology) -> dict[str, Any]:
-    """The range table's record with the names that its values have in this model."""
+    """Return the record of the range table with the names that its values have in this model."""
     now = value_keys(topology)
     by_key = {key: name for name, key in now.items()}
 

@@ -1,4 +1,4 @@
-"""The checks of a gate, and the verdict that they come to together."""
+"""The report of a gate: its checks, and the verdict that follows from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from autoprec.errors import EXIT_CANNOT_JUDGE, EXIT_NOT_HONOURED, EXIT_OK, EXIT_
 
 
 class Status(str, Enum):
-    """The result of one check."""
+    """The result of a check, and of a whole gate."""
 
     FINE = "fine"
     WORSE = "worse"
@@ -26,13 +26,13 @@ class Check:
     """One question and its answer.
 
     Attributes:
-        name: "accuracy", "latency", "size", "precision", "ranges".
-        status: the answer.
-        baseline: the committed figure as text, with its unit.
-        now: the fresh figure, likewise.
-        change: the difference of the two, with its interval.
-        allowed: the bound, as text.
-        sentence: one sentence on what was found and, where it is not fine, what to do.
+        name: "accuracy", "latency", "size", "precision" or "ranges".
+        status: the result.
+        baseline: the committed figure as text with its unit.
+        now: the fresh figure as text with its unit.
+        change: the difference of the two as text with its interval.
+        allowed: the bound as text.
+        sentence: the sentence that says what was found and, if it is not fine, what to do.
         details: further lines, such as one for each drifted tensor.
     """
 
@@ -53,8 +53,8 @@ class GateReport:
     Attributes:
         model: the path of what was judged.
         baseline: the path of the baseline.
-        checks: the checks, in the order in which they are shown.
-        changes: the fingerprints that differ from the baseline's, as "driver: 550 -> 580", for people.
+        checks: the checks in the order in which they are shown.
+        changes: what differs from the baseline, for people, such as "driver: 550 -> 580".
         seconds: the number of seconds that the gate took.
     """
 
@@ -66,7 +66,7 @@ class GateReport:
 
     @property
     def status(self) -> Status:
-        """The gravest of the checks; with none judged at all, nothing can be said."""
+        """The most serious result of the checks; if none could judge, the gate cannot either."""
         found = {check.status for check in self.checks}
         for status in (Status.NOT_HONOURED, Status.WORSE, Status.CANNOT_JUDGE, Status.FINE):
             if status in found:
@@ -75,7 +75,7 @@ class GateReport:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of the command line."""
+        """The exit status of the command line."""
         return {
             Status.FINE: EXIT_OK,
             Status.WORSE: EXIT_WORSE,

@@ -1,4 +1,4 @@
-"""One GPU, or some cores, for this process: chosen before anything that would take others is loaded."""
+"""The GPU or the cores of a process, which must be chosen before a library is loaded that would take others."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ _ORDER = "CUDA_DEVICE_ORDER"
 
 
 def gpu_environment(number: int) -> dict[str, str]:
-    """What a process must find in its environment to see only one of the GPUs that this process may use.
+    """Return the environment variables with which a process sees only one of the GPUs that this process may use.
 
     Args:
-        number: in nvidia-smi's order; where CUDA_VISIBLE_DEVICES is set, among those that it names.
+        number: the number of the GPU in the order of nvidia-smi. If CUDA_VISIBLE_DEVICES is set, it is the index among
+            the GPUs that the variable names.
 
     Raises:
         UsageError: there is no such GPU.
     """
     listed = os.environ.get(_VISIBLE)
     if listed is None:
-        names = [str(index) for index in range(len(find_gpus().gpus) or number + 1)]  # with nobody to ask, CUDA tells
+        # If the number of GPUs is unknown, any number is accepted, and CUDA will report a wrong one.
+        names = [str(index) for index in range(len(find_gpus().gpus) or number + 1)]
         where = "this machine has"
     else:
         names = [name.strip() for name in listed.split(",") if name.strip()]
@@ -35,10 +37,10 @@ def gpu_environment(number: int) -> dict[str, str]:
 
 
 def parse_cores(text: str) -> tuple[int, ...]:
-    """The cores of "0-3,8".
+    """Return the cores that a text such as "0-3,8" names, in ascending order.
 
     Raises:
-        UsageError: it has another form.
+        UsageError: the text has another form.
     """
     cores: set[int] = set()
     for part in text.split(","):
@@ -50,23 +52,23 @@ def parse_cores(text: str) -> tuple[int, ...]:
 
 
 def usable_cores() -> tuple[int, ...]:
-    """The cores that this process may use; none where the platform does not say."""
+    """Return the cores that this process may use, or none if the platform does not tell."""
     try:
         return tuple(sorted(os.sched_getaffinity(0)))
-    except AttributeError:  # not on macOS
+    except AttributeError:  # macOS does not have this function
         return ()
 
 
 def pin_cores(cores: tuple[int, ...]) -> None:
-    """Keep this process, and what it starts, to these cores.
+    """Restrict this process, and the processes that it starts, to these cores.
 
     Raises:
-        UsageError: they are not this process's to use, or the platform cannot do it.
+        UsageError: this process may not use one of the cores, or the platform cannot restrict processes.
     """
     if not hasattr(os, "sched_setaffinity"):
         raise UsageError("--cores must have a platform that can keep a process to cores, such as Linux; leave it out")
     before = usable_cores()
-    with contextlib.suppress(OSError):  # none of them is there
+    with contextlib.suppress(OSError):  # this is raised if none of the cores exists
         os.sched_setaffinity(0, cores)
         if usable_cores() == cores:
             return
@@ -77,12 +79,12 @@ def pin_cores(cores: tuple[int, ...]) -> None:
 
 
 def core_blocks(cores: tuple[int, ...], count: int, threads: int | None) -> list[tuple[int, ...]]:
-    """As many blocks of equal size, so that processes do not disturb each other's clock.
+    """Divide cores into blocks of equal size, so that processes do not disturb each other's timings.
 
     Args:
-        cores: to be shared out.
-        count: of blocks.
-        threads: size of a block; by default as large as they can be.
+        cores: the cores to divide.
+        count: the number of blocks.
+        threads: the number of cores in a block; by default the largest that is possible.
 
     Raises:
         UsageError: there are too few cores.

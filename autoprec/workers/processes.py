@@ -1,4 +1,4 @@
-"""Workers that a run starts on its own machine, and that end with it."""
+"""Worker processes that a run starts on its own machine and that end with it."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from types import TracebackType
 from autoprec.errors import EXIT_INTERRUPTED, EXIT_OK
 from autoprec.run.directory import RunDirectory
 
-# Not `-m autoprec`: it would look for modules in the current folder first, and the user's may hold any.
+# `-m autoprec` would look for modules in the current folder first, where the user may have modules of any name.
 _MAIN = "import sys; sys.path.pop(0); from autoprec.cli import main; main(prog_name='autoprec')"
 _PATIENCE_S = 60.0
-"""A worker may still measure a plan when the search ends."""
+"""How many seconds a run waits for a worker that still measures a plan when the search ends."""
 
 
 class WorkerProcesses:
     """Worker processes on this machine.
 
-    A worker's end costs the plan that it measured, which another measures, and not the run. It reads from a pipe that
-    nobody writes to: when this process ends, however that comes about, so does the pipe, and the worker with it.
+    If a worker ends early, another process measures its plan, and the run continues. Each worker reads from a pipe that
+    nobody writes to. When this process ends, for whatever reason, the operating system closes the pipe, and the worker
+    ends too.
 
     Args:
-        directory: of the run; each worker's words go to a file there.
-        arguments: of `autoprec worker`, for each of them.
-        environments: what each finds in its environment besides this process's.
-        say: told of a worker that failed.
+        directory: the directory of the run; the output of each worker goes to a file there.
+        arguments: the arguments of `autoprec worker` for each worker.
+        environments: the environment variables that each worker gets in addition to those of this process.
+        say: the function that is told when a worker failed.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class WorkerProcesses:
         self._over = False
 
     def start(self) -> None:
-        """Start them; an operating system that refuses one is spoken of, and the others go on."""
+        """Start the workers. If the operating system refuses one, the user is told, and the others are started."""
         for number, (arguments, environment) in enumerate(self._plans, 1):
             log = self._directory.worker_log(number)
             command = [sys.executable, "-c", _MAIN, "worker", str(self._directory.root), "--with-parent", *arguments]
@@ -65,13 +66,13 @@ class WorkerProcesses:
             self._watchers.append(watcher)
 
     def __enter__(self) -> WorkerProcesses:
-        """The crew; nothing is started yet."""
+        """Return the object itself; nothing is started yet."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for those that still measure, and end the others."""
+        """Wait for the workers that still measure a plan, and kill those that take too long."""
         self._over = True
         for process in self._processes:
             if process.stdin is not None:
@@ -96,7 +97,7 @@ class WorkerProcesses:
 
 
 def _environment(other: Mapping[str, str]) -> dict[str, str]:
-    """Modules are found where this process finds them."""
+    """Return the environment of a worker, in which modules are found where this process finds them."""
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     return {**os.environ, **other, "PYTHONPATH": path}
 
