@@ -212,7 +212,7 @@ def work(
     directory = RunDirectory(Path(run))
     studied, shared = await_search(directory, wait_s, say)
     settings = shared.settings_with(model=model, calib=calib, evaluate=eval)
-    task = prepare_task(settings, backend or make_backend(studied.backend, shared.threads, shared.targets))
+    task = prepare_task(settings, make_backend(backend or studied.backend, shared.threads, shared.targets))
     return Worker(directory, studied, shared, task, storage, progress).run()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from autoprec.backends.older import OlderBackend, is_older
 from autoprec.backends.protocol import Backend, Clock
 from autoprec.errors import UsageError
 
@@ -15,14 +16,14 @@ BACKENDS = (CPU_BACKEND, *ENGINE_BUILDERS)
 
 
 def make_backend(backend: str | Backend, threads: int | None = None, targets: Sequence[str] = ()) -> Backend:
-    """The backend of that name; a backend that is given as an object is returned as it is.
+    """The backend of that name; an object is returned as it is, or completed if it is of an earlier Protocol.
 
     Raises:
         UsageError: there is no such backend, or it has no targets.
         BackendError: its runtime is missing, or finds no GPU.
     """
     if not isinstance(backend, str):
-        return backend
+        return OlderBackend(backend) if is_older(backend) else backend
     if backend in ENGINE_BUILDERS:
         from autoprec.backends.tensorrt.backend import TensorRtBackend
         from autoprec.backends.tensorrt.records import BuildOptions

@@ -177,7 +177,7 @@ def _task(run: RunFront, calib: DataLike | None, eval: DataLike | None, backend:
         confidence=studied.confidence,
         objective="throughput" if studied.objective == "throughput" else None,
     )
-    runtime = backend or make_backend(studied.backend, int(asked["threads"]), tuple(asked["targets"]))
+    runtime = make_backend(backend or studied.backend, int(asked["threads"]), tuple(asked["targets"]))
     return prepare_task(settings, runtime)
 
 

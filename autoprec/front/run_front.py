@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from autoprec.backends.make import make_backend
 from autoprec.backends.protocol import Backend
 from autoprec.backends.scheme import Scheme, scheme_named
 from autoprec.errors import ModelError, RunDirectoryError, UsageError
@@ -290,7 +291,7 @@ class RunFront:
 
     def _scheme(self, backend: Backend | None) -> Scheme:
         try:
-            return scheme_named(self.studied.scheme, None if backend is None else backend.scheme)
+            return scheme_named(self.studied.scheme, None if backend is None else make_backend(backend).scheme)
         except UsageError as error:
             raise RunDirectoryError(
                 f"{self.directory.studied} is damaged, or of a backend that is not given here: there is no scheme "

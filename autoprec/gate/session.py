@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from autoprec.backends.make import make_backend
 from autoprec.backends.protocol import Backend
 from autoprec.backends.scheme import Scheme
 from autoprec.data.dataset import Dataset
@@ -58,7 +59,8 @@ class GateRequest:
     @property
     def own_scheme(self) -> Scheme | None:
         """The scheme of a backend that was given as an object, which need not be one of autoprec's."""
-        return None if self.backend is None or isinstance(self.backend, str) else self.backend.scheme
+        given = self.backend
+        return None if given is None or isinstance(given, str) else make_backend(given).scheme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
