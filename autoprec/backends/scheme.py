@@ -6,9 +6,11 @@ take unsigned asymmetric activations and fuse a convolution only when its output
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from autoprec.errors import UsageError
+from autoprec.precision import Precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +23,7 @@ class Scheme:
         symmetric: activations are INT8 around zero; else UINT8 with a zero point.
         quantize_outputs: a quantised convolution, pool or Add also has a pair on its result.
         tensor_core_limits: small convolutions and products stay float, because their 8-bit
-            kernels do not exist or are slower.
+            kernels do not exist or are slower. Without it, the size of an operand never matters.
         dequantize_after_gather: an INT8 embedding is looked up first and converted afterwards.
         float_islands: a float op between quantised ones must be kept from being quantised by the
             runtime's own optimiser.
@@ -33,7 +35,9 @@ class Scheme:
         strongly_typed: the types of tensors say what runs in which float type; else the model stays FP32 with Q/DQ,
             and each node's metadata says it.
         newest_opset: the newest opset that the runtime reads, None for any.
-        transposed_int8: whether a ConvTranspose with Q/DQ is computed on codes.
+        absent: the precisions that the runtime has no kernels for at all -> why, as one clause for the user.
+        float_ops: the operators that stay float where others of their kind run in INT8 -> why, as one clause.
+        dynamic_products: whether a product of two values that both change at run time has an 8-bit kernel.
     """
 
     name: str
@@ -46,8 +50,10 @@ class Scheme:
     norms_as_convs: bool
     strongly_typed: bool = True
     newest_opset: int | None = None
-    transposed_int8: bool = True
     quantize_norms: bool = False
+    absent: Mapping[Precision, str] = field(default_factory=dict, hash=False)
+    float_ops: Mapping[str, str] = field(default_factory=dict, hash=False)
+    dynamic_products: bool = True
 
 
 TENSORRT = Scheme(
@@ -61,8 +67,19 @@ TENSORRT = Scheme(
     norms_as_convs=False,
     quantize_norms=True,
 )
-TENSORRT_8 = replace(TENSORRT, name="tensorrt-8", strongly_typed=False, newest_opset=17)
-TENSORRT_RTX = replace(TENSORRT, name="tensorrt-rtx", transposed_int8=False, quantize_norms=False)
+TENSORRT_8 = replace(
+    TENSORRT,
+    name="tensorrt-8",
+    strongly_typed=False,
+    newest_opset=17,
+    absent={Precision.FP8: "TensorRT 8.6 has no FP8", Precision.BF16: "TensorRT 8.6 has no BF16"},
+)
+TENSORRT_RTX = replace(
+    TENSORRT,
+    name="tensorrt-rtx",
+    quantize_norms=False,
+    float_ops={"ConvTranspose": "TensorRT-RTX computes ConvTranspose in float whatever its operands are stored in"},
+)
 ORT_CPU = Scheme(
     name="ort-cpu",
     symmetric=False,
@@ -72,6 +89,12 @@ ORT_CPU = Scheme(
     float_islands=True,
     gemms_as_products=True,
     norms_as_convs=True,
+    absent={Precision.FP8: "ONNX Runtime has no FP8 kernels on a CPU"},
+    float_ops={
+        "ConvTranspose": "ONNX Runtime has no 8-bit ConvTranspose on a CPU",
+        "GlobalMaxPool": "ONNX Runtime has no 8-bit GlobalMaxPool on a CPU",
+    },
+    dynamic_products=False,
 )
 SCHEMES = {scheme.name: scheme for scheme in (TENSORRT, TENSORRT_8, TENSORRT_RTX, ORT_CPU)}
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from autoprec.backends.protocol import Backend
-from autoprec.calibrate.observe import Observed, Possible, Progress, needed_tensors, observe
+from autoprec.backends.protocol import Computing
+from autoprec.calibrate.job import CalibrationJob
+from autoprec.calibrate.observe import Observed, needed_tensors, observe
 from autoprec.calibrate.refine import refine
 from autoprec.data.dataset import Dataset
 from autoprec.errors import BackendError
 from autoprec.files.json import fingerprint
 from autoprec.graph.model import to_bytes
 from autoprec.lowering.lowerer import Lowerer
-from autoprec.lowering.possible import uniform
 from autoprec.metrics.evaluator import Evaluator
 from autoprec.metrics.metric import load_metric
-from autoprec.precision import Precision
 from autoprec.ranges.bins import Range
 from autoprec.ranges.calibrators import calibrate
 from autoprec.ranges.table import RangeTable
@@ -37,43 +36,31 @@ ONE_FOR_EACH = "one for each value, simulated"
 UNCORRECTED = "without bias correction, simulated"
 
 
-def calibrate_model(
-    lowerer: Lowerer,
-    possible: Possible,
-    backend: Backend,
-    dataset: Dataset,
-    recipe: CalibrationRecipe,
-    progress: Progress = lambda what, share: None,
-) -> RangeTable:
+def calibrate_model(job: CalibrationJob) -> RangeTable:
     """Find the ranges of every value that any plan can quantise.
-
-    Args:
-        lowerer: of the model.
-        possible: unit name -> precision -> why not.
-        backend: runs the model.
-        dataset: calibration samples; no labels are used.
-        recipe: method, percentile, number of samples.
-        progress: told how far it is.
 
     Raises:
         DataError: a value is NaN or infinite on this data.
     """
-    data = dataset.subset(range(min(dataset.count, recipe.samples)))
-    tensors = needed_tensors(lowerer, possible)
-    mark = range_fingerprint(lowerer, data, recipe)
+    recipe = job.recipe
+    job = replace(job, dataset=job.dataset.subset(range(min(job.dataset.count, recipe.samples))))
+    tensors = needed_tensors(job.lowerer, job.possible)
+    digest = range_fingerprint(job.lowerer, job.dataset, recipe)
     if not tensors:
         return RangeTable(
-            method=recipe.method, clipped={}, extent={}, means={}, samples=0, fingerprint=mark, evidence={}
+            method=recipe.method, clipped={}, extent={}, means={}, samples=0, fingerprint=digest, evidence={}
         )
-    observed = observe(lowerer, tensors, backend, data, recipe.batch, progress)
-    late = progress("calibrators", 0.0)
-    tables = {
-        label: _table(observed, label, method, percentile, lowerer.scheme.symmetric, mark)
-        for label, method, percentile in _methods(recipe)[: 1 if late else None]
-    }
-    if len(tables) == 1:
-        return next(iter(tables.values()))
-    return choose_ranges(lowerer, possible, backend, data, recipe.batch, observed, tables, progress)
+    observed = observe(job.lowerer, tensors, job.backend, job.dataset, recipe.batch, progress=job.progress)
+    late = job.progress("calibrators", 0.0)
+    tables = {}
+    for label, method, percentile in _methods(recipe)[: 1 if late else None]:
+        symmetric = job.lowerer.scheme.symmetric
+        clipped = {
+            name: calibrate(histogram, method, symmetric=symmetric, percentile=percentile)
+            for name, histogram in observed.histograms.items()
+        }
+        tables[label] = _table(observed, label, clipped, digest)
+    return choose_ranges(job, observed, tables) if len(tables) > 1 else next(iter(tables.values()))
 
 
 def range_fingerprint(lowerer: Lowerer, dataset: Dataset, recipe: CalibrationRecipe) -> str:
@@ -94,106 +81,94 @@ def method_of(label: str) -> tuple[str, float]:
     return method, float(percentile or 99.99)
 
 
-def _table(observed: Observed, label: str, method: str, percentile: float, symmetric: bool, mark: str) -> RangeTable:
-    clipped: dict[str, Range] = {}
-    for name, histogram in observed.histograms.items():
-        clipped[name] = calibrate(histogram, method, symmetric=symmetric, percentile=percentile)
-    extent = {name: calibrate(h, "minmax", symmetric=False) for name, h in observed.histograms.items()}
+def _table(observed: Observed, label: str, clipped: Mapping[str, Range], digest: str) -> RangeTable:
     return RangeTable(
         method=label,
         clipped=clipped,
-        extent=extent,
+        extent={name: calibrate(h, "minmax", symmetric=False) for name, h in observed.histograms.items()},
         means=observed.means,
         samples=observed.samples,
-        fingerprint=mark,
+        fingerprint=digest,
         evidence={},
     )
 
 
-def choose_ranges(
-    lowerer: Lowerer,
-    possible: Possible,
-    backend: Backend,
-    dataset: Dataset,
-    batch_size: int,
-    observed: Observed,
-    tables: Mapping[str, RangeTable],
-    progress: Progress,
-) -> RangeTable:
-    """The best calibrator for all values, then for single ones, and whether biases are corrected."""
-    errors = _judge(lowerer, possible, backend, dataset, batch_size, tables, progress)
+def choose_ranges(job: CalibrationJob, observed: Observed, tables: Mapping[str, RangeTable]) -> RangeTable:
+    """The best calibrator for all values, then for single ones, and whether biases are corrected.
+
+    Args:
+        job: the calibration; its samples are those that the tables are of.
+        observed: the histograms of all values.
+        tables: the name of each calibrator -> its table.
+    """
+    errors = _noise_of_each(job, tables)
     best = min(errors, key=errors.__getitem__)
     table = replace(tables[best], evidence=errors)
-    if progress("calibrator of each value", 0.0):
+    if job.progress("calibrator of each value", 0.0):
         return table
-    plan = uniform(lowerer.partition, Precision.INT8, possible, lowerer.carrier)
     others = [other for label, other in tables.items() if label != best]
-    cut = min(_REFINED_SAMPLES, dataset.count)
-    seen = dataset.subset(range(cut))
-    # What was chosen on few samples must hold on others.
-    fresh = dataset.subset(range(cut, min(cut + _JUDGED_SAMPLES, dataset.count))) if dataset.count > cut else seen
-    with backend.build(to_bytes(lowerer.model.ir), exact=True) as reference:
-        on_seen, on_fresh = (
-            Evaluator.against(reference, data, lowerer.model.interface, load_metric("sqnr"), size, fidelity=())
-            for data, size in ((seen, max(1, min(batch_size, cut // 4))), (fresh, batch_size))
-        )
-        refined = refine(
-            lowerer,
-            plan,
-            backend,
-            on_seen,
-            seen.count,
-            observed.histograms,
-            table,
-            others,
-            lambda share: progress("calibrator of each value", share),
-        )
-
-        def noise(candidate: RangeTable) -> float:
-            lowered = to_bytes(lowerer.lower(plan, candidate, simulate=True).ir)
-            with backend.build(lowered, exact=True) as engine:
-                return on_fresh.evaluate(engine).noise
-
-        evidence = {ONE_FOR_ALL: noise(table), ONE_FOR_EACH: noise(refined)}
+    seen, fresh = _parts(job.dataset)
+    few = replace(job, dataset=seen)
+    with job.backend.build(to_bytes(job.lowerer.model.ir), exact=True) as reference:
+        on_seen = _evaluator(job, reference, seen, max(1, min(job.recipe.batch, seen.count // 4)))
+        on_fresh = _evaluator(job, reference, fresh, job.recipe.batch)
+        refined = refine(few, on_seen, observed.histograms, table, others)
+        evidence = {
+            ONE_FOR_ALL: _simulated_noise(job, on_fresh, table),
+            ONE_FOR_EACH: _simulated_noise(job, on_fresh, refined),
+        }
         if evidence[ONE_FOR_EACH] < evidence[ONE_FOR_ALL]:
             table = refined
-        evidence[UNCORRECTED] = noise(replace(table, means={}))
+        evidence[UNCORRECTED] = _simulated_noise(job, on_fresh, replace(table, means={}))
     means = {} if evidence[UNCORRECTED] < min(evidence[ONE_FOR_ALL], evidence[ONE_FOR_EACH]) else table.means
     return replace(table, evidence={**errors, **evidence}, means=means)
 
 
-def _judge(
-    lowerer: Lowerer,
-    possible: Possible,
-    backend: Backend,
-    dataset: Dataset,
-    batch_size: int,
-    tables: Mapping[str, RangeTable],
-    progress: Progress,
-) -> dict[str, float]:
+def _parts(dataset: Dataset) -> tuple[Dataset, Dataset]:
+    """The samples that single values are refined on, and others on which what was chosen must hold."""
+    cut = min(_REFINED_SAMPLES, dataset.count)
+    seen = dataset.subset(range(cut))
+    if dataset.count <= cut:
+        return seen, seen
+    return seen, dataset.subset(range(cut, min(cut + _JUDGED_SAMPLES, dataset.count)))
+
+
+def _evaluator(job: CalibrationJob, reference: Computing, data: Dataset, batch: int) -> Evaluator:
+    """An evaluator of the noise of outputs, which needs no labels."""
+    return Evaluator.against(reference, data, job.lowerer.model.interface, load_metric("sqnr"), batch, fidelity=())
+
+
+def _simulated_noise(job: CalibrationJob, evaluator: Evaluator, table: RangeTable) -> float:
+    lowered = to_bytes(job.lowerer.lower(job.int8_plan(), table, simulate=True).ir)
+    with job.backend.build(lowered, exact=True) as engine:
+        return evaluator.evaluate(engine).noise
+
+
+def _noise_of_each(job: CalibrationJob, tables: Mapping[str, RangeTable]) -> dict[str, float]:
     """Calibrator -> noise-to-signal ratio of uniform INT8's outputs; needs no labels."""
-    data = dataset.subset(range(min(dataset.count, _JUDGED_SAMPLES)))
-    plan = uniform(lowerer.partition, Precision.INT8, possible, lowerer.carrier)
+    data = job.dataset.subset(range(min(job.dataset.count, _JUDGED_SAMPLES)))
     # Engines that take long to build are built for plans, not for ranges.
-    simulate = not (backend.builds_quickly and backend.scheme == lowerer.scheme)
-
-    def noises(evaluator: Evaluator, simulate: bool) -> dict[str, float]:
-        errors: dict[str, float] = {}
-        for label, table in tables.items():
-            lowered = lowerer.lower(plan, table, simulate=simulate)
-            with backend.build(to_bytes(lowered.ir), exact=simulate) as engine:
-                errors[label] = evaluator.evaluate(engine).noise
-            if progress("calibrator", len(errors) / len(tables)):
-                break
-        return errors
-
-    with backend.build(to_bytes(lowerer.model.ir), exact=True) as reference:
-        evaluator = Evaluator.against(
-            reference, data, lowerer.model.interface, load_metric("sqnr"), batch_size, fidelity=()
-        )
+    simulate = not (job.backend.builds_quickly and job.backend.scheme == job.lowerer.scheme)
+    with job.backend.build(to_bytes(job.lowerer.model.ir), exact=True) as reference:
+        evaluator = _evaluator(job, reference, data, job.recipe.batch)
         if simulate:
-            return noises(evaluator, True)
+            return _noises(job, evaluator, tables, simulate=True)
         try:
-            return noises(evaluator, False)
+            return _noises(job, evaluator, tables, simulate=False)
         except BackendError:  # of a plan that need not be the answer; all tables anew, since noises must compare
-            return noises(evaluator, True)
+            return _noises(job, evaluator, tables, simulate=True)
+
+
+def _noises(
+    job: CalibrationJob, evaluator: Evaluator, tables: Mapping[str, RangeTable], *, simulate: bool
+) -> dict[str, float]:
+    """The noise of each table, as far as there is time."""
+    plan = job.int8_plan()
+    errors: dict[str, float] = {}
+    for label, table in tables.items():
+        lowered = job.lowerer.lower(plan, table, simulate=simulate)
+        with job.backend.build(to_bytes(lowered.ir), exact=simulate) as engine:
+            errors[label] = evaluator.evaluate(engine).noise
+        if job.progress("calibrator", len(errors) / len(tables)):
+            break
+    return errors

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from autoprec.backends.protocol import Backend
+from autoprec.calibrate.job import Progress
 from autoprec.data.dataset import Dataset
 from autoprec.errors import DataError
 from autoprec.graph.model import to_bytes
 from autoprec.graph.topology import LINEAR_OPS, elements
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.placement import calibration_tensors
-from autoprec.lowering.possible import uniform
+from autoprec.lowering.possible import Possible, uniform
 from autoprec.metrics.running import run_whole
 from autoprec.precision import Array, Precision
 from autoprec.ranges.histogram import Histogram
 from autoprec.ranges.table import storable
 
-Possible = Mapping[str, Mapping[Precision, str | None]]
-Progress = Callable[[str, float], bool | None]
-"""Called with what is being done and the share of it that is done; True ends it there, for lack of time."""
 _CAPTURE_BYTES = 1 << 29
 
 
@@ -59,9 +57,19 @@ def observe(
     backend: Backend,
     dataset: Dataset,
     batch_size: int,
+    *,
     progress: Progress = lambda what, share: None,
 ) -> Observed:
-    """One pass over the data with the named values as outputs; memory does not grow with the samples."""
+    """One pass over the data with the named values as outputs; memory does not grow with the samples.
+
+    Args:
+        lowerer: the lowerer of the model.
+        tensors: the names of the values.
+        backend: the runtime that computes them.
+        dataset: the samples.
+        batch_size: the largest number of samples of one run; large values make it smaller.
+        progress: the function that is told how far the pass is, and may end it.
+    """
     model = lowerer.model.ir.clone(deep_copy=False)
     values = {str(v.name): v for node in model.graph for v in node.outputs}
     inputs = {str(v.name): v for v in model.graph.inputs}

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from autoprec.backends.protocol import Backend, Computing
+from autoprec.calibrate.job import CalibrationJob
 from autoprec.graph.model import to_bytes
 from autoprec.graph.names import Names
 from autoprec.graph.topology import const_array
@@ -47,15 +48,11 @@ class _Try:
 
 
 def refine(
-    lowerer: Lowerer,
-    plan: Mapping[str, Precision],
-    backend: Backend,
+    job: CalibrationJob,
     evaluator: Evaluator,
-    samples: int,
     histograms: Mapping[str, Histogram],
     best: RangeTable,
     others: Sequence[RangeTable],
-    progress: Callable[[float], bool | None] = lambda share: None,
 ) -> RangeTable:
     """Replace ranges one by one by those of other calibrators, as long as the outputs' noise falls.
 
@@ -63,37 +60,34 @@ def refine(
     simulated model, so that a try is a run and builds nothing.
 
     Args:
-        lowerer: of the model.
-        plan: everything that can run in INT8 does.
-        backend: runs the arithmetic.
-        evaluator: of the noise of outputs against FP32, on calibration samples.
-        samples: that it runs.
+        job: the calibration; its samples are those that `evaluator` runs.
+        evaluator: the judge of the noise of outputs against FP32.
         histograms: value name -> its values.
         best: the table of the calibrator that is best for all values together.
         others: the tables of the other calibrators.
-        progress: called with the share that is done; True ends it there.
 
     Returns:
         The table; `chosen` names the values whose calibrator is another one.
     """
-    macs = sum(unit.macs for unit in lowerer.partition.units) * samples
-    with adjustable(lowerer, plan, backend, best) as engine:
-        tries = [t for t in _tries(histograms, best, others, lowerer.scheme.symmetric) if t.value in engine.values]
+    macs = sum(unit.macs for unit in job.lowerer.partition.units) * job.dataset.count
+    symmetric = job.lowerer.scheme.symmetric
+    with adjustable(job.lowerer, job.int8_plan(), job.backend, best) as engine:
+        tries = [t for t in _tries(histograms, best, others, symmetric) if t.value in engine.values]
         tries = tries[: int(np.clip(_MACS / max(macs, 1), *_TRIES))]
         least = evaluator.evaluate(engine.under(best))
         table = best
         for number, attempt in enumerate(tries):
             candidate = replace(table, clipped={**table.clipped, attempt.value: attempt.span})
-            found = evaluator.evaluate(engine.under(candidate), partial(_in_vain, least))
-            if len(found.scores) == len(least.scores) and not _in_vain(least, found):
+            found = evaluator.evaluate(engine.under(candidate), partial(_is_no_better, least))
+            if len(found.scores) == len(least.scores) and not _is_no_better(least, found):
                 least = found
                 table = replace(candidate, chosen={**table.chosen, attempt.value: attempt.label})
-            if progress((number + 1) / len(tries)):
+            if job.progress("calibrator of each value", (number + 1) / len(tries)):
                 break
     return table
 
 
-def _in_vain(least: Outcome, found: Outcome) -> bool:
+def _is_no_better(least: Outcome, found: Outcome) -> bool:
     """Whether noise did not fall on as many samples as were looked at."""
     before: Array = least.scores[: len(found.scores)]
     return not found.scores.mean() < _GAIN * before.mean()

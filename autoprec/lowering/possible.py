@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import onnx
 import onnx_ir as ir
 
-from autoprec.backends.scheme import ORT_CPU, Scheme
+from autoprec.backends.scheme import Scheme
 from autoprec.errors import PlanError
 from autoprec.graph.topology import (
     RESHAPING_OPS,
@@ -23,19 +23,19 @@ from autoprec.units.branches import SMALLEST_ELEMENTS, has_free_dimension
 from autoprec.units.chains import backbone
 from autoprec.units.records import Partition, Unit
 
+Possible = Mapping[str, Mapping[Precision, str | None]]
+"""Unit name -> precision -> why the unit cannot run in it, None where it can; precisions not offered are missing."""
+
 
 def uniform(
-    partition: Partition,
-    precision: Precision,
-    possible: Mapping[str, Mapping[Precision, str | None]],
-    fallback: Precision,
+    partition: Partition, precision: Precision, possible: Possible, fallback: Precision
 ) -> dict[str, Precision]:
     """One precision everywhere; a unit that cannot run in it takes `fallback`.
 
     Args:
         partition: the units.
         precision: asked of each.
-        possible: unit name -> precision -> why not, None where possible.
+        possible: what each unit can run in.
         fallback: a float type, for units that cannot; FP32 where they cannot run in that either.
     """
 
@@ -75,12 +75,10 @@ def why_not(topology: Topology, unit: Unit, precision: Precision, scheme: Scheme
     """Why `unit` cannot run in `precision` under `scheme`, or None where it can."""
     nodes = {str(node.name): node for node in topology.nodes}
     members = [nodes[name] for name in unit.nodes if name in nodes]
+    if precision in scheme.absent:
+        return scheme.absent[precision]
     if precision in FLOATS:
         return _why_not_float(members, precision, scheme)
-    if not scheme.strongly_typed and precision is Precision.FP8:
-        return "TensorRT 8.6 has no FP8"
-    if scheme.name == ORT_CPU.name and precision is Precision.FP8:
-        return "ONNX Runtime has no FP8 kernels on a CPU"
     anchors = [nodes[name] for name in unit.anchors if name in nodes]
     if unit.kind in ("conv", "matmul"):
         reasons = [_why_not_linear(topology, node, precision, scheme) for node in anchors]
@@ -95,8 +93,6 @@ def why_not(topology: Topology, unit: Unit, precision: Precision, scheme: Scheme
 def _why_not_float(members: list[ir.Node], precision: Precision, scheme: Scheme) -> str | None:
     if precision is Precision.FP32:
         return None
-    if not scheme.strongly_typed and precision is Precision.BF16:
-        return "TensorRT 8.6 has no BF16"
     for node in members:
         if node.op_type in ("Upsample", "NonMaxSuppression", "Celu"):
             return f"{node.op_type} has no half-precision form"
@@ -127,13 +123,13 @@ def _why_not_linear(topology: Topology, node: ir.Node, precision: Precision, sch
         return "it reads constants alone"
     if weights and not _is_foldable(weights[0]):
         return "its weights are computed from constants by other nodes; fold constants in the export"
-    if scheme.name == ORT_CPU.name:
-        if node.op_type == "ConvTranspose":
-            return "ONNX Runtime has no 8-bit ConvTranspose on a CPU"
-        return "both operands change at run time" if not weights else None
+    if precision is Precision.INT8 and node.op_type in scheme.float_ops:
+        return scheme.float_ops[node.op_type]
+    if not weights and not scheme.dynamic_products:
+        return "both operands change at run time"
+    if not scheme.tensor_core_limits:
+        return None
     if node.op_type in ("Conv", "ConvTranspose"):
-        if node.op_type == "ConvTranspose" and precision is Precision.INT8 and not scheme.transposed_int8:
-            return "TensorRT-RTX computes ConvTranspose in float whatever its operands are stored in"
         return _why_not_conv(topology, node, weights[0], precision)
     if not weights and precision is Precision.INT8 and _meets_softmax(topology, node):
         return "a product before or behind a softmax loses too much in INT8"
@@ -242,9 +238,7 @@ def _why_not_light(topology: Topology, unit: Unit, node: ir.Node, scheme: Scheme
     if any(value in topology.outputs for value in node.outputs):
         return "its result leaves the network, so it stays float"
     if unit.kind == "pool":
-        if node.op_type == "GlobalMaxPool" and scheme.name == ORT_CPU.name:
-            return "ONNX Runtime has no 8-bit GlobalMaxPool on a CPU"
-        return None
+        return scheme.float_ops.get(node.op_type)
     if unit.kind == "add":
         return None if len(unit.nodes) == 1 else "part of a longer pointwise chain"
     if unit.kind == "resize":

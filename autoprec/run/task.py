@@ -14,7 +14,7 @@ from autoprec.errors import DataError, UsageError
 from autoprec.graph.model import Model, load_model
 from autoprec.graph.topology import Topology
 from autoprec.lowering.lowerer import Lowerer
-from autoprec.lowering.possible import why_not
+from autoprec.lowering.possible import Possible, why_not
 from autoprec.metrics.metric import Metric, choose_metric
 from autoprec.precision import FLOATS, Precision
 from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
@@ -43,7 +43,7 @@ class Subject:
     partition: Partition
     lowerer: Lowerer
     space: SearchSpace
-    possible: Mapping[str, Mapping[Precision, str | None]]
+    possible: Possible
     choices: Mapping[str, tuple[Precision, ...]]
     pinned: Mapping[str, Precision]
     notes: tuple[str, ...]
@@ -152,9 +152,7 @@ def _fallback(space: SearchSpace) -> Precision:
     return Precision.FP32 if Precision.FP32 in floats or not floats else floats[0]
 
 
-def _pins(
-    partition: Partition, pins: Sequence[Pin], possible: Mapping[str, Mapping[Precision, str | None]]
-) -> dict[str, Precision]:
+def _pins(partition: Partition, pins: Sequence[Pin], possible: Possible) -> dict[str, Precision]:
     """Unit -> pinned precision; a later pin wins."""
     result: dict[str, Precision] = {}
     for pin in pins:

@@ -7,297 +7,174 @@ each batch on one thread.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
-from autoprec.backends.protocol import Backend, Engine
+from autoprec.backends.protocol import Engine
 from autoprec.data.dataset import Batch, Dataset
-from autoprec.errors import MetricError
-from autoprec.graph.topology import elements
-from autoprec.lowering.lowerer import Lowered, Lowerer
-from autoprec.lowering.possible import uniform
-from autoprec.metrics.metric import Metric, load_metric
+from autoprec.lowering.lowerer import Lowered
 from autoprec.metrics.running import of_samples, run_whole
-from autoprec.metrics.scores import finite_samples
-from autoprec.precision import Array, Precision
-from autoprec.ranges.table import RangeTable
-from autoprec.sensitivity.splice import branched, reached_part, splice
+from autoprec.precision import Precision
+from autoprec.sensitivity.job import Entry, SensitivityJob
+from autoprec.sensitivity.journal import Journal, Part
+from autoprec.sensitivity.portions import chunks_of, groups_of, samples_per_run
+from autoprec.sensitivity.scoring import Outputs, ScoredChunk, Scorer, Total
+from autoprec.sensitivity.splice import branched, splice
 from autoprec.sensitivity.table import Sensitivities, Sensitivity, sensitivity_fingerprint
 from autoprec.sensitivity.yardstick import FullPass
 
-Possible = Mapping[str, Mapping[Precision, str | None]]
-Outputs = dict[str, Array]
-Entry = tuple[str, Precision]
-
-_BATCH_BYTES = 1 << 24
-_CHUNKS = 8
-_OUTPUT_BYTES = 1 << 25  # more would come from the system anew for each chunk, slowly
-_ENGINE_BYTES = 1 << 30
-_ENGINE_NODES = 20_000
-_KL_ELEMENTS = 1 << 8
+Parts = list[tuple[Batch, Outputs]]
+"""The batches of a chunk with all outputs of an engine."""
 
 
-@dataclass
-class _Total:
-    noise: float = 0.0
-    kl: float | None = 0.0
-    drop: float = 0.0
+def sensitivities_of(job: SensitivityJob, precisions: Sequence[Precision]) -> Sensitivities:
+    """Measure what every unit loses in every given precision that it can run in and that is not FP32.
 
-    def add(self, part: _Total) -> None:
-        self.noise += part.noise
-        self.kl = None if self.kl is None or part.kl is None else self.kl + part.kl
-        self.drop += part.drop
+    What the journal holds already is not measured again.
+    """
+    entries, step = job.entries(precisions), samples_per_run(job)
+    fingerprint = sensitivity_fingerprint(job.lowerer, job.dataset, job.metric, job.ranges)
+    chunks = chunks_of(job, step, len(entries))
+    journal = Journal(job.journal, f"{fingerprint} in {len(chunks)}")
+    done, earlier_s = journal.read()
+    middle = dict(entries[len(entries) // 2 :][:1])
+    with FullPass(job.lowerer, middle, job.ranges, job.backend, step) as full:
+        start = time.process_time()
+        measurement = _Measurement(job=job, chunks=chunks, step=step, full=full, scorer=Scorer(job))
+        lowered: dict[Precision, Lowered] = {p: job.lowered(p) for p in precisions if p is not Precision.FP32}
+        groups = list(groups_of(job, entries, {p: one.ir.opset_imports[""] for p, one in lowered.items()}))
+        for index, group in enumerate(groups):
+            todo = [n for n in range(len(chunks)) if any((n, *entry) not in done for entry in group)]
+            compared = {n for n in todo if n % len(groups) == index}
+            for number, totals in measurement.totals(group, lowered, todo, compared):
+                done.update({(number, *entry): total for entry, total in totals.items()})
+                journal.write(number, totals, earlier_s + time.process_time() - start - full.own_s)
+                job.progress((index + (number + 1) / len(chunks)) / len(groups))
+        if not full.samples:
+            full.run(chunks[-1])
+        spent_s = earlier_s + time.process_time() - start - full.own_s
+    return Sensitivities(
+        entries=_means(entries, done, job.dataset.count),
+        samples=job.dataset.count,
+        pass_s=full.seconds(job.dataset.count),
+        spent_s=spent_s,
+        fingerprint=fingerprint,
+    )
 
-    def mean(self, count: int) -> Sensitivity:
-        return Sensitivity(self.noise / count, None if self.kl is None else self.kl / count, self.drop / count)
 
-
-class _Whole:
-    """A chunk put together again: outputs by name, labels, and FP32's scores for all its samples."""
-
-    def __init__(self, parts: list[tuple[Batch, Outputs]], finals: list[str], metric: Metric) -> None:
-        self._parts = [made for _, made in parts]
-        self.expected = self.outputs(dict(zip(finals, finals, strict=True)))
-        self.count = sum(batch.count for batch, _ in parts)
-        labels = [batch.labels for batch, _ in parts if batch.labels is not None]
-        self.labels: Array | None = np.concatenate(labels) if labels else None
-        self.scores = metric.scores(self.expected, self.labels, self.expected, self.count)
-
-    def outputs(self, names: Mapping[str, str]) -> Outputs:
-        """Output of the model -> what the engine's output of this name holds, over all batches."""
-        return {final: np.concatenate([part[name] for part in self._parts]) for final, name in names.items()}
+def _means(entries: Sequence[Entry], done: Mapping[Part, Total], count: int) -> dict[Entry, Sensitivity]:
+    totals: dict[Entry, Total] = {}
+    for (_, unit, precision), total in done.items():
+        totals.setdefault((unit, precision), Total()).add(total)
+    return {entry: totals[entry].mean(count) for entry in entries}
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class _Branches:
     """Entries that one engine computes; entry -> the model's output -> the engine's."""
 
     engine: Engine
     outputs: Mapping[Entry, Mapping[str, str]]
 
 
-@dataclass(kw_only=True)
-class SensitivityMeasurer:
-    """Measures a profile; keeps what is done in a journal, so that a killed run goes on.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measurement:
+    """The samples in chunks, and what looks at their outputs.
 
     Attributes:
-        lowerer: of the model; its scheme is the one measured.
-        possible: unit name -> precision -> why not.
-        backend: runs the arithmetic.
-        dataset: the profiling set.
-        metric: the user's.
-        ranges: calibrated.
-        batch_size: the most samples for each run.
-        journal: a file that gets one line for each measured part; None keeps nothing.
-        progress: called with the share that is done.
+        job: what is measured.
+        chunks: the parts of the samples.
+        step: the number of samples of one run.
+        full: the yardstick, which runs beside the branches.
+        scorer: the judge of outputs.
     """
 
-    lowerer: Lowerer
-    possible: Possible
-    backend: Backend
-    dataset: Dataset
-    metric: Metric
-    ranges: RangeTable
-    batch_size: int
-    journal: Path | None = None
-    progress: Callable[[float], None] = lambda share: None
-    _done: dict[tuple[int, str, Precision], _Total] = field(default_factory=dict)
-    _measures: dict[str, Metric] = field(default_factory=dict)
-    _steps: int | None = None
+    job: SensitivityJob
+    chunks: Sequence[Dataset]
+    step: int
+    full: FullPass
+    scorer: Scorer
 
-    def run(self, precisions: tuple[Precision, ...]) -> Sensitivities:
-        """Profile every unit in every given precision that it can run in and that is not FP32."""
-        fingerprint = sensitivity_fingerprint(self.lowerer, self.dataset, self.metric, self.ranges)
-        wanted: list[Precision] = [p for p in precisions if p is not Precision.FP32]
-        entries = [(u.name, p) for u in self.lowerer.partition.units for p in wanted if self._can(u.name, p)]
-        self._measures = {name: load_metric(name) for name in self._fidelity()}
-        full = self._full_pass(entries)
-        chunks = list(self._chunks(len(entries)))
-        kept = f"{fingerprint} in {len(chunks)}"
-        earlier_s, start = self._read_journal(kept), time.process_time()
-        with full:
-            lowered = {p: self._uniform(p) for p in wanted}
-            groups = list(self._groups(entries, {p: one.ir.graph.opset_imports[""] for p, one in lowered.items()}))
-            for index, group in enumerate(groups):
-                todo = [number for number in range(len(chunks)) if any(self._missing(number, *e) for e in group)]
-                if todo:
-                    with ExitStack() as stack:
-                        branches = self._branches(group, lowered, stack)
-                        for number, parts in self._computed(branches.engine, chunks, todo, full, index, len(groups)):
-                            self._measure(number, branches, parts, full)
-                            spent = earlier_s + time.process_time() - start - full.own_s
-                            self._write_journal(number, group, kept, spent)
-                            self.progress((index + (number + 1) / len(chunks)) / len(groups))
-            if not full.samples:
-                full.run(chunks[-1])
-            spent_s = earlier_s + time.process_time() - start - full.own_s
-        return self._profile(entries, full.seconds(self.dataset.count), spent_s, fingerprint)
+    def totals(
+        self,
+        group: Sequence[Entry],
+        lowered: Mapping[Precision, Lowered],
+        todo: Sequence[int],
+        compared: AbstractSet[int],
+    ) -> Iterator[tuple[int, dict[Entry, Total]]]:
+        """The totals of a group of entries on each chunk.
 
-    def _computed(
-        self, engine: Engine, chunks: Sequence[Dataset], todo: Sequence[int], full: FullPass, index: int, groups: int
-    ) -> Iterator[tuple[int, list[tuple[Batch, Outputs]]]]:
-        """Each chunk with the outputs of its batches; the next one is computed while one is looked at.
-
-        Each group has its share of the yardstick's chunks.
+        Args:
+            group: entries that fit into one engine.
+            lowered: precision -> the model with everything in it.
+            todo: the indices of the chunks.
+            compared: the indices of those that the yardstick runs too.
         """
-        interface, workers = self.lowerer.model.interface, self.backend.threads
-
-        def run(part: Dataset) -> list[tuple[Batch, Outputs]]:
-            stream = run_whole(engine, part, interface, self._step())
-            return [(b, of_samples(made, len(next(iter(fed.values()))), b.count)) for b, fed, made in stream]
-
-        def submit(number: int) -> tuple[list[Future[list[tuple[Batch, Outputs]]]], Future[None] | None]:
-            chunk = chunks[number]
-            bounds = np.linspace(0, chunk.count, min(workers, chunk.count) + 1).astype(int)
-            futures = [pool.submit(run, chunk.subset(range(low, high))) for low, high in pairwise(bounds)]
-            return futures, pool.submit(full.run, chunk) if number % groups == index else None
-
-        with ThreadPoolExecutor(workers) as pool:
-            ahead = submit(todo[0])
-            for number, following in zip(todo, [*todo[1:], None], strict=True):
-                futures, yardstick = ahead
-                parts = [item for future in futures for item in future.result()]
-                if yardstick is not None:
-                    yardstick.result()
-                if following is not None:
-                    ahead = submit(following)
-                yield number, parts
-
-    def _fidelity(self) -> tuple[str, ...]:
-        """KL divergence takes longer than the network itself where each sample gives many distributions."""
-        values = sum(elements(value) for value in self.lowerer.model.graph.outputs)
-        return ("sqnr", "kl") if values <= _KL_ELEMENTS else ("sqnr",)
-
-    def _profile(self, entries: list[Entry], pass_s: float, spent_s: float, mark: str) -> Sensitivities:
-        totals: dict[Entry, _Total] = {}
-        for (_, name, precision), total in self._done.items():
-            totals.setdefault((name, precision), _Total()).add(total)
-        means = {entry: totals[entry].mean(self.dataset.count) for entry in entries}
-        return Sensitivities(
-            entries=means, samples=self.dataset.count, pass_s=pass_s, spent_s=spent_s, fingerprint=mark
-        )
-
-    def _can(self, unit: str, precision: Precision) -> bool:
-        return self.possible[unit].get(precision, "not offered") is None
-
-    def _missing(self, chunk: int, unit: str, precision: Precision) -> bool:
-        return (chunk, unit, precision) not in self._done
-
-    def _uniform(self, precision: Precision) -> Lowered:
-        plan = uniform(self.lowerer.partition, precision, self.possible, Precision.FP32)
-        return self.lowerer.lower(plan, self.ranges, simulate=True)
-
-    def _sample_bytes(self) -> int:
-        """Bytes of all activations that branches begin with, of one sample."""
-        graph = self.lowerer.model.graph
-        names: set[str] = set()
-        for unit in self.lowerer.partition.units:
-            names.update(unit.inputs, reached_part(graph, unit.outputs)[0])
-        return max(1, sum(4 * elements(v) for node in graph for v in node.outputs if v.name in names))
-
-    def _step(self) -> int:
-        if self._steps is None:
-            fixed = self.lowerer.model.interface.batch_size
-            self._steps = fixed or int(np.clip(_BATCH_BYTES // self._sample_bytes(), 1, self.batch_size))
-        return self._steps
-
-    def _chunks(self, entries: int) -> Iterator[Dataset]:
-        """Parts of the data: whole batches for each worker, several parts, and no more outputs than fit in memory."""
-        whole, count = self.backend.threads * self._step(), self.dataset.count
-        output = sum(4 * elements(value) for value in self.lowerer.model.graph.outputs)
-        size = whole * max(1, count // (_CHUNKS * whole))
-        size = min(size, _OUTPUT_BYTES // max(1, output * (entries + 1)))
-        for first in range(0, count, max(1, size)):
-            yield self.dataset.subset(range(first, min(first + max(1, size), count)))
-
-    def _full_pass(self, entries: list[Entry]) -> FullPass:
-        middle = entries[len(entries) // 2 :][:1]
-        return FullPass(self.lowerer, dict(middle), self.ranges, self.backend, self._step())
-
-    def _groups(self, entries: list[Entry], opsets: Mapping[Precision, int]) -> Iterator[list[Entry]]:
-        """Entries that fit into one engine: of one opset, and not too many copies of weights and nodes behind them."""
-        units = {unit.name: unit for unit in self.lowerer.partition.units}
-        weights = np.cumsum([unit.weights for unit in reversed(units.values())])[::-1]
-        nodes = np.cumsum([len(unit.nodes) for unit in reversed(units.values())])[::-1]
-        behind = {name: (4 * int(w), int(n)) for name, w, n in zip(units, weights, nodes, strict=True)}
-        group: list[Entry] = []
-        held, size, opset = 0, 0, 0
-        for unit, precision in sorted(entries, key=lambda entry: opsets[entry[1]]):
-            own, own_nodes = behind[unit]
-            here = opsets[precision]
-            full = held + own > _ENGINE_BYTES or size + own_nodes > _ENGINE_NODES or here != opset
-            if group and full:
-                yield group
-                group, held, size = [], 0, 0
-            opset, held, size = here, held + own, size + own_nodes
-            group.append((unit, precision))
-        if group:
-            yield group
-
-    def _branches(self, group: list[Entry], lowered: Mapping[Precision, Lowered], stack: ExitStack) -> _Group:
-        exact = self.lowerer.base(lowered[group[0][1]].ir.graph.opset_imports[""]).graph
-        units = self.lowerer.partition.unit
-        made = branched(exact, [splice(lowered[p], exact, units(name)) for name, p in group])
-        engine = stack.enter_context(self.backend.build(made.model, exact=True, threads=1))
-        return _Group(engine, dict(zip(group, made.outputs, strict=True)))
-
-    def _measure(self, number: int, group: _Group, parts: list[tuple[Batch, Outputs]], full: FullPass) -> None:
-        """Score every entry of a chunk."""
-        finals = [str(value.name) for value in self.lowerer.model.graph.outputs]
-        whole = _Whole(parts, finals, self.metric)
-        for index, ((name, precision), made) in enumerate(group.outputs.items()):
-            start = time.thread_time()
-            outputs = whole.outputs({final: made.get(final, final) for final in finals})
-            self._done[(number, name, precision)] = self._score(whole, outputs)
-            if index == len(group.outputs) // 2:
-                full.scored(time.thread_time() - start, whole.count)
-
-    def _score(self, whole: _Whole, outputs: Outputs) -> _Total:
-        noise = float(self._measures["sqnr"].scores(outputs, None, whole.expected, whole.count).sum())
-        kl: float | None = None
-        try:
-            if "kl" in self._measures:
-                kl = float(self._measures["kl"].scores(outputs, None, whole.expected, whole.count).sum())
-        except MetricError:  # one value per sample is no distribution
-            del self._measures["kl"]
-        if not finite_samples(outputs).all():
-            return _Total(noise, kl, float("inf"))
-        scores = self.metric.scores(outputs, whole.labels, whole.expected, whole.count)
-        return _Total(noise, kl, whole.count * self.metric.drop(whole.scores, scores))
-
-    def _read_journal(self, fingerprint: str) -> float:
-        if self.journal is None or not self.journal.is_file():
-            return 0.0
-        spent = 0.0
-        for line in self.journal.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-                if row["mark"] != fingerprint:
-                    continue
-                key = (int(row["chunk"]), str(row["unit"]), Precision(row["precision"]))
-                drop = float("inf") if row["drop"] is None else float(row["drop"])
-                self._done[key] = _Total(float(row["noise"]), row["kl"], drop)
-                spent = float(row["spent_s"])
-            except (ValueError, KeyError, TypeError):
-                continue  # the line that a kill cut off
-        return spent
-
-    def _write_journal(self, number: int, entries: Sequence[Entry], fingerprint: str, spent: float) -> None:
-        if self.journal is None:
+        if not todo:
             return
-        lines = []
-        for unit, precision in entries:
-            t = self._done[(number, unit, precision)]
-            drop = t.drop if np.isfinite(t.drop) else None
-            row = {"mark": fingerprint, "chunk": number, "unit": unit, "precision": precision.value}
-            lines.append(json.dumps({**row, "noise": t.noise, "kl": t.kl, "drop": drop, "spent_s": spent}) + "\n")
-        with self.journal.open("a", encoding="utf-8") as file:
-            file.writelines(lines)
+        with self._branches(group, lowered) as branches, ThreadPoolExecutor(self.job.backend.threads) as pool:
+            for number, parts in _ahead(todo, lambda n: self._start(pool, branches.engine, n, n in compared)):
+                yield number, self._scored(branches, parts)
+
+    @contextmanager
+    def _branches(self, group: Sequence[Entry], lowered: Mapping[Precision, Lowered]) -> Iterator[_Branches]:
+        """An engine with a branch for each entry."""
+        exact = self.job.lowerer.base(lowered[group[0][1]].ir.opset_imports[""]).graph
+        unit = self.job.lowerer.partition.unit
+        made = branched(exact, [splice(lowered[precision], exact, unit(name)) for name, precision in group])
+        with self.job.backend.build(made.model, exact=True, threads=1) as engine:
+            yield _Branches(engine, dict(zip(group, made.outputs, strict=True)))
+
+    def _start(self, pool: ThreadPoolExecutor, engine: Engine, number: int, compared: bool) -> Callable[[], Parts]:
+        """Begin to compute a chunk; the result waits until that is done."""
+        chunk = self.chunks[number]
+        bounds = np.linspace(0, chunk.count, min(self.job.backend.threads, chunk.count) + 1).astype(int)
+        futures = [pool.submit(self._run, engine, chunk.subset(range(low, high))) for low, high in pairwise(bounds)]
+        yardstick = pool.submit(self.full.run, chunk) if compared else None
+
+        def finish() -> Parts:
+            parts = [part for future in futures for part in future.result()]
+            if yardstick is not None:
+                yardstick.result()
+            return parts
+
+        return finish
+
+    def _run(self, engine: Engine, data: Dataset) -> Parts:
+        stream = run_whole(engine, data, self.job.lowerer.model.interface, self.step)
+        return [(b, of_samples(made, len(next(iter(fed.values()))), b.count)) for b, fed, made in stream]
+
+    def _scored(self, branches: _Branches, parts: Parts) -> dict[Entry, Total]:
+        """The totals of all entries on one chunk; the one in the middle tells the yardstick what scoring takes."""
+        finals = self.job.output_names
+        chunk = ScoredChunk(parts, finals, self.job.metric)
+        found = {}
+        for index, (entry, made) in enumerate(branches.outputs.items()):
+            start = time.thread_time()
+            outputs = chunk.outputs({final: made.get(final, final) for final in finals})
+            found[entry] = self.scorer.score(chunk, outputs)
+            if index == len(branches.outputs) // 2:
+                self.full.scored(time.thread_time() - start, chunk.count)
+        return found
+
+
+def _ahead(numbers: Sequence[int], start: Callable[[int], Callable[[], Parts]]) -> Iterator[tuple[int, Parts]]:
+    """Each chunk with its outputs; the next one is being computed while the caller looks at one.
+
+    Args:
+        numbers: the indices of the chunks.
+        start: begins to compute a chunk, and gives a function that waits for its outputs.
+    """
+    finish = start(numbers[0])
+    for number, following in zip(numbers, [*numbers[1:], None], strict=True):
+        parts = finish()
+        if following is not None:
+            finish = start(following)
+        yield number, parts

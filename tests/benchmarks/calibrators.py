@@ -21,6 +21,7 @@ from beside import neighbour
 from autoprec.backends.ort import OrtBackend
 from autoprec.backends.scheme import scheme_named
 from autoprec.calibrate.choose import calibrate_model, method_of
+from autoprec.calibrate.job import CalibrationJob
 from autoprec.cli.screen import print_table
 from autoprec.data.dataset import Dataset
 from autoprec.graph.model import load_model, to_bytes
@@ -62,13 +63,16 @@ def rows_of(cpu: Any, task: Any, scheme_name: str) -> list[list[str]]:
     plan = uniform(partition, Precision.INT8, possible, Precision.FP32)
     calib = Dataset.from_arrays({k: v[: cpu.CALIBRATION_SAMPLES] for k, v in task.calib.items()})
     labels = cpu.labels_of(task, cpu.fp32_outputs(task)[0])
+    job = CalibrationJob(
+        lowerer=lowerer, possible=possible, backend=backend, dataset=calib, recipe=CalibrationRecipe(name="r")
+    )
     start = time.monotonic()
-    auto = calibrate_model(lowerer, possible, backend, calib, CalibrationRecipe(name="r"))
+    auto = calibrate_model(job)
     seconds = time.monotonic() - start
     method, percentile = method_of(auto.method)
     start = time.monotonic()
     recipe = CalibrationRecipe(name="r", method=method, percentile=percentile)  # type: ignore[arg-type]
-    one = calibrate_model(lowerer, possible, backend, calib, recipe)
+    one = calibrate_model(replace(job, recipe=recipe))
     alone_s = time.monotonic() - start
     simulate = scheme_name != "ort-cpu"
     with backend.build(to_bytes(model.ir), exact=True) as reference:

@@ -54,6 +54,7 @@ from zoo import CALIBRATION_SAMPLES, fp32_outputs, is_classifier, labels_of, loa
 import autoprec
 from autoprec.backends.ort import OrtBackend
 from autoprec.calibrate.choose import calibrate_model
+from autoprec.calibrate.job import CalibrationJob
 from autoprec.cli.screen import print_table
 from autoprec.data.dataset import Dataset
 from autoprec.graph.model import to_bytes
@@ -165,7 +166,15 @@ def decisions_of_plans(task: Any, options: argparse.Namespace) -> list[Decisions
     backend = OrtBackend(options.threads)
     subject = prepare_subject(Settings(model=task.model), backend)
     calib = Dataset.from_arrays({name: array[:CALIBRATION_SAMPLES] for name, array in task.calib.items()})
-    ranges = calibrate_model(subject.lowerer, subject.possible, backend, calib, load_calibration_recipe("default"))
+    ranges = calibrate_model(
+        CalibrationJob(
+            lowerer=subject.lowerer,
+            possible=subject.possible,
+            backend=backend,
+            dataset=calib,
+            recipe=load_calibration_recipe("default"),
+        )
+    )
     data = Dataset.from_arrays(dict(task.eval), labels)
     images = options.images_augmented and all(array.ndim == 4 for array in task.eval.values())
     plans = [{}, *int8_plans(subject, options.plans, options.seed)]

@@ -29,6 +29,7 @@ from autoprec.backends.tensorrt.backend import TensorRtBackend
 from autoprec.backends.tensorrt.opening import open_engine
 from autoprec.backends.tensorrt.records import BuildOptions
 from autoprec.calibrate.choose import calibrate_model
+from autoprec.calibrate.job import CalibrationJob
 from autoprec.cli.screen import Screen, print_table
 from autoprec.data.dataset import Dataset
 from autoprec.graph.model import load_model, to_bytes
@@ -220,7 +221,15 @@ def resnet50(options: Any, batch: int = 32) -> list[list[str]]:
     data = np.random.default_rng(0).normal(size=(batch, 3, 224, 224)).astype(np.float32)
     lowerer = Lowerer(model, subject.partition, backend.scheme, Precision.FP16)
     recipe = load_calibration_recipe("default")
-    ranges = calibrate_model(lowerer, subject.possible, backend, Dataset.from_arrays({"x": data[:8]}), recipe)
+    ranges = calibrate_model(
+        CalibrationJob(
+            lowerer=lowerer,
+            possible=subject.possible,
+            backend=backend,
+            dataset=Dataset.from_arrays({"x": data[:8]}),
+            recipe=recipe,
+        )
+    )
     plans = {
         p: uniform(subject.partition, p, subject.possible, Precision.FP16) for p in (Precision.FP16, Precision.INT8)
     }

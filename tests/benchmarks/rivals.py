@@ -30,6 +30,7 @@ from beside import neighbour
 
 import autoprec
 from autoprec.calibrate.choose import calibrate_model
+from autoprec.calibrate.job import CalibrationJob
 from autoprec.cli.screen import print_table
 from autoprec.metrics.evaluator import Evaluator
 from autoprec.precision import Precision
@@ -163,7 +164,15 @@ def rows_of(name: str, result: Any, seconds: float) -> list[list[str]]:
 def default_ranges(tuned: Any) -> Any:
     task = tuned.task
     recipe, subject = CalibrationRecipe(name="entropy", method="entropy"), task.subject
-    found = calibrate_model(subject.lowerer, subject.possible, task.backend, task.splits.calibrate, recipe)
+    found = calibrate_model(
+        CalibrationJob(
+            lowerer=subject.lowerer,
+            possible=subject.possible,
+            backend=task.backend,
+            dataset=task.splits.calibrate,
+            recipe=recipe,
+        )
+    )
     return replace(found, means={})
 
 

@@ -41,8 +41,7 @@ def test_every_value_that_a_plan_can_quantise_is_observed(bench: Bench) -> None:
 
 @pytest.mark.parametrize("batch", [1, 5, 16])
 def test_minmax_ranges_are_the_extremes_whatever_the_batch(bench: Bench, batch: int) -> None:
-    recipe = CalibrationRecipe(name="r", method="minmax", batch=batch)
-    table = calibrate_model(bench.lowerer, bench.possible, BACKEND, Dataset.from_arrays(bench.feed), recipe)
+    table = calibrate_model(bench.calibration(BACKEND, method="minmax", batch=batch))
 
     assert table.extent["x"].low == pytest.approx(bench.feed["x"].min(), rel=1e-6)
     assert table.extent["x"].high == pytest.approx(bench.feed["x"].max(), rel=1e-6)
@@ -50,16 +49,14 @@ def test_minmax_ranges_are_the_extremes_whatever_the_batch(bench: Bench, batch: 
 
 
 def test_channel_means_are_those_of_the_samples(bench: Bench) -> None:
-    recipe = CalibrationRecipe(name="r", method="minmax", batch=3)
-    table = calibrate_model(bench.lowerer, bench.possible, BACKEND, Dataset.from_arrays(bench.feed), recipe)
+    table = calibrate_model(bench.calibration(BACKEND, method="minmax", batch=3))
 
     np.testing.assert_allclose(table.means["x"], bench.feed["x"].mean(axis=0), rtol=1e-5, atol=1e-7)
 
 
 def test_a_table_read_back_is_the_table_used(bench: Bench, tmp_path: Path) -> None:
     """Else a plan would build other bytes than its run."""
-    data = Dataset.from_arrays(bench.feed)
-    table = calibrate_model(bench.lowerer, bench.possible, BACKEND, data, CalibrationRecipe(name="r"))
+    table = calibrate_model(bench.calibration(BACKEND))
     table.save(tmp_path / "ranges.json")
     again = load_ranges(tmp_path / "ranges.json")
 
@@ -68,8 +65,7 @@ def test_a_table_read_back_is_the_table_used(bench: Bench, tmp_path: Path) -> No
 
 
 def test_auto_takes_the_method_of_least_noise_and_keeps_the_evidence(bench: Bench) -> None:
-    data = Dataset.from_arrays(bench.feed)
-    table = calibrate_model(bench.lowerer, bench.possible, BACKEND, data, CalibrationRecipe(name="r"))
+    table = calibrate_model(bench.calibration(BACKEND))
 
     judged = judged_methods(table)
     assert len(judged) == len(CANDIDATES)
@@ -98,15 +94,13 @@ class Choosy(OrtBackend):
 
 @pytest.mark.parametrize("built", [0, 2])
 def test_where_the_runtime_refuses_uniform_int8_all_methods_are_judged_by_simulation(bench: Bench, built: int) -> None:
-    data, shares = Dataset.from_arrays(bench.feed), []
-    table = calibrate_model(
-        bench.lowerer,
-        bench.possible,
-        Choosy(built),
-        data,
-        CalibrationRecipe(name="r"),
-        lambda what, share: shares.append(share) if what == "calibrator" else None,
-    )
+    shares = []
+
+    def told(what: str, share: float) -> None:
+        if what == "calibrator":
+            shares.append(share)
+
+    table = calibrate_model(bench.calibration(Choosy(built), progress=told))
 
     judged = judged_methods(table)
     assert len(judged) == len(CANDIDATES)
@@ -116,9 +110,7 @@ def test_where_the_runtime_refuses_uniform_int8_all_methods_are_judged_by_simula
 
 
 def test_no_more_samples_are_used_than_the_recipe_says(bench: Bench) -> None:
-    data = Dataset.from_arrays(bench.feed)
-    recipe = CalibrationRecipe(name="r", method="minmax", samples=5)
-    table = calibrate_model(bench.lowerer, bench.possible, BACKEND, data, recipe)
+    table = calibrate_model(bench.calibration(BACKEND, method="minmax", samples=5))
 
     assert table.samples == 5
     assert table.extent["x"].high == pytest.approx(bench.feed["x"][:5].max(), rel=1e-6)

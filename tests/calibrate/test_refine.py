@@ -23,7 +23,6 @@ from autoprec.metrics.metric import load_metric
 from autoprec.precision import Precision
 from autoprec.ranges.bins import Range
 from autoprec.ranges.table import RangeTable
-from autoprec.recipes.ranging import CalibrationRecipe
 
 from ..helpers.lowering_bench import Bench, bench
 
@@ -55,7 +54,7 @@ def refined(one: Bench, best: RangeTable, *others: RangeTable) -> RangeTable:
     histograms = observe(one.lowerer, values, BACKEND, data, 16).histograms
     with BACKEND.build(to_bytes(one.model.ir), exact=True) as reference:
         evaluator = Evaluator.against(reference, data, one.model.interface, load_metric("sqnr"), 16)
-        return refine(one.lowerer, plan_of(one), BACKEND, evaluator, data.count, histograms, best, others)
+        return refine(one.calibration(BACKEND), evaluator, histograms, best, others)
 
 
 def noise(one: Bench, table: RangeTable) -> float:
@@ -130,18 +129,9 @@ def observed(one: Bench, shift: float) -> Observed:
 @pytest.mark.parametrize(("shift", "kept"), [(0.0, True), (50.0, False)])
 def test_biases_are_corrected_only_where_that_helps(shift: float, kept: bool) -> None:
     one = bench("conv_relu", TENSORRT, FP32)
-    data = Dataset.from_arrays(one.feed)
+    tables = {"minmax": replace(one.ranges, means=observed(one, shift).means)}
 
-    table = choose_ranges(
-        one.lowerer,
-        one.possible,
-        BACKEND,
-        data,
-        16,
-        observed(one, shift),
-        {"minmax": replace(one.ranges, means=observed(one, shift).means)},
-        lambda what, share: None,
-    )
+    table = choose_ranges(one.calibration(BACKEND), observed(one, shift), tables)
 
     assert bool(table.means) is kept
     assert (table.evidence[UNCORRECTED] >= table.evidence[ONE_FOR_EACH]) is kept
@@ -155,25 +145,20 @@ def test_what_was_chosen_on_few_samples_must_hold_on_others(monkeypatch: pytest.
 
     def choose(worse: float) -> RangeTable:
         monkeypatch.setattr("autoprec.calibrate.choose.refine", lambda *_, **__: scaled(one.ranges, worse))
-        return choose_ranges(
-            one.lowerer, one.possible, BACKEND, data, 16, found, {"minmax": one.ranges}, lambda what, share: None
-        )
+        return choose_ranges(one.calibration(BACKEND, data), found, {"minmax": one.ranges})
 
     assert choose(0.05).clipped == one.ranges.clipped
     better = scaled(one.ranges, 20.0)
     monkeypatch.setattr("autoprec.calibrate.choose.refine", lambda *_, **__: one.ranges)
-    kept = choose_ranges(
-        one.lowerer, one.possible, BACKEND, data, 16, found, {"wide": better}, lambda what, share: None
-    )
+    kept = choose_ranges(one.calibration(BACKEND, data), found, {"wide": better})
     assert kept.clipped == one.ranges.clipped
     assert kept.evidence[ONE_FOR_EACH] < kept.evidence[ONE_FOR_ALL]
 
 
 def test_a_calibrator_that_the_recipe_names_is_used_for_every_value() -> None:
     one = bench("mlp", TENSORRT, FP32)
-    data = Dataset.from_arrays(one.feed)
 
-    table = calibrate_model(one.lowerer, one.possible, BACKEND, data, CalibrationRecipe(name="r", method="percentile"))
+    table = calibrate_model(one.calibration(BACKEND, method="percentile"))
 
     assert (dict(table.chosen), dict(table.evidence)) == ({}, {})
 
@@ -194,7 +179,7 @@ def test_a_range_that_does_not_help_on_the_first_samples_is_given_up(monkeypatch
     spoilt = scaled(one.ranges, 0.05, "relu_out")
     with BACKEND.build(to_bytes(one.model.ir), exact=True) as reference:
         evaluator = Evaluator.against(reference, data, one.model.interface, load_metric("sqnr"), 4)
-        table = refine(one.lowerer, plan_of(one), BACKEND, evaluator, data.count, histograms, one.ranges, [spoilt])
+        table = refine(one.calibration(BACKEND), evaluator, histograms, one.ranges, [spoilt])
 
     assert dict(table.chosen) == {}
     assert looked == [data.count, 4]

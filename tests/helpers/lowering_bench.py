@@ -15,8 +15,11 @@ import onnx
 import onnx_ir as ir
 
 from autoprec.backends.ort import OrtBackend
+from autoprec.backends.protocol import Backend
 from autoprec.backends.scheme import TENSORRT, Scheme
+from autoprec.calibrate.job import CalibrationJob, Progress
 from autoprec.calibrate.observe import needed_tensors
+from autoprec.data.dataset import Dataset
 from autoprec.graph.model import Model, load_model, to_bytes
 from autoprec.graph.topology import Topology, const_array
 from autoprec.lowering.lowerer import Lowered, Lowerer
@@ -26,6 +29,7 @@ from autoprec.precision import FLOATS, Precision
 from autoprec.ranges.calibrators import calibrate
 from autoprec.ranges.histogram import Histogram
 from autoprec.ranges.table import RangeTable
+from autoprec.recipes.ranging import CalibrationRecipe
 from autoprec.units.find import find_units
 
 from .networks import BUILDERS, random_feed, write
@@ -81,6 +85,24 @@ class Bench:
     def sqnr(self, model: ir.Model, *, exact: bool = True) -> float:
         """Signal to noise of the outputs against the FP32 model, in dB."""
         return sqnr_db(self.reference, run(model, self.feed, exact=exact))
+
+    def calibration(
+        self,
+        backend: Backend,
+        dataset: Dataset | None = None,
+        *,
+        progress: Progress = lambda what, share: None,
+        **recipe: Any,
+    ) -> CalibrationJob:
+        """The calibration of the model on its feed, or on other data, by a recipe with these options."""
+        return CalibrationJob(
+            lowerer=self.lowerer,
+            possible=self.possible,
+            backend=backend,
+            dataset=dataset or Dataset.from_arrays(self.feed),
+            recipe=CalibrationRecipe(name="r", **recipe),
+            progress=progress,
+        )
 
     def _ranges(self) -> RangeTable:
         names = needed_tensors(self.lowerer, self.possible)

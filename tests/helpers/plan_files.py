@@ -6,6 +6,7 @@ from pathlib import Path
 
 from autoprec.backends.ort import OrtBackend
 from autoprec.calibrate.choose import calibrate_model
+from autoprec.calibrate.job import CalibrationJob
 from autoprec.plan import Choice, Plan
 from autoprec.precision import Precision
 from autoprec.run.settings import Settings
@@ -34,7 +35,15 @@ def tiny_plan(folder: Path, precision: Precision, *, scheme: str = "tensorrt", *
     settings = Settings(model=path, calib=tiny_data(path, 24), space=space, metric="agreement")
     task = prepare_task(settings, backend, timed=False)
     subject = task.subject
-    ranges = calibrate_model(subject.lowerer, subject.possible, backend, task.splits.calibrate, task.recipe)
+    ranges = calibrate_model(
+        CalibrationJob(
+            lowerer=subject.lowerer,
+            possible=subject.possible,
+            backend=backend,
+            dataset=task.splits.calibrate,
+            recipe=task.recipe,
+        )
+    )
     wanted = {
         name: next(p for p in (changed.get(name, precision), carrier) if found[p] is None)
         for name, found in subject.possible.items()

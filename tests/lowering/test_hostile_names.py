@@ -15,8 +15,8 @@ from autoprec.graph.model import check_model
 from autoprec.metrics.metric import load_metric
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
-from autoprec.recipes.ranging import CalibrationRecipe
-from autoprec.sensitivity.measure import SensitivityMeasurer
+from autoprec.sensitivity.job import SensitivityJob
+from autoprec.sensitivity.measure import sensitivities_of
 from autoprec.sensitivity.table import Sensitivity
 
 from ..helpers.hostile_names import with_hostile_names
@@ -55,7 +55,7 @@ def test_lowering_computes_the_same_whatever_things_are_called(name: str, seed: 
 
 def losses(one: Bench) -> list[Sensitivity]:
     """The sensitivities of all units, in their order."""
-    measurer = SensitivityMeasurer(
+    job = SensitivityJob(
         lowerer=one.lowerer,
         possible=one.possible,
         backend=BACKEND,
@@ -64,7 +64,7 @@ def losses(one: Bench) -> list[Sensitivity]:
         ranges=one.ranges,
         batch_size=8,
     )
-    return list(measurer.run(tuple(Precision)).entries.values())
+    return list(sensitivities_of(job, tuple(Precision)).entries.values())
 
 
 @pytest.mark.parametrize(("scheme", "carrier"), [(ORT_CPU, FP32), (TENSORRT, FP16)])
@@ -85,10 +85,7 @@ def spans(table: RangeTable) -> tuple[object, ...]:
 def test_ranges_are_the_same_whatever_things_are_called(name: str) -> None:
     plain = bench(name, ORT_CPU, FP32)
     hostile = Bench(with_hostile_names(plain.proto, len(name)), ORT_CPU, FP32)
-    tables = [
-        calibrate_model(one.lowerer, one.possible, BACKEND, Dataset.from_arrays(one.feed), CalibrationRecipe(name="r"))
-        for one in (plain, hostile)
-    ]
+    tables = [calibrate_model(one.calibration(BACKEND)) for one in (plain, hostile)]
 
     assert spans(tables[1]) == spans(tables[0])
 

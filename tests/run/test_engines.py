@@ -148,9 +148,18 @@ def tasked(model: Path, backend: Backend, samples: int = 36, **options: Any) -> 
 
 def ranges_of(task: Task) -> Any:
     from autoprec.calibrate.choose import calibrate_model
+    from autoprec.calibrate.job import CalibrationJob
 
     subject = task.subject
-    return calibrate_model(subject.lowerer, subject.possible, task.backend, task.splits.calibrate, task.recipe)
+    return calibrate_model(
+        CalibrationJob(
+            lowerer=subject.lowerer,
+            possible=subject.possible,
+            backend=task.backend,
+            dataset=task.splits.calibrate,
+            recipe=task.recipe,
+        )
+    )
 
 
 def test_engines_that_run_here_compute_what_is_timed(model: Path) -> None:

@@ -21,7 +21,8 @@ from autoprec.graph.model import to_bytes
 from autoprec.metrics.evaluator import Evaluator
 from autoprec.metrics.metric import Metric, load_metric
 from autoprec.precision import Precision
-from autoprec.sensitivity.measure import SensitivityMeasurer
+from autoprec.sensitivity.job import SensitivityJob
+from autoprec.sensitivity.measure import sensitivities_of
 from autoprec.sensitivity.table import DIRECTION, Sensitivities, load_sensitivities, sensitivity_fingerprint
 
 from ..helpers.lowering_bench import SAMPLES, Bench
@@ -39,7 +40,7 @@ def dataset(bench: Bench, labels: Array | None = None) -> Dataset:
 def profiled(
     bench: Bench, precisions: tuple[Precision, ...], metric: Metric, labels: Array | None = None
 ) -> Sensitivities:
-    profiler = SensitivityMeasurer(
+    job = SensitivityJob(
         lowerer=bench.lowerer,
         possible=bench.possible,
         backend=BACKEND,
@@ -48,7 +49,7 @@ def profiled(
         ranges=bench.ranges,
         batch_size=5,
     )
-    return profiler.run(precisions)
+    return sensitivities_of(job, precisions)
 
 
 def alone(bench: Bench, unit: str, precision: Precision) -> float:
@@ -90,7 +91,7 @@ def test_it_makes_no_difference_how_many_units_one_engine_has(name: str, monkeyp
     bench = Bench(BUILDERS[name](), TENSORRT, Precision.FP32)
     precisions = (Precision.INT8, Precision.FP8)  # of different opsets
     together = profiled(bench, precisions, load_metric("sqnr"))
-    monkeypatch.setattr("autoprec.sensitivity.measure._ENGINE_NODES", 0)
+    monkeypatch.setattr("autoprec.sensitivity.portions.ENGINE_NODES", 0)
     alone = profiled(bench, precisions, load_metric("sqnr"))
 
     assert set(alone.entries) == set(together.entries)
@@ -187,7 +188,7 @@ def test_a_journal_of_other_inputs_is_not_used(tmp_path: Path) -> None:
     unit = next(iter(bench.possible))
     row = {"mark": "another", "chunk": 0, "unit": unit, "precision": "int8", "noise": 7.0, "kl": 1.0, "drop": 1.0}
     journal.write_text(json.dumps({**row, "spent_s": 1.0}) + "\nnot json\n", encoding="utf-8")
-    profiler = SensitivityMeasurer(
+    job = SensitivityJob(
         lowerer=bench.lowerer,
         possible=bench.possible,
         backend=BACKEND,
@@ -198,4 +199,4 @@ def test_a_journal_of_other_inputs_is_not_used(tmp_path: Path) -> None:
         journal=journal,
     )
 
-    assert profiler.run((Precision.INT8,)).entries[unit, Precision.INT8].noise < 1
+    assert sensitivities_of(job, (Precision.INT8,)).entries[unit, Precision.INT8].noise < 1

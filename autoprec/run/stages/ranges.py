@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from autoprec.calibrate.choose import calibrate_model, range_fingerprint
+from autoprec.calibrate.job import CalibrationJob
 from autoprec.calibrate.observe import needed_tensors
 from autoprec.files.json import fingerprint
 from autoprec.ranges.table import RangeTable, load_ranges
@@ -34,7 +35,15 @@ def find_ranges(run: Run) -> RangeTable:
         run.progress.advance(share)
         return time.is_up(step, share)
 
-    table = calibrate_model(task.subject.lowerer, task.subject.possible, run.backend, data, task.recipe, progress)
+    job = CalibrationJob(
+        lowerer=task.subject.lowerer,
+        possible=task.subject.possible,
+        backend=run.backend,
+        dataset=data,
+        recipe=task.recipe,
+        progress=progress,
+    )
+    table = calibrate_model(job)
     if time.cut_short:
         table = replace(table, fingerprint=_hurried(table, table.fingerprint))
         run.budget.leave_out(f"ranges are of {table.samples} samples, by {table.method}, without all refinement")

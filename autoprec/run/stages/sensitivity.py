@@ -9,7 +9,8 @@ from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.run.context import Run
 from autoprec.run.uniform import no_sensitivities
-from autoprec.sensitivity.measure import SensitivityMeasurer
+from autoprec.sensitivity.job import SensitivityJob
+from autoprec.sensitivity.measure import sensitivities_of
 from autoprec.sensitivity.table import Sensitivities, load_sensitivities, sensitivity_fingerprint
 
 _ALL_MACS = 1e12
@@ -38,7 +39,7 @@ def measure_sensitivities(run: Run, ranges: RangeTable) -> Sensitivities:
         return no_sensitivities(ranges)
     units = sum(len(options) > 1 for options in task.subject.choices.values())
     run.clock.begin("sensitivity", f"{units} units on {data.count} samples")
-    measurer = SensitivityMeasurer(
+    job = SensitivityJob(
         lowerer=task.subject.lowerer,
         possible=task.subject.possible,
         backend=run.backend,
@@ -49,7 +50,7 @@ def measure_sensitivities(run: Run, ranges: RangeTable) -> Sensitivities:
         journal=directory.profile_journal,
         progress=run.progress.advance,
     )
-    sensitivities = measurer.run(precisions)
+    sensitivities = sensitivities_of(job, precisions)
     sensitivities.save(directory.profile)
     directory.profile_journal.unlink(missing_ok=True)
     return sensitivities

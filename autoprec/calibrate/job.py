@@ -1,0 +1,41 @@
+"""What every step of a calibration needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from autoprec.backends.protocol import Backend
+from autoprec.data.dataset import Dataset
+from autoprec.lowering.lowerer import Lowerer
+from autoprec.lowering.possible import Possible, uniform
+from autoprec.precision import Precision
+from autoprec.recipes.ranging import CalibrationRecipe
+
+Progress = Callable[[str, float], bool | None]
+"""Called with what is being done and the share of it that is done; True ends it there, for lack of time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationJob:
+    """One calibration of one model.
+
+    Attributes:
+        lowerer: the lowerer of the model; its scheme says what a range becomes.
+        possible: what each unit can run in.
+        backend: the runtime that computes values and outputs.
+        dataset: the calibration samples; no labels are used.
+        recipe: the method, the number of samples, and the number of samples of one run.
+        progress: the function that is told how far the calibration is, and may end it.
+    """
+
+    lowerer: Lowerer
+    possible: Possible
+    backend: Backend
+    dataset: Dataset
+    recipe: CalibrationRecipe
+    progress: Progress = lambda what, share: None
+
+    def int8_plan(self) -> dict[str, Precision]:
+        """INT8 for every unit that can run in it: the plan under which tables are compared."""
+        return uniform(self.lowerer.partition, Precision.INT8, self.possible, self.lowerer.carrier)

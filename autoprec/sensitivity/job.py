@@ -1,0 +1,61 @@
+"""What a measurement of sensitivities needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoprec.backends.protocol import Backend
+from autoprec.data.dataset import Dataset
+from autoprec.lowering.lowerer import Lowered, Lowerer
+from autoprec.lowering.possible import Possible, uniform
+from autoprec.metrics.metric import Metric
+from autoprec.precision import Precision
+from autoprec.ranges.table import RangeTable
+
+Entry = tuple[str, Precision]
+"""A unit, and a precision that it can run in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensitivityJob:
+    """One measurement of the sensitivities of a model.
+
+    Attributes:
+        lowerer: the lowerer of the model; its scheme is the one that is measured.
+        possible: what each unit can run in.
+        backend: the runtime that computes the simulated arithmetic.
+        dataset: the samples that sensitivities are means over.
+        metric: the user's metric.
+        ranges: the calibrated ranges.
+        batch_size: the largest number of samples of one run.
+        journal: the file that gets a line for each measured part, so that a killed run goes on; None keeps nothing.
+        progress: the function that is told the share that is done.
+    """
+
+    lowerer: Lowerer
+    possible: Possible
+    backend: Backend
+    dataset: Dataset
+    metric: Metric
+    ranges: RangeTable
+    batch_size: int
+    journal: Path | None = None
+    progress: Callable[[float], None] = lambda share: None
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names of the model's outputs."""
+        return [str(value.name) for value in self.lowerer.model.graph.outputs]
+
+    def entries(self, precisions: Iterable[Precision]) -> list[Entry]:
+        """Each unit with each of the precisions that it can run in, unit by unit, without FP32, which loses nothing."""
+        wanted = [p for p in precisions if p is not Precision.FP32]
+        units = [unit.name for unit in self.lowerer.partition.units]
+        return [(u, p) for u in units for p in wanted if self.possible[u].get(p, "not offered") is None]
+
+    def lowered(self, precision: Precision) -> Lowered:
+        """The simulated model with every unit in `precision` that can run in it, and the others in FP32."""
+        plan = uniform(self.lowerer.partition, precision, self.possible, Precision.FP32)
+        return self.lowerer.lower(plan, self.ranges, simulate=True)

@@ -1,0 +1,65 @@
+"""A file of what was measured so far, from which a killed run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from autoprec.precision import Precision
+from autoprec.sensitivity.job import Entry
+from autoprec.sensitivity.scoring import Total
+
+Part = tuple[int, str, Precision]
+"""The index of a chunk, a unit and a precision."""
+
+
+class Journal:
+    """Reads and writes the totals of parts, one JSON object a line.
+
+    Args:
+        path: the file; None keeps nothing.
+        fingerprint: what the totals depend on; lines with another one are passed over.
+    """
+
+    def __init__(self, path: Path | None, fingerprint: str) -> None:
+        self._path, self._fingerprint = path, fingerprint
+
+    def read(self) -> tuple[dict[Part, Total], float]:
+        """Read the parts that are measured already, and the CPU seconds that they took."""
+        done: dict[Part, Total] = {}
+        spent = 0.0
+        if self._path is None or not self._path.is_file():
+            return done, spent
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+                if row["mark"] != self._fingerprint:
+                    continue
+                key = (int(row["chunk"]), str(row["unit"]), Precision(row["precision"]))
+                drop = float("inf") if row["drop"] is None else float(row["drop"])
+                done[key] = Total(float(row["noise"]), row["kl"], drop)
+                spent = float(row["spent_s"])
+            except (ValueError, KeyError, TypeError):
+                continue  # the line that a kill cut off
+        return done, spent
+
+    def write(self, chunk: int, totals: Mapping[Entry, Total], spent_s: float) -> None:
+        """Add the totals of one chunk.
+
+        Args:
+            chunk: the index of the chunk.
+            totals: the entries that were measured on it.
+            spent_s: CPU seconds of all that was measured up to here, earlier runs included.
+        """
+        if self._path is None:
+            return
+        lines = []
+        for (unit, precision), total in totals.items():
+            drop = total.drop if np.isfinite(total.drop) else None
+            row = {"mark": self._fingerprint, "chunk": chunk, "unit": unit, "precision": precision.value}
+            lines.append(json.dumps({**row, "noise": total.noise, "kl": total.kl, "drop": drop, "spent_s": spent_s}))
+        with self._path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)

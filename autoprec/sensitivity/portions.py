@@ -1,0 +1,72 @@
+"""How samples and entries are portioned out, so that the memory of a run and of an engine is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from autoprec.data.dataset import Dataset
+from autoprec.graph.topology import elements
+from autoprec.precision import Precision
+from autoprec.sensitivity.job import Entry, SensitivityJob
+from autoprec.sensitivity.splice import reached_part
+
+ENGINE_BYTES = 1 << 30
+"""The most bytes of weights that the branches of one engine may hold."""
+ENGINE_NODES = 20_000
+"""The most nodes that the branches of one engine may hold."""
+_BATCH_BYTES = 1 << 24
+_CHUNKS = 8
+_OUTPUT_BYTES = 1 << 25  # more would come from the system anew for each chunk, slowly
+
+
+def samples_per_run(job: SensitivityJob) -> int:
+    """The number of samples of one run: as many as keep what branches begin with in the processor's cache."""
+    fixed = job.lowerer.model.interface.batch_size
+    return fixed or int(np.clip(_BATCH_BYTES // _sample_bytes(job), 1, job.batch_size))
+
+
+def _sample_bytes(job: SensitivityJob) -> int:
+    """Bytes of all activations that branches begin with, of one sample."""
+    graph = job.lowerer.model.graph
+    names: set[str] = set()
+    for unit in job.lowerer.partition.units:
+        names.update(unit.inputs, reached_part(graph, unit.outputs)[0])
+    return max(1, sum(4 * elements(v) for node in graph for v in node.outputs if v.name in names))
+
+
+def chunks_of(job: SensitivityJob, step: int, entries: int) -> list[Dataset]:
+    """Parts of the data: whole runs for each worker, several parts, and no more outputs than fit in memory.
+
+    Args:
+        job: the measurement.
+        step: the number of samples of one run.
+        entries: the number of entries, each of which has outputs of its own.
+    """
+    whole, count = job.backend.threads * step, job.dataset.count
+    output = sum(4 * elements(value) for value in job.lowerer.model.graph.outputs)
+    size = whole * max(1, count // (_CHUNKS * whole))
+    size = max(1, min(size, _OUTPUT_BYTES // max(1, output * (entries + 1))))
+    return [job.dataset.subset(range(first, min(first + size, count))) for first in range(0, count, size)]
+
+
+def groups_of(job: SensitivityJob, entries: list[Entry], opsets: Mapping[Precision, int]) -> Iterator[list[Entry]]:
+    """Entries that fit into one engine: of one opset, and not too many copies of weights and nodes behind them."""
+    units = {unit.name: unit for unit in job.lowerer.partition.units}
+    weights = np.cumsum([unit.weights for unit in reversed(units.values())])[::-1]
+    nodes = np.cumsum([len(unit.nodes) for unit in reversed(units.values())])[::-1]
+    behind = {name: (4 * int(w), int(n)) for name, w, n in zip(units, weights, nodes, strict=True)}
+    group: list[Entry] = []
+    held, size, opset = 0, 0, 0
+    for unit, precision in sorted(entries, key=lambda entry: opsets[entry[1]]):
+        own, own_nodes = behind[unit]
+        here = opsets[precision]
+        full = held + own > ENGINE_BYTES or size + own_nodes > ENGINE_NODES or here != opset
+        if group and full:
+            yield group
+            group, held, size = [], 0, 0
+        opset, held, size = here, held + own, size + own_nodes
+        group.append((unit, precision))
+    if group:
+        yield group

@@ -1,0 +1,90 @@
+"""The scores of an entry on one chunk of samples, against the outputs of FP32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoprec.data.dataset import Batch
+from autoprec.errors import MetricError
+from autoprec.graph.topology import elements
+from autoprec.metrics.metric import Metric, load_metric
+from autoprec.metrics.scores import finite_samples
+from autoprec.precision import Array
+from autoprec.sensitivity.job import SensitivityJob
+from autoprec.sensitivity.table import Sensitivity
+
+Outputs = dict[str, Array]
+
+_KL_ELEMENTS = 1 << 8
+"""KL divergence takes longer than the network itself where each sample gives many distributions."""
+
+
+@dataclass(slots=True)
+class Total:
+    """Sums over samples, of which a sensitivity holds the means.
+
+    Attributes:
+        noise: the sum of noise-to-signal power ratios.
+        kl: the sum of KL divergences, None where it was not measured on all samples.
+        drop: the sum of losses of the user's metric.
+    """
+
+    noise: float = 0.0
+    kl: float | None = 0.0
+    drop: float = 0.0
+
+    def add(self, part: Total) -> None:
+        """Add the sums over other samples."""
+        self.noise += part.noise
+        self.kl = None if self.kl is None or part.kl is None else self.kl + part.kl
+        self.drop += part.drop
+
+    def mean(self, count: int) -> Sensitivity:
+        """The means over `count` samples."""
+        return Sensitivity(self.noise / count, None if self.kl is None else self.kl / count, self.drop / count)
+
+
+class ScoredChunk:
+    """The outputs of one chunk, its labels, and FP32's own scores."""
+
+    def __init__(self, parts: Sequence[tuple[Batch, Outputs]], finals: Sequence[str], metric: Metric) -> None:
+        self._parts = [made for _, made in parts]
+        self.expected = self.outputs(dict(zip(finals, finals, strict=True)))
+        self.count = sum(batch.count for batch, _ in parts)
+        labels = [batch.labels for batch, _ in parts if batch.labels is not None]
+        self.labels: Array | None = np.concatenate(labels) if labels else None
+        self.scores = metric.scores(self.expected, self.labels, self.expected, self.count)
+
+    def outputs(self, names: Mapping[str, str]) -> Outputs:
+        """Output of the model -> what the engine's output of this name holds, over all batches."""
+        return {final: np.concatenate([part[name] for part in self._parts]) for final, name in names.items()}
+
+
+class Scorer:
+    """Scores outputs by the user's metric, by noise, and by KL divergence as long as they are distributions."""
+
+    def __init__(self, job: SensitivityJob) -> None:
+        self._metric, self._noise = job.metric, load_metric("sqnr")
+        few = sum(elements(value) for value in job.lowerer.model.graph.outputs) <= _KL_ELEMENTS
+        self._kl: Metric | None = load_metric("kl") if few else None
+
+    def score(self, chunk: ScoredChunk, outputs: Outputs) -> Total:
+        """The sums over the samples of a chunk."""
+        noise = float(self._noise.scores(outputs, None, chunk.expected, chunk.count).sum())
+        kl = self._divergence(chunk, outputs)
+        if not finite_samples(outputs).all():
+            return Total(noise, kl, float("inf"))
+        scores = self._metric.scores(outputs, chunk.labels, chunk.expected, chunk.count)
+        return Total(noise, kl, chunk.count * self._metric.drop(chunk.scores, scores))
+
+    def _divergence(self, chunk: ScoredChunk, outputs: Outputs) -> float | None:
+        if self._kl is None:
+            return None
+        try:
+            return float(self._kl.scores(outputs, None, chunk.expected, chunk.count).sum())
+        except MetricError:  # one value per sample is no distribution, and will not be one in the next chunk
+            self._kl = None
+            return None
