@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--autoprec-update",
         action="store_true",
-        help="Measure each gated model anew, rewrite its baseline, then judge by the new one.",
+        help="Measure each gated model again, rewrite its baseline, then judge by the new one.",
     )
     group.addoption(
         "--autoprec-cannot-judge",

@@ -174,6 +174,6 @@ def judge_drift(found: list[Drift], allowed: float, origin: str) -> Check:
         check,
         sentence=(
             f"the ranges of {worst.value}{more} no longer fit: the committed ones lose up to {worst.bits:.2f} bits of "
-            f"resolution, {allowed:g} allowed; tune the model again, which calibrates anew"
+            f"resolution, {allowed:g} allowed; tune the model again, which calibrates it too"
         ),
     )

@@ -26,8 +26,8 @@ class SampleScores:
         digests: the first eight hexadecimal digits of the digest of each sample with its label.
         fp32: the scores of FP32.
         plan: the scores of the plan in the runtime; None stands for outputs that were not finite.
-        exact: the scores of the plan in exact arithmetic, which any CPU can repeat. None for ONNX Runtime on the CPU,
-            whose scores any CPU can repeat themselves.
+        exact: the scores of the plan in exact arithmetic, which any CPU can repeat. None for a portable
+            runtime such as ONNX Runtime on the CPU, whose own scores any CPU can repeat.
     """
 
     digests: tuple[str, ...]

@@ -32,18 +32,18 @@ LEAST_ROUNDS, USUAL_ROUNDS, MOST_ROUNDS = 5, 9, 25
 
 @dataclass(kw_only=True)
 class Spent:
-    """What was spent on plans, and what was saved.
+    """The time that was spent on plans, and what was saved.
 
     Attributes:
-        build_s: of all plans.
-        least_build_s: of the plan that took least, 0 before the first.
-        evaluate_s: of all plans.
-        clock_s: of all plans.
-        plans: that were measured.
-        samples: that were evaluated.
-        cut: plans that were judged on fewer samples.
-        untimed: plans that were not timed.
-        batch_ms: FP32's, for one batch, when it was last timed.
+        build_s: the seconds that the builds of all plans took.
+        least_build_s: the seconds of the shortest build, 0 before the first one.
+        evaluate_s: the seconds that the evaluation of all plans took.
+        clock_s: the seconds that the timing of all plans took.
+        plans: the number of plans that were measured.
+        samples: the number of samples that were evaluated.
+        cut: the number of plans that were judged on fewer samples.
+        untimed: the number of plans that were not timed.
+        batch_ms: the latency of FP32 for one batch when it was last timed, in milliseconds.
     """
 
     build_s: float = 0.0
@@ -57,7 +57,7 @@ class Spent:
     batch_ms: float = 0.0
 
     def built(self, seconds: float) -> None:
-        """Add what a build took."""
+        """Add the seconds that a build took."""
         self.least_build_s = min(self.least_build_s, seconds) if self.build_s else seconds
         self.build_s += seconds
 
@@ -67,12 +67,12 @@ class Budget:
     """The time of one run.
 
     Attributes:
-        deadline: of the whole run.
+        deadline: the deadline of the whole run.
         sample_s: FP32's seconds for one sample; 0 while unknown.
         batch_ms: FP32's milliseconds for one timed batch; 0 while unknown.
         build_s: mean seconds to lower and build a plan, and to open it again where engines are kept; 0 while unknown.
         plan_s: mean seconds that a plan of the search took; 0 while unknown.
-        threads: of a run.
+        threads: the number of CPU threads of a run.
         left_out: what there was no time for, in words.
     """
 
@@ -106,27 +106,27 @@ class Budget:
             self.left_out.append(text)
 
     def most_samples(self) -> float:
-        """For how many samples of each half there is time; infinite without a limit."""
+        """Return for how many samples of each half there is time; it is infinite without a limit."""
         if not self.limited or self.sample_s <= 0:
             return math.inf
         seconds = _EVALUATED_SHARE * self.deadline.left_s - _LEAST_RUNS * 1e-3 * self.batch_ms
         return max(seconds / (_LEAST_PASSES * self.sample_s), FEWEST)
 
     def confirming_s(self, plans: int, judged: int, samples: int, rounds: int) -> float:
-        """About how long it takes to confirm and report.
+        """Return about how many seconds it takes to confirm and report.
 
         Args:
-            plans: that are timed side by side, FP32 among them.
-            judged: plans among them that are judged anew, FP32 among them.
-            samples: to judge them on.
-            rounds: of the clock.
+            plans: the number of plans that are timed side by side, including FP32.
+            judged: the number of them that are judged on fresh samples, including FP32.
+            samples: the number of samples to judge them on.
+            rounds: the number of rounds in which they are timed.
         """
         clock = rounds * plans * turn_s(self.batch_ms, CONFIRM_TURN_MS)
-        # Built are all but FP32, the answer once more to verify it; it is lowered and checked again to be written.
+        # All plans but FP32 are built, and the answer is built once more to verify it and lowered again to write it.
         return _SLACK * (clock + (plans + 1) * self.build_s + judged * samples * self.sample_s) + _ENDING_S
 
     def reserve_s(self, plans: int, judged: int, samples: int) -> float:
-        """What the search must leave for confirming and reporting; 0 without a limit."""
+        """Return how many seconds the search must leave for confirming and reporting; 0 without a limit."""
         if not self.limited:
             return 0.0
         least = self.least_s(samples)
@@ -134,11 +134,11 @@ class Budget:
         return least + min(usual - least, _COMFORT * self.deadline.total_s)
 
     def least_s(self, samples: int) -> float:
-        """What confirming one plan beside FP32 and a uniform rival takes."""
+        """Return how many seconds it takes to confirm one plan together with FP32 and a uniform rival."""
         return self.confirming_s(3, 3, samples, LEAST_ROUNDS)
 
     def out_of_time(self, reserve_s: float = 0.0) -> bool:
-        """Whether another plan of the search would need some of the last `reserve_s` seconds."""
+        """Return whether another plan of the search would need some of the last `reserve_s` seconds."""
         return self.limited and self.deadline.left_s < reserve_s + self.plan_s
 
     def learn(self, spent: Spent, *, keeps_engines: bool) -> None:
@@ -157,16 +157,16 @@ class Budget:
         self.batch_ms = max(self.batch_ms, spent.batch_ms)
 
     def profiled(self, counts: list[int], entries: int, fixed_s: float, samples: int) -> int | None:
-        """On how many samples sensitivities may be measured.
+        """Return on how many samples sensitivities may be measured.
 
         Args:
-            counts: to choose from, largest first.
-            entries: units times precisions.
-            fixed_s: what an entry costs however few the samples are.
-            samples: of each half, that the least of what comes after needs.
+            counts: the numbers of samples to choose from, the largest first.
+            entries: the number of entries to measure: units times precisions.
+            fixed_s: the seconds that an entry takes in addition to its samples.
+            samples: the number of samples of each half that later stages need at least.
 
         Returns:
-            One of the counts; None where there is no time for the least.
+            One of the counts, or None if there is no time for the smallest one.
         """
         # An entry costs about half a pass: what lies before the unit is not computed again.
         needed = self.least_s(samples) + 2 * samples * self.sample_s + 2 * LEAST_ROUNDS * turn_s(self.batch_ms, 0.0)

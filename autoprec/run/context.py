@@ -19,7 +19,7 @@ class StageClock:
     """Measures how long each stage takes, and says to the user that it begins.
 
     Args:
-        progress: is told of each stage.
+        progress: the object that is told of each stage.
         elapsed_s: the seconds that were used before now, to start up and to read the data.
     """
 

@@ -38,8 +38,8 @@ class Engines:
     """Builds plans of one task.
 
     Args:
-        task: what was asked.
-        backend: for this run.
+        task: the task whose plans are built.
+        backend: the backend of this run.
         busy: whether plans are timed with several batches in flight.
     """
 
@@ -91,7 +91,7 @@ class Engines:
             return None
         try:
             return self._attributed(plan, ranges, feed).layers_ms
-        except BackendError:  # it only helps to foretell other plans
+        except BackendError:  # a profile only helps to predict other plans, so the run goes on without it
             return None
 
     def _attributed(self, plan: Assignment, ranges: RangeTable, feed: dict[str, Array]) -> TimeProfile:

@@ -24,26 +24,26 @@ class Settings:
     """The options of `autoprec tune`, with the same names.
 
     Attributes:
-        model: path of the ONNX model.
-        calib: calibration data; labels are not used.
-        evaluate: data that plans are compared on, labelled or not.
-        metric: a metric's name, "module:function", or a callable.
-        direction: "higher" or "lower" is better, for a function that does not say it.
-        max_drop: the most that the metric may get worse than FP32's, in its own unit.
-        space: a search space's name or file.
-        recipe: a calibration recipe's name or file.
-        pins: "REGEX=PRECISION".
-        confidence: accept a plan only where the upper end of this interval of its drop meets the bound; None
-            accepts by the estimate itself.
-        batch: samples for each timed run.
-        trials: the most plans measured.
-        timeout_s: seconds for the whole run.
-        seed: of splits and samplers.
+        model: the path of the ONNX model.
+        calib: the calibration data, whose labels are not used.
+        evaluate: the data that plans are compared on, with labels or without.
+        metric: the name of a metric, "module:function", or a function.
+        direction: whether a "higher" or a "lower" score is better, for a function that does not say it.
+        max_drop: the largest drop of the metric against FP32, in the unit of the metric.
+        space: the name of a search space, or its file.
+        recipe: the name of a calibration recipe, or its file.
+        pins: "REGEX=PRECISION" for each group of units whose precision is fixed.
+        confidence: the confidence of the interval of the drop whose upper end must meet the bound; None accepts a plan
+            by the estimate itself.
+        batch: the number of samples of a timed run.
+        trials: the largest number of plans that are measured.
+        timeout_s: the most seconds that the whole run may take.
+        seed: the seed of splits and samplers.
         sampler: what proposes plans: "guided", or one of Optuna's.
-        objective: what is best within the bounds: "latency", "throughput" or "size"; None is accuracy where the
-            latency is bounded, else latency.
-        max_latency: the most latency as a share of FP32's.
-        max_latency_ms: the same in milliseconds for one batch.
+        objective: what is best within the bounds: "latency", "throughput" or "size". None stands for the accuracy if
+            the latency is bounded, and otherwise for the latency.
+        max_latency: the largest latency as a share of FP32's.
+        max_latency_ms: the largest latency in milliseconds for one batch.
     """
 
     model: str | Path

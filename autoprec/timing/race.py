@@ -3,7 +3,7 @@
 `autoprec.timing.compare` answers how long a user waits, including delays by other programs on the machine. A race
 answers which engine is faster and by how much, whatever else the machine does. Other programs can only lengthen a run,
 so the fastest run of a turn is the least disturbed one (Chen and Revels 2016, "Robust benchmarking in noisy
-environments"). Engines take turns in alternating order, and each block of turns builds them anew.
+environments"). Engines take turns in alternating order, and each block of turns builds them again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def race_block(
     """Race the models for one block of turns.
 
     Args:
-        backend: the backend that builds the engines. Each block builds them anew, because two engines of the same
+        backend: the backend that builds the engines. Each block builds them again, because two engines of the same
             model may differ by some percent, depending on where their memory lies.
         models: name -> serialised model.
         feed: the inputs of one batch by name.

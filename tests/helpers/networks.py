@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
+import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from autoprec.graph.preparation import prepare
@@ -252,3 +253,20 @@ def cut(model: onnx.ModelProto) -> tuple[Topology, Partition]:
     """The units of `model`."""
     graph = prepared(model).graph
     return Topology(graph), find_units(graph)
+
+
+def partition(model: onnx.ModelProto) -> Partition:
+    return cut(model)[1]
+
+
+def units(model: onnx.ModelProto) -> dict[str, tuple[str, str]]:
+    """Unit name -> kind and its nodes in one string."""
+    return {unit.name: (unit.kind, " ".join(unit.nodes)) for unit in partition(model).units}
+
+
+def run_unoptimised(model: bytes | Path, feed: dict[str, Array]) -> list[Array]:
+    """The outputs under ONNX Runtime without its optimiser, so that equal arithmetic gives equal bits."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options)
+    return list(session.run(None, feed))

@@ -11,12 +11,9 @@ NOT_YET: dict[str, set[str]] = {
         "tests/backends/tensorrt/test_engine.py",
         "tests/cli/test_cli_bad_input.py",
         "tests/cli/test_front.py",
-        "tests/graph/test_model.py",
         "tests/helpers/tensorrt/fake_gpu.py",
-        "tests/metrics/test_metric.py",
         "tests/study/ledger/test_claims.py",
         "tests/test_pytest_plugin.py",
-        "tests/units/test_find_blocks.py",
     },
     "short_functions": {
         "autoprec/api.py::search",
@@ -76,6 +73,5 @@ NOT_YET: dict[str, set[str]] = {
         "autoprec/front/predicted.py",
         "autoprec/run/answer/blocking.py",
         "autoprec/run/answer/report.py",
-        "autoprec/run/engines.py",
     },
 }
