@@ -31,7 +31,8 @@ from autoprec.lowering.passes.raise_opset import raise_opset
 from autoprec.lowering.passes.saturated_clips import SaturatedClipsPass
 from autoprec.lowering.passes.scales import coarsest, round_scale
 from autoprec.lowering.passes.simulate_types import SimulateTypesPass
-from autoprec.lowering.placement import ActivationPoint, Placement, place, range_root
+from autoprec.lowering.placement import ActivationPoint, Placement, range_root
+from autoprec.lowering.placer import place
 from autoprec.lowering.record import LoweringRecord
 from autoprec.precision import FLOATS, Array, Precision
 from autoprec.ranges.affine import QuantParams, asymmetric_params, fp8_scale, symmetric_params

@@ -5,7 +5,6 @@ from __future__ import annotations
 NOT_YET: dict[str, set[str]] = {
     "short_file": {
         "autoprec/front/run_front.py",
-        "autoprec/lowering/placement.py",
         "autoprec/run/study_description.py",
         "tests/backends/tensorrt/test_builder.py",
         "tests/backends/tensorrt/test_engine.py",
@@ -45,7 +44,6 @@ NOT_YET: dict[str, set[str]] = {
         "tests/benchmarks/resnet50.py::save.conv",
         "tests/benchmarks/rivals.py::measured",
         "tests/benchmarks/workers.py::replay",
-        "tests/lowering/test_possible.py::conv_model",
     },
     "records_by_keyword": {
         "tests/benchmarks/drop_interval.py::Draw",

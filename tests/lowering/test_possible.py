@@ -28,7 +28,7 @@ def refusal(proto: onnx.ModelProto, unit: str, precision: Precision, scheme: Sch
 
 
 def conv_model(
-    cin: int, cout: int, kernel: tuple[int, int] = (3, 3), group: int = 1, inside: bool = True, op: str = "Conv"
+    cin: int, cout: int, kernel: tuple[int, int] = (3, 3), group: int = 1, *, inside: bool = True, op: str = "Conv"
 ) -> onnx.ModelProto:
     """One convolution; `inside` puts an op before it, so that it does not read a graph input."""
     b = Builder()
@@ -67,7 +67,7 @@ SMALL = [
 def test_small_convolutions_stay_float(
     cin: int, cout: int, kernel: tuple[int, int], group: int, inside: bool, allowed: bool
 ) -> None:
-    words = refusal(conv_model(cin, cout, kernel, group, inside), "conv", INT8)
+    words = refusal(conv_model(cin, cout, kernel, group, inside=inside), "conv", INT8)
 
     assert (words is None) is allowed, words
     if words is not None:
