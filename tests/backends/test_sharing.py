@@ -82,7 +82,7 @@ def test_without_tensors_the_runtimes_own_words_count() -> None:
 def test_no_time_is_lost_and_none_is_made(data: st.DataObject) -> None:
     names = st.lists(st.sampled_from("123456"), max_size=3).map(tuple)
     shares = st.sampled_from([{}, {"A": 1.0}, {"B": 1.0}, {"A": 0.25, "C": 0.75}])
-    one = st.builds(Kernel, st.just("k"), shares, names, names, st.booleans())
+    one = st.builds(Kernel, name=st.just("k"), units=shares, reads=names, writes=names, converts=st.booleans())
     kernels = data.draw(st.lists(one, min_size=1, max_size=8))
     timed = [(each, data.draw(st.floats(0, 100))) for each in kernels]
     found = share_out(timed, kernels)

@@ -13,6 +13,7 @@ from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.isolate_floats import IsolateFloatsPass
 from autoprec.precision import Precision
 
+from ...helpers.cpu_kernels import needs_exact_products
 from ...helpers.lowering_bench import Bench, array_of, bench, node_named, ops, run, sqnr_db
 from ...helpers.networks import BUILDERS
 from ...helpers.onnx_builder import Builder
@@ -32,6 +33,7 @@ def three_convs() -> Bench:
     return Bench(b.model(), ORT_CPU, FP32)
 
 
+@needs_exact_products
 def test_a_float_convolution_between_quantised_ones_stays_float_in_the_runtime() -> None:
     one = bench("resnet_block", ORT_CPU, FP32)
     lowered = one.lower(one.uniform(INT8, conv1=FP32)).ir
@@ -71,6 +73,7 @@ def test_an_embedding_looked_up_in_int8_is_left() -> None:
     assert one.sqnr(lowered, exact=False) > 35
 
 
+@needs_exact_products
 @pytest.mark.parametrize("name", sorted(set(BUILDERS) - {"conv_transpose_block"}))
 def test_real_kernels_and_the_simulation_agree_on_random_mixed_plans(name: str) -> None:
     """The runtime's optimisers must not change what a plan means; 8-bit kernels only round sums differently."""
