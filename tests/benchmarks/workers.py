@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from autoprec.cli.screen import print_table
 from autoprec.precision import Precision
 from autoprec.study.guide.neighbours import uniform_assignments
 from autoprec.study.ledger.samplers import make_sampler
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.helpers.exhaustive_table import Table, disturbed, load
 
 
