@@ -16,6 +16,7 @@ TIMES = st.lists(st.floats(0.001, 1e3), min_size=1, max_size=60)
 def samples(
     gpu: tuple[float, ...],
     enqueue: float = 0.1,
+    *,
     to_device: float | None = None,
     to_host: float | None = None,
     wall_s: float = 1.0,

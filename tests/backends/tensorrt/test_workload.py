@@ -16,6 +16,7 @@ def layer(
     inputs: list[Spec],
     outputs: list[Spec],
     constants: list[Spec] | None = None,
+    *,
     name: str = "it",
     operation: str = "",
 ) -> EngineLayer:
