@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 from autoprec.backends.protocol import RanAs
 from autoprec.precision import Precision
-from autoprec.units.records import Partition, Unit
+from autoprec.units.records import Partition, Unit, UnitKind
 
 Status = Literal["honoured", "fused", "not honoured", "gone"]
 STATUSES: tuple[Status, ...] = ("honoured", "fused", "not honoured", "gone")
 UNKNOWN = "unknown"
 """The name for the precision of multiply-accumulates of which the engine does not tell it."""
 
-_HEAVY = ("conv", "matmul", "attention")
+_HEAVY = (UnitKind.CONV, UnitKind.MATMUL, UnitKind.ATTENTION)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

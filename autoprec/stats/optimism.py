@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from autoprec.stats.intervals import Array
 
 DRAWS = 2000
 _GRID, _STEPS = 81, 100
