@@ -104,11 +104,13 @@ def _say(delivered: Delivered) -> None:
 
 
 def _say_verified(verification: Verification) -> None:
+    from autoprec.proof.verification import UnitStatus
+
     counts = ", ".join(f"{count} {status}" for status, count in verification.counts.items() if count)
     click.echo(f"units as they will run: {counts}")
     if any(unit.ran is not None for unit in verification.units):  # ONNX Runtime does not name precisions
         for name, share in verification.mac_share.items():
             click.echo(f"  {share:.0%} of the arithmetic in {name}")
     for unit in verification.units:
-        if unit.status == "not honoured" and not unit.refused:
+        if unit.status == UnitStatus.NOT_HONOURED and not unit.refused:
             click.echo(f"  {unit.describe()}")

@@ -9,7 +9,7 @@ from typing import Any
 from autoprec.backends.protocol import Backend, Clock, TimeProfile
 from autoprec.precision import Array
 from autoprec.proof.inspect import time_profile_of
-from autoprec.proof.verification import UNKNOWN, UnitRan, Verification
+from autoprec.proof.verification import UNKNOWN, UnitRan, UnitStatus, Verification
 from autoprec.timing.compare import compare
 from autoprec.units.records import Partition
 
@@ -106,4 +106,4 @@ def ran_in(unit: UnitRan) -> str:
     """Return the precision that a unit ran in, or "unknown" if the engine does not tell."""
     if unit.ran is not None:
         return str(unit.ran)
-    return str(unit.written) if unit.status == "honoured" else UNKNOWN
+    return str(unit.written) if unit.status == UnitStatus.HONOURED else UNKNOWN

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from enum import Enum
+from typing import Any
 
 from autoprec.backends.protocol import RanAs
 from autoprec.precision import Precision
 from autoprec.units.records import Partition, Unit, UnitKind
 
-Status = Literal["honoured", "fused", "not honoured", "gone"]
-STATUSES: tuple[Status, ...] = ("honoured", "fused", "not honoured", "gone")
+
+class UnitStatus(str, Enum):
+    """What became of the precision that a unit was asked for; the values are those in reports on disk.
+
+    A unit is FUSED if its layer computes in several precisions or belongs to another unit, so that the unit has no
+    precision of its own. It is GONE if the engine does not speak of it, as of a constant.
+    """
+
+    HONOURED = "honoured"
+    FUSED = "fused"
+    NOT_HONOURED = "not honoured"
+    GONE = "gone"
+
+    def __str__(self) -> str:
+        return self.value
+
+
 UNKNOWN = "unknown"
 """The name for the precision of multiply-accumulates of which the engine does not tell it."""
 
@@ -27,8 +43,7 @@ class UnitRan:
         requested: the precision in the plan.
         written: the precision that the lowered model asks for; if it differs from `requested`, `why` says the reason.
         ran: the precision that its arithmetic really runs in, or None if the engine does not tell.
-        status: "honoured"; "fused" into a layer that computes in several precisions or belongs to another unit, so
-            that the unit has no precision of its own; "not honoured"; or "gone" from the engine, like a constant.
+        status: what became of the precision that was asked for.
         heavy: whether the unit has multiply-accumulates, so that its precision matters.
         macs: the number of multiply-accumulates for one sample.
         layer: the name that the runtime gives to the layer that computes the unit.
@@ -43,7 +58,7 @@ class UnitRan:
     requested: Precision
     written: Precision
     ran: Precision | None
-    status: Status
+    status: UnitStatus
     heavy: bool
     macs: int
     layer: str = ""
@@ -56,11 +71,11 @@ class UnitRan:
     def describe(self) -> str:
         """Return one sentence for people."""
         layer = f"layer {self.layer!r}" + (f", tactic {self.tactic}" if self.tactic else "")
-        if self.status == "honoured":
+        if self.status == UnitStatus.HONOURED:
             return f"{self.unit} runs in {self.requested}: {layer}"
-        if self.status == "gone":
+        if self.status == UnitStatus.GONE:
             return f"{self.unit} was asked for in {self.requested}, but the engine speaks of none of its nodes"
-        if self.status == "fused":
+        if self.status == UnitStatus.FUSED:
             other = f" of {self.into}" if self.into else ""
             return f"{self.unit} was asked for in {self.requested} and is fused into {layer}{other}"
         ran = self.ran or ("a float type" if self.written.is_quantized else "8 bits")
@@ -88,12 +103,12 @@ class Verification:
     @property
     def unproven(self) -> tuple[UnitRan, ...]:
         """The units whose precision matters but of which the engine tells nothing."""
-        return tuple(unit for unit in self.units if unit.heavy and unit.status in ("fused", "gone"))
+        return tuple(unit for unit in self.units if unit.heavy and unit.status in (UnitStatus.FUSED, UnitStatus.GONE))
 
     @property
     def counts(self) -> dict[str, int]:
-        """Status -> the number of units that have it."""
-        return {status: sum(unit.status == status for unit in self.units) for status in STATUSES}
+        """The value of each status -> the number of units that have it."""
+        return {status.value: sum(unit.status == status for unit in self.units) for status in UnitStatus}
 
     def complaint(self) -> str | None:
         """Return the message for the user if a precision that matters did not run as requested, else None."""
@@ -179,7 +194,14 @@ def _judge(unit: Unit, wish: Precision, asked: Precision, why: str, layers: _Lay
     seen, heavy = layers.of(unit), _is_heavy(unit)
     if not seen:
         return UnitRan(
-            unit=unit.name, requested=wish, written=asked, ran=None, status="gone", heavy=heavy, macs=unit.macs, why=why
+            unit=unit.name,
+            requested=wish,
+            written=asked,
+            ran=None,
+            status=UnitStatus.GONE,
+            heavy=heavy,
+            macs=unit.macs,
+            why=why,
         )
     ran = max(seen, key=lambda one: _suspicion(one, asked))
     host = layers.host(unit, ran)
@@ -195,18 +217,18 @@ def _judge(unit: Unit, wish: Precision, asked: Precision, why: str, layers: _Lay
         layer=ran.layer,
         operator=ran.operator,
         tactic=ran.tactic,
-        into=(host or layers.partner(unit, ran)) if status == "fused" else "",
-        refused=heavy and status == "not honoured" and not _fits(ran, asked),
+        into=(host or layers.partner(unit, ran)) if status == UnitStatus.FUSED else "",
+        refused=heavy and status == UnitStatus.NOT_HONOURED and not _fits(ran, asked),
         why=why,
     )
 
 
-def _status(ran: RanAs, wish: Precision, asked: Precision, *, fused: bool) -> Status:
+def _status(ran: RanAs, wish: Precision, asked: Precision, *, fused: bool) -> UnitStatus:
     if fused or (ran.precision is None and ran.layer):
-        return "fused"
+        return UnitStatus.FUSED
     if not _fits(ran, asked):
-        return "not honoured"
-    return "honoured" if asked is wish else "not honoured"
+        return UnitStatus.NOT_HONOURED
+    return UnitStatus.HONOURED if asked is wish else UnitStatus.NOT_HONOURED
 
 
 def _fits(ran: RanAs, asked: Precision) -> bool:
@@ -239,7 +261,7 @@ def _record(unit: UnitRan) -> dict[str, Any]:
         "requested": str(unit.requested),
         "written": str(unit.written),
         "ran": unit.ran and str(unit.ran),
-        "status": unit.status,
+        "status": unit.status.value,
         "macs": unit.macs,
         "layer": unit.layer,
         "operator": unit.operator,

@@ -18,7 +18,7 @@ from autoprec.cli.text.unit_times import print_times
 from autoprec.errors import EXIT_NOT_HONOURED, EXIT_OK, EXIT_USAGE, BackendError
 from autoprec.precision import Precision
 from autoprec.proof.unit_times import UnitTimes
-from autoprec.proof.verification import UnitRan, Verification
+from autoprec.proof.verification import UnitRan, UnitStatus, Verification
 from autoprec.testing import tiny_data
 
 from ..helpers.plan_files import tiny_plan
@@ -189,7 +189,7 @@ def test_units_without_time_are_named_in_one_line(capsys: pytest.CaptureFixture[
     """What belongs to nothing has a table of its own, and a measured profile does not say "modelled"."""
     times = UnitTimes(Clock("measured", "NVIDIA H200"), {}, TimeProfile({"a": 3.0}, {}, (("odd", 1.0),)), 2.0)
     units = [
-        UnitRan(unit=name, requested=INT8, written=INT8, ran=INT8, status="honoured", heavy=True, macs=1)
+        UnitRan(unit=name, requested=INT8, written=INT8, ran=INT8, status=UnitStatus.HONOURED, heavy=True, macs=1)
         for name in ("a", "b", "c")
     ]
     print_times(times, Verification(tuple(units)))

@@ -12,12 +12,14 @@ from autoprec.gate.limits import Limits
 from autoprec.gate.shipped import changes, judge_precision, judge_size
 from autoprec.gate.verdict import Status
 from autoprec.precision import Precision
-from autoprec.proof.verification import UnitRan, Verification
+from autoprec.proof.verification import UnitRan, UnitStatus, Verification
 
 from .conftest import Tiny
 
 
-def ran(unit: str, found: Precision | None, *, refused: bool = False, status: str = "honoured") -> UnitRan:
+def ran(
+    unit: str, found: Precision | None, *, refused: bool = False, status: UnitStatus = UnitStatus.HONOURED
+) -> UnitRan:
     """A heavy unit that was asked for in INT8."""
     return UnitRan(
         unit=unit,
@@ -52,7 +54,9 @@ def test_both_bounds_of_the_size_hold() -> None:
 
 def test_a_unit_that_is_no_longer_honoured_is_a_failure_of_its_own() -> None:
     before = then(ran("a", Precision.INT8), ran("b", Precision.INT8))
-    now = Verification((ran("a", Precision.INT8), ran("b", Precision.FP32, refused=True, status="not honoured")))
+    now = Verification(
+        (ran("a", Precision.INT8), ran("b", Precision.FP32, refused=True, status=UnitStatus.NOT_HONOURED))
+    )
     found = judge_precision(before, {}, now)
 
     assert found.status is Status.NOT_HONOURED
@@ -63,7 +67,7 @@ def test_a_unit_that_is_no_longer_honoured_is_a_failure_of_its_own() -> None:
 
 
 def test_a_unit_that_never_was_honoured_is_no_regression() -> None:
-    refused = ran("b", Precision.FP32, refused=True, status="not honoured")
+    refused = ran("b", Precision.FP32, refused=True, status=UnitStatus.NOT_HONOURED)
     found = judge_precision(then(refused), {}, Verification((refused,)))
 
     assert found.status is Status.FINE
@@ -71,7 +75,7 @@ def test_a_unit_that_never_was_honoured_is_no_regression() -> None:
 
 
 def test_a_renamed_unit_is_known_by_its_old_name() -> None:
-    refused = ran("old", Precision.FP32, refused=True, status="not honoured")
+    refused = ran("old", Precision.FP32, refused=True, status=UnitStatus.NOT_HONOURED)
     now = Verification((replace(refused, unit="new"),))
 
     assert judge_precision(then(refused), {"new": "old"}, now).status is Status.FINE
@@ -79,7 +83,7 @@ def test_a_renamed_unit_is_known_by_its_old_name() -> None:
 
 
 def test_a_unit_of_which_nothing_can_be_told_any_more_is_doubtful() -> None:
-    fused = ran("a", None, status="fused")
+    fused = ran("a", None, status=UnitStatus.FUSED)
 
     assert judge_precision(then(ran("a", Precision.INT8)), {}, Verification((fused,))).status is Status.CANNOT_JUDGE
     assert judge_precision(then(fused), {}, Verification((fused,))).status is Status.FINE

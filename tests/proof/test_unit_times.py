@@ -13,7 +13,7 @@ from autoprec.graph.model import load_model
 from autoprec.precision import Array, Precision
 from autoprec.proof.inspect import time_profile_of
 from autoprec.proof.unit_times import UnitTimes, ran_in, time_units
-from autoprec.proof.verification import UnitRan, Verification
+from autoprec.proof.verification import UnitRan, UnitStatus, Verification
 from autoprec.testing import FakeBackend, tiny_data, tiny_model
 from autoprec.units.find import find_units
 
@@ -21,7 +21,7 @@ FP16, FP32, INT8 = Precision.FP16, Precision.FP32, Precision.INT8
 
 
 def ran(name: str, precision: Precision | None = FP16, **changed: object) -> UnitRan:
-    fields = {"requested": FP16, "written": FP16, "status": "honoured", "heavy": True, "macs": 1} | changed
+    fields = {"requested": FP16, "written": FP16, "status": UnitStatus.HONOURED, "heavy": True, "macs": 1} | changed
     return UnitRan(unit=name, ran=precision, **fields)  # type: ignore[arg-type]
 
 
@@ -31,7 +31,7 @@ TIMES = UnitTimes(
     TimeProfile({"a": 1.0, "b": 4.0}, {("", "a"): 0.5, ("a", "b"): 1.5, ("b", ""): 0.0}, (("odd", 1.0), ("wait", 0.0))),
     4.0,
 )
-VERIFICATION = Verification((ran("a"), ran("gone", None, status="gone"), ran("b", INT8)))
+VERIFICATION = Verification((ran("a"), ran("gone", None, status=UnitStatus.GONE), ran("b", INT8)))
 
 
 def test_units_are_listed_longest_first_and_all_of_them() -> None:
@@ -67,8 +67,8 @@ def test_an_empty_profile_has_no_shares() -> None:
         (ran("a", INT8), "int8"),
         (ran("a", None), "fp16"),  # ONNX Runtime only says that it is as asked
         (ran("a", None, written=FP32), "fp32"),
-        (ran("a", None, status="not honoured"), "unknown"),
-        (ran("a", None, status="fused"), "unknown"),
+        (ran("a", None, status=UnitStatus.NOT_HONOURED), "unknown"),
+        (ran("a", None, status=UnitStatus.FUSED), "unknown"),
     ],
 )
 def test_what_a_unit_ran_in_is_said_where_it_is_known(unit: UnitRan, words: str) -> None:

@@ -16,7 +16,7 @@ from autoprec.backends.tensorrt.nodes import ran_as
 from autoprec.graph.model import to_bytes
 from autoprec.lowering.placement import quantized_macs
 from autoprec.precision import Precision
-from autoprec.proof.verification import UnitRan, Verification, verify
+from autoprec.proof.verification import UnitRan, UnitStatus, Verification, verify
 from autoprec.units.records import Partition, Unit
 
 from ..helpers.lowering_bench import Bench, Plan, bench
@@ -83,7 +83,7 @@ def test_honoured(precision: Precision) -> None:
             requested=precision,
             written=precision,
             ran=precision,
-            status="honoured",
+            status=UnitStatus.HONOURED,
             heavy=True,
             macs=100,
             layer="layer",
