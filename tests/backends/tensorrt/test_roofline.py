@@ -30,7 +30,7 @@ KEYS = [gpu.key for gpu in all_gpus()]
 
 
 def conv(
-    *, batch: int = 64, channels: int = 256, side: int = 28, dtype: str = "fp16", groups: int = 1, taps: int = 3
+    batch: int = 64, channels: int = 256, side: int = 28, *, dtype: str = "fp16", groups: int = 1, taps: int = 3
 ) -> EngineLayer:
     image = (batch, channels, side, side)
     weight = LayerTensor("w", (channels, channels // groups, taps, taps), dtype)
