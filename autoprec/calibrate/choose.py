@@ -1,4 +1,4 @@
-"""Model + data -> ranges: one streaming pass, then the calibrator whose uniform INT8 is nearest to FP32."""
+"""Calibration of a model: one streaming pass, then the calibrator whose uniform INT8 is nearest to FP32."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CANDIDATES: tuple[tuple[str, float], ...] = (
     ("mse", 100.0),
     ("entropy", 100.0),
 )
-"""What "auto" chooses from; the first is taken where there is no time to compare."""
+"""The calibrators that "auto" chooses from; the first is taken if there is no time to compare them."""
 _JUDGED_SAMPLES = 64
 _REFINED_SAMPLES = 32
 ONE_FOR_ALL = "one calibrator for all, simulated"
@@ -64,7 +64,7 @@ def calibrate_model(job: CalibrationJob) -> RangeTable:
 
 
 def range_fingerprint(lowerer: Lowerer, dataset: Dataset, recipe: CalibrationRecipe) -> str:
-    """What a range table depends on."""
+    """Return the fingerprint of all that a range table depends on."""
     model = lowerer.model
     parts = [model.graph_fingerprint, model.weights_fingerprint, dataset.fingerprint(), recipe.fingerprint]
     return fingerprint([*parts, lowerer.scheme.name, str(lowerer.carrier)])
@@ -76,7 +76,7 @@ def _methods(recipe: CalibrationRecipe) -> list[tuple[str, str, float]]:
 
 
 def method_of(label: str) -> tuple[str, float]:
-    """The calibrator and its percentile, of a label such as "mse" or "percentile 99.9"."""
+    """Return the calibrator and its percentile from a label such as "mse" or "percentile 99.9"."""
     method, _, percentile = label.partition(" ")
     return method, float(percentile or 99.99)
 
@@ -94,7 +94,7 @@ def _table(observed: Observed, label: str, clipped: Mapping[str, Range], digest:
 
 
 def choose_ranges(job: CalibrationJob, observed: Observed, tables: Mapping[str, RangeTable]) -> RangeTable:
-    """The best calibrator for all values, then for single ones, and whether biases are corrected.
+    """Choose the best calibrator for all values, then for single ones, and whether biases are corrected.
 
     Args:
         job: the calibration; its samples are those that the tables are of.
@@ -125,7 +125,7 @@ def choose_ranges(job: CalibrationJob, observed: Observed, tables: Mapping[str, 
 
 
 def _parts(dataset: Dataset) -> tuple[Dataset, Dataset]:
-    """The samples that single values are refined on, and others on which what was chosen must hold."""
+    """Return the samples that single values are refined on, and others on which the choice must hold."""
     cut = min(_REFINED_SAMPLES, dataset.count)
     seen = dataset.subset(range(cut))
     if dataset.count <= cut:
@@ -134,7 +134,7 @@ def _parts(dataset: Dataset) -> tuple[Dataset, Dataset]:
 
 
 def _evaluator(job: CalibrationJob, reference: Computing, data: Dataset, batch: int) -> Evaluator:
-    """An evaluator of the noise of outputs, which needs no labels."""
+    """Return an evaluator of the noise of outputs, which needs no labels."""
     return Evaluator.against(reference, data, job.lowerer.model.interface, load_metric("sqnr"), batch, fidelity=())
 
 
@@ -145,7 +145,7 @@ def _simulated_noise(job: CalibrationJob, evaluator: Evaluator, table: RangeTabl
 
 
 def _noise_of_each(job: CalibrationJob, tables: Mapping[str, RangeTable]) -> dict[str, float]:
-    """Calibrator -> noise-to-signal ratio of uniform INT8's outputs; needs no labels."""
+    """Return calibrator -> the noise-to-signal ratio of uniform INT8's outputs, which needs no labels."""
     data = job.dataset.subset(range(min(job.dataset.count, _JUDGED_SAMPLES)))
     # Engines that take long to build are built for plans, not for ranges.
     simulate = not (job.backend.builds_quickly and job.backend.scheme == job.lowerer.scheme)
@@ -162,7 +162,7 @@ def _noise_of_each(job: CalibrationJob, tables: Mapping[str, RangeTable]) -> dic
 def _noises(
     job: CalibrationJob, evaluator: Evaluator, tables: Mapping[str, RangeTable], *, simulate: bool
 ) -> dict[str, float]:
-    """The noise of each table, as far as there is time."""
+    """Return the noise of each table, or of the first ones if time runs out."""
     plan = job.int8_plan()
     errors: dict[str, float] = {}
     for label, table in tables.items():

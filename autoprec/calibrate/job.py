@@ -13,7 +13,7 @@ from autoprec.precision import Precision
 from autoprec.recipes.ranging import CalibrationRecipe
 
 Progress = Callable[[str, float], bool | None]
-"""Called with what is being done and the share of it that is done; True ends it there, for lack of time."""
+"""A function of what is being done and the share of it that is done; it returns True to end it for lack of time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,5 +37,5 @@ class CalibrationJob:
     progress: Progress = lambda what, share: None
 
     def int8_plan(self) -> dict[str, Precision]:
-        """INT8 for every unit that can run in it: the plan under which tables are compared."""
+        """Return the plan under which tables are compared: INT8 for every unit that can run in it."""
         return uniform(self.lowerer.partition, Precision.INT8, self.possible, self.lowerer.carrier)

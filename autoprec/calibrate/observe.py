@@ -1,4 +1,4 @@
-"""One streaming pass over the calibration data: what every value that may be quantised looks like."""
+"""Observation: one streaming pass over the calibration data that sees every value that may be quantised."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Observed:
     """Statistics of one streaming pass.
 
     Attributes:
-        histograms: value name -> its values.
-        means: value name -> mean of each channel, for values that linear ops read.
-        samples: how many were seen.
+        histograms: value name -> the histogram of its numbers.
+        means: value name -> the mean of each channel, for values that linear ops read.
+        samples: the number of samples that were seen.
     """
 
     histograms: Mapping[str, Histogram]
@@ -41,7 +41,7 @@ class Observed:
 
 
 def needed_tensors(lowerer: Lowerer, possible: Possible) -> tuple[str, ...]:
-    """The values that some plan quantises: those of every uniform plan, pairs beside neighbours included."""
+    """Return the values that some plan quantises: those of every uniform plan, pairs beside neighbours included."""
     found: dict[str, None] = {}
     for precision in (Precision.INT8, Precision.FP8):
         plan = uniform(lowerer.partition, precision, possible, lowerer.carrier)
@@ -60,7 +60,7 @@ def observe(
     *,
     progress: Progress = lambda what, share: None,
 ) -> Observed:
-    """One pass over the data with the named values as outputs; memory does not grow with the samples.
+    """Run the model once over the data with the named values as outputs; memory does not grow with the samples.
 
     Args:
         lowerer: the lowerer of the model.

@@ -29,9 +29,9 @@ from autoprec.ranges.histogram import Histogram
 from autoprec.ranges.table import RangeTable
 
 _GAIN = 0.99
-"""A change must take away at least this much of the noise, or it is chance."""
+"""A change counts only if at most this share of the noise is left; smaller changes may be chance."""
 _MACS = 2e11
-"""Multiply-accumulates that all tries together may cost: some seconds of two cores."""
+"""The multiply-accumulates that all tries together may cost; two cores take some seconds for them."""
 _TRIES = (16, 96)
 _TINY = 1e-30
 
@@ -88,7 +88,7 @@ def refine(
 
 
 def _is_no_better(least: Outcome, found: Outcome) -> bool:
-    """Whether noise did not fall on as many samples as were looked at."""
+    """Return whether the noise did not fall enough on the samples that were looked at."""
     before: Array = least.scores[: len(found.scores)]
     return not found.scores.mean() < _GAIN * before.mean()
 
@@ -96,7 +96,7 @@ def _is_no_better(least: Outcome, found: Outcome) -> bool:
 def _tries(
     histograms: Mapping[str, Histogram], best: RangeTable, others: Sequence[RangeTable], symmetric: bool
 ) -> list[_Try]:
-    """Other ranges, those first that change a value's own error most, for better or worse."""
+    """Return other ranges, those first that change a value's own error most, for better or worse."""
     found: list[tuple[float, _Try]] = []
     for value, span in best.clipped.items():
         histogram = histograms[value]
@@ -121,7 +121,7 @@ class Adjustable:
         self.values = frozenset(tensor for tensor, _ in points)
 
     def under(self, table: RangeTable) -> _Under:
-        """The model with the scales of a table."""
+        """Return the model with the scales of a table."""
         scales = {tensor: found for (tensor, _), found in self._scales(table).items()}
         feed: dict[str, Array] = {}
         for (tensor, shape), (scale, zero) in self._points.items():
@@ -143,7 +143,7 @@ class _Under:
 def adjustable(
     lowerer: Lowerer, plan: Mapping[str, Precision], backend: Backend, table: RangeTable
 ) -> Iterator[Adjustable]:
-    """The simulated plan with its activation scales as inputs; weights and biases are those under `table`."""
+    """Build the simulated plan with its activation scales as inputs; weights and biases are those under `table`."""
     lowered = lowerer.lower(plan, table, simulate=True)
     points, names = Points(), Names(lowered.ir.graph)
     for pair in lowered.record.pairs:

@@ -1,4 +1,4 @@
-"""Constants added and folded: initializers, and nodes that only rearrange them."""
+"""Constants of a graph: new initializers, and nodes that only rearrange initializers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fold_rearranged(graph: ir.Graph) -> int:
 
 
 def _rearranged(graph: ir.Graph, node: ir.Node) -> ir.Value | None:
-    """The initializer that can stand for the result of `node`, or None where there is none."""
+    """Return the initializer that can stand for the result of `node`, or None if there is none."""
     if node.op_type not in _FOLDERS or not main_domain(node) or not node.inputs:
         return None
     arrays = [array for value in node.inputs if (array := const_array(value)) is not None]

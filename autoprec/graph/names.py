@@ -27,7 +27,7 @@ class Names:
 
     def new(self, wish: str) -> str:
         """Give `wish` where it is free, else `wish` with the first free number behind a "#"; it is taken from then."""
-        name, count = wish, 1
+        name, count = wish, 1  # names are stored in plans and reports, so that the same model must get the same ones
         while name in self._taken:
             name, count = f"{wish}#{count}", count + 1
         self._taken.add(name)

@@ -91,7 +91,9 @@ class GraphEditor:
         """Let all readers of `value`, its pair too, take the rounded one; `value` itself is called `wish`."""
         self._move_readers(value, rounded, wish)
         roles = self._roles.get(value)
-        if roles is not None and roles.final is not value:  # a pair quantises it
+        # Pairs are inserted before values are rounded. Where there is one, it stands between the value and its readers,
+        # so that the rounded value becomes what the pair quantises, and the final value stays.
+        if roles is not None and roles.final is not value:
             roles.raw = rounded
             self._roles[rounded] = roles
         else:

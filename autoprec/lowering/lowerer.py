@@ -1,4 +1,7 @@
-"""Model + plan + ranges -> a model whose tensors say what runs in which precision."""
+"""Lowering: a model, a plan and ranges become a model whose tensors say what runs in which precision.
+
+The passes do the work (`autoprec.lowering.passes`); this module decides which of them run, and in which opset.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +44,10 @@ from autoprec.ranges.table import RangeTable
 from autoprec.units.records import Partition
 
 OPSET_QDQ = 13
-"""Per-channel DequantizeLinear."""
+"""The first opset in which DequantizeLinear has a scale for each channel."""
 _WEAK_IR_VERSION = 8  # of opset 17, the newest that TensorRT 8.6 documents
 OPSET_HALF_SCALES = 19
-"""Scales in half precision, and FP8."""
+"""The first opset with scales in half precision, and with FP8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +67,12 @@ class Lowered:
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A copy of the model before any precision is written into it: folded, with the decisions of a plan.
+    """A folded copy of the model with the decisions of a plan, none of which is written into it yet.
 
     Attributes:
         work: the copy.
         editor: its editor, which knows what the folding changed.
-        topology: of the copy.
+        topology: the topology of the copy.
         placement: the decisions.
     """
 
@@ -80,14 +83,14 @@ class _Draft:
 
 
 class Lowerer:
-    """Lowers plans of one model; keeps the model in each opset that was needed.
+    """Lowers plans of one model, and keeps the model in each opset that a plan has needed.
 
     Args:
-        model: as loaded.
-        partition: its units.
-        scheme: of the runtime that the result is for.
+        model: the model as it was loaded.
+        partition: the units of the model.
+        scheme: the way in which the runtime wants networks quantised.
         carrier: the float type around quantised arithmetic.
-        unify_concat: one scale for all inputs and the output of a Concat before a quantised op.
+        unify_concat: whether all inputs and the output of a Concat before a quantised op get one scale.
     """
 
     def __init__(
@@ -102,13 +105,13 @@ class Lowerer:
     def lower(
         self, precisions: Mapping[str, Precision], ranges: RangeTable | None, *, simulate: bool = False
     ) -> Lowered:
-        """The model under an assignment of precisions.
+        """Write an assignment of precisions into a copy of the model.
 
         Args:
-            precisions: unit name -> precision; units not named stay FP32.
-            ranges: calibrated ranges; None only where nothing is quantised.
-            simulate: keep FP32 arithmetic and round to the half types, for evaluation where a
-                runtime has no half kernels. The placement is the same.
+            precisions: unit name -> precision; units that are not named stay FP32.
+            ranges: the calibrated ranges, or None if nothing is quantised.
+            simulate: whether to keep FP32 arithmetic and to round to the half types, for evaluation on a runtime
+                without half kernels. The placement is the same.
 
         Raises:
             PlanError: a value that must be quantised has no calibrated range.
@@ -145,11 +148,11 @@ class Lowerer:
         return [*steps, PackConstantsPass(editor)] if placement.weights else steps
 
     def _scale_type(self, placement: Placement) -> Precision:
-        """Half types beside Q/DQ need scales that they can hold, where scales are stored in them."""
+        """Return the coarsest float type that scales are stored in, which may be any half type of a typed model."""
         return coarsest(placement.node_types.values()) if self.scheme.strongly_typed else Precision.FP32
 
     def _annotations(self, precisions: Mapping[str, Precision], placement: Placement) -> dict[str, Precision]:
-        """Node name -> what the runtime must be told: a unit's 8-bit nodes follow from their Q/DQ."""
+        """Return node name -> the precision in its metadata; 8-bit nodes are left out, because their Q/DQ says it."""
         told = dict(placement.node_types)
         for unit in self.partition.units:
             wanted = precisions.get(unit.name, Precision.FP32)
@@ -158,7 +161,7 @@ class Lowerer:
         return told
 
     def placement(self, precisions: Mapping[str, Precision]) -> tuple[Topology, Placement]:
-        """Where pairs would go, without ranges; the topology is of the folded graph."""
+        """Return the topology of the folded graph and where pairs would go in it; that needs no ranges."""
         draft = self._draft(precisions, simulate=True)
         return draft.topology, draft.placement
 
@@ -175,7 +178,7 @@ class Lowerer:
     def scaler(
         self, precisions: Mapping[str, Precision]
     ) -> Callable[[RangeTable], dict[tuple[str, Precision], QuantParams]]:
-        """A function of ranges that gives (value, precision) -> the affine map, for every pair on a plan's activations.
+        """Return a function of ranges that gives (value, precision) -> the affine map, for each pair on activations.
 
         Placing the pairs takes longer than their scales, and does not depend on ranges. The function raises PlanError
         where a value that must be quantised has no calibrated range.
@@ -185,7 +188,7 @@ class Lowerer:
         return lambda ranges: self._scales(topology, placement, ranges, scale_type)
 
     def base(self, opset: int) -> ir.Model:
-        """The prepared model in `opset` or newer, rearranged constants folded; names are those of the original."""
+        """Return the prepared model in `opset` or a newer one, with rearranged constants folded; its names are kept."""
         if opset not in self._bases:
             raised = raise_opset(self.model.ir, opset)
             if raised is self.model.ir:
@@ -212,6 +215,7 @@ class Lowerer:
         if not self.scheme.strongly_typed and not simulate:
             return self._readable_opset()
         half = any(p in used for p in (Precision.FP16, Precision.BF16)) or self.carrier is not Precision.FP32
+        # Simulated arithmetic is FP32, so that it needs no opset with half types.
         if not simulate and (Precision.BF16 in used or (quantized and self.carrier is Precision.BF16)):
             return OPSET_BF16
         if Precision.FP8 in used or (quantized and half):
@@ -219,7 +223,7 @@ class Lowerer:
         return OPSET_QDQ
 
     def _readable_opset(self) -> int:
-        """Of per-channel Q/DQ; refused where the model itself is too new for the runtime."""
+        """Return the opset of per-channel Q/DQ, or raise ModelError if the runtime is too old for the model."""
         newest, found = self.scheme.newest_opset, self.model.ir.opset_imports.get("", OPSET_QDQ)
         if newest is not None and found > newest:
             raise ModelError(

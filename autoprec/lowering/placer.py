@@ -1,4 +1,4 @@
-"""Decides where Q/DQ pairs go and in which float type each node computes, before any graph is touched.
+"""The rules that decide where Q/DQ pairs go and in which float type each node computes; no graph is changed.
 
 Implements NVIDIA's placement rules (Model Optimizer's explicit quantisation for TensorRT) but for pairs on a
 lone BatchNormalization, LRN or HardSwish, which are optional there, and on the result of FP8 attention, which
@@ -145,7 +145,7 @@ class _Placer:
             self._conv_outputs(unit, precision)
 
     def _why_float(self, unit: Unit) -> str | None:
-        """What `why_not` cannot see: the folded graph and the carrier."""
+        """Return why the unit stays float although `why_not`, which does not see the folded graph, allows 8 bits."""
         anchors = [self.nodes[name] for name in unit.anchors]
         read = {value for node in anchors for value in node.inputs[:2] if value is not None} & self.topology.constants
         if any(value.const_value is None for value in read):
@@ -153,14 +153,14 @@ class _Placer:
         return None if self._carrier_of(unit) is self.carrier else "TensorRT has no BF16 ConvTranspose to carry 8 bits"
 
     def _members(self, unit: Unit) -> list[ir.Node]:
-        """The unit's nodes that are left in the folded graph."""
+        """Return the nodes of the unit that are left in the folded graph."""
         return [self.nodes[name] for name in unit.nodes if name in self.nodes]
 
     def _carrier_of(self, unit: Unit) -> Precision:
         return carrier_of(self._members(unit), self.carrier, self.scheme)
 
     def _conv_outputs(self, unit: Unit, precision: Precision) -> None:
-        """ONNX Runtime fuses Conv [-> Relu | Clip] -> Q; behind a residual Add the same once more."""
+        """Put pairs on results: ONNX Runtime fuses Conv [-> Relu | Clip] -> Q, and the same behind a residual Add."""
         members = set(self._members(unit))
         end = self._clipped(self.nodes[unit.anchors[0]].outputs[0], members)
         self._add(end, precision, None)
@@ -204,7 +204,7 @@ class _Placer:
         )
 
     def _light(self, units: list[Unit]) -> None:
-        """Pools, Adds and Resizes are quantised only beside a neighbour that is: a lone pair would only cost."""
+        """Quantise pools, Adds and Resizes beside a neighbour that is quantised; a lone pair would only cost time."""
         beside: dict[str, set[str]] = {unit.name: set() for unit in units}
         for edge in self.partition.edges:
             for name, other in ((edge.producer, edge.consumer), (edge.consumer, edge.producer)):
@@ -227,7 +227,7 @@ class _Placer:
             self._add(node.outputs[0], Precision.INT8, None)
 
     def _residuals(self) -> None:
-        """The skip input of a residual Add gets a pair, so that the fused kernel reads 8 bits on both sides."""
+        """Put a pair on the skip input of a residual Add, so that the fused kernel reads 8 bits on both sides."""
         if self.scheme.quantize_outputs:
             return
         for unit in self.partition.units:
@@ -240,7 +240,7 @@ class _Placer:
                         self._add(value, precision, node, index)
 
     def _norms(self) -> None:
-        """The input of a normalisation that no convolution could take in, where its result is read in 8 bits."""
+        """Put a pair before a normalisation that no convolution could take in, if its result is read in 8 bits."""
         for unit in self.partition.units:
             if (
                 unit.kind == "conv"
@@ -252,14 +252,14 @@ class _Placer:
                         self._add(node.inputs[0], Precision.INT8, node, 0)
 
     def _read_in_int8(self, value: ir.Value) -> bool:
-        """Whether some reader takes it in INT8, be it reshaped or pooled before."""
+        """Return whether some reader takes the value in INT8, directly or after it was reshaped or pooled."""
         if (value, Precision.INT8) in self.points:
             return True
         between = [n for n in self.topology.consumers(value) if n.op_type in RESHAPING_OPS | {"MaxPool"}]
         return any(self._read_in_int8(node.outputs[0]) for node in between)
 
     def _is_lone(self, value: ir.Value, precision: Precision) -> bool:
-        """Whether nothing else holds the skip in this precision: neither another reader nor the op that makes it."""
+        """Return whether neither another reader nor the op that makes the skip has it in this precision."""
         if (value, precision) in self.points:
             return False
         if len(self.topology.consumers(value)) > 1 or self.topology.escapes(value):

@@ -30,13 +30,13 @@ Possible = Mapping[str, Mapping[Precision, str | None]]
 def uniform(
     partition: Partition, precision: Precision, possible: Possible, fallback: Precision
 ) -> dict[str, Precision]:
-    """One precision everywhere; a unit that cannot run in it takes `fallback`.
+    """Return an assignment with one precision everywhere; a unit that cannot run in it takes `fallback`.
 
     Args:
         partition: the units.
-        precision: asked of each.
+        precision: the precision that each unit is asked for.
         possible: what each unit can run in.
-        fallback: a float type, for units that cannot; FP32 where they cannot run in that either.
+        fallback: the float type of units that cannot; a unit that cannot run in that either takes FP32.
     """
 
     def first(unit: str) -> Precision:
@@ -47,7 +47,7 @@ def uniform(
 
 
 def usable_precisions(plan: Plan, partition: Partition, topology: Topology, scheme: Scheme) -> dict[str, Precision]:
-    """Unit name -> precision, after checking that the plan can be lowered as it stands.
+    """Check that a plan can be lowered as it stands, and return unit name -> precision.
 
     Raises:
         PlanError: a unit is unknown, missing, or cannot run in its precision; plans may be edited by hand.
@@ -72,7 +72,7 @@ _ATTENTION_DEPTH = 6
 
 
 def why_not(topology: Topology, unit: Unit, precision: Precision, scheme: Scheme) -> str | None:
-    """Why `unit` cannot run in `precision` under `scheme`, or None where it can."""
+    """Return why `unit` cannot run in `precision` under `scheme`, or None if it can."""
     nodes = {str(node.name): node for node in topology.nodes}
     members = [nodes[name] for name in unit.nodes if name in nodes]
     if precision in scheme.absent:
@@ -104,7 +104,7 @@ def _why_not_float(members: list[ir.Node], precision: Precision, scheme: Scheme)
 
 
 def has_type(op_type: str, precision: Precision) -> bool:
-    """Whether the newest standard form of an op takes tensors of a float precision."""
+    """Return whether the newest standard form of an op takes tensors of a float precision."""
     wanted = {"fp32": "tensor(float)", "fp16": "tensor(float16)", "bf16": "tensor(bfloat16)"}[precision.value]
     try:
         schema = onnx.defs.get_schema(op_type, 22)
@@ -137,7 +137,7 @@ def _why_not_linear(topology: Topology, node: ir.Node, precision: Precision, sch
 
 
 def _is_foldable(value: ir.Value | None) -> bool:
-    """Whether the constant is an initializer, or one rearranged: lowering folds that, so that it can be stored."""
+    """Return whether the constant is an initializer, or a rearranged one, which lowering folds into an initializer."""
     if value is None or value.const_value is not None:
         return value is not None
     node = value.producer()
@@ -149,7 +149,7 @@ def _is_tiny(value: ir.Value | None) -> bool:
 
 
 def _meets_softmax(topology: Topology, node: ir.Node) -> bool:
-    """Whether a product of two activations makes the scores of a softmax or reads its result."""
+    """Return whether a product of two activations makes the scores of a softmax or reads its result."""
 
     def reaches(start: ir.Node, forward: bool) -> bool:
         front, seen = [start], {start}
@@ -254,6 +254,6 @@ def _why_not_light(topology: Topology, unit: Unit, node: ir.Node, scheme: Scheme
 
 
 def carrier_of(members: list[ir.Node], carrier: Precision, scheme: Scheme) -> Precision:
-    """The float type around the 8-bit arithmetic of a unit: `carrier`, or FP32 where an op has no such form."""
+    """Return the float type around the 8-bit arithmetic of a unit: `carrier`, or FP32 if an op has no such form."""
     transposed = any(node.op_type == "ConvTranspose" for node in members)
     return Precision.FP32 if transposed and carrier is Precision.BF16 and scheme.tensor_core_limits else carrier

@@ -1,4 +1,4 @@
-"""Along which axis of a weight each output channel has a scale of its own."""
+"""The axis of a weight along which each output channel has a scale of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from autoprec.graph.topology import attribute_int, is_float, static_shape
 
 
 def axis_of_weight(node: ir.Node, index: int) -> int | None:
-    """The output-channel axis of the constant at `index` of a linear op, or None for one scale in all.
+    """Return the output-channel axis of the constant at `index` of a linear op, or None for one scale in all.
 
     Conv counts axis 0; ConvTranspose axis 1, but with groups that axis does not cover all outputs;
     Gemm 0 with transB, else 1; MatMul the last of two.

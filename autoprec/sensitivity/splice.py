@@ -86,7 +86,7 @@ def splice(lowered: Lowered, graph: ir.Graph, unit: Unit) -> Spliced:
     values = lowered.record.values
     head = ir.convenience.extract(
         lowered.ir.graph,
-        [values[name].raw for name in unit.inputs],
+        [values[name].raw for name in unit.inputs],  # the unit's own conversion of its operands counts as its loss
         [values[name].final for name in unit.outputs],
     )
     made = dict(zip(unit.outputs, head.outputs, strict=True))

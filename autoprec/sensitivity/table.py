@@ -1,4 +1,4 @@
-"""How much each unit loses in each precision, measured at the model's outputs.
+"""The sensitivities of a model: how much each unit loses in each precision, measured at the model's outputs.
 
 One unit at a time is computed with its true quantisation error, in FP32 arithmetic, on the activations of
 the FP32 model; only what its outputs reach is computed again, so a profile costs about half of
@@ -25,7 +25,7 @@ DIRECTION = "higher is worse"
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """What one unit loses in one precision, all else in FP32.
+    """What the outputs lose if one unit runs in one precision and all else in FP32.
 
     Attributes:
         noise: mean noise-to-signal power ratio of the outputs: the ranking number.
@@ -44,10 +44,10 @@ class Sensitivities:
 
     Attributes:
         entries: (unit, precision) -> sensitivity; higher is worse in every field.
-        samples: of the profiling set.
-        pass_s: CPU seconds of one entry by a full pass over it: lowering, building a session, running and scoring.
-        spent_s: CPU seconds of the whole profile: all of that and the reference pass.
-        fingerprint: of graph, weights, data, metric and ranges; another one makes the profile void.
+        samples: the number of samples that they are means over.
+        pass_s: the CPU seconds of one entry by a full pass: lowering, building a session, running and scoring.
+        spent_s: the CPU seconds of the whole measurement, the reference pass included.
+        fingerprint: the fingerprint of graph, weights, data, metric and ranges; with another one they are void.
     """
 
     entries: Mapping[tuple[str, Precision], Sensitivity]
@@ -58,11 +58,11 @@ class Sensitivities:
 
     @property
     def passes_per_entry(self) -> float:
-        """Cost in full passes for each unit and precision; 1 would be computing all anew."""
+        """The cost of an entry in full passes; 1 would be as slow as computing the whole model for each entry."""
         return self.spent_s / max(self.pass_s * len(self.entries), 1e-9)
 
     def save(self, path: Path) -> None:
-        """Write the profile as JSON."""
+        """Write the sensitivities as JSON."""
         rows = [
             {"unit": unit, "precision": p.value, "noise": e.noise, "kl": e.kl, "drop": e.drop}
             for (unit, p), e in self.entries.items()
@@ -80,7 +80,7 @@ class Sensitivities:
 
 
 def load_sensitivities(path: Path) -> Sensitivities:
-    """Read a profile.
+    """Read sensitivities from a file.
 
     Raises:
         RunDirectoryError: the file is broken, of a newer schema, or says another direction.
@@ -107,7 +107,7 @@ def load_sensitivities(path: Path) -> Sensitivities:
 
 
 def sensitivity_fingerprint(lowerer: Lowerer, dataset: Dataset, metric: Metric, ranges: RangeTable) -> str:
-    """What a profile depends on."""
+    """Return the fingerprint of all that sensitivities depend on."""
     model = lowerer.model
     inputs = [model.graph_fingerprint, model.weights_fingerprint, dataset.fingerprint(), metric.fingerprint]
     return fingerprint([*inputs, ranges.fingerprint, lowerer.scheme.name, str(lowerer.carrier)])

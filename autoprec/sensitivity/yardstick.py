@@ -1,4 +1,4 @@
-"""The yardstick of a profile: what one entry costs whoever computes the whole model for it."""
+"""The cost of one entry by a full pass: what sensitivities would cost without sharing any work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from autoprec.ranges.table import RangeTable
 
 
 class FullPass:
-    """CPU seconds of one entry by a full pass: lowering the unit, building the engine, running and scoring.
+    """Measures one entry by a full pass: lowering the unit, building the engine, running and scoring.
 
     Each entry is another model, so whoever ran full passes would lower and build for each. The runs are measured part
     by part among those that are compared with them, so that other work on the machine hits both alike.
@@ -72,7 +72,7 @@ class FullPass:
         self._score_s, self._scored = self._score_s + seconds, self._scored + samples
 
     def seconds(self, samples: int) -> float:
-        """CPU seconds of one entry by a full pass over so many samples."""
+        """Return the CPU seconds of one entry by a full pass over so many samples."""
         each = self._run_s / max(self.samples, 1) + self._score_s / max(self._scored, 1)
         return self._fixed_s + each * samples
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +11,14 @@ from autoprec.backends.ort import OrtBackend
 from autoprec.backends.ort_engine import OrtEngine
 from autoprec.backends.scheme import ORT_CPU, TENSORRT
 from autoprec.calibrate.choose import CANDIDATES, calibrate_model, range_fingerprint
-from autoprec.calibrate.observe import needed_tensors, observe
 from autoprec.data.dataset import Dataset
-from autoprec.errors import BackendError, DataError
+from autoprec.errors import BackendError
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable, load_ranges
 from autoprec.recipes.ranging import CalibrationRecipe
 
-from ..helpers.lowering_bench import SAMPLES, Bench
-from ..helpers.networks import WIDTH, mlp
+from ..helpers.lowering_bench import Bench
+from ..helpers.networks import mlp
 
 BACKEND = OrtBackend(threads=1)
 
@@ -28,15 +26,6 @@ BACKEND = OrtBackend(threads=1)
 @pytest.fixture(name="bench", scope="module")
 def _bench() -> Bench:
     return Bench(mlp(), ORT_CPU, Precision.FP32)
-
-
-def test_every_value_that_a_plan_can_quantise_is_observed(bench: Bench) -> None:
-    wanted = needed_tensors(bench.lowerer, bench.possible)
-    seen = observe(bench.lowerer, wanted, BACKEND, Dataset.from_arrays(bench.feed), 4)
-
-    assert "x" in wanted
-    assert set(seen.histograms) == set(wanted)
-    assert seen.samples == SAMPLES
 
 
 @pytest.mark.parametrize("batch", [1, 5, 16])
@@ -129,24 +118,3 @@ def test_ranges_are_void_for_other_data_recipes_and_schemes(bench: Bench) -> Non
 
     assert len(marks) == 4
     assert range_fingerprint(bench.lowerer, data, CalibrationRecipe(name="another name")) in marks
-
-
-def test_a_value_that_overflows_is_named(bench: Bench) -> None:
-    huge = Dataset.from_arrays({"x": np.full((4, WIDTH), 3e38, np.float32)})
-
-    with pytest.raises(DataError, match="of the FP32 model is not finite on the calibration data"):
-        observe(bench.lowerer, needed_tensors(bench.lowerer, bench.possible), BACKEND, huge, 4)
-
-
-def test_memory_does_not_grow_with_the_samples(bench: Bench) -> None:
-    wanted = needed_tensors(bench.lowerer, bench.possible)
-    peaks = []
-    for samples in (256, 4096):
-        data = Dataset.from_arrays({"x": np.random.default_rng(0).normal(size=(samples, WIDTH)).astype(np.float32)})
-        observe(bench.lowerer, wanted, BACKEND, data, 16)  # what is cached once does not count
-        tracemalloc.start()
-        observe(bench.lowerer, wanted, BACKEND, data, 16)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-
-    assert peaks[1] < 1.5 * peaks[0] + 100_000

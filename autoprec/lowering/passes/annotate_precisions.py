@@ -1,4 +1,4 @@
-"""Say in each node's metadata in which precision it must run, for a runtime that is told layer by layer."""
+"""Metadata of nodes that say in which precision each must run, for a runtime that is told so layer by layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autoprec.precision import PRECISION_KEY, Precision
 
 
 class AnnotatePrecisionsPass(LoweringPass):
-    """Write the precision of nodes beside them; no tensor changes its type.
+    """Write the precision of nodes into their metadata; no tensor changes its type.
 
     Args:
         editor: the editor of the model.
@@ -34,7 +34,7 @@ class AnnotatePrecisionsPass(LoweringPass):
                 raise ir.passes.PostconditionError(f"{node.name!r} must say {wanted}")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Annotate; modified where a listed node is there."""
+        """Annotate the nodes; the model is modified if a listed node is there."""
         found = False
         for node in model.graph:
             node.metadata_props.pop(PRECISION_KEY, None)

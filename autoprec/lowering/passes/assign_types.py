@@ -22,7 +22,7 @@ DATA_TYPES = {
     Precision.BF16: ir.DataType.BFLOAT16,
 }
 OPSET_BF16 = 22
-"""The first with BF16 convolutions and pools."""
+"""The first opset with BF16 convolutions and pools."""
 _PRECISIONS = {data_type: precision for precision, data_type in DATA_TYPES.items()}
 
 
@@ -60,7 +60,7 @@ class AssignTypesPass(LoweringPass):
                 raise ir.passes.PostconditionError(f"{node.name!r} reads {' and '.join(sorted(types))}")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Retype; always modified."""
+        """Give all nodes their types; the model counts as modified in any case."""
         graph = model.graph
         graph.sort()
         kept = {value: value.dtype for value in graph.outputs}
@@ -151,7 +151,7 @@ class _Typing:
         return output
 
     def shield_bodies(self) -> None:
-        """Bodies stay in FP32, so what they read from outside is cast back for them."""
+        """Cast back what bodies read from outside, since bodies stay in FP32."""
         inner = [graph for node in self._graph for _, body in bodies(node) for graph in all_graphs(body)]
         for graph in inner:
             for node in graph:
@@ -189,7 +189,7 @@ def _set_type(value: ir.Value, precision: Precision) -> None:
 
 
 def opset_of(model: ir.Model) -> int:
-    """The version of the standard operators that the model uses."""
+    """Return the version of the standard operators that the model uses."""
     return model.opset_imports.get("", model.opset_imports.get("ai.onnx", 13))
 
 
@@ -198,7 +198,7 @@ def require_floats(
     node_types: Mapping[str, Precision],
     error: type[ir.passes.InvariantError] = ir.passes.PreconditionError,
 ) -> None:
-    """Raise `error` where a listed node makes half-precision values."""
+    """Raise `error` if a listed node makes half-precision values."""
     for node in model.graph:
         if node.name in node_types:
             for value in node.outputs:
@@ -207,7 +207,7 @@ def require_floats(
 
 
 def free_slots(node: ir.Node, opset: int, wanted: Precision) -> tuple[set[int], set[int]]:
-    """Indices of inputs and outputs that take the type `wanted` by the operator's schema.
+    """Return the indices of the inputs and of the outputs that take the type `wanted` by the operator's schema.
 
     An output is free only where it has the type of some input: that of ConstantOfShape is an attribute's.
     """

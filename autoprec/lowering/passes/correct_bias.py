@@ -60,7 +60,7 @@ class CorrectBiasPass(LoweringPass):
             require_stored(nodes, point, ir.passes.PostconditionError)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Correct; modified where a bias changed."""
+        """Correct the biases; the model is modified if one of them changed."""
         graph = model.graph
         nodes = {node.name: node for node in graph}
         modified = False
@@ -90,7 +90,7 @@ class CorrectBiasPass(LoweringPass):
 
 
 def channel_error(node: ir.Node, error: Array, mean: Array) -> Array | None:
-    """The mean of op(x, error) for each output channel when x has the channel means `mean`.
+    """Return the mean of op(x, error) for each output channel if x has the channel means `mean`.
 
     Padding is ignored: at the border of an image the correction is slightly too large.
     """

@@ -40,7 +40,7 @@ class FloatWeightsPass(LoweringPass):
                 raise ir.passes.PostconditionError(f"{node.name!r} still reads a constant")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Convert; modified where there was such a weight."""
+        """Convert the weights; the model is modified if there was one."""
         graph, found = model.graph, False
         for node in list(graph):
             codes = const_array(node.inputs[0]) if node.op_type == "DequantizeLinear" else None

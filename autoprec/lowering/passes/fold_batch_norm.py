@@ -24,7 +24,7 @@ class FoldBatchNormPass(NamedRewritePass):
     op_types = frozenset({"Conv", "ConvTranspose"})
 
     def why_not(self, node: ir.Node) -> str | None:
-        """Why no normalisation can be folded into the convolution, None where one can."""
+        """Return why no normalisation can be folded into the convolution, or None if one can."""
         output = node.outputs[0]
         consumers = list(output.consumers())
         if output.is_graph_output() or len(consumers) != 1 or consumers[0].op_type != "BatchNormalization":
@@ -59,7 +59,7 @@ class FoldBatchNormPass(NamedRewritePass):
 
 
 def _folded(node: ir.Node, norm: ir.Node) -> tuple[Array, Array]:
-    """The weights and the bias of a convolution with its normalisation in them."""
+    """Return the weights and the bias of a convolution with its normalisation in them."""
     gamma, beta, mean, var = (_array64(value) for value in norm.inputs[1:5])
     epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5
     factor = gamma / np.sqrt(var + epsilon)

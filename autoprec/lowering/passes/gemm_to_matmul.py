@@ -32,7 +32,7 @@ class GemmToMatMulPass(NamedRewritePass):
                 raise ir.passes.PostconditionError(f"{node.name!r} must not be a Gemm any more")
 
     def why_not(self, node: ir.Node) -> str | None:
-        """Why the Gemm cannot be rewritten, None where it can."""
+        """Return why the Gemm cannot be rewritten, or None if it can."""
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if const_array(node.inputs[1]) is None:
             return "its weights are computed at run time"
@@ -60,7 +60,7 @@ class GemmToMatMulPass(NamedRewritePass):
 
 
 def _constants(gemm: ir.Node) -> tuple[Array, Array | None]:
-    """The matrix of a Gemm with alpha in it, and its bias times -beta, None where it has none."""
+    """Return the matrix of a Gemm with alpha in it, and its bias times -beta, or None if it has no bias."""
     weight, bias = const_array(gemm.inputs[1]), const_array(gemm.inputs[2] if len(gemm.inputs) > 2 else None)
     if weight is None:  # why_not has looked at it
         raise ValueError("the weights of a Gemm must be constant")

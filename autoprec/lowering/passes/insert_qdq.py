@@ -59,7 +59,7 @@ class InsertQDQPass(LoweringPass):
                 raise ir.passes.PostconditionError(f"input {index} of {name!r} must read a DequantizeLinear")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Insert; modified where there was a point."""
+        """Insert the pairs; the model is modified if there was a point."""
         graph = model.graph
         values = {value.name: value for value in graph.inputs}
         values |= {value.name: value for node in graph for value in node.outputs}
@@ -88,7 +88,7 @@ class InsertQDQPass(LoweringPass):
         editor.pair(point, quantize)
 
     def _parameters(self, point: ActivationPoint, suffix: str) -> tuple[ir.Value, ir.Value]:
-        """The scale of a pair, and its zero point, which pairs of the same one share."""
+        """Return the scale of a pair and its zero point; pairs with equal zero points share one initializer."""
         scale = self.scales[point.tensor, point.precision]
         zero = _zero(point, scale)
         kind = "fp8" if point.precision is Precision.FP8 else str(zero.dtype)

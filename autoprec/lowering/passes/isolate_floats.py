@@ -35,7 +35,7 @@ class IsolateFloatsPass(LoweringPass):
                 raise ir.passes.PostconditionError(f"{node.name!r} still reads a pair with a scalar scale")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Isolate; modified where an op needed it."""
+        """Isolate the ops; the model is modified if one of them needed it."""
         graph = model.graph
         made: dict[tuple[ir.Value, int], ir.Value] = {}
         for node in list(graph):
@@ -61,7 +61,7 @@ class IsolateFloatsPass(LoweringPass):
 
 
 def _attacked_pair(node: ir.Node) -> ir.Node | None:
-    """The DequantizeLinear with a scalar scale that a float linear op with constant weights reads, or None."""
+    """Return the DequantizeLinear with a scalar scale that a float op with constant weights reads, or None."""
     if node.op_type not in _ATTACKED or const_array(node.inputs[1]) is None:
         return None
     source = node.inputs[0]
@@ -70,7 +70,7 @@ def _attacked_pair(node: ir.Node) -> ir.Node | None:
 
 
 def _is_scalar_pair(dequantize: ir.Node) -> bool:
-    """Only a scalar scale draws the optimiser; codes looked up in an embedding have a scale for each column."""
+    """Return whether the scale is a scalar; the optimiser leaves codes with a scale for each column alone."""
     if dequantize.op_type != "DequantizeLinear" or len(dequantize.inputs) < 3:
         return False
     scale = const_array(dequantize.inputs[1])

@@ -1,4 +1,4 @@
-"""The loop that passes over a list of nodes share: each named node of a kind is rewritten, or there is a reason."""
+"""The loop that some passes share: each named node of a kind is rewritten, or there is a reason why not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RewriteResult(ir.passes.PassResult):
 
 
 class NamedRewritePass(LoweringPass):
-    """Calls `rewrite` on each named node of `op_types`; a subclass says what that does, and to which nodes.
+    """Calls `rewrite` for each named node of `op_types` that has no reason against it.
 
     Args:
         editor: the editor of the model.
@@ -39,7 +39,7 @@ class NamedRewritePass(LoweringPass):
         self.names = frozenset(names)
 
     def call(self, model: ir.Model) -> RewriteResult:
-        """Rewrite; modified where at least one node was."""
+        """Rewrite the nodes; the model is modified if at least one could be rewritten."""
         refused: dict[str, str] = {}
         modified = False
         for node in self.named(model.graph):
@@ -54,13 +54,13 @@ class NamedRewritePass(LoweringPass):
         return RewriteResult(model, modified, refused)
 
     def named(self, graph: ir.Graph) -> list[ir.Node]:
-        """The nodes of the graph that the pass is for."""
+        """Return the nodes of the graph that the pass is for."""
         return [node for node in graph if node.name in self.names and node.op_type in self.op_types]
 
     @abstractmethod
     def why_not(self, node: ir.Node) -> str | None:
-        """Why the node cannot be rewritten, None where it can."""
+        """Return why the node cannot be rewritten, or None if it can."""
 
     @abstractmethod
     def rewrite(self, graph: ir.Graph, node: ir.Node) -> None:
-        """Rewrite one node in place, for which `why_not` gives no reason."""
+        """Rewrite one node, for which `why_not` gives no reason."""

@@ -31,7 +31,7 @@ class NormToConvPass(NamedRewritePass):
                 raise ir.passes.PostconditionError(f"{node.name!r} must be a convolution")
 
     def why_not(self, node: ir.Node) -> str | None:
-        """Why the normalisation cannot be rewritten, None where it can."""
+        """Return why the normalisation cannot be rewritten, or None if it can."""
         source = node.inputs[0]
         rank = len(source.shape) if source is not None and source.shape is not None else 0
         if any(const_array(value) is None for value in node.inputs[1:5]):
@@ -65,7 +65,7 @@ class NormToConvPass(NamedRewritePass):
 
 
 def _affine(norm: ir.Node) -> tuple[Array, Array]:
-    """What a normalisation multiplies each channel by, and what it adds then."""
+    """Return the factor and the summand of each channel."""
     parameters = [const_array(value) for value in norm.inputs[1:5]]
     gamma, beta, mean, var = (np.asarray(array, np.float64) for array in parameters)
     epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5

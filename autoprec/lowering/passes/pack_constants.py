@@ -32,7 +32,7 @@ class PackConstantsPass(LoweringPass):
                 raise ir.passes.PostconditionError(f"{value.name!r} must be packed")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Pack; modified where a constant qualified."""
+        """Pack the constants; the model is modified if one of them qualified."""
         graph, modified = model.graph, False
         for value in list(graph.initializers.values()):
             if (packed := _packed(value)) is not None:
@@ -53,7 +53,7 @@ class PackConstantsPass(LoweringPass):
 
 
 def _packed(value: ir.Value) -> tuple[Array, Array] | None:
-    """Codes and scale of a large constant, None where it does not qualify."""
+    """Return the codes and the scale of a large constant, or None if it does not qualify."""
     array = const_array(value) if value.dtype in FLOAT_TYPES else None
     if array is None or array.size < _SMALLEST_ELEMENTS or value.is_graph_output():
         return None

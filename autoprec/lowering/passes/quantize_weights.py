@@ -23,7 +23,7 @@ class QuantizeWeightsPass(LoweringPass):
 
     Args:
         editor: the editor of the model.
-        points: which constants, and along which axis.
+        points: the constants, each with the axis of its scales.
         scale_type: the coarsest float type that any scale is stored in; codes are computed with the
             rounded scale, so that rounding it costs nothing.
 
@@ -53,7 +53,7 @@ class QuantizeWeightsPass(LoweringPass):
             require_stored(nodes, point, ir.passes.PostconditionError)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Quantise; modified where there was a point."""
+        """Quantise the constants; the model is modified if there was a point."""
         nodes = {node.name: node for node in model.graph}
         made: dict[tuple[ir.Value | None, int | None, Precision], ir.Value] = {}
         for point in self.points:
@@ -108,7 +108,7 @@ class QuantizeWeightsPass(LoweringPass):
 def require_stored(
     nodes: Mapping[str | None, ir.Node], point: WeightPoint, error: type[Exception] = ir.passes.PreconditionError
 ) -> None:
-    """Raise `error` where the constant at `point` is not stored in 8 bits."""
+    """Raise `error` if the constant at `point` is not stored in 8 bits."""
     node = nodes.get(point.node)
     reader = node if node is None or point.after_gather else node.inputs[point.index].producer()  # type: ignore[union-attr]
     source = reader.inputs[0] if reader is not None else None

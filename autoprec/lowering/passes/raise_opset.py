@@ -10,7 +10,7 @@ from autoprec.errors import ModelError
 
 
 def raise_opset(model: ir.Model, target: int) -> ir.Model:
-    """`model` in opset `target`; the same object where its opset is that or newer.
+    """Return `model` in opset `target`, or the same object if its opset is at least that.
 
     Raises:
         ModelError: the converter knows no way for one of the operators.

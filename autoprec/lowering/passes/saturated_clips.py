@@ -34,7 +34,7 @@ class SaturatedClipsPass(LoweringPass):
                 raise ir.passes.PostconditionError(f"the upper bound of {node.name!r} must be left to the codes")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Replace; modified where there was such a Clip."""
+        """Replace the Clips; the model is modified if there was one."""
         found = False
         for node in list(model.graph):
             if readers := _saturated_readers(node):
@@ -43,7 +43,7 @@ class SaturatedClipsPass(LoweringPass):
         return ir.passes.PassResult(model, modified=found)
 
     def _replace(self, graph: ir.Graph, clip: ir.Node, readers: list[tuple[ir.Node, int]]) -> None:
-        """Let the readers take a Relu; the Clip goes where it has no others."""
+        """Let the readers take a Relu; a Clip that has no other readers is removed."""
         output = clip.outputs[0]
         alone = len(readers) == len(output.uses()) and not output.is_graph_output()
         if alone:  # verification and precisions know the node by its name
@@ -63,13 +63,13 @@ class SaturatedClipsPass(LoweringPass):
 
 
 def _saturated_readers(clip: ir.Node) -> list[tuple[ir.Node, int]]:
-    """The readers of a Clip from 0 whose codes are the same without its upper bound; none of any other node."""
+    """Return the readers of a Clip from 0 whose codes are the same without its upper bound."""
     high = _upper_bound(clip) if clip.op_type == "Clip" and main_domain(clip) else None
     return [] if high is None else [(user, index) for user, index in clip.outputs[0].uses() if _saturates(user, high)]
 
 
 def _upper_bound(clip: ir.Node) -> float | None:
-    """The upper bound of a Clip that starts at 0, None for any other."""
+    """Return the upper bound of a Clip that starts at 0, or None for any other."""
     if len(clip.inputs) < 3:
         return None
     low, high = const_array(clip.inputs[1]), const_array(clip.inputs[2])
@@ -79,7 +79,7 @@ def _upper_bound(clip: ir.Node) -> float | None:
 
 
 def _saturates(node: ir.Node, high: float) -> bool:
-    """Whether a value above `high` gives the same codes as `high` itself at every end of this branch."""
+    """Return whether a value above `high` gives the same codes as `high` itself at every end of this branch."""
     if node.op_type == "QuantizeLinear":
         scale = const_array(node.inputs[1])
         point = const_array(node.inputs[2]) if len(node.inputs) > 2 else None

@@ -10,7 +10,7 @@ from autoprec.precision import Array, Precision, float_dtype
 
 
 def coarsest(types: Iterable[Precision]) -> Precision:
-    """The float type with the fewest mantissa bits among `types`: what it represents near 1, the others do too."""
+    """Return the float type with the fewest mantissa bits; the others represent what it represents near 1, too."""
     found = set(types)
     return next((t for t in (Precision.BF16, Precision.FP16) if t in found), Precision.FP32)
 
@@ -20,7 +20,7 @@ SMALLEST_NORMAL = 2.0**-14
 
 
 def round_scale(scales: Array, scale_type: Precision, smallest: float = SMALLEST_NORMAL) -> Array:
-    """FP32 scales rounded to `scale_type`, upwards so that no value falls out of range; never 0.
+    """Return FP32 scales rounded to `scale_type`, upwards so that no value falls out of range; they are never 0.
 
     Args:
         scales: any shape.

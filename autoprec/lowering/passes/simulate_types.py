@@ -43,7 +43,7 @@ class SimulateTypesPass(LoweringPass):
         require_floats(model, self.half, ir.passes.PostconditionError)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Round; modified where there is a node in half precision."""
+        """Round the values; the model is modified if there is a node in half precision."""
         graph = model.graph
         opset = max(opset_of(model), OPSET_BF16)  # the real model would be raised to it
         rounding = _Rounding(self.editor, self.half)
@@ -89,7 +89,7 @@ class _Rounding:
                 self._results[rounded] = precision
 
     def _made_in(self, value: ir.Value) -> Precision | None:
-        """The half type of the node that makes the value, None where it makes FP32."""
+        """Return the half type of the node that makes the value, or None if it makes FP32."""
         producer = value.producer()
         return self._results.get(value, None if producer is None else self._half.get(str(producer.name)))
 

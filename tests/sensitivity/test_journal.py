@@ -1,0 +1,47 @@
+"""The journal gives back what was measured before a kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autoprec.precision import Precision
+from autoprec.sensitivity.journal import Journal
+from autoprec.sensitivity.scoring import Total
+
+INT8, FP16 = Precision.INT8, Precision.FP16
+TOTALS = {("a", INT8): Total(1.5, 0.25, -0.5), ("b", FP16): Total(2.0, None, float("inf"))}
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal", "of this model")
+    journal.write(0, TOTALS, 1.0)
+    journal.write(1, TOTALS, 2.5)
+    done, spent = journal.read()
+
+    assert done == {(chunk, *entry): total for chunk in (0, 1) for entry, total in TOTALS.items()}
+    assert spent == 2.5
+
+
+@pytest.mark.parametrize("end", ['{"mark": "of this mod', "no json\n", '{"mark": "of this model"}\n'])
+def test_a_line_that_a_kill_cut_off_is_passed_over(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path, "of this model")
+    journal.write(0, TOTALS, 1.0)
+    path.write_text(path.read_text(encoding="utf-8") + end, encoding="utf-8")
+
+    assert len(journal.read()[0]) == len(TOTALS)
+
+
+def test_parts_of_another_model_are_passed_over(tmp_path: Path) -> None:
+    Journal(tmp_path / "journal", "of another").write(0, TOTALS, 1.0)
+
+    assert Journal(tmp_path / "journal", "of this model").read() == ({}, 0.0)
+
+
+def test_without_a_file_nothing_is_kept() -> None:
+    journal = Journal(None, "of this model")
+    journal.write(0, TOTALS, 1.0)
+
+    assert journal.read() == ({}, 0.0)
