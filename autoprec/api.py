@@ -213,7 +213,7 @@ def work(
     studied, shared = await_search(directory, wait_s, say)
     settings = shared.settings_with(model=model, calib=calib, evaluate=eval)
     task = prepare_task(settings, make_backend(backend or studied.backend, shared.threads, shared.targets))
-    return Worker(directory, studied, shared, task, storage, progress).run()
+    return Worker(directory, studied, shared, task, storage=storage, progress=progress).run()
 
 
 def run(

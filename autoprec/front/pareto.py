@@ -12,7 +12,7 @@ def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def front(points: Sequence[Sequence[float]]) -> tuple[int, ...]:
-    """The places of the points that no other dominates, in order; equal points stay together, on it or off it.
+    """The indices of the points that no other dominates, in order; equal points stay together, on it or off it.
 
     Args:
         points: the costs of each, as many for all; infinite is worse than any finite cost.
@@ -26,15 +26,15 @@ def front(points: Sequence[Sequence[float]]) -> tuple[int, ...]:
 
 
 def least_within(costs: Sequence[float], limited: Sequence[float], limit: float) -> int | None:
-    """The place of least cost among those whose limited figure is at most `limit`, None where there is none.
+    """The index of least cost among those whose limited figure is at most `limit`, None where there is none.
 
-    Of equal costs the lower limited figure wins, then the earlier place: the choice lies on the front of both.
+    Of equal costs the lower limited figure wins, then the earlier index: the choice lies on the front of both.
     """
     able = [index for index, value in enumerate(limited) if value <= limit]
     return min(able, key=lambda index: (costs[index], limited[index], index), default=None)
 
 
 def nearest(costs: Sequence[float], limited: Sequence[float]) -> int | None:
-    """The place that comes nearest to a limit which none meets: the lowest limited figure, then the least cost."""
+    """The index that comes nearest to a limit which none meets: the lowest limited figure, then the least cost."""
     indices = range(len(limited))
     return min(indices, key=lambda index: (limited[index], costs[index], index), default=None)

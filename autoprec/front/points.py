@@ -14,15 +14,16 @@ Cost = Literal["latency", "size"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A measured plan with what is known of it without measuring again.
+    """A trial with what is known of it without measuring again.
 
     Attributes:
-        trial: what was measured, on selection samples.
-        samples: how many of them.
-        size: bytes of the built engine, or of the lowered model where the runtime keeps none.
+        trial: the trial, which was measured on selection samples.
+        samples: the number of these samples.
+        size: the bytes of the built engine, or of the lowered model where the runtime keeps no engine.
         mac_share: precision -> share of all multiply-accumulates.
-        latency_ms: for one batch: the ratio times FP32's latency in the run's last rounds; None where unknown.
-        confirmed: whether it is the run's answer, which was measured on fresh samples too.
+        latency_ms: the latency of one batch, which is the ratio times FP32's latency in the run's last rounds; None
+            where it is not known.
+        confirmed: whether the plan is the run's answer, which was measured on fresh samples too.
     """
 
     trial: Trial
@@ -34,12 +35,12 @@ class Point:
 
     @property
     def drop(self) -> float:
-        """What bounds are compared with."""
+        """The drop that bounds are compared with."""
         return self.trial.measured.judged_drop
 
     @property
     def name(self) -> str:
-        """As the run names its candidates."""
+        """The plan's name among the run's candidates."""
         return self.trial.name
 
     def cost(self, objective: Cost) -> float:
@@ -52,7 +53,7 @@ class Point:
         return self.cost("latency"), self.drop, self.cost("size")
 
     def to_record(self) -> dict[str, Any]:
-        """As JSON; numbers that are not finite become null when it is written."""
+        """The point as JSON; numbers that are not finite become null when it is written."""
         trial, measured = self.trial, self.trial.measured
         return {
             "trial": trial.number,
@@ -78,9 +79,9 @@ class Chosen:
     """What a bound chooses.
 
     Attributes:
-        point: the plan, None where none meets the bound.
-        nearest: the one that comes nearest to the bound, None where every plan is worthless.
-        words: the bound.
+        point: the chosen plan, None where none meets the bound.
+        nearest: the plan that comes nearest to the bound, None where every plan is worthless.
+        text: the bound, for people.
     """
 
     point: Point | None

@@ -16,8 +16,8 @@ from autoprec.front.points import Cost, Point
 from autoprec.front.run_front import RunFront
 from autoprec.plan import Assignment
 from autoprec.ranges.table import RangeTable
+from autoprec.run.compatible import check_machine, check_samples
 from autoprec.run.context import Run, prepare_run
-from autoprec.run.identity import plan_fingerprints
 from autoprec.run.measure import PlanMeasurer
 from autoprec.run.progress import Progress
 from autoprec.run.settings import DataLike, Settings
@@ -34,13 +34,6 @@ from autoprec.study.ledger.asked import Asked
 from autoprec.study.ledger.samplers import make_sampler
 from autoprec.study.participant import Wanted, measure_asked
 from autoprec.study.trial import Trial
-
-_SAME = {
-    "calibration": "the calibration data is",
-    "selection": "the evaluation data is",
-    "metric": "the metric is",
-    "machine": "this machine, its runtime or its number of threads is",
-}
 
 
 def asked_goal(
@@ -102,7 +95,10 @@ def measure_predicted(
         The new trials; those that the runtime refused are missing.
 
     Raises:
-        UsageError: data, metric or machine are not those of the run.
+        DataError: the data is not that of the run.
+        MetricError: the metric is not that of the run.
+        BackendError: the machine is not of the kind of the run's.
+        UsageError: the run has nothing to measure.
         RunDirectoryError: the run does not say how its plans were measured, or another process works in it.
     """
     task = _task(run, calib, eval, backend)
@@ -143,16 +139,11 @@ def _refuse(ledger: Ledger, asked: Asked, error: BackendError) -> None:
 
 
 def _refuse_others(run: RunFront, task: Task) -> None:
-    """Figures of other data or of another machine are not to be compared with those of the run."""
+    """Figures of other data or of another machine cannot be compared with those of the run."""
     if run.ranges is None:
-        raise UsageError("no unit of the run may be quantised, so no plan can be foretold to be better")
-    now = plan_fingerprints(task, run.ranges)
-    for key, text in _SAME.items():
-        if now[key] != run.studied.fingerprints.get(key):
-            raise UsageError(
-                f"plans must be measured as the run {run.directory.root} measured its own, but {text} another; run "
-                f"`autoprec tune` instead"
-            )
+        raise UsageError("no unit of the run may be quantised, so no plan can be predicted to be better")
+    check_samples(run.studied, task, run.ranges)
+    check_machine(run.studied.machine, task.backend.describe(), run.directory.root)
 
 
 def _task(run: RunFront, calib: DataLike | None, eval: DataLike | None, backend: Backend | None) -> Task:

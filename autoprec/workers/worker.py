@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from autoprec.data.splits import dealt_as
 from autoprec.errors import RunDirectoryError, SearchOverError
 from autoprec.ranges.table import RangeTable, load_ranges
-from autoprec.run.compatible import check_data, check_machine, check_model
+from autoprec.run.compatible import check_machine, check_model, check_samples, check_search
 from autoprec.run.directory import RunDirectory
 from autoprec.run.engines import Engines, timing_feed
 from autoprec.run.measure import PlanMeasurer
@@ -28,7 +28,7 @@ from autoprec.study.trial import Trial
 
 _POLL_S = 0.5
 _FOLDER_S = 30.0
-"""A folder that is not there is more likely a slip of the pen than a run that starts at the same time."""
+"""A folder that is not there is more likely a typing error than a run that starts at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Worked:
     """What a worker did.
 
     Attributes:
-        measured: plans.
-        stopped: why it ended.
+        measured: the number of plans that it measured.
+        stopped: why it ended, as a text.
     """
 
     measured: int
@@ -50,9 +50,9 @@ def await_search(
     """What the search of a run is about, as soon as it has begun.
 
     Args:
-        directory: of the run.
-        wait_s: for so long at most.
-        say: told once that it waits.
+        directory: the run directory.
+        wait_s: the most seconds to wait.
+        say: called once with a text, if it has to wait.
 
     Raises:
         RunDirectoryError: there is no run, or its search does not begin in time.
@@ -93,13 +93,15 @@ def _absent(directory: RunDirectory, waited_s: float) -> str:
 
 
 class Worker:
-    """Measures plans on this machine for a search that another process leads; writes to the study, and engines.
+    """Measures plans on this machine for a search that another process leads.
+
+    It writes to the study, and may keep engines in the run directory.
 
     Args:
-        directory: of the run.
+        directory: the run directory.
         studied: what the study is about.
         shared: what else the run left for its workers.
-        task: the run's, prepared on this machine.
+        task: the run's task, prepared on this machine.
         storage: where the study is for this process; None for where the run says.
         progress: called after each plan that this process measured.
 
@@ -117,6 +119,7 @@ class Worker:
         studied: StudyDescription,
         shared: SearchDescription,
         task: Task,
+        *,
         storage: str | None = None,
         progress: Callable[[Trial], None] = lambda trial: None,
     ) -> None:
@@ -126,12 +129,13 @@ class Worker:
         shapes = {name: array.shape for name, array in timing_feed(task, task.splits.select).items()}
         backend = task.backend.for_run(shapes, directory.root)
         check_machine(studied.machine, backend.describe(), directory.root)
-        check_model(studied, task)
+        check_model(studied, task.subject.model, directory.root)
         splits = dealt_as(task.splits, shared.halves)
         self.task = replace(task, backend=backend, splits=splits)
         self.ranges = load_ranges(directory.ranges)
         self.profile = _profile(directory, shared, self.ranges)
-        check_data(studied, shared, self.task, self.ranges, self.profile)
+        check_samples(studied, self.task, self.ranges)
+        check_search(studied, shared, self.task, self.ranges, self.profile)
 
     def run(self) -> Worked:
         """Measure until the search is over.
