@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from autoprec.front.run_front import RunFront
     from autoprec.study.goal import Goal
 
-from autoprec.cli.text.front import list_points, missed
+from autoprec.cli.text.front import Listing, list_points, missed
 
 BEST = "best"
 
@@ -62,6 +63,7 @@ def _point(_context: click.Context, _parameter: click.Parameter, text: str | Non
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     run: str,
+    *,
     everything: bool,
     max_drop: float | None,
     limit: dict[str, float],
@@ -81,18 +83,19 @@ def command(
     from autoprec.front.predicted import asked_goal, predicted_plans
     from autoprec.front.run_front import load_front
 
-    _check(max_drop, limit, objective, point, out, everything)
-    if not measure and (calib or evaluate):
-        raise UsageError("--calib and --eval are for plans that are measured: give them with --measure")
-    if measure and isinstance(point, int):
-        raise UsageError("--measure finds plans for a bound: give it with --point best, or leave --point out")
+    question = Question(max_drop=max_drop, limit=limit, objective=objective)
+    _check_question(question, point)
+    _check_files(point, out, everything)
+    _check_measuring(measure, point, calib or evaluate)
     loaded = load_front(run, model)
-    if measure:
-        loaded = _measured(loaded, asked_goal(loaded, max_drop, objective, **limit), calib, evaluate, model, as_json)
+    goal = asked_goal(loaded, max_drop, objective, **limit)
+    if measure and _measure(loaded, goal, {"calib": calib, "eval": evaluate}, quiet=as_json):
+        loaded = load_front(loaded.directory.root, model)
     chosen = loaded.fast_enough(**limit) if limit else loaded.within(max_drop, objective)
     if point is None:
-        promises = predicted_plans(loaded, asked_goal(loaded, max_drop, objective, **limit))
-        code = list_points(loaded, chosen, objective, promises, everything, as_json)
+        plans = predicted_plans(loaded, goal)
+        listing = Listing(run=loaded, chosen=chosen, objective=objective, predicted=plans, everything=everything)
+        code = list_points(listing, as_json)
     elif point != BEST:
         code = _build(loaded, loaded.point(int(point)), str(out), max_drop, as_json)
     elif chosen.point is not None:
@@ -103,47 +106,69 @@ def command(
     click.get_current_context().exit(code)
 
 
-def _check(
-    max_drop: float | None,
-    limit: dict[str, float],
-    objective: str | None,
-    point: int | str | None,
-    out: str | None,
-    everything: bool,
-) -> None:
-    """Refuse options that contradict each other or would be passed over."""
-    if max_drop is not None and limit:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a bound is to choose.
+
+    Attributes:
+        max_drop: the most drop, None where it is not asked for.
+        limit: the most latency, as `autoprec.cli.options.latency_limit` gives it; empty where it is not asked for.
+        objective: what is least within the bound, None for the run's.
+    """
+
+    max_drop: float | None
+    limit: dict[str, float]
+    objective: Cost | None
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything but the run's own question is asked."""
+        return self.max_drop is not None or bool(self.limit) or self.objective is not None
+
+
+def _check_question(question: Question, point: int | str | None) -> None:
+    """Refuse bounds and objectives that contradict each other, or would be ignored."""
+    if question.max_drop is not None and question.limit:
         raise UsageError("--max-drop and --max-latency are two questions: give one of them")
-    if limit and objective is not None:
+    if question.limit and question.objective is not None:
         raise UsageError("--max-latency asks for the least drop: leave --objective out")
+    if isinstance(point, int) and question.asked:
+        raise UsageError("bounds and objectives choose a plan: give them with --point best, or leave them out")
+
+
+def _check_files(point: int | str | None, out: str | None, everything: bool) -> None:
+    """Refuse --out and --all where they would be ignored, and --point without a folder."""
     if point is not None and out is None:
         raise UsageError("--point must come with -o FOLDER, where plan.json and model.onnx are written")
     if point is None and out is not None:
         raise UsageError("-o must come with --point N or --point best, which says what to write")
     if point is not None and everything:
         raise UsageError("--all is for lists: leave it out with --point")
-    if isinstance(point, int) and (max_drop is not None or limit or objective is not None):
-        raise UsageError("bounds and objectives choose a plan: give them with --point best, or leave them out")
 
 
-def _measured(
-    run: RunFront, goal: Goal, calib: str | None, evaluate: str | None, model: str | None, quiet: bool
-) -> RunFront:
-    """The run with what its models promised measured."""
+def _check_measuring(measure: bool, point: int | str | None, data: str | None) -> None:
+    """Refuse data that would be ignored, and measuring where nothing is asked for by a bound."""
+    if not measure and data:
+        raise UsageError("--calib and --eval are for plans that are measured: give them with --measure")
+    if measure and isinstance(point, int):
+        raise UsageError("--measure finds plans for a bound: give it with --point best, or leave --point out")
+
+
+def _measure(run: RunFront, goal: Goal, data: dict[str, str | None], *, quiet: bool) -> bool:
+    """Measure the plans that the run's models predict to be better; returns whether there were any."""
     from autoprec.front.predicted import measure_predicted, predicted_plans
-    from autoprec.front.run_front import load_front
 
-    promises = predicted_plans(run, goal)
-    if not promises:
+    plans = predicted_plans(run, goal)
+    if not plans:
         click.echo("nothing is predicted to be better than what was measured, so nothing was measured", err=True)
-        return run
+        return False
     screen = Screen(quiet)
     screen.aim(goal)
     try:
-        measure_predicted(run, promises, calib=calib, eval=evaluate, progress=screen)
+        measure_predicted(run, plans, calib=data["calib"], eval=data["eval"], progress=screen)
     finally:
         screen.close()
-    return load_front(run.directory.root, model)
+    return True
 
 
 def _build(run: RunFront, point: Point, out: str, max_drop: float | None, as_json: bool) -> int:

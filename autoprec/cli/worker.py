@@ -34,6 +34,7 @@ from autoprec.errors import SearchOverError
 @click.option("--with-parent", is_flag=True, hidden=True, help="End when standard input does.")
 def command(
     run: str,
+    *,
     model: str | None,
     calib: str | None,
     evaluate: str | None,

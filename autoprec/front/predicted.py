@@ -1,4 +1,4 @@
-"""What the models of a run promise under a new bound, and measuring it as the run measured its own plans."""
+"""What the models of a run predict under a new bound, and measuring it as the run measured its own plans."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from autoprec.study.guide.solve import Problem
 from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.asked import Asked
 from autoprec.study.ledger.samplers import make_sampler
+from autoprec.study.origin import Origin
 from autoprec.study.participant import Wanted, measure_asked
 from autoprec.study.trial import Trial
 
@@ -43,7 +44,7 @@ def asked_goal(
     max_ratio: float | None = None,
     max_ms: float | None = None,
 ) -> Goal:
-    """What the same question to `RunFront.within` or `RunFront.fast_enough` minimises, and its bounds."""
+    """What a question to `RunFront.within` or `RunFront.fast_enough` minimises, and its bounds."""
     goal = run.studied.goal
     if max_ratio is not None or max_ms is not None:
         return Goal("accuracy", max_latency=run.latency_limit(max_ratio, max_ms)[0])
@@ -54,10 +55,10 @@ def asked_goal(
 
 
 def predicted_plans(run: RunFront, goal: Goal) -> list[PredictedPlan]:
-    """Plans that nobody measured, but which promise more than every measured one; predictions of models.
+    """Plans that nobody measured and that the run's models predict to be better than every measured one.
 
-    The models are fitted to all measured plans and solved again; nothing is built, which takes seconds. Empty where
-    nothing is predicted to be better, or the run is of an autoprec that did not store what models need.
+    The models are fitted to all measured plans and solved again, which takes seconds; nothing is built. The list is
+    empty where nothing is predicted to be better, or where the run is of a version that did not store what models need.
     """
     studied = run.studied
     if not studied.prior:
@@ -74,7 +75,7 @@ def _sized(point: Point) -> Trial:
 
 def measure_predicted(
     run: RunFront,
-    promises: Sequence[PredictedPlan],
+    predicted: Sequence[PredictedPlan],
     *,
     calib: DataLike | None = None,
     eval: DataLike | None = None,
@@ -85,11 +86,11 @@ def measure_predicted(
 
     Args:
         run: the run, whose stored ranges are used.
-        promises: the plans.
+        predicted: the plans.
         calib: the calibration data, where the run's was in memory or has moved.
         eval: the evaluation data, likewise.
         backend: the runtime, where the run's has no name.
-        progress: told how far it is.
+        progress: told how far the measurement is.
 
     Returns:
         The new trials; those that the runtime refused are missing.
@@ -109,11 +110,11 @@ def measure_predicted(
         problem = Problem(run.partition, run.studied.choices, {}, run.studied.carrier)
         sampler = make_sampler("random", problem, {}, run.studied.goal, task.settings.seed)
         ledger = Ledger(run.directory.study, run.studied.study, run.studied.choices, run.studied.goal, sampler)
-        return _measure(again, {f"promised: {p.origin}": p.plan for p in promises}, ledger, ranges)
+        return _measure(again, {f"{Origin.PREDICTED.value}: {p.origin}": p.plan for p in predicted}, ledger, ranges)
 
 
 def _measure(run: Run, plans: Mapping[str, Assignment], ledger: Ledger, ranges: RangeTable) -> list[Trial]:
-    """In full, whatever a search would make of them."""
+    """Measure these plans in full, also where a search would stop early."""
     task = run.task
     found: list[Trial] = []
     run.progress.stage("measuring", f"{len(plans)} plans on {task.splits.select.count} samples")

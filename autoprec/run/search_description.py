@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprec.errors import DataError, MetricError, RunDirectoryError, UsageError
-from autoprec.files.json import read_json, write_json
+from autoprec.files.json import infinite_if_none, read_json, write_json
 from autoprec.run.settings import Settings
 
 SCHEMA = 1
@@ -75,7 +74,7 @@ class SearchDescription:
                 f"--metric module:function"
             )
         values |= {name: tuple(values.get(name) or ()) for name in _TUPLES}
-        values["max_drop"] = math.inf if values.get("max_drop") is None else values["max_drop"]  # JSON has no infinity
+        values["max_drop"] = infinite_if_none(values.get("max_drop"))
         try:
             return Settings(**values)
         except TypeError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprec.errors import RunDirectoryError
-from autoprec.files.json import read_json, write_json
+from autoprec.files.json import infinite_if_none, read_json, write_json
 from autoprec.plan import Assignment
 from autoprec.precision import FLOATS, Precision
 from autoprec.ranges.table import RangeTable
@@ -260,7 +260,6 @@ def _from_record(record: Mapping[str, Any]) -> StudyDescription:
     if carrier not in FLOATS or not units or not all(unit.choices for unit in units.values()):
         raise ValueError("a study must have a float carrier, and units with choices")
     confidence, answer = record["confidence"], record["answer"]
-    max_drop = math.inf if record["max_drop"] is None else float(record["max_drop"])  # JSON knows no infinity
     return StudyDescription(
         study=str(record["study"]),
         model=str(record["model"]),
@@ -269,7 +268,7 @@ def _from_record(record: Mapping[str, Any]) -> StudyDescription:
         carrier=carrier,
         units=units,
         metric=str(record["metric"]),
-        max_drop=max_drop,
+        max_drop=infinite_if_none(record["max_drop"]),
         confidence=None if confidence is None else float(confidence),
         splits=str(record["splits"]),
         samples=int(record["samples"]),
@@ -277,7 +276,7 @@ def _from_record(record: Mapping[str, Any]) -> StudyDescription:
         machine=_texts(record["machine"]),
         answer=None if answer is None else _answer(answer),
         objective=_objective(record.get("objective", "latency")),
-        max_latency=math.inf if record.get("max_latency") is None else float(record["max_latency"]),
+        max_latency=infinite_if_none(record.get("max_latency")),
         prior={str(u): {Precision(p): float(v) for p, v in row.items()} for u, row in record.get("prior", {}).items()},
         asked=dict(record.get("asked", {})),
     )

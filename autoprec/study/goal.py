@@ -10,7 +10,8 @@ from typing import Literal, get_args
 Objective = Literal["latency", "throughput", "size", "accuracy"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 
-_GAIN = 0.98  # what counts as an improvement
+_GAIN = 0.98
+"""A cost is surely lower if it is at most this share of another one."""
 _BETTER = {"latency": "faster", "throughput": "of higher throughput", "size": "smaller", "accuracy": "more accurate"}
 
 
@@ -22,9 +23,9 @@ class Goal:
     in flight, which is the inverse of the throughput.
 
     Attributes:
-        objective: what is minimised: time, bytes, or the drop.
-        max_drop: the most drop, infinite where any will do.
-        max_latency: the most time, infinite likewise.
+        objective: the figure that is minimised: time, bytes, or the drop.
+        max_drop: the most drop, infinite where there is no bound.
+        max_latency: the most time as a share of FP32's, infinite likewise.
     """
 
     objective: Objective = "latency"
@@ -32,9 +33,9 @@ class Goal:
     max_latency: float = math.inf
 
     def accepts(self, drop: float, latency: float) -> bool:
-        """Whether a plan meets the bounds, and is not worthless.
+        """Whether a plan meets the bounds, and its outputs are not worthless.
 
-        A drop that is no number was not judged, and nothing is held against it.
+        A drop that is NaN was not judged, and the plan is accepted by its latency alone.
         """
         return drop != math.inf and not drop > self.max_drop and latency <= self.max_latency
 
@@ -51,23 +52,23 @@ class Goal:
         return latency, drop
 
     def short_of(self, drop: float, latency: float) -> tuple[float, float, float]:
-        """How far a plan is from meeting the bounds: the least comes nearest."""
+        """How far a plan is from meeting the bounds: of several plans the least value comes nearest."""
         excess = max(drop - self.max_drop, 0.0)
         return (excess, latency, drop) if math.isfinite(self.max_latency) else (drop, latency, 0.0)
 
     @property
     def timed(self) -> bool:
-        """Whether times are what it minimises."""
+        """Whether a time is minimised."""
         return self.objective in ("latency", "throughput")
 
     @property
     def better(self) -> str:
-        """In words: faster, and so on."""
+        """What a better plan is, as a text: "faster", and so on."""
         return _BETTER[self.objective]
 
     @property
     def bounds(self) -> str:
-        """In words: the bound, or the bounds."""
+        """How to speak of the bounds, as a text: "the bound" or "the bounds"."""
         return "the bounds" if math.isfinite(self.max_drop) and math.isfinite(self.max_latency) else "the bound"
 
 

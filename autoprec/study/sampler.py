@@ -41,19 +41,20 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 class ModelGuidedSampler(optuna.samplers.BaseSampler):
     """Proposes plans by solving fitted models of latency and accuracy exactly, then by swaps round the best plan.
 
-    One categorical parameter for each unit, called as the unit, whose values are names of precisions; units with a
-    single choice have none. The objective, to be minimised, is what the goal says: the latency relative to FP32, the
-    bytes, or the drop. Bounds are constraints, set in the objective by `trial.set_constraint(name, drop - max_drop)`,
-    or by `latency - max_latency` where the latency is bounded, with a name that begins with "latency"; without any,
-    every plan is accepted. A trial may say the noise of its outputs in the user attribute "noise", its latency in
-    "latency" where neither objective nor constraint does, and in "layers_ms" what each unit took in a profile. Plans
-    of running trials are not proposed again, in this process or another, and neither are those of finished ones.
+    Each unit is one categorical parameter with the unit's name, whose values are names of precisions; units with a
+    single choice are no parameters. The objective, which is minimised, is what the goal says: the latency relative to
+    FP32, the bytes, or the drop. Bounds are constraints, set in the objective by
+    `trial.set_constraint(name, drop - max_drop)`, or by `latency - max_latency` where the latency is bounded, with a
+    name that begins with "latency"; without constraints every plan is accepted. A trial may give the noise of its
+    outputs in the user attribute "noise", its latency in "latency" where neither objective nor constraint gives it, and
+    in "layers_ms" the milliseconds of each unit in a profile. Plans of finished and of running trials are not proposed
+    again, in this process or another one.
 
     Args:
         problem: units with their edges, the choices, and the additive losses.
         prior: (unit, precision) -> share of FP32's latency, as far as known before anything is measured.
         goal: what is minimised, and the bounds; a number is the most drop of the fastest plan.
-        seed: of what is drawn; the same trials and seed give the same proposal.
+        seed: the seed of everything that is drawn; the same trials and seed give the same proposal.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
         self._one_at_a_time = threading.Lock()
 
     def refuse(self, plan: Assignment) -> None:
-        """Never propose this plan in this process, whatever became of its trial."""
+        """Never propose this plan again in this process, whatever becomes of its trial."""
         self._refused.append(dict(plan))
 
     def propose(self, study: optuna.Study, excluded: Sequence[Assignment] = ()) -> Proposal | None:
@@ -138,7 +139,7 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
             for _ in range(_CLAIMS):
                 proposal = self.propose(study, excluded)
                 if proposal is None:
-                    return {}  # all plans were tried: any will do
+                    return {}  # all plans were tried, so any plan will do
                 plan = proposal.plan
                 self._claim(study, trial, proposal)
                 if not self._taken(study, trial, plan):
@@ -163,11 +164,11 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Any value: for parameters that are no units."""
+        """A random value, for parameters that are not units."""
         return self._fallback.sample_independent(study, trial, param_name, param_distribution)
 
     def reseed_rng(self) -> None:
-        """Nothing for the models: what is running is excluded instead."""
+        """Reseed what is drawn for parameters that are not units; plans that run elsewhere are excluded anyway."""
         self._fallback.reseed_rng()
 
     def _claim(self, study: optuna.Study, trial: FrozenTrial, proposal: Proposal) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,32 +17,51 @@ if TYPE_CHECKING:
     from autoprec.study.guide.proposals import PredictedPlan
 
 
-def list_points(
-    run: RunFront,
-    chosen: Chosen,
-    objective: Cost | None,
-    promises: list[PredictedPlan],
-    everything: bool,
-    as_json: bool,
-) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What is listed of a run.
+
+    Attributes:
+        run: the run.
+        chosen: what the bound chooses.
+        objective: what the front is of beside the drop, None for latency and size at once.
+        predicted: plans that were not measured and are predicted to be better.
+        everything: whether every measured plan is listed, not only the front.
+    """
+
+    run: RunFront
+    chosen: Chosen
+    objective: Cost | None
+    predicted: Sequence[PredictedPlan]
+    everything: bool
+
+    @property
+    def front(self) -> tuple[Point, ...]:
+        """The points on the front."""
+        return self.run.front(self.objective)
+
+    @property
+    def shown(self) -> tuple[Point, ...]:
+        """The points that are listed."""
+        return self.run.points if self.everything else self.front
+
+
+def list_points(listing: Listing, as_json: bool) -> int:
     """Print the measured plans and what the models predict of others; returns the exit code."""
-    front = run.front(objective)
-    shown = run.points if everything else front
     if as_json:
-        print_json({**_record(run, chosen, objective, shown, front), "predicted": [_foretold(p) for p in promises]})
+        print_json(_record(listing))
     else:
-        _say(run, chosen, objective, shown, front)
-        _say_promises(run, promises)
-        _say_basis(run)
-    if chosen.point is None:
-        click.echo(f"autoprec: {missed(chosen)}", err=True)
+        _say(listing)
+        _say_predicted(listing)
+        _say_basis(listing.run)
+    if listing.chosen.point is None:
+        click.echo(f"autoprec: {missed(listing.chosen)}", err=True)
         return EXIT_INFEASIBLE
     return EXIT_OK
 
 
-def _record(
-    run: RunFront, chosen: Chosen, objective: Cost | None, shown: tuple[Point, ...], front: tuple[Point, ...]
-) -> dict[str, Any]:
+def _record(listing: Listing) -> dict[str, Any]:
+    run, chosen, objective, front = listing.run, listing.chosen, listing.objective, listing.front
     studied = run.studied
     return {
         "run": str(run.directory.root),
@@ -59,22 +80,24 @@ def _record(
         "measured": len(run.points),
         "not_timed": _not_timed(run),
         "answer": None if studied.answer is None else studied.answer.to_record(),
-        "points": [{**point.to_record(), "on_front": point in front} for point in shown],
+        "points": [{**point.to_record(), "on_front": point in front} for point in listing.shown],
+        "predicted": [_predicted_record(plan) for plan in listing.predicted],
     }
 
 
-def _say(
-    run: RunFront, chosen: Chosen, objective: Cost | None, shown: tuple[Point, ...], front: tuple[Point, ...]
-) -> None:
+def _say(listing: Listing) -> None:
+    run, chosen, front, shown = listing.run, listing.chosen, listing.front, listing.shown
     studied = run.studied
     header = ["plan", "vs FP32", "ms", "drop", "counted", "samples", "bytes", "MACs", f"within {studied.max_drop:g}"]
-    header += ["front"] if len(shown) > len(front) else []
-    rows = [_row(point, point is chosen.point, front if len(header) > 9 else None) for point in shown]
+    with_front = len(shown) > len(front)
+    header += ["front"] if with_front else []
+    rows = [_row(point, point is chosen.point, front if with_front else None) for point in shown]
     if chosen.point is not None and chosen.point not in shown:  # an answer by more rounds may lie beside the front
         rows.append(_row(chosen.point, True, None))
     print_table([*header, "proposed by"], rows)
+    objective = "latency and size" if listing.objective is None else listing.objective
     click.echo(
-        f"\n{len(front)} of {len(run.points)} measured plans are on the front of {_front_words(objective)} against "
+        f"\n{len(front)} of {len(run.points)} measured plans are on the front of {objective} against "
         f"the drop of {studied.metric}, judged by {_judged(run)}."
     )
     if chosen.point is not None:
@@ -83,41 +106,37 @@ def _say(
         click.echo(f"{untimed} plans were over the bound and not timed, so no bound chooses them by latency.")
 
 
-def _front_words(objective: Cost | None) -> str:
-    return "latency and size" if objective is None else objective
-
-
-def _foretold(promise: PredictedPlan) -> dict[str, Any]:
+def _predicted_record(plan: PredictedPlan) -> dict[str, Any]:
     """A prediction as JSON: each figure with its standard deviation."""
-    pairs = {"latency_ratio": promise.latency, "drop": promise.drop, "bytes": promise.size}
+    figures = {"latency_ratio": plan.latency, "drop": plan.drop, "bytes": plan.size}
     return {
         **{
-            name: None if pair is None else {"estimate": pair.mean, "deviation": pair.deviation}
-            for name, pair in pairs.items()
+            name: None if figure is None else {"estimate": figure.mean, "deviation": figure.deviation}
+            for name, figure in figures.items()
         },
-        "likely": promise.likely,
-        "proposed_by": promise.origin,
+        "likely": plan.likely,
+        "proposed_by": plan.origin,
         "basis": "predicted, not measured",
-        "plan": {unit: precision.value for unit, precision in promise.plan.items()},
+        "plan": {unit: precision.value for unit, precision in plan.plan.items()},
     }
 
 
-def _say_promises(run: RunFront, promises: list[PredictedPlan]) -> None:
+def _say_predicted(listing: Listing) -> None:
     """What the models expect of plans that nobody measured."""
-    if not promises:
-        why = "" if run.studied.prior else ", since an older autoprec left no models"
+    if not listing.predicted:
+        why = "" if listing.run.studied.prior else ", since an older autoprec left no models"
         click.echo(f"no plan that was not measured is predicted to be better{why}.")
         return
     click.echo("\npredicted, not measured; plus or minus one standard deviation:")
     rows = [
         [
-            f"{p.latency.mean:.3f} +- {p.latency.deviation:.3f}",
-            f"{p.drop.mean:+.4f} +- {p.drop.deviation:.4f}",
-            "-" if p.size is None else f"{p.size.mean:,.0f} +- {p.size.deviation:,.0f}",
-            f"{p.likely:.0%}",
-            p.origin,
+            f"{plan.latency.mean:.3f} +- {plan.latency.deviation:.3f}",
+            f"{plan.drop.mean:+.4f} +- {plan.drop.deviation:.4f}",
+            "-" if plan.size is None else f"{plan.size.mean:,.0f} +- {plan.size.deviation:,.0f}",
+            f"{plan.likely:.0%}",
+            plan.origin,
         ]
-        for p in promises
+        for plan in listing.predicted
     ]
     print_table(["vs FP32", "drop", "bytes", "meets the bound", "proposed by"], rows)
     click.echo("the same command with --measure measures them and adds them to the run.\n")
@@ -141,7 +160,7 @@ def _row(point: Point, marked: bool, front: tuple[Point, ...] | None) -> list[st
 
 
 def _say_basis(run: RunFront) -> None:
-    """What the figures are worth."""
+    """How far the figures can be relied on."""
     click.echo(
         f"all figures are of the {run.studied.samples} selection samples and the search's own rounds: they were not "
         f"confirmed on fresh ones, and the best of many looks better than it is."

@@ -1,4 +1,4 @@
-"""What a runtime that refuses plans probably cannot do: found as one finds a bad part, by halves."""
+"""What a runtime that refuses plans probably cannot do: found by bisection, as one finds a bad part."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ Part = tuple[str, Precision]
 
 
 def forbidden(refused: Sequence[Assignment], built: Sequence[Assignment]) -> frozenset[Part]:
-    """(unit, precision) that the next plan had better avoid.
+    """The pairs of unit and precision that the next plan should avoid.
 
-    What a built plan has is cleared. Of the refused plan with the fewest suspects the next plan tries half, and of
-    other suspects none: if it is built, that half is cleared, and if it is refused, the bad part is among it. The
-    last suspect of a plan is bad, and explains all plans that have it. A plan without any suspect is a combination
-    that cannot be, and forbids nothing.
+    Every pair of a built plan is cleared; the other pairs of refused plans are suspects. The next plan tries half of
+    the suspects of the refused plan that has the fewest, and no other suspects. If it is built, that half is cleared;
+    if it is refused, the bad pair is in that half. The last suspect of a plan is bad, and explains all plans that have
+    it. A refused plan without any suspect is a combination that does not work, and forbids nothing.
 
     Args:
-        refused: plans that the runtime refused.
-        built: plans that it built.
+        refused: the plans that the runtime refused.
+        built: the plans that it built.
     """
     cleared = {part for plan in built for part in plan.items()}
     bad: set[Part] = set()

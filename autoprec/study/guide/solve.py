@@ -1,4 +1,4 @@
-"""The plan that a model calls best within bounds: an exact mixed-integer program.
+"""The plan that a model predicts to be best within bounds: an exact mixed-integer program.
 
 Binary x[u,p] choose one precision for each unit; continuous z[e,p,q] say which pair of precisions an edge has, and sum
 to the x of both its ends, so that without a budget the relaxation of a chain is exact already (the local polytope:
@@ -33,10 +33,10 @@ class Problem:
     """What may be chosen.
 
     Attributes:
-        partition: units and edges.
-        choices: unit -> precisions it may take; one where it is fixed.
-        loss: (unit, precision) -> additive loss, missing means none.
-        carrier: precision of what is outside all units.
+        partition: the units and the edges between them.
+        choices: unit -> the precisions that it may take; one where it is fixed.
+        loss: (unit, precision) -> additive loss; missing means none.
+        carrier: the precision of what is outside all units.
     """
 
     partition: Partition
@@ -86,13 +86,13 @@ def fastest(
 
     Args:
         problem: the choices.
-        model: prices.
+        model: the prices to minimise.
         budget: the most loss, in the units of `problem.loss`.
-        excluded: assignments that must not come out again.
-        cap: a bound on a second model's figure.
+        excluded: assignments that must not be the solution.
+        cap: a bound on a second model's figure, None where there is none.
 
     Returns:
-        The assignment, or None where nothing is left within the budget.
+        The assignment, or None where no other one is within the budget.
     """
     columns = {
         (name, p): number

@@ -1,5 +1,5 @@
-"""The Optuna study of a run: who measures which plan, and what came of it.
+"""The Optuna study of a run: who measures which plan, and what was measured.
 
-In go plans and measurements; out come trials that several processes share. Optuna is
-used here and in the sampler only. Read `ask_tell.py` first, then `claims.py`.
+In go plans and measurements; out come trials that several processes share. Read `ask_tell.py` first, then `status.py`
+(the life of a trial) and `claims.py` (so that no plan is measured twice).
 """

@@ -1,4 +1,4 @@
-"""What a measurement is to Optuna: an objective, constraints, and what else its samplers learn from."""
+"""A measurement as Optuna's samplers understand it: an objective, constraints, and a few attributes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def tell(study: optuna.Study, trial: optuna.Trial, measured: Measurement, goal: 
 
 
 def _objective(goal: Goal, measured: Measurement) -> float | None:
-    """What is minimised; None where it is not known."""
+    """The figure that is minimised; None where it is not known."""
     if goal.objective == "size":
         return None if measured.bytes is None else float(measured.bytes)
     if goal.objective == "accuracy":

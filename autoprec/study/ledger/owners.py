@@ -1,4 +1,4 @@
-"""Whose a running trial is, and whether that process still lives.
+"""Which process measures a running trial, and whether that process is still alive.
 
 On the same machine the kernel is asked. A process elsewhere gives signs of life: a counter in the study that it raises
 every few seconds. Whoever looks compares it with what it saw before and measures the silence by its own clock, so
@@ -20,13 +20,13 @@ from typing import Any
 
 BEAT_S = 10.0
 STALE_S = 60.0
-"""A process elsewhere that gave no sign of life for so long is taken for dead."""
+"""A process on another host that gave no sign of life for so long is taken for dead."""
 FOREIGN_S = 3600.0
-"""A trial of a process elsewhere that never gave a sign counts as abandoned after this time."""
+"""A trial of a process on another host that never gave a sign of life counts as abandoned after this time."""
 HUNG_S = 3600.0
-"""A plan that another process has been measuring for so long, while this one looked on, is given to the next."""
+"""A plan that another process has been measuring for so long, while this one watched, is given to the next one."""
 UNOWNED_S = 60.0
-"""A trial without an owner was killed between being begun and being marked, or belongs to an older version."""
+"""A trial without an owner after this time: its process was killed before it could mark the trial, or is older."""
 
 
 def own_label() -> dict[str, Any]:
@@ -43,9 +43,9 @@ def abandoned(owner: dict[str, Any] | None, since: datetime | None, silent_s: fl
     """Whether nobody works on a running trial any more.
 
     Args:
-        owner: what `own_label` said there, None where it was not stored.
-        since: when the trial began.
-        silent_s: for how long a process elsewhere has given no sign of life; None where it never gave one.
+        owner: what `own_label` gave in the process that measures it, None where it was not stored.
+        since: the time when the trial began.
+        silent_s: for how long a process on another host has given no sign of life; None where it never gave one.
     """
     age_s = float("inf") if since is None else (datetime.now() - since).total_seconds()
     if owner is None:
@@ -57,15 +57,15 @@ def abandoned(owner: dict[str, Any] | None, since: datetime | None, silent_s: fl
 
 
 def elsewhere(owner: dict[str, Any]) -> bool:
-    """Whether the kernel here does not know that process: another host, or another container of one name."""
+    """Whether the kernel here does not know that process, which is on another host or in another container."""
     return owner.get("host") != socket.gethostname() or owner.get("space", _space()) != _space()
 
 
 class Watch:
-    """For how long processes elsewhere have been silent.
+    """For how long processes on other hosts have been silent.
 
     Args:
-        clock: seconds.
+        clock: gives the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -73,7 +73,7 @@ class Watch:
         self._seen: dict[str, tuple[Any, float]] = {}
 
     def silent_s(self, name: str, beat: Any) -> float | None:
-        """Since a counter last changed, as far as this process has seen; None where there is no counter."""
+        """Seconds since this process saw a counter change; None where there is no counter."""
         if beat is None:
             return None
         last = self._seen.get(name)
@@ -87,8 +87,8 @@ def beating(beat: Callable[[int], None], every_s: float = BEAT_S) -> Iterator[No
     """Give signs of life while the block runs: the first at once, the others from a thread.
 
     Args:
-        beat: stores the counter; what it raises in the thread is the next beat's trouble.
-        every_s: between two.
+        beat: stores the counter; an error in the thread is ignored, because the next beat tries again.
+        every_s: the seconds between two signs.
     """
     over = threading.Event()
 
@@ -122,7 +122,7 @@ def _alive(pid: int) -> bool:
 
 
 def _began(pid: int) -> str | None:
-    """The kernel's start time, so that a reused process id is told apart; None where it is not known."""
+    """The kernel's start time of a process, by which a reused process id is seen; None where it is not known."""
     fields = _stat(pid)
     return fields[19] if len(fields) > 19 else None
 
@@ -140,7 +140,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def _space() -> str | None:
-    """Which processes are known here: containers may share a host's name and none of its process ids."""
+    """Which process ids are valid here: containers may have a host's name and process ids of their own."""
     try:
         return f"{os.readlink('/proc/self/ns/pid')} {Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
     except OSError:

@@ -18,7 +18,7 @@ def stored_trials(path: Path, name: str, choices: Choices, goal: Goal | float) -
 
     Args:
         path: the journal file.
-        name: of the study.
+        name: the name of the study.
         choices: unit -> precisions, as the study had them.
         goal: whose bounds make a trial feasible; a number is the most drop.
 
@@ -32,7 +32,7 @@ def stored_trials(path: Path, name: str, choices: Choices, goal: Goal | float) -
         return tuple(measured_trials(study.get_trials(deepcopy=False), choices, goal_of(goal)))
     except OSError as error:
         raise RunDirectoryError(f"cannot read the study {path}: {error.strerror or error}") from error
-    except Exception as error:  # garbage trips Optuna in as many ways as there is garbage
+    except Exception as error:  # a damaged file makes Optuna fail in very many ways
         raise RunDirectoryError(
             f"the study {path} is damaged ({error!r}); delete it and run `autoprec tune` again"
         ) from error

@@ -29,7 +29,7 @@ def make_sampler(
         problem: what may be chosen.
         prior: (unit, precision) -> profiled share of FP32's latency.
         goal: what is minimised, and the bounds; a number is the most drop of the fastest plan.
-        seed: of what is drawn.
+        seed: the seed of everything that is drawn.
 
     Raises:
         UsageError: no such sampler, its library is missing, or a grid would be too large.

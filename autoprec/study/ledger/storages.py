@@ -1,4 +1,4 @@
-"""Where a study is kept: a journal file, a database, or a gRPC proxy of one; passwords are told to nobody."""
+"""Where a study is kept: a journal file, a database, or a gRPC proxy of one; passwords are neither stored nor shown."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class StudyLocation:
     """Where a study is kept.
 
     Attributes:
-        kind: of storage.
-        public: its path or URL without any password: what may be stored and shown.
+        kind: the kind of storage.
+        public: the path or URL without any password, which may be stored and shown.
         opened: what Optuna is given, which may hold a password.
-        secrets: passwords, to be taken out of what others say.
+        secrets: the passwords, which are taken out of messages of other libraries.
     """
 
     kind: Literal["journal", "database", "grpc"]
@@ -47,9 +47,9 @@ class StudyLocation:
     opened: str = field(repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
-    def clean(self, words: object) -> str:
-        """Words without the passwords, on one line."""
-        text = " ".join(str(words).split())
+    def clean(self, message: object) -> str:
+        """A message without the passwords, on one line."""
+        text = " ".join(str(message).split())
         for secret in sorted(self.secrets, key=len, reverse=True):
             for form in {secret, quote(secret, safe=""), quote_plus(secret)}:
                 text = text.replace(form, "***")
@@ -57,12 +57,12 @@ class StudyLocation:
 
 
 def journal_location(path: Path) -> StudyLocation:
-    """A journal file."""
+    """The location of a study in a journal file."""
     return StudyLocation("journal", str(path), os.path.abspath(path))
 
 
 def place_of(text: str) -> StudyLocation:
-    """What the user names by --storage.
+    """The location that the user gives by --storage.
 
     Raises:
         UsageError: it is no path and no URL that can be read.
@@ -77,7 +77,7 @@ def place_of(text: str) -> StudyLocation:
     try:
         url = make_url(text)
         port = url.port
-    except (SQLAlchemyError, ValueError) as error:  # its words may repeat the URL, password and all
+    except (SQLAlchemyError, ValueError) as error:  # its message may repeat the URL with the password
         raise UsageError(f"--storage must be {_FORMS}; the URL given cannot be read") from error
     secret = {key: value for key, value in url.query.items() if "pass" in key.lower()}
     hidden = [str(v) for value in secret.values() for v in ((value,) if isinstance(value, str) else value)]
@@ -92,7 +92,7 @@ def place_of(text: str) -> StudyLocation:
 
 
 def open_storage(location: StudyLocation) -> BaseStorage:
-    """Connect.
+    """Connect to a study's storage.
 
     Raises:
         StorageError: a library is missing, or nothing answers there.
@@ -113,7 +113,7 @@ def open_storage(location: StudyLocation) -> BaseStorage:
 def opened_study(
     location: StudyLocation | None, name: str, sampler: optuna.samplers.BaseSampler | None = None, *, join: bool = False
 ) -> optuna.Study:
-    """A study, which is made where it does not exist, unless it is only to be joined.
+    """Open a study, which is made where it does not exist, unless it is only to be joined.
 
     Raises:
         RunDirectoryError: a journal cannot be read or written, or there is no study to join.
@@ -133,7 +133,7 @@ def opened_study(
         raise RunDirectoryError(
             f"cannot keep the study in {location.public}: {error.strerror or error}; choose a writable folder by --out"
         ) from error
-    except Exception as error:  # garbage trips Optuna in as many ways as there is garbage
+    except Exception as error:  # a damaged file makes Optuna fail in very many ways
         if join and isinstance(error, KeyError):
             raise RunDirectoryError(
                 f"{location.public} does not have the study of this run; give the --storage that `autoprec tune` was "
@@ -145,7 +145,7 @@ def opened_study(
 
 
 def carry(source: StudyLocation, target: StudyLocation, name: str) -> None:
-    """Copy a study with its numbers, where there is one; what is not finished there is a failed trial here.
+    """Copy a study, if there is one, with the numbers of its trials; unfinished trials become failed ones.
 
     Raises:
         RunDirectoryError: a journal cannot be read or written.
@@ -164,12 +164,12 @@ def carry(source: StudyLocation, target: StudyLocation, name: str) -> None:
         with contextlib.suppress(KeyError):
             optuna.delete_study(study_name=name, storage=there)
         copy = optuna.create_study(study_name=name, storage=there)
-        for record in records:  # one that was given up before it began has no time, which Optuna does not copy
+        for record in records:  # Optuna copies no trial without a start time, such as one given up early
             copy.add_trial(record if record.state.is_finished() and record.datetime_start else _failed(record))
 
 
 def same(one: StudyLocation, other: StudyLocation) -> bool:
-    """Whether two places are one."""
+    """Whether two locations are the same."""
     return (one.kind, one.opened) == (other.kind, other.opened)
 
 
@@ -199,7 +199,7 @@ def _failed(record: FrozenTrial) -> FrozenTrial:
 
 @contextlib.contextmanager
 def lost(location: StudyLocation, doing: str = "lost the study's storage") -> Iterator[None]:
-    """Turn what a storage raises when it cannot be reached into an error for people.
+    """Turn what a storage raises when it cannot be reached into an error that says what to do.
 
     Raises:
         StorageError: the storage failed.
@@ -237,7 +237,7 @@ def _of_storage(error: BaseException) -> bool:
 
 
 def _said(error: BaseException) -> object:
-    """The driver's own first line: SQLAlchemy and Optuna wrap it in several of theirs."""
+    """The first line of the driver's own message, which SQLAlchemy and Optuna wrap in several of theirs."""
     while error.__cause__ is not None:
         error = error.__cause__
     if hasattr(error, "details") and callable(error.details):  # gRPC's
@@ -253,7 +253,7 @@ def _without_password(url: URL, secret: dict[str, Any]) -> URL:
 
 @functools.lru_cache(maxsize=4)
 def _connected(location: StudyLocation) -> BaseStorage:
-    """One connection for all that a process does there."""
+    """The one connection that a process has to a location."""
     return _proxy(location) if location.kind == "grpc" else _database(location)
 
 
