@@ -74,7 +74,7 @@ def pin_cores(cores: tuple[int, ...]) -> None:
             return
         os.sched_setaffinity(0, before)
     raise UsageError(
-        f"--cores must be among those that this process may use, such as {_words(before)}, got {_words(cores)}"
+        f"--cores must be among those that this process may use, such as {_listed(before)}, got {_listed(cores)}"
     )
 
 
@@ -99,5 +99,5 @@ def core_blocks(cores: tuple[int, ...], count: int, threads: int | None) -> list
     return [cores[index * size : (index + 1) * size] for index in range(count)]
 
 
-def _words(cores: tuple[int, ...]) -> str:
+def _listed(cores: tuple[int, ...]) -> str:
     return ",".join(map(str, cores))
