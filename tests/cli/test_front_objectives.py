@@ -189,7 +189,7 @@ def test_promises_are_measured_on_the_runs_own_data_only(run: Path, work: Path, 
     other = invoke(*words, "--calib", "other.npz")
 
     assert other.exit_code == EXIT_USAGE
-    assert "but the calibration data is another; run `autoprec tune` instead" in other.stderr
+    assert "is not the data that the run was begun with" in other.stderr
     (work / "data.npz").rename(work / "moved.npz")
     assert invoke(*words).exit_code == EXIT_USAGE
     assert (run / "study.log").read_bytes() == before
