@@ -6,12 +6,17 @@ import math
 import os
 import signal
 import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from autoprec.cli.options import place_options
 from autoprec.cli.screen import Screen, print_json
 from autoprec.errors import SearchOverError
+
+if TYPE_CHECKING:
+    from autoprec.workers.worker import Worked
 
 
 @click.command("worker")
@@ -69,20 +74,10 @@ def command(
     if with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     pin(device, cores)
-    from autoprec.api import work
-
     screen = Screen(quiet)
+    places = {"model": model, "calib": calib, "eval": evaluate, "storage": storage}
     try:
-        worked = work(
-            run,
-            model=model,
-            calib=calib,
-            eval=evaluate,
-            storage=storage,
-            wait_s=math.inf if with_parent else wait_s,
-            progress=screen.trial,
-            say=screen.note,
-        )
+        worked = _worked(run, places, math.inf if with_parent else wait_s, screen)
     except SearchOverError as error:
         if not with_parent:
             raise
@@ -94,6 +89,13 @@ def command(
         print_json({"run": run, "measured": worked.measured, "stopped": worked.stopped})
     else:
         click.echo(f"{worked.measured} plans measured here; the search is over: {worked.stopped}.")
+
+
+def _worked(run: str, places: Mapping[str, Any], wait_s: float, screen: Screen) -> Worked:
+    """Take part in the search; `places` says where things are for this process, by the names of `work`'s options."""
+    from autoprec.api import work
+
+    return work(run, **places, wait_s=wait_s, progress=screen.trial, say=screen.note)
 
 
 def _end_with_parent() -> None:

@@ -147,7 +147,7 @@ def test_waiting_has_an_end(run: Path) -> None:
 def test_another_model_is_refused(run: Path, tmp_path: Path) -> None:
     other = tiny_model(tmp_path, seed=1, name="other.onnx")
 
-    with pytest.raises(ModelError, match=r"other.onnx is not the model that the run in .* was begun with: .* its weights is"):
+    with pytest.raises(ModelError, match=r"other.onnx is not the model that .* was begun with: .* its weights is"):
         work(run, model=other, backend=FakeBackend())
 
 

@@ -2,78 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution
-from optuna.trial import TrialState
 
-from autoprec.errors import BackendError
-from autoprec.plan import Assignment
-from autoprec.precision import Precision
 from autoprec.study.ledger import owners
 from autoprec.study.ledger.ask_tell import Ledger
-from autoprec.study.ledger.claims import OWNER, Claims
-from autoprec.study.ledger.owners import STALE_S, Watch, abandoned, beating, own_label
-from autoprec.study.ledger.status import LEFT
-from autoprec.study.loop import MOST_REFUSED_AT_FIRST, Search, SearchFollower, Wanted
-from autoprec.study.stop import Stop, StopReason
-from autoprec.study.trial import Measurement
+from autoprec.study.ledger.claims import OWNER
+from autoprec.study.ledger.owners import own_label
+from autoprec.study.loop import Search, SearchFollower
 
-FP32, INT8 = Precision.FP32, Precision.INT8
-CHOICES = {"a": (FP32, INT8), "b": (FP32, INT8), "fixed": (INT8,)}
-SPACE = {name: CategoricalDistribution(["fp32", "int8"]) for name in ("a", "b")}
-LOW: Assignment = {"a": FP32, "b": INT8, "fixed": INT8}
-LOWEST: Assignment = {"a": INT8, "b": INT8, "fixed": INT8}
-DEAD = {**own_label(), "pid": 2**22 + 1}
-ELSEWHERE = {**own_label(), "host": "elsewhere"}
-DONE = Measurement(drop=0.0, judged_drop=0.0, noise=1e-3, kl=None, agreement=None, latency_ratio=0.5)
-
-
-class Same(optuna.samplers.RandomSampler):
-    """Always asks for one plan."""
-
-    def __init__(self, plan: Assignment = LOW) -> None:
-        super().__init__()
-        self.plan = plan
-
-    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        return self.plan[param_name].value
-
-
-def ledger(
-    path: Path,
-    mark: dict[str, Any] | None = None,
-    sampler: optuna.samplers.BaseSampler | None = None,
-    watch: Watch | None = None,
-) -> Ledger:
-    process = {**own_label(), "pid": 1, "began": None} if mark is None else mark  # process 1 always lives
-    sampler = sampler or optuna.samplers.RandomSampler(seed=0)
-    return Ledger(path / "log", "run", CHOICES, 0.01, sampler, process=process, watch=watch)
-
-
-def enqueue_unseen(book: Ledger, name: str) -> None:
-    """Enqueue the plan LOW as a process does that has not seen what others enqueued."""
-    book.study.enqueue_trial({"a": "fp32", "b": "int8"}, user_attrs={"origin": name})
-
-
-def before_look(book: Ledger, what: Callable[[], object]) -> None:
-    """Have something happen when the next trial of a process has its plan, and before it looks at the others."""
-    look = book.claims
-
-    def interrupted() -> Claims:
-        book.claims = look  # type: ignore[method-assign]
-        what()
-        return look()
-
-    book.claims = interrupted  # type: ignore[method-assign]
-
-
-def states(book: Ledger) -> list[str]:
-    return [trial.state.name for trial in book.study.get_trials()]
+from ...helpers.ledgers import (
+    DEAD,
+    DONE,
+    FP32,
+    LOW,
+    LOWEST,
+    SPACE,
+    Same,
+    before_look,
+    enqueue_unseen,
+    following,
+    ledger,
+    measured,
+    states,
+)
 
 
 def test_of_two_that_ask_for_one_plan_the_later_gives_way(tmp_path: Path) -> None:
@@ -273,162 +228,3 @@ def test_two_that_enqueue_the_same_at_once_enqueue_it_once(tmp_path: Path) -> No
     second.enqueue({"uniform": LOW})
 
     assert states(first) == ["WAITING", "FAIL"]
-
-
-def test_what_a_dead_process_had_begun_is_measured_once_more(tmp_path: Path) -> None:
-    dead, first, second = ledger(tmp_path, DEAD), ledger(tmp_path), ledger(tmp_path, own_label())
-    dead.enqueue({"half": LOW})
-    assert dead.ask() is not None
-    first.recover()
-    second.recover()
-    again = second.ask()
-
-    assert again is not None
-    assert (again.origin, again.plan) == ("half", LOW)
-    assert second.tell(again, DONE) is not None
-    assert states(first) == ["FAIL", "COMPLETE"]
-    assert first.study.trials[0].user_attrs[LEFT] == "killed"
-
-
-def test_a_plan_that_ended_two_processes_is_given_to_no_third(tmp_path: Path) -> None:
-    book = ledger(tmp_path)
-    book.enqueue({"half": LOW})
-    for _ in range(2):
-        assert ledger(tmp_path, DEAD).ask() is not None
-        book.recover()
-
-    assert states(book) == ["FAIL", "FAIL"]
-    assert book.refusals() == [(LOW, "half: it ended 2 processes that measured it")]
-
-
-def test_a_new_session_tries_what_an_earlier_one_was_killed_at(tmp_path: Path) -> None:
-    book = ledger(tmp_path)
-    book.enqueue({"half": LOW})
-    for _ in range(2):
-        assert ledger(tmp_path, DEAD).ask() is not None
-        book.recover()
-    book.begin()
-    book.recover()
-
-    assert states(book) == ["FAIL", "FAIL", "WAITING"]
-    assert book.refusals() == []
-
-
-def test_what_a_process_left_in_order_is_measured_by_another(tmp_path: Path) -> None:
-    first, second = ledger(tmp_path), ledger(tmp_path, own_label())
-    first.enqueue({"half": LOW})
-    asked = first.ask()
-    assert asked is not None
-    first.leave(asked)
-    second.recover()
-    again = second.ask()
-
-    assert again is not None
-    assert again.plan == LOW
-
-
-def test_a_process_that_was_thought_dead_is_not_counted(tmp_path: Path) -> None:
-    late, other = ledger(tmp_path, DEAD), ledger(tmp_path)
-    late.enqueue({"half": LOW})
-    asked = late.ask()
-    other.recover()
-    again = other.ask()
-    assert asked is not None
-    assert again is not None
-
-    assert late.tell(asked, DONE) is None
-    assert other.tell(again, DONE) is not None
-    assert [trial.number for trial in other.trials()] == [again.trial.number]
-
-
-def test_a_process_elsewhere_lives_as_long_as_its_counter_moves() -> None:
-    now = [0.0]
-    watch = Watch(clock=lambda: now[0])
-
-    assert watch.silent_s("it", None) is None
-    assert watch.silent_s("it", 1) == 0.0
-    now[0] = STALE_S + 1
-    assert abandoned(ELSEWHERE, None, watch.silent_s("it", 1))
-    assert not abandoned(ELSEWHERE, None, watch.silent_s("it", 2))
-
-
-def test_a_container_of_the_same_name_is_elsewhere() -> None:
-    other = {**DEAD, "space": "pid:[1] another"}
-
-    assert abandoned(DEAD, None, 0.0)
-    assert not abandoned(other, None, 0.0)
-
-
-def test_silence_elsewhere_frees_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    far, here = ledger(tmp_path, ELSEWHERE), ledger(tmp_path, own_label(), watch=Watch(clock=lambda: now[0]))
-    far.enqueue({"half": LOW})
-    with far.present():
-        assert far.ask() is not None
-    here.recover()
-    assert states(here) == ["RUNNING"]
-    now[0] = STALE_S + 1
-    here.recover()
-
-    assert states(here) == ["FAIL", "WAITING"]
-    assert here.study.trials[0].user_attrs[OWNER] == ELSEWHERE
-
-
-def test_signs_of_life_go_on_until_the_end() -> None:
-    import time
-
-    beats: list[int] = []
-
-    def beat(count: int) -> None:
-        beats.append(count)
-        if count == 2:
-            raise OSError("the network is away for a moment")
-
-    with beating(beat, 0.01):
-        ends = time.monotonic() + 30
-        while len(beats) < 4 and time.monotonic() < ends:
-            time.sleep(0.01)
-    count = len(beats)
-
-    assert beats == list(range(1, count + 1))
-    assert count >= 4
-
-
-def measured(plan: Assignment, wanted: Wanted) -> Measurement:
-    return DONE
-
-
-def following(
-    book: Ledger, how: Callable[[Assignment, Wanted], Measurement] = measured, limit: int = 4
-) -> SearchFollower:
-    return SearchFollower({"uniform int8": LOWEST}, book, how, limit=limit)
-
-
-def test_a_follower_ends_when_the_leader_says_so(tmp_path: Path) -> None:
-    leader, book = ledger(tmp_path), ledger(tmp_path, own_label())
-    leader.begin()
-    leader.end("all 4 trials were used")
-
-    assert following(book).follow() == (0, Stop(StopReason.LEADER, "all 4 trials were used"))
-    leader.begin()
-    assert book.ended() is None
-
-
-def test_a_follower_uses_the_budget_up_and_no_more(tmp_path: Path) -> None:
-    book = ledger(tmp_path, own_label())
-
-    assert following(book, limit=3).follow() == (3, Stop(StopReason.TRIALS, "all 3 trials were used"))
-    assert len(book.trials()) == 3
-
-
-def test_a_follower_whose_runtime_refuses_everything_ends(tmp_path: Path) -> None:
-    def refusing(plan: Assignment, wanted: Wanted) -> Measurement:
-        raise BackendError("no memory")
-
-    book = ledger(tmp_path, own_label())
-    with pytest.raises(
-        BackendError, match=rf"refused its first {MOST_REFUSED_AT_FIRST} plans, the last one with: no memory"
-    ):
-        following(book, refusing).follow()
-    assert states(book).count("FAIL") >= MOST_REFUSED_AT_FIRST
-    assert TrialState.RUNNING not in [trial.state for trial in book.study.trials]
