@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from autoprec.backends.ort import OrtBackend
 from autoprec.cli import main
 from autoprec.data.splits import Splits, dealt_as
-from autoprec.study.owners import own_mark
+from autoprec.study.ledger.owners import own_label
 
 DATA = Path(__file__).parent / "data"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits"
@@ -64,7 +64,7 @@ def _moved(run: Path, place: Path) -> None:
 def _owned_here(line: dict[str, Any]) -> dict[str, Any]:
     owner = line.get("user_attr", {}).get("owner")
     if owner is not None:
-        owner |= {"host": socket.gethostname(), "space": own_mark()["space"]}
+        owner |= {"host": socket.gethostname(), "space": own_label()["space"]}
     return line
 
 
@@ -78,15 +78,15 @@ def _same_machine(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     halves = json.loads((place / "finished" / "search.json").read_text(encoding="utf-8"))["halves"]
 
     def dealt(splits: Splits, *_: Any) -> Splits:
-        words = splits.words.replace("samples, none in", "samples, equally hard for FP32, none in")
-        return replace(dealt_as(splits, halves), words=words)
+        text = splits.text.replace("samples, none in", "samples, equally hard for FP32, none in")
+        return replace(dealt_as(splits, halves), text=text)
 
     monkeypatch.setattr(OrtBackend, "describe", lambda self: dict(machine))
-    monkeypatch.setattr("autoprec.pipeline.balanced", dealt)
-    monkeypatch.setattr("autoprec.confirming.USUAL_ROUNDS", 3)
-    monkeypatch.setattr("autoprec.confirming.MOST_ROUNDS", 3)
-    monkeypatch.setattr("autoprec.confirming.CONFIRM_TURN_MS", 1.0)
-    monkeypatch.setattr("autoprec.racing.ROUNDS", 2)
+    monkeypatch.setattr("autoprec.run.stages.halves.balanced", dealt)
+    monkeypatch.setattr("autoprec.run.answer.side_by_side.USUAL_ROUNDS", 3)
+    monkeypatch.setattr("autoprec.run.answer.side_by_side.MOST_ROUNDS", 3)
+    monkeypatch.setattr("autoprec.run.answer.side_by_side.CONFIRM_TURN_MS", 1.0)
+    monkeypatch.setattr("autoprec.timing.race.ROUNDS", 2)
 
 
 @pytest.fixture(name="invoke")

@@ -71,10 +71,15 @@ DIGITS = ("digits.onnx", "--calib", "calib.npz", "--eval", "eval.npz")
 BOUND = ("--metric", "top1", "--max-drop", "0.01", "--seed", "0", "--threads", "1")
 BRIER = ("--metric", "brier:brier", "--max-drop", "0.002", "--seed", "0", "--threads", "1")
 DOCUMENTED = (
-    "autoprec.gate.limits:Limits", "autoprec.study.sampler:ModelGuidedSampler", "autoprec.testing:BackendContract",
-    "autoprec.testing:FakeBackend", "autoprec.testing:FakeEngine", "autoprec.testing:tiny_data",
-    "autoprec.testing:tiny_model", "autoprec.pytest_plugin:Gate",
-)  # fmt: skip
+    "autoprec.gate.limits:Limits",
+    "autoprec.study.sampler:ModelGuidedSampler",
+    "autoprec.testing:BackendContract",
+    "autoprec.testing:FakeBackend",
+    "autoprec.testing:FakeEngine",
+    "autoprec.testing:tiny_data",
+    "autoprec.testing:tiny_model",
+    "autoprec.pytest_plugin:Gate",
+)
 """Dotted names that the README, or the help of a public module, tells people to use."""
 RTX = ("--backend", "tensorrt-rtx", "--target", "sm89", "--batch", "64", "--trials", "5")
 
@@ -114,9 +119,16 @@ def runs() -> None:
         command("baseline", "modelled", "-o", "baseline-modelled.json")
         printed["build"] = command("build", "finished/plan.json", "digits.onnx", "--out", "built.onnx", "--json")
         printed["build --profile"] = command(
-            "build", "finished/plan.json", "digits.onnx", "--out", "built.onnx", "--json", "--backend", "ort-cpu",
+            "build",
+            "finished/plan.json",
+            "digits.onnx",
+            "--out",
+            "built.onnx",
+            "--json",
+            "--backend",
+            "ort-cpu",
             "--profile",
-        )  # fmt: skip
+        )
         printed["gate"] = command("gate", "digits.onnx", "--baseline", "baseline.json", "--json", "--quiet")
         for place in ("plans", "runs"):
             shutil.rmtree(DATA / place, ignore_errors=True)
@@ -147,9 +159,15 @@ def plans() -> None:
             p: None if p in (Precision.FP32, Precision.FP16, Precision.INT8) else "not here" for p in Precision
         }
         result = autoprec.search(
-            "digits.onnx", calib="calib.npz", eval="eval.npz", metric="top1", backend=backend, trials=6, out=scheme,
+            "digits.onnx",
+            calib="calib.npz",
+            eval="eval.npz",
+            metric="top1",
+            backend=backend,
+            trials=6,
+            out=scheme,
             pins=["/block2/pointwise.*=fp16"],
-        )  # fmt: skip
+        )
         result.plan.save(DATA / "plans" / f"{scheme}.json")
         print(scheme, {p.value for p in result.plan.precisions().values()})
 
@@ -172,20 +190,23 @@ def names() -> None:
             ),
             "choices": {
                 p.opts[0]: list(p.type.choices)
-                for p in found.params if isinstance(p, click.Option) and isinstance(p.type, click.Choice)
+                for p in found.params
+                if isinstance(p, click.Option) and isinstance(p.type, click.Choice)
             },
             "defaults": {
-                p.opts[0]: p.default for p in found.params
+                p.opts[0]: p.default
+                for p in found.params
                 if isinstance(p, click.Option) and isinstance(p.default, str | int | float)
             },
-        }  # fmt: skip
+        }
     write(DATA / "command_line.json", verbs)
     from autoprec.drops import Drop
-    from autoprec.gate.verdict import Check, GateReport
     from autoprec.pareto import RunFront
-    from autoprec.plan import Choice
     from autoprec.points import Chosen, Point
     from autoprec.study.measured import Measurement, Trial
+
+    from autoprec.gate.verdict import Check, GateReport
+    from autoprec.plan import Choice
 
     reached = (Drop, Check, GateReport, RunFront, Choice, Chosen, Point, Measurement, Trial)
     record = {
@@ -214,14 +235,15 @@ def study(name: str, zoo: Path | None) -> None:
     """Tune, and keep everything that the search and the choice were made by."""
     import tempfile
 
-    import autoprec
     import autoprec.confirming
     import autoprec.pipeline
     from autoprec.confirming import Confirming
-    from autoprec.errors import BackendError
     from autoprec.study.goals import Goal
     from autoprec.study.measured import as_stored
     from autoprec.study.search import Search
+
+    import autoprec
+    from autoprec.errors import BackendError
 
     kept: dict[str, Any] = {"name": name, "measured": []}
 
@@ -283,9 +305,10 @@ def searched(name: str, zoo: Path | None, out: Path) -> dict[str, Any]:
     if name.startswith("digits"):
         data = {"model": EXAMPLE / "digits.onnx", "calib": EXAMPLE / "calib.npz", "eval": EXAMPLE / "eval.npz"}
         bounds = {
-            "digits": {"max_drop": 0.01}, "digits-size": {"max_drop": 0.0005, "objective": "size"},
+            "digits": {"max_drop": 0.01},
+            "digits-size": {"max_drop": 0.0005, "objective": "size"},
             "digits-max-latency": {"max_latency": 0.85},
-        }  # fmt: skip
+        }
         return {**data, "metric": "top1", **bounds[name]}
     import importlib.util
 
@@ -301,9 +324,13 @@ def searched(name: str, zoo: Path | None, out: Path) -> dict[str, Any]:
     calib = {key: array[:50] for key, array in task.calib.items()}
     evaluate = {key: array[:160] for key, array in {**task.eval, "labels": labels}.items()}
     return {
-        "model": task.model, "calib": calib, "eval": evaluate, "metric": metric,
-        "direction": "higher", "max_drop": benchmark.MAX_DROP.get(name, 0.01),
-    }  # fmt: skip
+        "model": task.model,
+        "calib": calib,
+        "eval": evaluate,
+        "metric": metric,
+        "direction": "higher",
+        "max_drop": benchmark.MAX_DROP.get(name, 0.01),
+    }
 
 
 def words(plan: Any) -> dict[str, str]:

@@ -14,12 +14,12 @@ import pytest
 
 import autoprec
 from autoprec.cli import VERBS, main
-from autoprec.drops import Drop
+from autoprec.front.points import Chosen, Point
+from autoprec.front.run_front import RunFront
 from autoprec.gate.verdict import Check, GateReport
-from autoprec.pareto import RunFront
 from autoprec.plan import Choice
-from autoprec.points import Chosen, Point
-from autoprec.study.measured import Measurement, Trial
+from autoprec.stats.drop import Drop
+from autoprec.study.trial import Measurement, Trial
 
 DATA = Path(__file__).parent / "data"
 COMMANDS = json.loads((DATA / "command_line.json").read_text(encoding="utf-8"))

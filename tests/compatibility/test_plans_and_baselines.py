@@ -15,9 +15,13 @@ from .conftest import Invoke
 from .json_shape import lost, shape, unit_free
 
 PLANS = {
-    "finished/plan.json": "ort-cpu", "plans/point.json": "ort-cpu", "modelled/plan.json": "tensorrt-rtx",
-    "plans/tensorrt.json": "tensorrt", "plans/tensorrt-8.json": "tensorrt-8", "plans/tensorrt-rtx.json": "tensorrt-rtx",
-}  # fmt: skip
+    "finished/plan.json": "ort-cpu",
+    "plans/point.json": "ort-cpu",
+    "modelled/plan.json": "tensorrt-rtx",
+    "plans/tensorrt.json": "tensorrt",
+    "plans/tensorrt-8.json": "tensorrt-8",
+    "plans/tensorrt-rtx.json": "tensorrt-rtx",
+}
 """File -> how it places Q/DQ."""
 
 

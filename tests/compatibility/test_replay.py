@@ -16,17 +16,21 @@ from typing import Any
 
 import pytest
 
-from autoprec.confirming import Confirming
 from autoprec.errors import BackendError
 from autoprec.precision import Precision
-from autoprec.seeds import seed_plans, uniform_plans
-from autoprec.study.goals import Goal
-from autoprec.study.measured import Measurement, as_stored
-from autoprec.study.samplers import make_sampler
-from autoprec.study.search import Found, Search, Wanted
-from autoprec.study.solve import Problem
-from autoprec.study.trials import Ledger
-from autoprec.timing import Timing
+from autoprec.run.answer.confirm import choose_answer
+from autoprec.run.answer.side_by_side import SideBySide, finalists
+from autoprec.run.settings import Settings
+from autoprec.run.uniform import seed_plans, uniform_plans
+from autoprec.study.goal import Goal
+from autoprec.study.guide.solve import Problem
+from autoprec.study.ledger.ask_tell import Ledger
+from autoprec.study.ledger.samplers import make_sampler
+from autoprec.study.loop import Search
+from autoprec.study.outcome import SearchOutcome
+from autoprec.study.participant import Wanted
+from autoprec.study.trial import Measurement
+from autoprec.timing.compare import Timing
 from autoprec.units.records import Edge, Partition, Unit
 
 STUDIES = sorted((Path(__file__).parent / "data" / "studies").glob("*.json.gz"))
@@ -39,9 +43,8 @@ def name_of(path: Path) -> str:
 
 
 CASES = [
-    pytest.param(path, id=name_of(path), marks=[pytest.mark.slow] if name_of(path) in SLOW else [])
-    for path in STUDIES
-]  # fmt: skip
+    pytest.param(path, id=name_of(path), marks=[pytest.mark.slow] if name_of(path) in SLOW else []) for path in STUDIES
+]
 
 
 def recording(path: Path) -> dict[str, Any]:
@@ -72,7 +75,7 @@ def problem_of(kept: Mapping[str, Any]) -> Problem:
     choices = {unit: tuple(map(Precision, options)) for unit, options in kept["choices"].items()}
     return Problem(
         Partition(units, partition["reasons"], edges), choices, table(kept["loss"]), Precision(kept["carrier"])
-    )  # fmt: skip
+    )
 
 
 def table(rows: list[tuple[str, str, float]]) -> dict[tuple[str, Precision], float]:
@@ -83,7 +86,7 @@ def subject_of(problem: Problem) -> Any:
     """As much of a model as seeds and names of plans need."""
     return SimpleNamespace(
         partition=problem.partition, choices=problem.choices, space=SimpleNamespace(carrier=problem.carrier)
-    )  # fmt: skip
+    )
 
 
 class Replay:
@@ -97,7 +100,7 @@ class Replay:
         seeds = {name: precisions(plan) for name, plan in kept["seeds"].items()}
         self.search = Search(
             seeds, Ledger(None, kept["name"], problem.choices, goal, sampler), self.measure, limit=kept["limit"]
-        )  # fmt: skip
+        )
 
     def measure(self, plan: Mapping[str, Precision], wanted: Wanted) -> Measurement:
         rival = wanted.rival if math.isfinite(wanted.rival) else None
@@ -111,16 +114,21 @@ class Replay:
         return Measurement(**{k: math.inf if v is None and k in never_none else v for k, v in stored.items()})
 
 
-def chosen_by(kept: Mapping[str, Any], found: Found) -> tuple[Found, str, list[str]]:
+def chosen_by(kept: Mapping[str, Any], found: SearchOutcome) -> tuple[str, SearchOutcome, tuple[str, ...]]:
     """The answer by the recorded rounds, and which finalists were set aside."""
-    settings = SimpleNamespace(confidence=None, max_drop=goal_of(kept).max_drop, seed=kept["seed"], max_latency_ms=None)
-    stage = object.__new__(Confirming)
-    stage._task = SimpleNamespace(settings=settings)  # type: ignore[assignment]
-    stage._goal, stage._set_aside = goal_of(kept), []
-    stage._uniform = uniform_plans(subject_of(problem_of(kept)))
-    engines: Any = {name: SimpleNamespace(size=size) for name, size in kept["sizes"].items()}
+    goal = goal_of(kept)
+    settings = Settings(
+        model="recorded.onnx",
+        max_drop=goal.max_drop,
+        seed=kept["seed"],
+        objective=None if goal.objective == "accuracy" else goal.objective,
+        max_latency=goal.max_latency if math.isfinite(goal.max_latency) else None,
+    )
+    uniform = uniform_plans(subject_of(problem_of(kept)))
     timings = {name: Timing(tuple(rounds)) for name, rounds in kept["timings"].items()}
-    return *stage._chosen(engines, timings, found), stage._set_aside
+    trials = {name: trial for name, trial in finalists(found, uniform).items() if name in timings}
+    side = SideBySide(trials=trials, timings=timings, sizes=kept["sizes"], uniform=uniform)
+    return choose_answer(settings, side, goal, found)
 
 
 def test_there_are_recordings_of_the_example_and_of_networks_of_the_zoo() -> None:
@@ -136,15 +144,15 @@ def test_a_recorded_study_is_searched_and_answered_in_the_same_way(path: Path) -
 
     assert replay.asked == wanted
     assert [trial.origin for trial in found.trials] == kept["origins"]
-    assert [as_stored(t.measured) for t in found.trials] == [
+    assert [t.measured.to_record() for t in found.trials] == [
         row["measurement"] for row in kept["measured"] if "measurement" in row
     ]
-    assert (found.feasible, found.stopped, found.best.number) == (kept["feasible"], kept["stopped"], kept["best"])
+    assert (found.feasible, found.stop.text, found.best.number) == (kept["feasible"], kept["stopped"], kept["best"])
     assert [trial.number for trial in found.finalists] == kept["finalists"]
 
-    confirmed, chosen, set_aside = chosen_by(kept, found)
+    chosen, confirmed, set_aside = chosen_by(kept, found)
 
-    assert (confirmed.feasible, chosen, set_aside) == (kept["met"], kept["chosen"], kept["set_aside"])
+    assert (confirmed.feasible, chosen, list(set_aside)) == (kept["met"], kept["chosen"], kept["set_aside"])
     plans = {f"trial {trial.number}": trial.plan for trial in found.trials} | uniform_plans(
         subject_of(problem_of(kept))
     )

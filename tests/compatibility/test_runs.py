@@ -13,15 +13,27 @@ from click.testing import Result
 import autoprec
 from autoprec.api import work
 from autoprec.errors import SearchOverError
-from autoprec.measuring import Measuring
+from autoprec.run.measure import PlanMeasurer
 
 from .conftest import Invoke
 from .json_shape import lost, shape, unit_free
 
 TUNE = (
-    "tune", "digits.onnx", "--calib", "calib.npz", "--eval", "eval.npz", "--metric", "top1", "--max-drop", "0.01",
-    "--seed", "0", "--threads", "1",
-)  # fmt: skip
+    "tune",
+    "digits.onnx",
+    "--calib",
+    "calib.npz",
+    "--eval",
+    "eval.npz",
+    "--metric",
+    "top1",
+    "--max-drop",
+    "0.01",
+    "--seed",
+    "0",
+    "--threads",
+    "1",
+)
 
 
 def contents(run: Path, *names: str) -> dict[str, bytes]:
@@ -49,7 +61,7 @@ def test_a_finished_run_is_answered_again_without_measuring_a_plan(
     def refuse(*_: object) -> None:
         raise AssertionError("a plan was measured that the run had measured already")
 
-    monkeypatch.setattr(Measuring, "__call__", refuse)
+    monkeypatch.setattr(PlanMeasurer, "__call__", refuse)
     run = place / "finished"
     kept = contents(run, "ranges.json", "profile.json", "latency.json")
     study, old = (run / "study.log").read_bytes(), measurements(run)

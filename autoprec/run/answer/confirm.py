@@ -22,6 +22,7 @@ from autoprec.run.answer.result import TuneResult
 from autoprec.run.answer.side_by_side import SideBySide, open_again, plans_to_confirm, time_side_by_side
 from autoprec.run.context import Run
 from autoprec.run.measure import PlanMeasurer
+from autoprec.run.settings import Settings
 from autoprec.run.study_description import read_study_description
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.sensitivity.table import Sensitivities
@@ -54,7 +55,7 @@ def confirm(
     with ExitStack() as stack:
         engines = open_again(run, plans, reference, ranges, stack)
         side = time_side_by_side(run, engines, found)
-        chosen, found, set_aside = _choose(run, side, goal, found)
+        chosen, found, set_aside = choose_answer(run.task.settings, side, goal, found)
         evaluator = held_out_evaluator(run, reference)
         candidates = judge_candidates(run, evaluator, engines, side, chosen)
         candidates = with_single_batches(run, candidates, ranges)
@@ -83,12 +84,13 @@ def confirm(
     )
 
 
-def _choose(run: Run, side: SideBySide, goal: Goal, found: SearchOutcome) -> tuple[str, SearchOutcome, tuple[str, ...]]:
-    """The answer's name, the search, and why finalists were set aside.
+def choose_answer(
+    settings: Settings, side: SideBySide, goal: Goal, found: SearchOutcome
+) -> tuple[str, SearchOutcome, tuple[str, ...]]:
+    """Return the answer's name, the search, and why finalists were set aside.
 
     Where no finalist is fast enough in the shared rounds, the search has found no plan within the bounds after all.
     """
-    settings = run.task.settings
     set_aside: tuple[str, ...] = ()
     if found.feasible:
         side, set_aside = without_lucky(found, side, settings)
