@@ -31,7 +31,7 @@ from autoprec.study.trial import Trial
 from autoprec.workers.worker import Worked, Worker, await_search
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """The result of a search.
 

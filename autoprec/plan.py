@@ -31,7 +31,7 @@ class Choice:
     key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A precision for every unit of one model.
 

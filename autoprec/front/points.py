@@ -87,3 +87,8 @@ class Chosen:
     point: Point | None
     nearest: Point | None
     text: str
+
+    @property
+    def words(self) -> str:
+        """The bound, by the name that this attribute had before."""
+        return self.text

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from autoprec.errors import UsageError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Limits:
     """The limits within which a model is still fine.
 

@@ -101,7 +101,7 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
             last = self._last = (state, self._proposer.propose(trials, taken, refused))
         return last[1]
 
-    def model_fits(self, study: optuna.Study) -> ModelFits:
+    def fidelities(self, study: optuna.Study) -> ModelFits:
         """How well the models predicted the study's plans before these were measured."""
         return model_fits(self.trials(study))
 

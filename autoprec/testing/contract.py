@@ -30,7 +30,7 @@ class BackendContract:
         """
         raise NotImplementedError("return the backend to test from backend()")
 
-    def test_it_has_a_name_and_a_scheme(self) -> None:
+    def test_it_has_a_name_and_a_known_scheme(self) -> None:
         """The scheme decides how plans are lowered; plans store its name, so one of autoprec's is not renamed."""
         from autoprec.backends.scheme import SCHEMES, Scheme
 

@@ -225,7 +225,7 @@ def test_what_is_predicted_is_compared_with_what_is_measured() -> None:
     sampler = guided()
     study = optuna.create_study(sampler=sampler)
     study.optimize(objective, 40)
-    models = sampler.model_fits(study)
+    models = sampler.fidelities(study)
 
     assert models.latency.plans >= 30
     assert (models.latency.rank or 0) > 0.8
