@@ -19,7 +19,7 @@ from autoprec.run.engines import Engines, PlanEngine, timing_feed
 from autoprec.run.task import Task
 from autoprec.stats.drop import Drop
 from autoprec.study.goal import Goal
-from autoprec.study.loop import Wanted
+from autoprec.study.participant import Wanted
 from autoprec.study.trial import Measurement
 from autoprec.timing.compare import compare
 

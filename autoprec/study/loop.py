@@ -15,12 +15,10 @@ from autoprec.plan import Assignment
 from autoprec.study.guide.proposals import model_fits
 from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.asked import Asked
-from autoprec.study.outcome import FINALISTS, SearchOutcome, best_and_finalists
-from autoprec.study.participant import MOST_REFUSED, Measure, Participant, Wanted, pauses
+from autoprec.study.outcome import SearchOutcome, best_and_finalists
+from autoprec.study.participant import Measure, Participant, pauses
 from autoprec.study.stop import INTERRUPTED, Stop, StopReason
 from autoprec.study.trial import Trial
-
-__all__ = ["FINALISTS", "MOST_REFUSED", "Measure", "Search", "SearchFollower", "SearchOutcome", "Wanted"]
 
 MOST_REFUSED_AT_FIRST = 3
 """A follower whose runtime refuses its first so many plans is of no use, and must not spoil them for others."""

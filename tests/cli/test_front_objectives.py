@@ -158,7 +158,7 @@ def test_a_new_bound_is_solved_in_seconds_and_what_it_promises_is_marked(invoke:
 
 
 @pytest.mark.usefixtures("run")
-def test_what_is_promised_can_be_measured_and_then_built(invoke: Invoke) -> None:
+def test_what_is_predicted_can_be_measured_and_then_built(invoke: Invoke) -> None:
     before = listed(invoke, "--all")["points"]
     promised = listed(invoke, "--objective", "size", "--max-drop", "0.004")["predicted"]
     words = ("--objective", "size", "--max-drop", "0.004", "--measure")
@@ -182,7 +182,7 @@ def test_what_is_promised_can_be_measured_and_then_built(invoke: Invoke) -> None
     assert "not confirmed on fresh samples" in evidence["reason"]
 
 
-def test_promises_are_measured_on_the_runs_own_data_only(run: Path, work: Path, invoke: Invoke) -> None:
+def test_predicted_plans_are_measured_on_the_runs_own_data_only(run: Path, work: Path, invoke: Invoke) -> None:
     np.savez(work / "other.npz", **tiny_data(work / "tiny.onnx", 48, seed=9))
     words = ("front", "run", "--objective", "size", "--max-drop", "0.004", "--measure")
     before = (run / "study.log").read_bytes()

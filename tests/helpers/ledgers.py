@@ -14,7 +14,8 @@ from autoprec.precision import Precision
 from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.claims import Claims
 from autoprec.study.ledger.owners import Watch, own_label
-from autoprec.study.loop import SearchFollower, Wanted
+from autoprec.study.loop import SearchFollower
+from autoprec.study.participant import Wanted
 from autoprec.study.trial import Measurement
 
 FP32, INT8 = Precision.FP32, Precision.INT8

@@ -18,7 +18,7 @@ from autoprec.run.engines import Engines, timing_feed
 from autoprec.run.settings import Settings
 from autoprec.run.task import Task, prepare_task
 from autoprec.run.uniform import uniform_plans
-from autoprec.study.loop import MOST_REFUSED
+from autoprec.study.participant import MOST_REFUSED
 from autoprec.testing import FakeBackend, tiny_data
 
 from ..helpers.bad_backends import Disobedient, Miscalculating, Refusing

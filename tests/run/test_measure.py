@@ -22,7 +22,7 @@ from autoprec.run.stages.halves import deal_halves
 from autoprec.run.stages.ranges import find_ranges
 from autoprec.run.task import prepare_task
 from autoprec.run.uniform import FP32_PLAN, uniform_plans
-from autoprec.study.loop import Wanted
+from autoprec.study.participant import Wanted
 from autoprec.testing import FakeBackend, tiny_data, tiny_model
 
 FULL, QUICK = Wanted(math.inf, everything=True), Wanted(math.inf, everything=False)

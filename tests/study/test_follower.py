@@ -10,7 +10,8 @@ from optuna.trial import TrialState
 from autoprec.errors import BackendError
 from autoprec.plan import Assignment
 from autoprec.study.ledger.owners import own_label
-from autoprec.study.loop import MOST_REFUSED_AT_FIRST, Wanted
+from autoprec.study.loop import MOST_REFUSED_AT_FIRST
+from autoprec.study.participant import Wanted
 from autoprec.study.stop import Stop, StopReason
 from autoprec.study.trial import Measurement
 

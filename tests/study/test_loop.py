@@ -16,7 +16,9 @@ from autoprec.plan import Assignment
 from autoprec.precision import Precision
 from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.samplers import make_sampler
-from autoprec.study.loop import FINALISTS, MOST_REFUSED, Search, SearchOutcome, Wanted
+from autoprec.study.loop import Search
+from autoprec.study.outcome import FINALISTS, SearchOutcome
+from autoprec.study.participant import MOST_REFUSED, Wanted
 from autoprec.study.trial import Measurement
 
 from .test_sampler import BOUND, MEASURE, NAMES, OPTIMUM, PRIOR, PROBLEM

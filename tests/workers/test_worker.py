@@ -232,7 +232,7 @@ COMMAND = (
 
 HOLD = (
     "import autoprec.run.measure as m, time\n"
-    "m.Measuring.__call__ = lambda *_: (print('at it', flush=True), time.sleep(60))\n"
+    "m.PlanMeasurer.__call__ = lambda *_: (print('at it', flush=True), time.sleep(60))\n"
 )
 
 
@@ -276,12 +276,12 @@ def test_a_run_with_workers_says_who_measured_what(finished: Path, tmp_path: Pat
     """On ONNX Runtime; the run waits at its first plan until the worker has measured one."""
     hold = (
         "import autoprec.run.measure as m, sys, time, pathlib\n"
-        "was, log = m.Measuring.__call__, pathlib.Path(sys.argv[sys.argv.index('--out') + 1]) / 'worker-1.log'\n"
+        "was, log = m.PlanMeasurer.__call__, pathlib.Path(sys.argv[sys.argv.index('--out') + 1]) / 'worker-1.log'\n"
         "def slow(*a):\n"
         "    ends = time.monotonic() + 60\n"
         "    while ' plan ' not in log.read_text() and time.monotonic() < ends: time.sleep(0.05)\n"
         "    return was(*a)\n"
-        "m.Measuring.__call__ = slow\n"
+        "m.PlanMeasurer.__call__ = slow\n"
         "from autoprec.cli import main; main(prog_name='autoprec')"
     )
     words = [
