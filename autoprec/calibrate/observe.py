@@ -70,7 +70,7 @@ def observe(
         batch_size: the largest number of samples of one run; large values make it smaller.
         progress: the function that is told how far the pass is, and may end it.
     """
-    model = lowerer.model.ir.clone(deep_copy=False)
+    model = lowerer.model.ir.clone()
     values = {str(v.name): v for node in model.graph for v in node.outputs}
     inputs = {str(v.name): v for v in model.graph.inputs}
     axes = _channel_axes(model.graph)

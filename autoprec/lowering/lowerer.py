@@ -166,7 +166,7 @@ class Lowerer:
         return draft.topology, draft.placement
 
     def _draft(self, precisions: Mapping[str, Precision], simulate: bool) -> _Draft:
-        work = self.base(self._opset(precisions, simulate)).clone(deep_copy=False)
+        work = self.base(self._opset(precisions, simulate)).clone()
         editor = GraphEditor(work)
         self._fold(work, editor, precisions)
         topology = Topology(work.graph)
@@ -192,7 +192,7 @@ class Lowerer:
         if opset not in self._bases:
             raised = raise_opset(self.model.ir, opset)
             if raised is self.model.ir:
-                raised = raised.clone(deep_copy=False)
+                raised = raised.clone()
             else:
                 raised = prepare(raised)
                 self._check_names(raised)
