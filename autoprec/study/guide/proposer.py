@@ -1,4 +1,4 @@
-"""Which plan to measure next: candidates from exact solutions and neighbours, ranked by what they promise."""
+"""Which plan to measure next: candidates from exact solutions and neighbours, ranked by their expected gain."""
 
 from __future__ import annotations
 

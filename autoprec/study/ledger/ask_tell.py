@@ -176,7 +176,7 @@ class Ledger:
 
     @property
     def guided(self) -> bool:
-        """Whether the sampler can say when nothing promises to be better."""
+        """Whether the sampler can say when no other plan is predicted to be better."""
         return isinstance(self.sampler, ModelGuidedSampler)
 
     @_guarded
