@@ -1,4 +1,4 @@
-"""The loop round a study: ask for a plan, measure it, tell what was found, until no other plan is predicted to be better.
+"""The loop round a study: ask for a plan, measure it, tell what was found, until no plan is predicted to be better.
 
 Several processes may run it on one study. One leads: it says what is measured first and when the search is over, waits
 for what others still measure, and takes all of it in. The others follow.

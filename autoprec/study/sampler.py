@@ -110,7 +110,7 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
         return self._trials(study)[0]
 
     def stop(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """A callback for `study.optimize` that ends it when no other plan is predicted to be better within the bounds."""
+        """A callback for `study.optimize` that ends it when no plan is predicted to be better within the bounds."""
         proposal = self.propose(study)
         if proposal is None or not proposal.promising:
             study.stop()
