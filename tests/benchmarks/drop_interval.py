@@ -105,7 +105,7 @@ class Decisions:
     classes: Array
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
     """Both estimates from one draw, and what they are compared with."""
 
@@ -257,7 +257,7 @@ def draw(before: Decisions, after: Decisions, drawn: Array, others: Array) -> Dr
     losses = (before.right - after.right).mean(axis=0)  # copies of a sample make one value
     rest = losses[others]
     error = float(rest.std(ddof=1)) / math.sqrt(rest.size)
-    return Draw(ours, counting, float(rest.mean()), error, float(losses.mean()))
+    return Draw(ours=ours, counting=counting, rest=float(rest.mean()), rest_error=error, pool=float(losses.mean()))
 
 
 def row(draws: list[Draw]) -> list[str]:

@@ -18,7 +18,8 @@ from autoprec.backends.tensorrt.cuda_errors import CudaError
 from autoprec.cli import main
 from autoprec.errors import EXIT_OK, EXIT_USAGE, BackendError
 
-from ..helpers.tensorrt.fake_gpu import FakeCuda, FakeTensorRt, Spec, Tensor, doubling, engine_file
+from ..helpers.tensorrt.fake_cuda import FakeCuda
+from ..helpers.tensorrt.fake_tensorrt import FakeTensorRt, Spec, Tensor, doubling, engine_file
 
 FAST = ("--duration", "0", "--warmup", "0")
 Machine = Callable[..., FakeCuda]

@@ -15,6 +15,7 @@ TIMES = st.lists(st.floats(0.001, 1e3), min_size=1, max_size=60)
 
 def samples(
     gpu: tuple[float, ...],
+    *,
     enqueue: float = 0.1,
     *,
     to_device: float | None = None,
@@ -39,7 +40,7 @@ def samples(
 
 def steady(enqueue: float = 0.1, **others: object) -> Summary:
     """A summary of 20 runs of exactly 1 ms."""
-    return summarize(samples((1.0,) * 20, enqueue, **others))  # type: ignore[arg-type]
+    return summarize(samples((1.0,) * 20, enqueue=enqueue, **others))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from autoprec.backends.tensorrt.busy import STREAMS, BusyEngine
 from autoprec.backends.tensorrt.engine import TensorRtEngine
 from autoprec.errors import BackendError
 
-from ...helpers.tensorrt.fake_gpu import FakeCuda, FakeTensorRt, doubling, engine_file
+from ...helpers.tensorrt.fake_cuda import FakeCuda
+from ...helpers.tensorrt.fake_tensorrt import FakeTensorRt, doubling, engine_file
 
 
 def test_runs_are_launched_on_each_stream_and_waited_for_at_the_end(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from autoprec.backends.tensorrt.engine import TensorRtEngine
 from autoprec.backends.tensorrt.stopwatch import IN_FLIGHT
 from autoprec.errors import BackendError, DataError
 
-from ...helpers.tensorrt import fake_gpu
-from ...helpers.tensorrt.fake_gpu import (
+from ...helpers.tensorrt import fake_tensorrt
+from ...helpers.tensorrt.fake_cuda import FakeCuda
+from ...helpers.tensorrt.fake_tensorrt import (
     DataType,
-    FakeCuda,
     FakeTensorRt,
     Spec,
     Tensor,
@@ -326,7 +326,7 @@ def test_a_profile_has_the_only_execution_context_of_its_time(tmp_path: Path, mo
     """TensorRT 8.6 gives an optimization profile to one context at a time: each is gone before the next is made."""
     bench = Bench(tmp_path, doubling())
     made, alive = [], []
-    plain = fake_gpu.FakeEngine.create_execution_context
+    plain = fake_tensorrt.FakeEngine.create_execution_context
 
     def create(self: Any) -> Any:
         alive.append(sum(one() is not None for one in made))
@@ -336,7 +336,7 @@ def test_a_profile_has_the_only_execution_context_of_its_time(tmp_path: Path, mo
         return context
 
     bench.engine.close()
-    monkeypatch.setattr(fake_gpu.FakeEngine, "create_execution_context", create)
+    monkeypatch.setattr(fake_tensorrt.FakeEngine, "create_execution_context", create)
     engine = TensorRtEngine(engine_file(tmp_path), bench.module, bench.cuda)
     engine.run({"x": rows(2)})
     engine.profile_ms({"x": rows(4)})
@@ -452,10 +452,10 @@ def test_sizes_and_warnings_are_told(tmp_path: Path) -> None:
 
 
 def test_the_newer_name_of_the_activation_size_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ...helpers.tensorrt import fake_gpu
+    from ...helpers.tensorrt import fake_tensorrt
 
-    monkeypatch.setattr(fake_gpu.FakeEngine, "device_memory_size_v2", 5 << 20, raising=False)
-    monkeypatch.delattr(fake_gpu.FakeEngine, "device_memory_size")
+    monkeypatch.setattr(fake_tensorrt.FakeEngine, "device_memory_size_v2", 5 << 20, raising=False)
+    monkeypatch.delattr(fake_tensorrt.FakeEngine, "device_memory_size")
 
     assert Bench(tmp_path, doubling()).engine.activation_bytes == 5 << 20
 

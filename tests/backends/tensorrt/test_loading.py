@@ -14,7 +14,8 @@ from autoprec.backends.tensorrt.layer_times import layer_profiler
 from autoprec.backends.tensorrt.loading import Messages, load, messages_of, runtime_label
 from autoprec.errors import BackendError
 
-from ...helpers.tensorrt.fake_gpu import DEVICE, FakeCuda, FakeTensorRt, Severity, doubling
+from ...helpers.tensorrt.fake_cuda import DEVICE, FakeCuda
+from ...helpers.tensorrt.fake_tensorrt import FakeTensorRt, Severity, doubling
 
 OWNERS = {
     "module": "",

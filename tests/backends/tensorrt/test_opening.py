@@ -15,7 +15,8 @@ from autoprec.backends.tensorrt.cuda_errors import CudaError
 from autoprec.backends.tensorrt.opening import open_engine, recorded_runtime
 from autoprec.errors import BackendError
 
-from ...helpers.tensorrt.fake_gpu import FakeCuda, FakeTensorRt, doubling, engine_file
+from ...helpers.tensorrt.fake_cuda import FakeCuda
+from ...helpers.tensorrt.fake_tensorrt import FakeTensorRt, doubling, engine_file
 
 Install = Callable[..., list[str]]
 

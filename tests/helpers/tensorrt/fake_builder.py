@@ -151,8 +151,29 @@ def make(version: str, quirk: str = "") -> Any:
             "not obeyed", "not bound": there are no kernels if precisions must be obeyed, or so much as preferred.
     """
     module: Any = ModuleType("tensorrt")
-    weak = version.startswith("8")
     module.__version__ = version
+    weak = version.startswith("8")
+    _enumerations(module, weak)
+    module.ILogger = type("ILogger", (), {})
+    module.Builder = _builder(quirk)
+    module.Runtime = _runtime("device_memory_size" if weak else "device_memory_size_v2")
+    module.OnnxParser = _parser(module)
+    return module
+
+
+class FakeSerialized(bytes):
+    """An engine as it is written to disk."""
+
+    @property
+    def nbytes(self) -> int:
+        return len(self)
+
+
+class Severity(IntEnum):
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
+
+
+def _enumerations(module: Any, weak: bool) -> None:
     flags = "FP16 INT8 OBEY_PRECISION_CONSTRAINTS PREFER_PRECISION_CONSTRAINTS TF32" if weak else "TF32"
     network_flags = [("EXPLICIT_BATCH", 0)] if weak else [("STRONGLY_TYPED", 1)]
     module.NetworkDefinitionCreationFlag = IntEnum("NetworkDefinitionCreationFlag", network_flags)
@@ -161,17 +182,16 @@ def make(version: str, quirk: str = "") -> Any:
     module.MemoryPoolType = IntEnum("MemoryPoolType", "WORKSPACE TACTIC_DRAM", start=0)
     module.LayerInformationFormat = IntEnum("LayerInformationFormat", "ONELINE JSON", start=0)
     module.DataType = IntEnum("DataType", "FLOAT HALF INT8 INT32", start=0)
-    warned: list[bool] = []
-    severity = IntEnum("Severity", "INTERNAL_ERROR ERROR WARNING INFO VERBOSE", start=0)
 
-    class ILogger:
-        pass
+
+def _builder(quirk: str) -> Any:
+    warned: list[bool] = []
 
     class Builder:
         def __init__(self, logger: Any) -> None:
             self.logger = logger
             if quirk == "no driver":
-                logger.log(severity.WARNING, "CUDA initialization failure with error: 35. Please check your CUDA")
+                logger.log(Severity.WARNING, "CUDA initialization failure with error: 35. Please check your CUDA")
                 raise TypeError("pybind11::init(): factory function returned nullptr")
 
         def create_network(self, flags: int) -> FakeNetwork:
@@ -184,32 +204,31 @@ def make(version: str, quirk: str = "") -> Any:
             return FakeProfile()
 
         def build_serialized_network(self, network: FakeNetwork, config: FakeConfig) -> Any:
-            self.logger.log(severity.VERBOSE, "Tactic 0x1 took 0.1 ms")
-            self.logger.log(severity.INFO, "Building the engine")
+            self.logger.log(Severity.VERBOSE, "Tactic 0x1 took 0.1 ms")
+            self.logger.log(Severity.INFO, "Building the engine")
             if quirk == "exit":
                 sys.stderr.write("Could not load library libcudnn_ops_infer.so.8. Error: no such file\n")
                 sys.stderr.flush()
                 sys.exit(3)
             if quirk == "no engine":
-                self.logger.log(severity.ERROR, "2: [resizePhysical::145] Error Code 2: OutOfMemory (no further)")
+                self.logger.log(Severity.ERROR, "2: [resizePhysical::145] Error Code 2: OutOfMemory (no further)")
                 return None
             bound = {"not obeyed": "OBEY", "not bound": "_PRECISION_CONSTRAINTS"}.get(quirk)
             if bound is not None and any(bound in flag for flag in config.flags):
-                self.logger.log(severity.ERROR, "2: Assertion !n->candidateRequirements.empty() failed.")
+                self.logger.log(Severity.ERROR, "2: Assertion !n->candidateRequirements.empty() failed.")
                 return None
             if quirk == "warn" or (quirk == "warn once" and not warned):
                 warned.append(True)
                 for _ in range(2):
-                    self.logger.log(severity.WARNING, "Weights are subnormal\n in FP16")
+                    self.logger.log(Severity.WARNING, "Weights are subnormal\n in FP16")
             if config.cache is not None:
                 config.cache.entries |= {layer.name for layer in network.layers}
-            return Engine(_told(network, config))
+            return FakeSerialized(_told(network, config))
 
-    class Engine(bytes):
-        @property
-        def nbytes(self) -> int:
-            return len(self)
+    return Builder
 
+
+def _runtime(size_name: str) -> Any:
     class Runtime:
         def __init__(self, logger: Any) -> None:
             pass
@@ -218,12 +237,9 @@ def make(version: str, quirk: str = "") -> Any:
             names = [layer["name"] for layer in json.loads(data)["layers"]]
             text = json.dumps({"Layers": [{"Name": name, "LayerType": "Fake"} for name in names], "Bindings": []})
             inspector = SimpleNamespace(get_engine_information=lambda form: text if form.name == "JSON" else "")
-            size = {"device_memory_size" if weak else "device_memory_size_v2": 4096}
-            return SimpleNamespace(create_engine_inspector=lambda: inspector, **size)
+            return SimpleNamespace(create_engine_inspector=lambda: inspector, **{size_name: 4096})
 
-    module.ILogger, module.Builder, module.Runtime = ILogger, Builder, Runtime
-    module.OnnxParser = _parser(module)
-    return module
+    return Runtime
 
 
 def _parser(module: Any) -> Any:
