@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from autoprec.cli import main
-from autoprec.errors import EXIT_OK
+from autoprec.errors import EXIT_OK, EXIT_USAGE
 from autoprec.testing import tiny_data, tiny_model
 
 Invoke = Callable[..., Result]
@@ -43,3 +46,25 @@ def _invoke(work: Path) -> Invoke:
         return CliRunner().invoke(main, [os.fspath(word) for word in words], catch_exceptions=False)
 
     return invoke
+
+
+def listed(invoke: Invoke, *options: str, code: int = EXIT_OK) -> dict[str, Any]:
+    """What `autoprec front run --json` prints with these options."""
+    result = invoke("front", "run", "--json", *options)
+    assert result.exit_code == code, result.output
+    record: dict[str, Any] = json.loads(result.stdout)
+    return record
+
+
+def refused(result: Result, words: str) -> None:
+    """The command ended with exit code 2 and one line on standard error, which holds `words`."""
+    assert result.exit_code == EXIT_USAGE, result.output
+    assert result.stdout == ""
+    line = result.stderr.rstrip("\n")
+    assert "\n" not in line, line
+    assert line.startswith("autoprec: ")
+    assert re.search(words, line), line
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from autoprec.study.ledger.reading import stored_trials
 from autoprec.study.trial import Measurement
 from autoprec.testing import tiny_model
 
-from .conftest import Invoke, tuned
+from .conftest import Invoke, contents, listed, tuned
 
 WORTHLESS = Measurement(
     drop=float("inf"),
@@ -79,17 +78,6 @@ def unmeasured(run: Path) -> dict[str, Precision]:
         for number in range(2 ** len(free))
     ]
     return next(plan for plan in plans if plan not in known)
-
-
-def listed(invoke: Invoke, *options: str, code: int = EXIT_OK) -> dict[str, Any]:
-    result = invoke("front", "run", "--json", *options)
-    assert result.exit_code == code, result.output
-    record: dict[str, Any] = json.loads(result.stdout)
-    return record
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def refused(result: Result, words: str) -> None:
@@ -365,75 +353,3 @@ def test_ranges_of_another_calibration_are_refused(run: Path, invoke: Invoke) ->
     (run / "ranges.json").write_text(json.dumps(record | {"fingerprint": "0" * 16}), encoding="utf-8")
 
     refused(invoke("front", "run"), "has other ranges than the plans were measured with")
-
-
-def test_a_search_that_was_stopped_has_a_front_and_goes_on(work: Path, invoke: Invoke) -> None:
-    """Also where a longer run with other settings had left its answer there."""
-    assert invoke(*TUNE).exit_code == EXIT_OK
-    first = read_study_description(work / "run" / "study.json")
-    other = ("--confidence", "0.95")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autoprec.cli.screen.Screen.trial", _stop_at(3))
-        assert invoke(*TUNE, *other).exit_code == 130
-    record, second = listed(invoke, "--all"), read_study_description(work / "run" / "study.json")
-
-    assert len(record["points"]) == 3
-    assert record["answer"] is None
-    assert record["judged"] == "the upper end of its 95 % interval"
-    assert second.study != first.study  # drops were judged otherwise
-    assert invoke(*TUNE, *other).exit_code in (EXIT_OK, EXIT_INFEASIBLE)
-    after = listed(invoke, "--all")
-    assert after["points"][:3] == [
-        {**p, "latency_ms": q["latency_ms"], "confirmed": q["confirmed"], "on_front": q["on_front"]}
-        for p, q in zip(record["points"], after["points"], strict=False)
-    ]
-    assert after["answer"] is not None
-
-
-def test_a_tune_with_another_bound_goes_on_from_what_the_front_lists(work: Path, invoke: Invoke) -> None:
-    assert invoke(*TUNE).exit_code == EXIT_OK
-    before = listed(invoke, "--all")["points"]
-    assert invoke(*TUNE, "--max-drop", "0.2").exit_code == EXIT_OK
-    after = listed(invoke, "--all")
-
-    figures = ("trial", "latency_ratio", "drop", "bytes")
-    assert [[p[f] for f in figures] for p in before] == [
-        [p[f] for f in figures] for p in after["points"][: len(before)]
-    ]
-    assert after["max_drop"] == 0.2
-    assert contents(work / "run").keys() == {
-        "evidence.json",
-        "latency.json",
-        "model.onnx",
-        "plan.json",
-        "profile.json",
-        "ranges.json",
-        "result.json",
-        "search.json",
-        "study.json",
-        "study.log",
-    }
-
-
-def test_an_infeasible_runs_best_plan_is_built_as_the_run_wrote_it(work: Path, invoke: Invoke) -> None:
-    impossible = ("--metric", "kl", "--max-drop", "0", "--pin", "^conv1$=int8")
-    assert invoke(*TUNE, *impossible).exit_code == EXIT_INFEASIBLE
-    assert invoke("front", "run", "--point", "best", "-o", "built").exit_code == EXIT_INFEASIBLE
-    number = listed(invoke, code=EXIT_INFEASIBLE)["nearest"]
-    assert invoke("front", "run", "--point", str(number), "-o", "built").exit_code == EXIT_OK
-    built = load_plan("built/plan.json")
-
-    assert built.units == load_plan(work / "run" / "plan.json").units
-    assert built.units["conv1"].reason == "pinned by the user"
-    assert built.evidence["feasible"] is False
-
-
-def _stop_at(count: int) -> Callable[..., None]:
-    seen = []
-
-    def trial(_screen: object, trial: object) -> None:
-        seen.append(trial)
-        if len(seen) == count:
-            raise KeyboardInterrupt
-
-    return trial

@@ -6,7 +6,6 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from autoprec.front.pareto import dominates
 from autoprec.plan import load_plan
 from autoprec.testing import tiny_data
 
-from .conftest import Invoke, tuned
+from .conftest import Invoke, listed, tuned
 
 TUNE = ("tune", "tiny.onnx", "--calib", "data.npz", "--trials", "4", "--threads", "1", "--out", "run", "--quiet")
 
@@ -38,13 +37,6 @@ def _run(work: Path, finished: Path) -> Path:
     record["model"] = str(work / "tiny.onnx")
     (work / "run" / "study.json").write_text(json.dumps(record), encoding="utf-8")
     return work / "run"
-
-
-def listed(invoke: Invoke, *options: str, code: int = EXIT_OK) -> dict[str, Any]:
-    result = invoke("front", "run", "--json", *options)
-    assert result.exit_code == code, result.output
-    record: dict[str, Any] = json.loads(result.stdout)
-    return record
 
 
 @pytest.mark.usefixtures("work")

@@ -161,3 +161,15 @@ class FakeCuda:
         self.calls.append(name)
         if name in self.refuse:
             raise self.refuse[name]
+
+
+class DeviceOnly:
+    """CUDA that is asked for its device and nothing else; an error is raised."""
+
+    def __init__(self, answer: Device | CudaError) -> None:
+        self._answer = answer
+
+    def device(self) -> Device:
+        if isinstance(self._answer, CudaError):
+            raise self._answer
+        return self._answer
