@@ -28,14 +28,14 @@ def _bound(table: Table) -> float:
     return float(np.quantile(table.drop, 0.4))
 
 
-def found(table: Table, name: str, bound: float, seed: int) -> float:
-    """The best latency over the optimum's after evaluating 51 of 4096 plans.
+def searched_until_good(table: Table, name: str, bound: float, seed: int) -> np.ndarray:
+    """The best latency over the optimum's after each of at most 51 evaluations of 4096 plans.
 
     The best can only get better, so a search ends once it is within one per cent: no test asks for more.
     """
     known = disturbed(table, seed)
     sampler = make_sampler(name, known.problem, known.prior, bound, seed)
-    return float(searched(known, sampler, bound, round(SHARE * len(table.latency)), enough=GOOD)[-1])
+    return searched(known, sampler, bound, round(SHARE * len(table.latency)), enough=GOOD)
 
 
 def test_every_plan_of_the_table_was_measured(table: Table) -> None:
@@ -56,13 +56,22 @@ def test_the_table_is_no_gift(table: Table, bound: float) -> None:
 
 @pytest.mark.slow
 def test_ours_is_within_one_per_cent_of_the_optimum_after_a_hundredth_of_the_plans(table: Table, bound: float) -> None:
-    """Over 20 seeds, each with sensitivities and a profile that are wrong by another 20 %."""
-    assert max(found(table, "guided", bound, seed) for seed in range(SEEDS)) <= GOOD
+    """Over 20 seeds, each with sensitivities and a profile that are wrong by another 20 %.
+
+    On average half a hundredth is enough. A latency model without boundaries needs more, one without the bound on the
+    drop or a search without neighbours of the best plans does not always get there (tried).
+    """
+    runs = [searched_until_good(table, "guided", bound, seed) for seed in range(SEEDS)]
+
+    assert max(run[-1] for run in runs) <= GOOD
+    assert np.mean([len(run) for run in runs]) <= 0.005 * len(table.latency)
 
 
 @pytest.mark.parametrize("name", ["random", "tpe", "nsga2"])
 def test_others_are_further_off(table: Table, bound: float, name: str) -> None:
-    assert np.quantile([found(table, name, bound, seed) for seed in range(SEEDS)], 0.9) > GOOD
+    ends = [searched_until_good(table, name, bound, seed)[-1] for seed in range(SEEDS)]
+
+    assert np.quantile(ends, 0.9) > GOOD
 
 
 def test_lowering_the_least_sensitive_units_first_is_further_off(table: Table, bound: float) -> None:
