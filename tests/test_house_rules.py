@@ -38,8 +38,8 @@ class Rule:
         return [finding for source in held for finding in self.check(source)]
 
 
-# Benchmarks are read once from top to bottom, and nothing builds on their functions. The recorder ran on the version whose
-# files it recorded, and cannot be run or changed with the present code.
+# Benchmarks are read once from top to bottom, and nothing builds on their functions. The recorder ran on the version
+# whose files it recorded, and cannot be run or changed with the present code.
 BENCHMARKS = "tests/benchmarks/"
 RECORDER = "tests/compatibility/record.py"
 EVERYWHERE = ("autoprec", "tests", "examples")

@@ -17,7 +17,6 @@ def samples(
     gpu: tuple[float, ...],
     *,
     enqueue: float = 0.1,
-    *,
     to_device: float | None = None,
     to_host: float | None = None,
     wall_s: float = 1.0,

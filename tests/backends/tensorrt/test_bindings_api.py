@@ -64,8 +64,8 @@ ANNOTATIONS: dict[str, Annotations] = {
         "CudaRuntime._call.return": "Any",
         "CudaRuntime._failure.error": "Any",
     },
-    "engine.py": {"_profiler.return": "Any"},
     "execution.py": {"Execution.__init__.context": "trt.IExecutionContext"},
+    "layer_times.py": {"layer_profiler.return": "Any"},
     "loading.py": {
         "Loaded.runtime": "trt.Runtime",
         "Loaded.engine": ENGINE,

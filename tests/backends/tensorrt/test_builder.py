@@ -21,6 +21,7 @@ from autoprec.backends.tensorrt.records import BuildOptions
 from autoprec.backends.tensorrt.request import LogLine
 from autoprec.errors import BackendError, RunDirectoryError
 
+from ...helpers.tensorrt import fake_builder
 from ...helpers.tensorrt.fake_builder import command, make
 from ...helpers.tensorrt.fake_cuda import DeviceOnly
 from ...helpers.tensorrt.precision_models import (
@@ -250,7 +251,7 @@ PARENT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {folder!r})
-import fake_builder, small_models
+import fake_builder, precision_models
 sys.modules["tensorrt"] = fake_builder.make("8.6.0")
 from autoprec.backends.tensorrt.builder import EngineBuilder
 from autoprec.backends.tensorrt.process import BuildProcess
@@ -258,7 +259,7 @@ from autoprec.backends.tensorrt.records import BuildOptions
 process = BuildProcess({command!r})
 builder = EngineBuilder("tensorrt", Path({store!r}), BuildOptions(), hardware="GPU", process=process)
 try:
-    builder.build(small_models.conv_relu())
+    builder.build(precision_models.conv_relu())
 except KeyboardInterrupt:
     sys.exit(42)
 """
@@ -266,7 +267,9 @@ except KeyboardInterrupt:
 
 def test_an_interrupt_ends_the_child_too(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    code = PARENT.format(folder=str(Path(__file__).parent), store=str(tmp_path / "s"), command=sleeper(pids))
+    code = PARENT.format(
+        folder=str(Path(fake_builder.__file__).parent), store=str(tmp_path / "s"), command=sleeper(pids)
+    )
     # Not ignored, as it is where a shell starts the tests in the background.
     parent = subprocess.Popen(
         [sys.executable, "-c", f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{code}"]

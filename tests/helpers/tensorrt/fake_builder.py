@@ -184,6 +184,12 @@ def _enumerations(module: Any, weak: bool) -> None:
     module.DataType = IntEnum("DataType", "FLOAT HALF INT8 INT32", start=0)
 
 
+def _exit() -> None:
+    sys.stderr.write("Could not load library libcudnn_ops_infer.so.8. Error: no such file\n")
+    sys.stderr.flush()
+    sys.exit(3)
+
+
 def _builder(quirk: str) -> Any:
     warned: list[bool] = []
 
@@ -207,9 +213,7 @@ def _builder(quirk: str) -> Any:
             self.logger.log(Severity.VERBOSE, "Tactic 0x1 took 0.1 ms")
             self.logger.log(Severity.INFO, "Building the engine")
             if quirk == "exit":
-                sys.stderr.write("Could not load library libcudnn_ops_infer.so.8. Error: no such file\n")
-                sys.stderr.flush()
-                sys.exit(3)
+                _exit()
             if quirk == "no engine":
                 self.logger.log(Severity.ERROR, "2: [resizePhysical::145] Error Code 2: OutOfMemory (no further)")
                 return None
