@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from autoprec.cli.options import data_options, model_options, target_list
 from autoprec.cli.screen import Screen, print_json, print_table
+
+if TYPE_CHECKING:
+    from autoprec.precision import Precision
+    from autoprec.sensitivity.table import Sensitivities, Sensitivity
 
 
 @click.command("profile")
@@ -20,11 +25,9 @@ from autoprec.cli.screen import Screen, print_json, print_table
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(
-    out: str | None, as_json: bool, quiet: bool, backend: str, threads: int | None, targets: str, **options: Any
+    *, out: str | None, as_json: bool, quiet: bool, backend: str, threads: int | None, targets: str, **options: Any
 ) -> None:
     """Measure how much the outputs of MODEL change when one unit at a time runs in a lower precision."""
-    from pathlib import Path
-
     from autoprec.backends.make import make_backend
     from autoprec.run.context import prepare_run
     from autoprec.run.directory import RunDirectory, default_out
@@ -41,27 +44,44 @@ def command(
     try:
         with directory.claim():
             run = deal_halves(prepare_run(task, directory, screen))
-            profile = measure_sensitivities(run, find_ranges(run))
+            sensitivities = measure_sensitivities(run, find_ranges(run))
     finally:
         screen.close()
-    entries = sorted(profile.entries.items(), key=lambda item: -item[1].noise)
     if as_json:
-        rows = [
-            {"unit": unit, "precision": p.value, "noise": e.noise, "kl": e.kl, "drop": e.drop}
-            for (unit, p), e in entries
-        ]
-        record = {"entries": rows, "direction": "higher is worse", "passes_per_entry": profile.passes_per_entry}
-        print_json({**record, "samples": profile.samples, "fingerprint": profile.fingerprint})
-        return
-    metric = task.metric.name
+        _print_json(sensitivities)
+    else:
+        _print(sensitivities, task.metric.name)
+        click.echo(f"Written: {directory.profile}")
+
+
+def _noisiest_first(sensitivities: Sensitivities) -> list[tuple[tuple[str, Precision], Sensitivity]]:
+    return sorted(sensitivities.entries.items(), key=lambda item: -item[1].noise)
+
+
+def _print_json(sensitivities: Sensitivities) -> None:
+    rows = [
+        {"unit": unit, "precision": p.value, "noise": e.noise, "kl": e.kl, "drop": e.drop}
+        for (unit, p), e in _noisiest_first(sensitivities)
+    ]
+    record = {
+        "entries": rows,
+        "direction": "higher is worse",
+        "passes_per_entry": sensitivities.passes_per_entry,
+        "samples": sensitivities.samples,
+        "fingerprint": sensitivities.fingerprint,
+    }
+    print_json(record)
+
+
+def _print(sensitivities: Sensitivities, metric: str) -> None:
     print_table(
         ["unit", "precision", "noise/signal", "KL", f"{metric} drop"],
         [
-            [u, p.value, f"{e.noise:.3g}", "-" if e.kl is None else f"{e.kl:.3g}", f"{e.drop:+.4f}"]
-            for (u, p), e in entries
+            [unit, p.value, f"{e.noise:.3g}", "-" if e.kl is None else f"{e.kl:.3g}", f"{e.drop:+.4f}"]
+            for (unit, p), e in _noisiest_first(sensitivities)
         ],
     )
     click.echo(
-        f"\n{len(entries)} entries on {profile.samples} samples, higher is worse; cost: "
-        f"{profile.passes_per_entry:.2f} full passes for each unit and precision. Written: {directory.profile}"
+        f"\n{len(sensitivities.entries)} sensitivities on {sensitivities.samples} samples, higher is worse; each cost "
+        f"{sensitivities.passes_per_entry:.2f} passes over these samples."
     )

@@ -9,12 +9,11 @@ import click
 from autoprec.cli import elapsed_s
 from autoprec.cli.options import data_options, latency_limit, model_options, place_options, target_list
 from autoprec.cli.screen import Screen, print_json
+from autoprec.cli.text.tune import introduce, say_plan, say_result
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_NOT_HONOURED, EXIT_OK
 
 if TYPE_CHECKING:
-    pass
-
-from autoprec.cli.text.tune import introduce, say_plan, say_result
+    from autoprec.run.task import Task
 
 
 @click.command("tune")
@@ -71,15 +70,11 @@ from autoprec.cli.text.tune import introduce, say_plan, say_result
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(
+    *,
     out: str | None,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
-    backend: str,
-    threads: int | None,
-    targets: str,
-    limit: dict[str, float],
-    max_drop: float | None,
     storage: str | None,
     device: int | None,
     cores: str | None,
@@ -91,19 +86,13 @@ def command(
     With --objective it is the one of highest throughput or the smallest, with --max-latency the most accurate.
     """
     from autoprec.api import run
-    from autoprec.backends.make import make_backend
     from autoprec.cli.local_workers import pinned, worker_processes
-    from autoprec.run.settings import Settings, drop_bound
-    from autoprec.run.task import prepare_task
     from autoprec.study.goal import Goal
 
-    bounds: dict[str, Any] = {
-        "max_drop": drop_bound(max_drop, options["objective"], bool(limit)),
-        "max_latency": limit.get("max_ratio"),
-        "max_latency_ms": limit.get("max_ms"),
-    }
+    backend, targets, threads = options["backend"], options["targets"], options["threads"]
+    # A process must be pinned before the runtime is loaded.
     helpers = pinned(backend, targets, threads=threads, device=device, cores=cores, workers=workers)
-    task = prepare_task(Settings(**options, **bounds), make_backend(backend, threads, target_list(targets)))
+    task = _task(**options)
     if dry_run:
         say_plan(task, out, as_json)
         return
@@ -111,8 +100,8 @@ def command(
     screen.aim(Goal(task.settings.aim))
     introduce(task, quiet or as_json)
     try:
-        with worker_processes(helpers, out, task.settings.model, storage, screen.note) as crew:
-            result = run(task, out, screen, elapsed_s=elapsed_s(), storage=storage, claimed=crew.start)
+        with worker_processes(helpers, out, task.settings.model, storage, screen.note) as processes:
+            result = run(task, out, screen, elapsed_s=elapsed_s(), storage=storage, claimed=processes.start)
     finally:
         screen.close()
     folder = result.save()
@@ -121,4 +110,29 @@ def command(
     else:
         say_result(result, folder)
     code = EXIT_OK if result.feasible else EXIT_INFEASIBLE
-    click.get_current_context().exit(EXIT_NOT_HONOURED if result.summary["complaint"] else code)
+    click.get_current_context().exit(EXIT_NOT_HONOURED if result.tuned.verification.refused else code)
+
+
+def _task(
+    *,
+    backend: str,
+    threads: int | None,
+    targets: str,
+    limit: dict[str, float],
+    max_drop: float | None,
+    objective: str | None,
+    **options: Any,
+) -> Task:
+    """The task that the options describe, with everything loaded and checked."""
+    from autoprec.backends.make import make_backend
+    from autoprec.run.settings import Settings, drop_bound
+    from autoprec.run.task import prepare_task
+
+    settings = Settings(
+        objective=objective,
+        max_drop=drop_bound(max_drop, objective, bool(limit)),
+        max_latency=limit.get("max_ratio"),
+        max_latency_ms=limit.get("max_ms"),
+        **options,
+    )
+    return prepare_task(settings, make_backend(backend, threads, target_list(targets)))

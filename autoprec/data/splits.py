@@ -23,21 +23,58 @@ FEWEST = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
-    """The three parts, and how they came about.
+    """The three parts of the data, and how they were made.
 
     Attributes:
-        calibrate: ranges are found on these samples.
-        select: plans are compared on these.
-        report: the chosen plan is judged on these; nothing was chosen with them.
-        words: what was done, with counts, for people.
-        overlap: samples of `calibrate` that also occur in `select` or `report`.
+        calibrate: the samples that ranges are found on.
+        select: the samples that plans are compared on.
+        report: the samples that the chosen plan is judged on; nothing is chosen with them.
+        origin: the name of the data set that `select` and `report` were split from.
+        count: the number of its samples.
+        single: whether `calibrate` was split from it too, since the user gave one data set only.
+        seed: the seed of the split.
+        overlap: the number of samples of `calibrate` that also occur in `select` or `report`.
+        shares: the numbers of samples of `select` and `report` when the data was first split.
+        every: one of so many of these samples is used, for lack of time; 1 where all are used.
+        equally_hard: whether `select` and `report` were dealt anew so that FP32 is equally good on both.
     """
 
     calibrate: Dataset
     select: Dataset
     report: Dataset
-    text: str
+    origin: str
+    count: int
+    single: bool
+    seed: int
     overlap: int
+    shares: tuple[int, int]
+    every: int = 1
+    equally_hard: bool = False
+
+    @property
+    def text(self) -> str:
+        """How the data was split, with counts, for people."""
+        hard = ", equally hard for FP32" if self.equally_hard else ""
+        halves = f"select: {self.shares[0]} and report: {self.shares[1]} samples{hard}, none in"
+        if self.single:
+            text = (
+                f"{self.origin} ({self.count} samples) split by seed {self.seed} into calibrate: "
+                f"{self.calibrate.count}, {halves} two parts"
+            )
+        else:
+            text = (
+                f"calibrate: all {self.calibrate.count} samples of {self.calibrate.origin}; {self.origin} split by "
+                f"seed {self.seed} into {halves} both"
+            )
+        if self.overlap:
+            text += (
+                f"; warning: {self.overlap} of the {self.calibrate.count} calibration samples also occur in "
+                f"{self.origin}, so the reported accuracy may be too good"
+            )
+        if self.every > 1:
+            select, report = (len(range(0, count, self.every)) for count in self.shares)
+            text += f"; for lack of time, every {self.every}th of select and report: {select} and {report}"
+        return text
 
 
 def make_splits(calib: Dataset | None, evaluate: Dataset | None, seed: int) -> Splits:
@@ -69,17 +106,16 @@ def _split_two(calib: Dataset, evaluate: Dataset, seed: int) -> Splits:
     select, report = map(_indices, _deal(groups, _half(evaluate.count)))
     known = set(evaluate.digests())
     overlap = sum(digest in known for digest in calib.digests())
-    text = (
-        f"calibrate: all {calib.count} samples of {calib.origin}; {evaluate.origin} split by seed {seed} "
-        f"into select: {len(select)} and report: {len(report)} samples, none in both"
-    )
-    if overlap:
-        text += (
-            f"; warning: {overlap} of the {calib.count} calibration samples also occur in {evaluate.origin}, "
-            f"so the reported accuracy may be too good"
-        )
     return Splits(
-        calibrate=calib, select=evaluate.subset(select), report=evaluate.subset(report), text=text, overlap=overlap
+        calibrate=calib,
+        select=evaluate.subset(select),
+        report=evaluate.subset(report),
+        origin=evaluate.origin,
+        count=evaluate.count,
+        single=False,
+        seed=seed,
+        overlap=overlap,
+        shares=(len(select), len(report)),
     )
 
 
@@ -94,12 +130,16 @@ def _split_one(data: Dataset, seed: int) -> Splits:
     first, rest = _deal(groups, wanted, leave=2)
     calibrate = _indices(first)
     select, report = map(_indices, _deal(rest, _half(data.count - len(calibrate))))
-    text = (
-        f"{data.origin} ({data.count} samples) split by seed {seed} into calibrate: {len(calibrate)}, "
-        f"select: {len(select)} and report: {len(report)} samples, none in two parts"
-    )
     return Splits(
-        calibrate=data.subset(calibrate), select=data.subset(select), report=data.subset(report), text=text, overlap=0
+        calibrate=data.subset(calibrate),
+        select=data.subset(select),
+        report=data.subset(report),
+        origin=data.origin,
+        count=data.count,
+        single=True,
+        seed=seed,
+        overlap=0,
+        shares=(len(select), len(report)),
     )
 
 
@@ -115,8 +155,7 @@ def shortened(splits: Splits, most: float) -> Splits:
     if step == 1:
         return splits
     select, report = (part.subset(range(0, part.count, step)) for part in (splits.select, splits.report))
-    text = f"{splits.text}; for lack of time, every {step}th of select and report: {select.count} and {report.count}"
-    return replace(splits, select=select, report=report, text=text)
+    return replace(splits, select=select, report=report, every=step)
 
 
 def balanced(splits: Splits, keys: Array, seed: int) -> Splits:
@@ -144,8 +183,7 @@ def balanced(splits: Splits, keys: Array, seed: int) -> Splits:
         for half, members in zip(halves, reversed(pair) if swap else pair, strict=False):
             half += members
     select, report = (union.subset(sorted(half)) for half in halves)
-    text = splits.text.replace("samples, none in", "samples, equally hard for FP32, none in")
-    return Splits(calibrate=splits.calibrate, select=select, report=report, text=text, overlap=splits.overlap)
+    return replace(splits, select=select, report=report, equally_hard=True)
 
 
 def halves(splits: Splits, dealt: Splits) -> str:
@@ -175,13 +213,7 @@ def dealt_as(splits: Splits, letters: str) -> Splits:
             f"it has {union.count}; give the run's data"
         )
     select, report = ([n for n, letter in enumerate(letters) if letter == half] for half in "sr")
-    return Splits(
-        calibrate=splits.calibrate,
-        select=union.subset(select),
-        report=union.subset(report),
-        text=splits.text,
-        overlap=splits.overlap,
-    )
+    return replace(splits, select=union.subset(select), report=union.subset(report))
 
 
 def _half(count: int) -> int:

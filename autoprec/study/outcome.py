@@ -42,6 +42,16 @@ class SearchOutcome:
     by: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def not_timed(self) -> int:
+        """The number of plans whose latency was not measured, since they were over the bound."""
+        return sum(not trial.measured.timed for trial in self.trials)
+
+    @property
+    def judged_in_part(self) -> int:
+        """The number of plans that were judged on fewer than all samples, since these were enough."""
+        return sum(trial.measured.samples is not None for trial in self.trials)
+
+    @property
     def stopped(self) -> str:
         """Why the search ended, as a text."""
         return self.stop.text

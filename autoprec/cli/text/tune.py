@@ -1,10 +1,10 @@
-"""What `autoprec tune` says."""
+"""What `autoprec tune` prints for people."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,13 +13,14 @@ from autoprec.cli.screen import print_json, print_table
 
 if TYPE_CHECKING:
     from autoprec.api import SearchResult
+    from autoprec.run.answer.luck import SelectionBias
+    from autoprec.run.answer.result import TuneResult
     from autoprec.run.settings import Settings
     from autoprec.run.task import Task
 
 
 _OVER = 1.1
-"""A limit is kept within this factor."""
-OUT_OF_TIME = "the time was used up"
+"""A time limit counts as kept within this factor."""
 _METHODS = {
     "smoothed": "from margins and the share of changed decisions",
     "shrunken": "from the count and the share of changed decisions",
@@ -46,21 +47,9 @@ def say_plan(task: Task, out: str | None, as_json: bool) -> None:
     from autoprec.run.directory import default_out
 
     subject = task.subject
-    record = {
-        "model": str(subject.model.path),
-        "directory": str(default_out(task.settings.model) if out is None else Path(out)),
-        "splits": task.splits.text,
-        "metric": task.metric.name,
-        "objective": task.settings.aim,
-        "max_drop": task.settings.max_drop,
-        "max_latency": task.settings.max_latency,
-        "max_latency_ms": task.settings.max_latency_ms,
-        "machine": task.backend.describe(),
-        "notes": list(subject.notes),
-        "choices": {name: [p.value for p in options] for name, options in subject.choices.items()},
-    }
+    folder = default_out(task.settings.model) if out is None else Path(out)
     if as_json:
-        print_json(record)
+        print_json(_plan_record(task, folder))
         return
     introduce(task, quiet=False)
     rows = [
@@ -75,12 +64,29 @@ def say_plan(task: Task, out: str | None, as_json: bool) -> None:
     print_table(["unit", "kind", "precisions", ""], rows)
     click.echo(
         f"\nwould measure at most {task.settings.trials} plans with {task.metric.name} on {task.backend.name}, "
-        f"{_bounds(task.settings)}, and write to {record['directory']}"
+        f"{_bounds(task.settings)}, and write to {folder}"
     )
 
 
+def _plan_record(task: Task, folder: Path) -> dict[str, object]:
+    """What a tune would do, as JSON."""
+    return {
+        "model": str(task.subject.model.path),
+        "directory": str(folder),
+        "splits": task.splits.text,
+        "metric": task.metric.name,
+        "objective": task.settings.aim,
+        "max_drop": task.settings.max_drop,
+        "max_latency": task.settings.max_latency,
+        "max_latency_ms": task.settings.max_latency_ms,
+        "machine": task.backend.describe(),
+        "notes": list(task.subject.notes),
+        "choices": {name: [p.value for p in options] for name, options in task.subject.choices.items()},
+    }
+
+
 def _bounds(settings: Settings) -> str:
-    """What is allowed, in words."""
+    """What is allowed, and what is looked for."""
     text = [f"allow a drop of {settings.max_drop:g}"] if math.isfinite(settings.max_drop) else []
     if settings.limited:
         share, ms = settings.max_latency, settings.max_latency_ms
@@ -91,132 +97,149 @@ def _bounds(settings: Settings) -> str:
 
 
 def say_result(result: SearchResult, folder: Path) -> None:
-    """Print what a tune came to."""
+    """Print what a tune found: the table on standard output, a complaint about the runtime on standard error."""
     from autoprec.run.answer.table import table_rows
 
-    header, rows = table_rows(result.tuned)
+    tuned = result.tuned
+    header, rows = table_rows(tuned)
     click.echo("")
     print_table(header, rows)
-    summary = result.summary
     click.echo(f"\n{result.reason}.")
-    _say_numbers(summary)
-    _say_time(summary)
+    for line in [*_drop_lines(tuned), *_uniform_lines(tuned), *bias_lines(tuned.bias), *_runtime_lines(tuned)]:
+        click.echo(line)
+    complaint = tuned.verification.complaint()
+    if complaint:
+        click.echo(complaint, err=True)
+    for line in [*_model_lines(tuned), *_search_lines(tuned), *_time_lines(tuned)]:
+        click.echo(line)
     click.echo(f"written: {folder / 'plan.json'}, {folder / 'model.onnx'}, {folder / 'result.json'}")
 
 
-def _say_time(summary: dict[str, Any]) -> None:
-    """Seconds of each stage against the limit, and what there was no time for."""
-    seconds, allowed = dict(summary["seconds"]), summary["timeout_s"]
+def _drop_lines(tuned: TuneResult) -> list[str]:
+    """The drop of the answer on held-out samples, whether that certifies the bound, and how plans were accepted."""
+    from autoprec.run.answer.reasons import verdict
+
+    settings, splits = tuned.task.settings, tuned.task.splits
+    drop, counted = tuned.answer.drop, tuned.counted_drop(tuned.answer)
+    allowed = f"; allowed is {settings.max_drop:g}" if math.isfinite(settings.max_drop) else ""
+    basis = "the estimate" if settings.confidence is None else f"the {settings.confidence:.0%} interval"
+    fresh = (
+        f"on {splits.report.count} held-out samples, {tuned.task.metric.name} dropped by about {drop.estimate:+.4f} "
+        f"({drop.low:+.4f} to {drop.high:+.4f}, {_METHODS[drop.method]}; by count {counted.estimate:+.4f}, "
+        f"{counted.low:+.4f} to {counted.high:+.4f}){allowed}."
+    )
+    accepted = f"the search accepted plans by {basis} on {splits.select.count} other samples."
+    return [fresh, f"{verdict(drop, settings.max_drop)}; {accepted}"]
+
+
+def _uniform_lines(tuned: TuneResult) -> list[str]:
+    """The answer beside the best uniform plan, in what was minimised."""
+    chosen, uniform, objective = tuned.answer, tuned.best_uniform, tuned.goal.objective
+    if chosen.name == uniform.name or not tuned.found.feasible:
+        return []
+    versus = f"{chosen.latency.ratio_to(uniform.latency).estimate:.3f}"
+    if objective == "throughput":
+        times = tuned.samples_per_s(chosen) / tuned.samples_per_s(uniform)
+        text = f"the uniform plan of highest throughput within the bound: {times:.3f} times its throughput."
+    elif objective == "size":
+        share = f"{chosen.size / uniform.size:.3f}"
+        text = f"the smallest uniform plan within the bound: {share} of its bytes, {versus} of its latency."
+    elif objective == "accuracy":
+        drops = f"a drop of {chosen.drop.estimate:+.4f} against {uniform.drop.estimate:+.4f}"
+        text = f"the most accurate uniform plan within the bound: {versus} of its latency, {drops}."
+    else:
+        text = f"the fastest uniform plan within the bound: {versus} of its latency."
+    return [f"compared with {uniform.name}, {text}"]
+
+
+def bias_lines(bias: SelectionBias | None) -> list[str]:
+    """How much better the answer looked than it is, since it was chosen for its figures, and what fresh figures say."""
+    if bias is None:
+        return []
+    latency, drop = bias.latency, bias.drop
+    unlike = [name for name, row in (("latency", latency), ("drop", drop)) if not row.confirmed]
+    agree = f"they do not confirm the {' and the '.join(unlike)}" if unlike else "they agree"
+    text = (
+        f"it was chosen among {bias.plans} plans within the bound, so it is expected to look better than it is. "
+        f"latency: {latency.selected:.3f} of FP32's when chosen, by {max(latency.optimism / latency.selected, 0):.1%} "
+        f"too good, so {latency.corrected:.3f}; {latency.fresh:.3f} in fresh rounds. drop: {drop.selected:+.4f} when "
+        f"chosen, {drop.corrected:+.4f} corrected; {drop.fresh:+.4f} on held-out samples. Of the fresh figures: "
+        f"{agree}."
+    )
+    return [text]
+
+
+def _runtime_lines(tuned: TuneResult) -> list[str]:
+    """Which finalists were set aside, how the units ran, and whether the engine computes what the model says."""
+    lines = [f"set aside {text}." for text in tuned.set_aside]
+    counts = tuned.verification.counts
+    lines.append(
+        "units as they ran: " + ", ".join(f"{count} {status}" for status, count in counts.items() if count) + "."
+    )
+    if tuned.simulated is not None and tuned.differs_from_exact:
+        engine, exact = (float(outcome.scores.mean()) for outcome in (tuned.answer.outcome, tuned.simulated))
+        lines.append(
+            f"warning: the engine scores differently from exact arithmetic ({engine:.4f} against {exact:.4f}), "
+            f"by more than their 95 % interval; the runtime computes something else than the model says."
+        )
+    return [*lines, *(f"not built: {text}" for text in tuned.found.refused)]
+
+
+def _model_lines(tuned: TuneResult) -> list[str]:
+    """How well the models predicted plans that they had not seen."""
+    models, lines = tuned.found.models, []
+    latency, noise, drop = models.latency, models.noise, models.drop
+    if latency.rank is not None:
+        lines.append(
+            f"the latency was predicted before {latency.plans} measurements: rank correlation {latency.rank:.2f}, mean "
+            f"error {latency.error:.0%}, largest error {latency.worst:.0%} (trial {latency.worst_plan})."
+        )
+    if noise.rank is not None and drop.rank is not None:
+        among = "" if noise.best_fifth is None else f" ({noise.best_fifth:.2f} among the best fifth)"
+        lines.append(
+            f"the accuracy was predicted too: rank correlation {noise.rank:.2f}{among} and R2 {noise.r2:.2f} for the "
+            f"noise, {drop.rank:.2f} for the drop."
+        )
+    if not drop.trusted:
+        lines.append("the model of the accuracy is too weak, so the search relied on measuring near the best plan.")
+    return lines
+
+
+def _search_lines(tuned: TuneResult) -> list[str]:
+    """How many plans were measured, how much of that was left out, and who measured them."""
+    found = tuned.found
+    lines = [
+        (
+            f"{len(found.trials)} plans were measured; of those over the bound {found.not_timed} were not timed, and "
+            f"{found.judged_in_part} were judged on fewer samples."
+        )
+    ]
+    if len(found.by) > 1:
+        counts = ", ".join(f"{process} {count} plans" for process, count in found.by.items())
+        lines.append(f"measured by: {counts}.")
+    passes = tuned.profile.passes_per_entry
+    if passes:
+        lines.append(f"each sensitivity (a unit in a precision) cost {passes:.2f} passes over its samples.")
+    return lines
+
+
+def _time_lines(tuned: TuneResult) -> list[str]:
+    """The seconds of each stage against the limit, and what there was no time for."""
+    from autoprec.study.stop import StopReason
+
+    seconds, allowed = dict(tuned.time.seconds), tuned.task.settings.timeout_s
     total = max(elapsed_s(), sum(seconds.values()))
     seconds["writing"] = total - sum(seconds.values())
     stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value >= 0.05)
     limit = "" if allowed is None else f" of {allowed:g} allowed"
-    click.echo(f"seconds: {total:.1f}{limit} ({stages}); latency {summary['clock']}.")
-    if summary["left_out"]:
-        click.echo(f"for lack of time: {'; '.join(summary['left_out'])}.")
+    lines = [f"seconds: {total:.1f}{limit} ({stages}); latency {tuned.task.backend.clock.text}."]
+    if tuned.time.left_out:
+        lines.append(f"for lack of time: {'; '.join(tuned.time.left_out)}.")
     if allowed is not None and total > _OVER * allowed:
-        click.echo(
+        lines.append(
             f"over the limit by {total / allowed - 1:.0%}: it is too short for this model and data, or the machine got "
             f"slower as it ran; allow about {1.2 * total:.0f} s, or give less data."
         )
-    elif allowed is not None and total < allowed / _OVER and summary["stopped"] != OUT_OF_TIME:
-        click.echo(f"the rest of the time was not needed: {summary['stopped']}.")
-
-
-def _say_curse(summary: dict[str, Any]) -> None:
-    """What the answer owes to having been chosen, and whether fresh figures bear that out."""
-    curse = summary["winners_curse"]
-    if curse is None:
-        return
-    latency, drop = curse["latency"], curse["drop"]
-    borne = [name for name, row in (("latency", latency), ("drop", drop)) if not row["borne_out"]]
-    click.echo(
-        f"chosen among {curse['plans']} plans within the bound. latency: {latency['selected']:.3f} of FP32's when "
-        f"chosen, expected to look {max(latency['optimism'] / latency['selected'], 0):.1%} better than it is, so "
-        f"{latency['corrected']:.3f}; {latency['fresh']:.3f} in fresh rounds. drop: {drop['selected']:+.4f} on the "
-        f"samples that chose, {drop['corrected']:+.4f} corrected, {drop['fresh']:+.4f} on fresh ones"
-        + (f"; fresh figures do not bear out the {' and the '.join(borne)}." if borne else "; fresh figures agree.")
-    )
-
-
-def _say_numbers(summary: dict[str, Any]) -> None:
-    chosen = summary["candidates"][summary["chosen"]]
-    drop, counted, samples = chosen["estimated_drop"], chosen["drop"], summary["samples"]["report"]
-    allowed = f"; allowed is {summary['max_drop']:g}" if math.isfinite(summary["max_drop"]) else ""
-    click.echo(
-        f"on {samples} samples that chose nothing, {summary['metric']} dropped by about {drop['estimate']:+.4f} "
-        f"({drop['low']:+.4f} to {drop['high']:+.4f}, {_METHODS[drop['method']]}; by count {counted['estimate']:+.4f}, "
-        f"{counted['low']:+.4f} to {counted['high']:+.4f}){allowed}."
-    )
-    basis = "the estimate" if summary["confidence"] is None else f"the {summary['confidence']:.0%} interval"
-    click.echo(f"{summary['verdict']}; plans were accepted by {basis} on the {summary['samples']['select']} others.")
-    _say_uniform(summary)
-    _say_curse(summary)
-    for text in summary["set_aside"]:
-        click.echo(f"set aside {text}.")
-    _say_ran(summary)
-    _say_models(summary)
-    if summary["sensitivity_passes_per_entry"]:
-        click.echo(
-            f"sensitivity cost {summary['sensitivity_passes_per_entry']:.2f} full passes for each unit and precision."
-        )
-
-
-def _say_uniform(summary: dict[str, Any]) -> None:
-    """The answer beside the best uniform plan, in what was minimised."""
-    if summary["chosen"] == summary["best_uniform"] or not summary["feasible"]:
-        return
-    chosen, uniform = (summary["candidates"][summary[name]] for name in ("chosen", "best_uniform"))
-    versus = f"{summary['latency_vs_best_uniform']['estimate']:.3f}"
-    text = {
-        "latency": f"the fastest uniform plan within the bound: {versus}.",
-        "throughput": f"the uniform plan of highest throughput within the bound: "
-        f"{chosen.get('samples_per_s', 0) / uniform.get('samples_per_s', 1):.3f} times its throughput.",
-        "size": f"the smallest uniform plan within the bound: {chosen['bytes'] / uniform['bytes']:.3f} of its bytes, "
-        f"{versus} of its latency.",
-        "accuracy": f"the most accurate uniform plan within the bound: {versus} of its latency, a drop of "
-        f"{chosen['estimated_drop']['estimate']:+.4f} against {uniform['estimated_drop']['estimate']:+.4f}.",
-    }
-    click.echo(f"against {summary['best_uniform']}, {text[summary['objective']]}")
-
-
-def _say_models(summary: dict[str, Any]) -> None:
-    """How well plans were foretold that the models had not seen."""
-    models = summary["models"]
-    latency, noise, drop = models["latency"], models["noise"], models["drop"]
-    if latency["rank"] is not None:
-        click.echo(
-            f"latency foretold before {latency['plans']} measurements: rank correlation {latency['rank']:.2f}, mean "
-            f"error {latency['error']:.0%}, worst {latency['worst']:.0%} (plan {latency['worst_plan']})."
-        )
-    if noise["rank"] is not None and drop["rank"] is not None:
-        among = "" if noise["best_fifth"] is None else f" ({noise['best_fifth']:.2f} among the best fifth)"
-        click.echo(
-            f"accuracy foretold: rank correlation {noise['rank']:.2f}{among} and R2 {noise['r2']:.2f} for noise, "
-            f"{drop['rank']:.2f} for the drop."
-        )
-    if not models["accuracy_trusted"]:
-        click.echo("the model of accuracy is too weak to trust; the search leant on measuring round the best plan.")
-    click.echo(
-        f"{summary['trials']} plans measured; of those over the bound {summary['not_timed']} were not timed, and "
-        f"{summary['judged_in_part']} were judged on fewer samples."
-    )
-    if len(by := summary["measured_by"]) > 1:
-        click.echo("measured by: " + ", ".join(f"{process} {count} plans" for process, count in by.items()) + ".")
-
-
-def _say_ran(summary: dict[str, Any]) -> None:
-    counts = summary["verification"]["counts"]
-    click.echo(
-        "units as they ran: " + ", ".join(f"{count} {status}" for status, count in counts.items() if count) + "."
-    )
-    if summary["simulation"] is not None and summary["simulation"]["differs"]:
-        click.echo(
-            f"warning: the engine scores differently from exact arithmetic "
-            f"({summary['candidates'][summary['chosen']]['score']:.4f} against {summary['simulation']['score']:.4f}), "
-            f"by more than their 95 % interval; the runtime computes something else than the model says."
-        )
-    for text in summary["refused_plans"]:
-        click.echo(f"not built: {text}")
-    if summary["complaint"]:
-        click.echo(summary["complaint"], err=True)
+    elif allowed is not None and total < allowed / _OVER and tuned.found.stop.reason is not StopReason.TIME:
+        lines.append(f"the rest of the time was not needed: {tuned.found.stopped}.")
+    return lines

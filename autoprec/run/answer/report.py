@@ -1,4 +1,4 @@
-"""What a run found, as a record for machines and as lines for people."""
+"""What a run found, as a JSON record for machines: result.json, and `autoprec tune --json`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from autoprec.metrics.evaluator import Outcome
 from autoprec.run.answer.candidate import Candidate
 from autoprec.run.answer.reasons import reason, verdict
 from autoprec.run.answer.result import TuneResult
-from autoprec.run.uniform import FP32_PLAN
 from autoprec.stats.drop import Drop
-from autoprec.stats.intervals import Interval, paired_bootstrap
+from autoprec.stats.intervals import Interval
 from autoprec.study.guide.proposals import ModelFits
 from autoprec.units.shares import mac_share
 
@@ -20,42 +18,65 @@ SCHEMA = 1
 
 
 def summary(tuned: TuneResult) -> dict[str, Any]:
-    """Everything a run found, as JSON."""
-    task, chosen = tuned.task, tuned.candidates[tuned.chosen]
-    best_uniform = best_uniform_of(tuned)
-    model = task.subject.model
+    """Everything that a run found, as JSON."""
+    return {"schema": SCHEMA, **_question(tuned), **_answer(tuned), **_search(tuned), **_rest(tuned)}
+
+
+def _question(tuned: TuneResult) -> dict[str, Any]:
+    """What was asked, and whether and why this is the answer."""
+    task = tuned.task
     return {
-        "schema": SCHEMA,
-        "model": str(model.path),
+        "model": str(task.subject.model.path),
         "feasible": tuned.found.feasible,
         "reason": reason(tuned),
         "metric": task.metric.name,
         "direction": "higher is better" if task.metric.higher_is_better else "lower is better",
         "objective": tuned.goal.objective,
         "max_drop": task.settings.max_drop,
-        "max_latency": latency_bound(tuned),
+        "max_latency": _latency_bound(tuned),
         "confidence": task.settings.confidence,
-        "verdict": verdict(chosen.drop, task.settings.max_drop),
+        "verdict": verdict(tuned.answer.drop, task.settings.max_drop),
         "splits": task.splits.text,
         "samples": {part: getattr(task.splits, part).count for part in ("calibrate", "select", "report")},
+    }
+
+
+def _answer(tuned: TuneResult) -> dict[str, Any]:
+    """The answer beside its rivals, and what the runtime made of it."""
+    versus = tuned.answer.latency.ratio_to(tuned.best_uniform.latency)
+    return {
         "chosen": tuned.chosen,
-        "best_uniform": best_uniform,
+        "best_uniform": tuned.best_uniform.name,
         "candidates": {name: candidate_record(tuned, candidate) for name, candidate in tuned.candidates.items()},
-        "latency_vs_best_uniform": _interval(chosen.latency.ratio_to(tuned.candidates[best_uniform].latency)),
-        "clock": task.backend.clock.text,
+        "latency_vs_best_uniform": _interval(versus),
+        "clock": tuned.task.backend.clock.text,
         "verification": tuned.verification.to_record(),
         "complaint": tuned.verification.complaint(),
-        "simulation": simulation_record(tuned),
-        "refused_plans": list(tuned.found.refused),
+        "simulation": _simulation_record(tuned),
+    }
+
+
+def _search(tuned: TuneResult) -> dict[str, Any]:
+    """What the search measured, why it stopped, and how well its models predicted."""
+    found = tuned.found
+    return {
+        "refused_plans": list(found.refused),
         "calibrator": tuned.ranges.method,
-        "trials": len(tuned.found.trials),
-        "measured_by": dict(tuned.found.by),
-        "not_timed": sum(not trial.measured.timed for trial in tuned.found.trials),
-        "judged_in_part": sum(trial.measured.samples is not None for trial in tuned.found.trials),
-        "stopped": tuned.found.stopped,
-        "sampler": task.settings.sampler,
-        "models": models_record(tuned.found.models),
+        "trials": len(found.trials),
+        "measured_by": dict(found.by),
+        "not_timed": found.not_timed,
+        "judged_in_part": found.judged_in_part,
+        "stopped": found.stopped,
+        "sampler": tuned.task.settings.sampler,
+        "models": models_record(found.models),
         "spent": asdict(tuned.time.spent),
+    }
+
+
+def _rest(tuned: TuneResult) -> dict[str, Any]:
+    """What the answer owes to luck, what blocked it, the time, and the machine."""
+    task = tuned.task
+    return {
         "sensitivity_passes_per_entry": tuned.profile.passes_per_entry,
         "winners_curse": None if tuned.bias is None else tuned.bias.to_record(),
         "blocking": None if tuned.blocking is None else tuned.blocking.to_record(),
@@ -69,7 +90,7 @@ def summary(tuned: TuneResult) -> dict[str, Any]:
 
 
 def models_record(models: ModelFits) -> dict[str, Any]:
-    """How well plans were foretold before they were measured, and whether accuracy could be leant on."""
+    """How well plans were predicted before they were measured, and whether the accuracy could be relied on."""
     return {
         "latency": asdict(models.latency),
         "noise": asdict(models.noise),
@@ -81,95 +102,57 @@ def models_record(models: ModelFits) -> dict[str, Any]:
 def candidate_record(tuned: TuneResult, candidate: Candidate) -> dict[str, Any]:
     """One plan on the report samples."""
     outcome = candidate.outcome
-    drop = report_drop(tuned, outcome)
     return {
         "score": float(outcome.scores.mean()),
-        "drop": _interval(drop),
-        "estimated_drop": drop_record(candidate.drop, tuned.task.settings.max_drop),
+        "drop": _interval(tuned.counted_drop(candidate)),
+        "estimated_drop": _drop_record(candidate.drop, tuned.task.settings.max_drop),
         "agreement": outcome.agreement,
         "kl": outcome.kl,
         "sqnr_db": outcome.sqnr_db,
         "latency_ms": candidate.latency.median_ms,
-        "latency_vs_fp32": _interval(candidate.latency.ratio_to(tuned.candidates[FP32_PLAN].latency)),
+        "latency_vs_fp32": _interval(candidate.latency.ratio_to(tuned.fp32.latency)),
         "bytes": candidate.size,
         "mac_share": mac_share(tuned.task.subject.partition, candidate.plan),
-        **(throughput_record(tuned, candidate) if tuned.goal.objective == "throughput" else {}),
+        **(_throughput_record(tuned, candidate) if tuned.goal.objective == "throughput" else {}),
     }
 
 
-def throughput_record(tuned: TuneResult, candidate: Candidate) -> dict[str, Any]:
+def _throughput_record(tuned: TuneResult, candidate: Candidate) -> dict[str, Any]:
     """Samples per second with several batches in flight, and how many times FP32's that is."""
-    batch = tuned.task.subject.model.interface.batch_size or tuned.task.settings.batch
-    times_fp32 = tuned.candidates[FP32_PLAN].timing.ratio_to(candidate.timing)
-    return {
-        "samples_per_s": 1e3 * batch / candidate.timing.median_ms,
-        "throughput_vs_fp32": _interval(times_fp32),
-    }
+    times_fp32 = tuned.fp32.timing.ratio_to(candidate.timing)
+    return {"samples_per_s": tuned.samples_per_s(candidate), "throughput_vs_fp32": _interval(times_fp32)}
 
 
-def latency_bound(tuned: TuneResult) -> dict[str, float] | None:
+def _latency_bound(tuned: TuneResult) -> dict[str, float] | None:
     """The bound on the latency: as a share of FP32's, and in milliseconds where it was given so."""
     if math.isinf(tuned.goal.max_latency):
         return None
     return {"share": tuned.goal.max_latency, **({} if tuned.limit_ms is None else {"ms": tuned.limit_ms})}
 
 
-def simulation_record(tuned: TuneResult) -> dict[str, Any] | None:
-    """The engine's score against that of exact arithmetic, and whether they differ for certain."""
+def _simulation_record(tuned: TuneResult) -> dict[str, Any] | None:
+    """The engine's score against that of exact arithmetic, and whether they certainly differ."""
     if tuned.simulated is None:
         return None
-    engine, exact = tuned.candidates[tuned.chosen].outcome, tuned.simulated
-    if not (engine.finite and exact.finite):
-        return {"score": None, "differs": engine.finite != exact.finite}
-    apart = paired_bootstrap(
-        exact.scores, engine.scores, tuned.task.metric.higher_is_better, seed=tuned.task.settings.seed
-    )
-    differs = not apart.low <= 0 <= apart.high
-    return {"score": float(exact.scores.mean()), "engine_minus": _interval(apart), "differs": differs}
+    apart = tuned.engine_minus_exact
+    if apart is None:
+        return {"score": None, "differs": tuned.differs_from_exact}
+    score = float(tuned.simulated.scores.mean())
+    return {"score": score, "engine_minus": _interval(apart), "differs": tuned.differs_from_exact}
 
 
-def report_drop(tuned: TuneResult, outcome: Outcome) -> Interval:
-    """The drop on the report samples with its 95 % paired bootstrap interval."""
-    if not outcome.finite:
-        return Interval(math.inf, math.inf, math.inf)
-    return paired_bootstrap(
-        tuned.reference_scores, outcome.scores, tuned.task.metric.higher_is_better, seed=tuned.task.settings.seed
-    )
-
-
-def drop_record(drop: Drop, bound: float) -> dict[str, Any]:
+def _drop_record(drop: Drop, bound: float) -> dict[str, Any]:
     """The estimate, its interval, and whether it certifies the bound or how many samples would."""
-    if math.isinf(bound):  # there is nothing to certify
-        return {
-            "estimate": drop.estimate,
-            "low": drop.low,
-            "high": drop.high,
-            "method": drop.method,
-            "samples": drop.samples,
-            "certified": None,
-            "samples_to_certify": None,
-        }
+    bounded = math.isfinite(bound)
     return {
         "estimate": drop.estimate,
         "low": drop.low,
         "high": drop.high,
         "method": drop.method,
         "samples": drop.samples,
-        "certified": drop.certifies(bound),
-        "samples_to_certify": drop.samples_to_certify(bound),
+        "certified": drop.certifies(bound) if bounded else None,
+        "samples_to_certify": drop.samples_to_certify(bound) if bounded else None,
     }
-
-
-def best_uniform_of(tuned: TuneResult) -> str:
-    """The best uniform plan that was free to be chosen and meets the bounds on the selection samples, else FP32."""
-    accepted = {tuple(sorted(t.plan.items())): t.measured for t in tuned.found.trials if t.feasible}
-    costs = {}
-    for name, candidate in tuned.candidates.items():
-        measured = accepted.get(tuple(sorted(candidate.plan.items())))
-        if candidate.uniform and measured is not None:
-            drop, noise = measured.judged_drop, measured.noise
-            costs[name] = tuned.goal.cost(drop, candidate.timing.median_ms, candidate.size, noise)
-    return min(costs, key=lambda name: costs[name], default=FP32_PLAN)
 
 
 def _interval(interval: Interval) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from autoprec.run.context import TimeUse
 from autoprec.run.task import Task
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.sensitivity.table import Sensitivities
+from autoprec.stats.intervals import Interval, paired_bootstrap
 from autoprec.study.goal import Goal
 from autoprec.study.outcome import SearchOutcome
 
@@ -72,6 +74,52 @@ class TuneResult:
     def fp32(self) -> Candidate:
         """FP32, which all drops and latencies are compared with."""
         return self.candidates[FP32_PLAN]
+
+    @property
+    def best_uniform(self) -> Candidate:
+        """The best uniform plan that could be chosen and met the bounds in the search; FP32 where there is none."""
+        accepted = {tuple(sorted(t.plan.items())): t.measured for t in self.found.trials if t.feasible}
+        costs: dict[str, tuple[float, float]] = {}
+        for name, candidate in self.candidates.items():
+            measured = accepted.get(tuple(sorted(candidate.plan.items())))
+            if candidate.uniform and measured is not None:
+                drop, noise = measured.judged_drop, measured.noise
+                costs[name] = self.goal.cost(drop, candidate.timing.median_ms, candidate.size, noise)
+        return self.candidates[min(costs, key=costs.__getitem__, default=FP32_PLAN)]
+
+    @property
+    def batch(self) -> int:
+        """The number of samples in one timed batch."""
+        return self.task.subject.model.interface.batch_size or self.task.settings.batch
+
+    def counted_drop(self, candidate: Candidate) -> Interval:
+        """The mean drop of the scores on the report samples, with its 95 % paired bootstrap interval."""
+        if not candidate.outcome.finite:
+            return Interval(math.inf, math.inf, math.inf)
+        metric, seed = self.task.metric, self.task.settings.seed
+        return paired_bootstrap(self.reference_scores, candidate.outcome.scores, metric.higher_is_better, seed=seed)
+
+    def samples_per_s(self, candidate: Candidate) -> float:
+        """The throughput with several batches in flight, where that is the objective."""
+        return 1e3 * self.batch / candidate.timing.median_ms
+
+    @property
+    def engine_minus_exact(self) -> Interval | None:
+        """By how much the engine's scores differ from those of exact arithmetic; None where they are not comparable."""
+        if self.simulated is None or not (self.answer.outcome.finite and self.simulated.finite):
+            return None
+        metric, seed = self.task.metric, self.task.settings.seed
+        return paired_bootstrap(self.simulated.scores, self.answer.outcome.scores, metric.higher_is_better, seed=seed)
+
+    @property
+    def differs_from_exact(self) -> bool:
+        """Whether the engine certainly computes something else than exact arithmetic does."""
+        if self.simulated is None:
+            return False
+        apart = self.engine_minus_exact
+        if apart is None:
+            return self.answer.outcome.finite != self.simulated.finite
+        return not apart.low <= 0 <= apart.high
 
     @property
     def limit_ms(self) -> float | None:

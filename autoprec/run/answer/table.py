@@ -4,55 +4,54 @@ from __future__ import annotations
 
 import math
 
-from autoprec.run.answer.report import candidate_record
+from autoprec.run.answer.candidate import Candidate
 from autoprec.run.answer.result import TuneResult
 from autoprec.stats.drop import Drop
+from autoprec.units.shares import mac_share
 
 
 def table_rows(tuned: TuneResult) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the final table: one row for each candidate."""
-    metric = tuned.task.metric
-    milliseconds = "ms" if tuned.task.backend.clock.kind == "measured" else "ms, modelled"
-    bound = tuned.task.settings.max_drop
-    level = tuned.task.settings.level
-    bounded = math.isfinite(bound)
-    extra = {"throughput": ["samples/s"], "size": ["bytes"]}.get(tuned.goal.objective, [])
+    settings = tuned.task.settings
+    bounded = math.isfinite(settings.max_drop)
     header = [
         "plan",
-        metric.name,
-        f"drop ({100 * level:g} %)",
-        *([f"within {bound:g}"] if bounded else []),
+        tuned.task.metric.name,
+        f"drop ({100 * settings.level:g} %)",
+        *([f"within {settings.max_drop:g}"] if bounded else []),
         "agreement",
         "KL",
-        milliseconds,
+        "ms" if tuned.task.backend.clock.kind == "measured" else "ms, modelled",
         "vs FP32",
-        *extra,
+        *{"throughput": ["samples/s"], "size": ["bytes"]}.get(tuned.goal.objective, []),
         "MACs",
     ]
-    rows = []
-    for name, candidate in tuned.candidates.items():
-        record = candidate_record(tuned, candidate)
-        drop, ratio = record["estimated_drop"], record["latency_vs_fp32"]
-        rows.append(
-            [
-                f"{name} *" if name == tuned.chosen else name,
-                metric.describe(record["score"]),
-                f"{drop['estimate']:+.4f} ({drop['low']:+.4f} .. {drop['high']:+.4f})",
-                *([_certificate(candidate.drop, bound)] if bounded else []),
-                "-" if record["agreement"] is None else f"{record['agreement']:.4f}",
-                "-" if record["kl"] is None else f"{record['kl']:.2g}",
-                f"{record['latency_ms']:.2f}",
-                f"{ratio['estimate']:.3f}",
-                *([f"{record['samples_per_s']:,.0f}"] if "samples_per_s" in record else []),
-                *([f"{record['bytes']:,}"] if tuned.goal.objective == "size" else []),
-                " ".join(f"{share:.0%} {p}" for p, share in record["mac_share"].items()),
-            ]
-        )
-    return header, rows
+    return header, [_row(tuned, candidate) for candidate in tuned.candidates.values()]
+
+
+def _row(tuned: TuneResult, candidate: Candidate) -> list[str]:
+    outcome, drop, bound = candidate.outcome, candidate.drop, tuned.task.settings.max_drop
+    shares = mac_share(tuned.task.subject.partition, candidate.plan)
+    extra = {
+        "throughput": [f"{tuned.samples_per_s(candidate):,.0f}"],
+        "size": [f"{candidate.size:,}"],
+    }
+    return [
+        f"{candidate.name} *" if candidate.name == tuned.chosen else candidate.name,
+        tuned.task.metric.describe(float(outcome.scores.mean())),
+        f"{drop.estimate:+.4f} ({drop.low:+.4f} .. {drop.high:+.4f})",
+        *([_certificate(drop, bound)] if math.isfinite(bound) else []),
+        "-" if outcome.agreement is None else f"{outcome.agreement:.4f}",
+        "-" if outcome.kl is None else f"{outcome.kl:.2g}",
+        f"{candidate.latency.median_ms:.2f}",
+        f"{candidate.latency.ratio_to(tuned.fp32.latency).estimate:.3f}",
+        *extra.get(tuned.goal.objective, []),
+        " ".join(f"{share:.0%} {p}" for p, share in shares.items()),
+    ]
 
 
 def _certificate(drop: Drop, bound: float) -> str:
-    """Whether fresh samples prove that the bound is met, in a cell."""
+    """Whether held-out samples prove that the bound is met, in a cell."""
     if drop.certifies(bound):
         return "certified"
     needed = drop.samples_to_certify(bound)
