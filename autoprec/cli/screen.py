@@ -58,10 +58,10 @@ class Screen:
     def trial(self, trial: Trial) -> None:
         """A plan was measured."""
         measured = trial.measured
-        mark = " "
+        star = " "
         cost = self._cost(trial)
         if trial.feasible and (self._best is None or cost < self._best):
-            self._best, mark = cost, "*"
+            self._best, star = cost, "*"
         verdict = "within the bound" if trial.feasible else "over the bound"
         latency = f"{measured.latency_ratio:6.3f} x FP32" if measured.timed else "     not timed"
         size = ""
@@ -70,7 +70,7 @@ class Screen:
         if self._goal is not None and self._goal.objective == "throughput":
             latency = f"{1 / measured.latency_ratio:6.3f} x FP32's throughput" if measured.timed else latency
         self._console.print(
-            f"          {mark} plan {trial.number:<3} {size}{latency}   "
+            f"          {star} plan {trial.number:<3} {size}{latency}   "
             f"drop {measured.judged_drop:+.4f}  {verdict:<16}  {trial.origin}",
             highlight=False,
             soft_wrap=True,

@@ -33,7 +33,7 @@ FINISHED = [
 # The command line, but killed at the n-th sign of progress within a stage, or while a file is being written.
 DRIVER = """
 import os, signal, sys
-from autoprec import records
+from autoprec.files import json as files
 from autoprec.cli import main, screen
 
 where, count = sys.argv[1], int(sys.argv[2])
@@ -71,7 +71,7 @@ class Os:
             kill()
         os.replace(source, target)
 
-screen.Screen, records.os = Screen, Os()
+screen.Screen, files.os = Screen, Os()
 main(sys.argv[3:], prog_name="autoprec")
 """
 

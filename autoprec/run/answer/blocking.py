@@ -1,4 +1,4 @@
-"""Which units keep every plan over the bound: those that must be let off for the best plan to meet it."""
+"""Which units keep every plan over the bound: those that must be in FP32 for the best plan to meet it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from autoprec.precision import Precision
 
 _NAMED = 4
 _PRUNED = 6
-"""Up to so many units each is tried without the others' relief."""
+"""Among at most so many units it is tried for each whether the others in FP32 suffice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,9 @@ class Blocking:
     """The units that block a bound.
 
     Attributes:
-        units: that suffice: with them in FP32, and the rest as in the best plan, the bound is met; where there was no
-            time to see that, all that are lowered, the noisiest first.
-        drop: judged with them in FP32, None where it was not measured.
+        units: the units that suffice: with them in FP32, and the rest as in the best plan, the bound is met. Where
+            there was no time to measure that, all units in a lower precision, the noisiest first.
+        drop: the judged drop with them in FP32, None where it was not measured.
     """
 
     units: tuple[str, ...]
@@ -29,7 +29,7 @@ class Blocking:
 
     @property
     def text(self) -> str:
-        """For people."""
+        """The units and the drop, as a clause for people."""
         few = ", ".join(self.units[:_NAMED])
         more = f" and {len(self.units) - _NAMED} more" if len(self.units) > _NAMED else ""
         if self.drop is None:
@@ -39,7 +39,7 @@ class Blocking:
         return f"{few}{more} {verb} it: with {them} in FP32 the drop is {self.drop:.4g}"
 
     def to_record(self) -> dict[str, Any]:
-        """As JSON."""
+        """The record as JSON."""
         return {**asdict(self), "units": list(self.units)}
 
 
@@ -50,13 +50,15 @@ def find_blocking(
     bound: float,
     out_of_time: Callable[[], bool] = lambda: False,
 ) -> Blocking:
-    """Let units off, the noisiest first, until the bound is met; then those that need not have been are taken back.
+    """Put units in FP32, the noisiest first, until the bound is met; then put those back that were not necessary.
+
+    The number of units is found by bisection, since the drop mostly falls with each further unit in FP32.
 
     Args:
         best: the plan that came nearest to the bound.
-        noises: unit -> what it alone adds under that plan.
+        noises: unit -> the noise that it alone adds under that plan.
         judged_drop: measures a plan.
-        bound: on the drop.
+        bound: the most drop that is allowed.
         out_of_time: says whether there is no time for another measurement.
     """
     lowered = [unit for unit, precision in best.items() if precision is not Precision.FP32]

@@ -45,7 +45,7 @@ def reason(tuned: TuneResult) -> str:
         drop = chosen_trial(tuned).measured.judged_drop
         return (
             f"the most accurate of {among}: {chosen.latency.median_ms:.4g} ms, {ratio:.2f} of FP32's latency, where "
-            f"{limit_words(tuned)} is allowed; {tuned.task.metric.name} dropped by {drop:.4g} on the selection samples"
+            f"{limit_text(tuned)} is allowed; {tuned.task.metric.name} dropped by {drop:.4g} on the selection samples"
         )
     return f"the fastest of {among}: {ratio:.2f} of FP32's latency"
 
@@ -66,12 +66,12 @@ def _why_infeasible(tuned: TuneResult) -> str:
     within = "" if math.isinf(tuned.goal.max_drop) else f" within a drop of {tuned.goal.max_drop:g}"
     return (
         f"no plan meets {tuned.goal.bounds}: the fastest found{within} takes {chosen.latency.median_ms:.4g} ms, "
-        f"{ratio:.2f} of FP32's latency, {limit_words(tuned)} is allowed; allow more, free pinned units, or offer "
+        f"{ratio:.2f} of FP32's latency, {limit_text(tuned)} is allowed; allow more, free pinned units, or offer "
         f"lower precisions by --space"
     )
 
 
-def limit_words(tuned: TuneResult) -> str:
+def limit_text(tuned: TuneResult) -> str:
     """The bound on the latency."""
     return f"{tuned.goal.max_latency:.3g} of it" if tuned.limit_ms is None else f"{tuned.limit_ms:g} ms"
 

@@ -13,11 +13,11 @@ from autoprec.ranges.table import RangeTable
 from autoprec.run.answer.blocking import Blocking, find_blocking
 from autoprec.run.budget import USUAL_ROUNDS
 from autoprec.run.context import Run
+from autoprec.run.describe_study import describe_study
 from autoprec.run.engines import PlanEngine, timing_feed
 from autoprec.run.identity import study_name
 from autoprec.run.measure import PlanMeasurer
 from autoprec.run.search_description import SearchDescription, settings_record
-from autoprec.run.study_description import studied
 from autoprec.run.uniform import problem_of, seed_plans, uniform_plans
 from autoprec.sensitivity.table import Sensitivities
 from autoprec.study.goal import Goal
@@ -66,7 +66,7 @@ def search_plans(
     detail = f"at most {settings.trials} plans on {task.splits.select.count} samples, {settings.sampler}{limit}"
     run.clock.begin("search", detail)
     name = study_name(task, sensitivities)
-    studied(task, measurer.ranges, name, goal, prior).save(run.directory.studied)
+    describe_study(task, measurer.ranges, name, goal, prior).save(run.directory.studied)
     sampler = make_sampler(settings.sampler, problem_of(task.subject, sensitivities), prior, goal, settings.seed)
     if not same(run.location, run.journal) and not has_study(run.location, name):
         carry(run.journal, run.location, name)
