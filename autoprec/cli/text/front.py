@@ -176,7 +176,7 @@ def _say_basis(run: RunFront) -> None:
     latency = f"at {answer.ratio:.3f} of FP32's latency ({answer.latency_ms:.2f} ms)"
     speed = f"at {1 / answer.ratio:.3f} times FP32's throughput" if busy else latency
     click.echo(
-        f"only plan {point.trial.number}, the run's answer, was measured again: on {drop['samples']} samples that "
+        f"only plan {point.trial.number}, the run's answer, was measured again: on {drop.samples} samples that "
         f"chose nothing {run.studied.metric} dropped by about {_signed(drop.estimate)} ({_signed(drop.low)} to "
         f"{_signed(drop.high)}), {speed}."
     )
