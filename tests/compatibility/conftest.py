@@ -78,8 +78,7 @@ def _same_machine(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     halves = json.loads((place / "finished" / "search.json").read_text(encoding="utf-8"))["halves"]
 
     def dealt(splits: Splits, *_: Any) -> Splits:
-        text = splits.text.replace("samples, none in", "samples, equally hard for FP32, none in")
-        return replace(dealt_as(splits, halves), text=text)
+        return replace(dealt_as(splits, halves), equally_hard=True)
 
     monkeypatch.setattr(OrtBackend, "describe", lambda self: dict(machine))
     monkeypatch.setattr("autoprec.run.stages.halves.balanced", dealt)
