@@ -124,7 +124,7 @@ def _task(
     **options: Any,
 ) -> Task:
     """The task that the options describe, with everything loaded and checked."""
-    from autoprec.backends.make import make_backend
+    from autoprec.backends.make import checked_clock, make_backend
     from autoprec.run.settings import Settings, drop_bound
     from autoprec.run.task import prepare_task
 
@@ -135,4 +135,6 @@ def _task(
         max_latency_ms=limit.get("max_ms"),
         **options,
     )
-    return prepare_task(settings, make_backend(backend, threads, target_list(targets)))
+    task = prepare_task(settings, make_backend(backend, threads, target_list(targets)))
+    checked_clock(task.backend)  # a dry run refuses a GPU without figures too
+    return task
