@@ -1,4 +1,4 @@
-"""What --device, --cores and --workers do to this process and to the workers beside it."""
+"""The hardware of this process and of the workers beside it: the options --device, --cores and --workers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from autoprec.workers.processes import WorkerProcesses
 
 Helper = tuple[list[str], dict[str, str]]
-"""Arguments of `autoprec worker`, and what it finds in its environment."""
+"""The arguments of one `autoprec worker`, and the variables of its environment."""
 
 
 def pin(device: int | None, cores: str | None) -> None:
-    """Keep this process to a GPU and to cores; before CUDA or ONNX Runtime is loaded.
+    """Let this process use one GPU and some cores only. CUDA and ONNX Runtime must not be loaded yet.
 
     Raises:
         UsageError: there is no such GPU, or no such core.
@@ -33,7 +33,7 @@ def pin(device: int | None, cores: str | None) -> None:
 def pinned(
     backend: str, targets: str, *, threads: int | None, device: int | None, cores: str | None, workers: int
 ) -> list[Helper]:
-    """Pin this process, and say how the workers beside it are started, each with hardware of its own.
+    """Pin this process to its hardware, and give each worker beside it hardware of its own.
 
     Args:
         backend: the name of the backend.
@@ -70,7 +70,7 @@ def pinned(
 def worker_processes(
     helpers: list[Helper], out: str | None, model: str | Path, storage: str | None, say: Callable[[str], None]
 ) -> WorkerProcesses:
-    """The workers of a run; none where there are no helpers. The study's URL is no argument, which all users see."""
+    """The workers of a run. The study's URL is no argument of theirs, since all users of a machine see those."""
     from autoprec.run.directory import RunDirectory, default_out
     from autoprec.workers.processes import WorkerProcesses
 

@@ -1,4 +1,4 @@
-"""What people see while a run lasts, and tables at the end; all of it on standard error or standard output."""
+"""What people see: the progress of a run on standard error, and tables and JSON on standard output."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _REPEAT_S = 5.0
 
 
 class Screen:
-    """Progress for people: a live line on a terminal, a line now and then in a log.
+    """Shows the progress of a run: a live line on a terminal, and a line now and then in a log.
 
     Args:
-        quiet: say nothing.
+        quiet: whether to show nothing.
     """
 
     def __init__(self, quiet: bool) -> None:
@@ -33,7 +33,7 @@ class Screen:
         self._goal: Goal | None = None
 
     def stage(self, name: str, detail: str) -> None:
-        """A stage begins."""
+        """Show that a stage begins."""
         self._name = name
         if self._status is not None:
             self._status.stop()
@@ -48,7 +48,7 @@ class Screen:
         self._said = time.monotonic()
 
     def advance(self, share: float) -> None:
-        """The share of the stage that is done."""
+        """Show the share of the stage that is done."""
         if self._status is not None:
             self._status.update(f"{self._name} {share:4.0%}")
         elif time.monotonic() - self._said > _REPEAT_S:
@@ -56,7 +56,7 @@ class Screen:
             self._said = time.monotonic()
 
     def trial(self, trial: Trial) -> None:
-        """A plan was measured."""
+        """Show what was measured of a plan."""
         measured = trial.measured
         star = " "
         cost = self._cost(trial)
@@ -70,14 +70,14 @@ class Screen:
         if self._goal is not None and self._goal.objective == "throughput":
             latency = f"{1 / measured.latency_ratio:6.3f} x FP32's throughput" if measured.timed else latency
         self._console.print(
-            f"          {star} plan {trial.number:<3} {size}{latency}   "
+            f"          {star} trial {trial.number:<3} {size}{latency}   "
             f"drop {measured.judged_drop:+.4f}  {verdict:<16}  {trial.origin}",
             highlight=False,
             soft_wrap=True,
         )
 
     def aim(self, goal: Goal) -> None:
-        """What the plans that follow are compared by."""
+        """Set what the plans that follow are compared by."""
         self._goal = goal
 
     def _cost(self, trial: Trial) -> tuple[float, float]:
@@ -87,24 +87,24 @@ class Screen:
         return self._goal.cost(m.judged_drop, m.latency_ratio, m.bytes, m.noise)
 
     def note(self, text: str) -> None:
-        """Something that a reader should know now."""
+        """Show a message that the user should read now."""
         self._console.print(f"          {text}", highlight=False, soft_wrap=True, markup=False)
 
     def close(self) -> None:
-        """Take the live line away."""
+        """Remove the live line."""
         if self._status is not None:
             self._status.stop()
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A plain table on standard output, aligned, fit for logs."""
+    """Print an aligned table without frames, which is also readable in a log."""
     widths = [max(len(row[location]) for row in [header, *rows]) for location in range(len(header))]
     for row in [header, ["-" * width for width in widths], *rows]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def print_json(record: Mapping[str, Any]) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document."""
     from autoprec.files.json import as_json
 
     click.echo(as_json(record))

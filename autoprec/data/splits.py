@@ -1,4 +1,4 @@
-"""Disjoint parts of the data: to calibrate on, to select the plan with, and to report with."""
+"""Splits the data into disjoint parts: to calibrate with, to select the plan with, and to report with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CALIBRATE_LIMIT = 512
 """The most samples of a single data set that are used for calibration."""
 
 FEWEST = 32
-"""Samples to judge plans on, however little time there is."""
+"""The fewest samples that plans are judged on, however little time there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Splits:
 
 
 def make_splits(calib: Dataset | None, evaluate: Dataset | None, seed: int) -> Splits:
-    """Calibrate, select and report parts of the user's data, the latter two without a common sample.
+    """Split the user's data into parts to calibrate, select and report with; the latter two have no common sample.
 
     With two sets, `calib` is used whole and `evaluate` is split in halves. A single set is split in three:
     20 % but at most 512 samples to calibrate, the rest in halves. Equal samples always land in the same
@@ -144,9 +144,10 @@ def _split_one(data: Dataset, seed: int) -> Splits:
 
 
 def shortened(splits: Splits, most: float) -> Splits:
-    """The same parts, of select and report only so many samples each, taken evenly; as they were where that is all.
+    """The same parts, with at most so many samples of select and report each, taken at even distances.
 
-    Halved until they fit, or few are left, so that runs on a machine about as fast take the same samples.
+    The number is halved until it fits or few are left, so that runs on machines of about the same speed take the same
+    samples. Parts that fit are returned as they are.
     """
     smaller, larger = sorted((splits.select.count, splits.report.count))
     step = 1
@@ -159,16 +160,16 @@ def shortened(splits: Splits, most: float) -> Splits:
 
 
 def balanced(splits: Splits, keys: Array, seed: int) -> Splits:
-    """The same samples, select and report dealt anew so that both are equally hard.
+    """The same samples, with select and report dealt anew so that both are equally hard.
 
-    Sorted by FP32's score and margin, neighbours go to different halves by lot: with a few hundred samples
-    a plain shuffle can leave FP32 itself five points better on one half than on the other, and then a plan
-    that loses nothing on one loses two points on the other. No plan is looked at.
+    The samples are sorted by FP32's score and margin, and of each pair of neighbours one goes to each half at random.
+    With a few hundred samples a plain shuffle can leave FP32 itself five points better on one half than on the other;
+    then a plan that loses nothing on one half loses two points on the other. No plan takes part in this.
 
     Args:
-        splits: as made.
-        keys: float[select + report, k], what to sort by, most important first.
-        seed: of the lots.
+        splits: the parts as they were split.
+        keys: float[select + report, k], what to sort by, the most important figure first.
+        seed: the seed of the random choice.
     """
     union = splits.select.merged(splits.report)
     groups: dict[str, list[int]] = {}
@@ -187,9 +188,10 @@ def balanced(splits: Splits, keys: Array, seed: int) -> Splits:
 
 
 def halves(splits: Splits, dealt: Splits) -> str:
-    """How `dealt` divided the samples that `splits` selects and reports with: a letter each, s, r, or - for left out.
+    """How `dealt` divided the samples of select and report in `splits`: one letter per sample.
 
-    By it another process gets the same halves, even where its FP32 differs in the last bit.
+    The letters are s for select, r for report and - for a sample that is left out. With them another process makes the
+    same halves, even if its FP32 outputs differ in the last bit.
     """
     left = {"s": Counter(dealt.select.digests()), "r": Counter(dealt.report.digests())}
     letters = []
@@ -201,7 +203,7 @@ def halves(splits: Splits, dealt: Splits) -> str:
 
 
 def dealt_as(splits: Splits, letters: str) -> Splits:
-    """The same samples, dealt as `halves` says.
+    """The same samples, dealt as the letters of `halves` say.
 
     Raises:
         DataError: there are not as many samples.
@@ -230,7 +232,7 @@ def _shuffled_groups(data: Dataset, seed: int) -> list[list[int]]:
 
 
 def _deal(groups: Sequence[list[int]], wanted: int, leave: int = 1) -> tuple[list[list[int]], list[list[int]]]:
-    """Groups with about `wanted` samples together, and the rest, which is at least `leave` groups."""
+    """Groups that have about `wanted` samples together, and the rest, which is at least `leave` groups."""
     first: list[list[int]] = []
     rest: list[list[int]] = []
     room = wanted
@@ -246,5 +248,5 @@ def _deal(groups: Sequence[list[int]], wanted: int, leave: int = 1) -> tuple[lis
 
 
 def _indices(groups: Sequence[list[int]]) -> list[int]:
-    """In order, so that a source which reads one file after another need not jump."""
+    """The indices in order, so that a source which reads one file after another need not jump."""
     return sorted(index for group in groups for index in group)

@@ -15,19 +15,21 @@ from autoprec.timing.compare import turn_s
 from autoprec.timing.race import race_s
 
 RANGES_SHARE, _SENSITIVITY_SHARE = 0.2, 0.2
-"""Of what is left when they begin."""
+"""The share of the time left when a stage begins that the stage may take."""
 _WITHIN_RANGES = {"ranges": 0.4, "calibrators": 0.45, "calibrator": 0.6, "calibrator of each value": 0.8}
 _EVALUATED_SHARE, _LEAST_PASSES, _LEAST_RUNS = 0.4, 6, 50
-"""FP32 and one plan are judged on both halves, and FP32 once more to balance them; they are timed against each other
-by so many runs of a batch: so much of the time at most."""
+"""The least of a run is six passes over one half (FP32 over both halves to balance them, and FP32 and one plan over
+both) and 50 timed runs of a batch. Together they may take at most 40 % of the time that is left."""
 _COMFORT = 0.15
-"""Confirming more than the least has this share of the time at most."""
-_ENDING_S = 0.6  # writing files, freeing engines, ending the process
-_SLACK = 1.15
+"""Confirming more plans than the least possible may take at most this share of the whole time."""
+_ENDING_S = 0.6  # seconds to write the files, to free the engines and to end the process
+_SLACK = 1.15  # other work may slow the machine down after the figures were measured
 _REOPENED = 1.5
 """Opening a kept engine again may take this many times as long as the quickest one took."""
 CONFIRM_TURN_MS = 60.0
+"""The least milliseconds of one engine's turn when finalists are confirmed."""
 LEAST_ROUNDS, USUAL_ROUNDS, MOST_ROUNDS = 5, 9, 25
+"""The rounds that confirming makes: where time is short, where there is enough, and where ratios are uncertain."""
 
 
 @dataclass(kw_only=True)
@@ -73,7 +75,7 @@ class Budget:
         build_s: mean seconds to lower and build a plan, and to open it again where engines are kept; 0 while unknown.
         plan_s: mean seconds that a plan of the search took; 0 while unknown.
         threads: the number of CPU threads of a run.
-        left_out: what there was no time for, in words.
+        left_out: one phrase for each thing that there was no time for.
     """
 
     deadline: Deadline
@@ -90,12 +92,12 @@ class Budget:
         return math.isfinite(self.deadline.total_s)
 
     def known_sample(self, seconds: float, batch: int) -> None:
-        """Take over what FP32 takes for a sample, and so for a batch until that is timed by itself."""
+        """Take over the seconds that FP32 needs for a sample, and for a batch until batches are timed."""
         self.sample_s, self.batch_ms = seconds, 1e3 * seconds * batch
 
     @property
     def ending_s(self) -> float:
-        """What is left for a race of the answer, once files are written; infinite without a limit."""
+        """The seconds that are left for a race of the answer once the files are written; infinite without a limit."""
         if not self.limited:
             return math.inf
         return max(self.deadline.left_s - self.build_s - _ENDING_S, 0.0)

@@ -15,7 +15,7 @@ from autoprec.files.json import read_json, write_bytes, write_json
 
 
 def default_out(model: str | Path) -> Path:
-    """The run directory where none is given: beside nothing of the user's, under the current folder."""
+    """The run directory if the user gives none: a folder of its own under the current folder."""
     return Path("autoprec-runs") / Path(model).stem
 
 
@@ -24,28 +24,28 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """Where a run keeps what it found. Nothing is written outside of it."""
+    """The folder in which a run keeps what it found. Nothing is written outside of it."""
 
     root: Path
 
     @property
     def ranges(self) -> Path:
-        """Calibrated ranges."""
+        """The calibrated ranges."""
         return self.root / "ranges.json"
 
     @property
     def profile(self) -> Path:
-        """Sensitivities."""
+        """The sensitivities."""
         return self.root / "profile.json"
 
     @property
     def profile_journal(self) -> Path:
-        """Sensitivities as they are measured."""
+        """The sensitivities that are measured so far, a line each."""
         return self.root / "profile.partial.jsonl"
 
     @property
     def latency(self) -> Path:
-        """Profiled milliseconds of each unit."""
+        """The profiled milliseconds of each unit."""
         return self.root / "latency.json"
 
     @property
@@ -55,16 +55,16 @@ class RunDirectory:
 
     @property
     def studied(self) -> Path:
-        """What the study is about, and the run's answer."""
+        """What the study is about, and the answer of the run."""
         return self.root / "study.json"
 
     @property
     def search(self) -> Path:
-        """What workers need to know of the search; it is there from its begin on."""
+        """What workers need to know of the search; the file exists from the beginning of the search on."""
         return self.root / "search.json"
 
     def worker_log(self, number: int) -> Path:
-        """What a worker said that the run itself started."""
+        """The messages of a worker that the run itself started."""
         return self.root / f"worker-{number}.log"
 
     @property
@@ -79,16 +79,16 @@ class RunDirectory:
 
     @property
     def result(self) -> Path:
-        """What the command printed, as JSON."""
+        """All figures of the result, as JSON."""
         return self.root / "result.json"
 
     @property
     def evidence(self) -> Path:
-        """What a baseline is made of."""
+        """The evidence from which a baseline is made."""
         return self.root / "evidence.json"
 
     def prepare(self) -> None:
-        """Make the folder and see that it can be written.
+        """Make the folder and check that it can be written.
 
         Raises:
             RunDirectoryError: it cannot, or a file is in its place.
@@ -105,9 +105,9 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
-        """Keep the folder to this run, and clear away what a killed one left.
+        """Keep other runs out of the folder, and clear away what a killed run left.
 
-        The lock is the kernel's, on the folder itself: it leaves no file and ends with the process.
+        The operating system locks the folder itself: the lock leaves no file and ends with the process.
 
         Raises:
             RunDirectoryError: the folder cannot be written, or another run works in it.
@@ -122,7 +122,7 @@ class RunDirectory:
                 os.close(handle)
 
     def claimed(self) -> bool:
-        """Whether a run works here, as far as this machine can tell."""
+        """Whether a run is at work here, as far as this machine can tell."""
         try:
             handle = _lock(self.root)
         except RunDirectoryError:
@@ -132,13 +132,13 @@ class RunDirectory:
         return False
 
     def looks_like_a_run(self) -> bool:
-        """Whether a search may begin here: a run works here or has, or there is nothing yet."""
+        """Whether a search may begin here: a run is or was at work here, or the folder is empty."""
         found = (self.ranges, self.profile, self.profile_journal, self.studied, self.study)
         return any(path.is_file() for path in found) or self.claimed() or not any(self.root.iterdir())
 
     @contextlib.contextmanager
     def joined(self) -> Iterator[None]:
-        """Keep a run that begins now from tidying up the journal, to which a worker writes."""
+        """Keep a run that begins now from tidying up the journal while a worker writes to it."""
         handle = self._share_journal()
         try:
             yield
@@ -148,13 +148,13 @@ class RunDirectory:
 
     def _share_journal(self) -> int | None:
         for _ in range(20):
-            with contextlib.suppress(RunDirectoryError):  # a run that begins looks at it for a moment
+            with contextlib.suppress(RunDirectoryError):  # a run that begins holds the lock for a moment
                 return _lock(self.study, shared=True) if self.study.is_file() else None
             time.sleep(0.05)
         return None
 
     def _tidy(self) -> None:
-        """Remove half-written files, locks without an owner and cut-off lines; nobody else writes here now."""
+        """Remove half-written files, locks without an owner and cut-off lines. No other process writes here now."""
         files = (
             self.ranges,
             self.profile,
@@ -169,7 +169,7 @@ class RunDirectory:
         leftovers = [path for file in files for path in self.root.glob(f".{file.name}.*")]
         try:
             handle = _lock(self.study) if self.study.is_file() else None
-        except RunDirectoryError:  # workers of the killed run go on
+        except RunDirectoryError:  # workers of the killed run are still at work
             return
         if handle is not None:
             os.close(handle)
@@ -187,7 +187,7 @@ class RunDirectory:
             ) from error
 
     def stored_unit_ms(self, fingerprint: str) -> dict[str, dict[str, float]] | None:
-        """Plan name -> unit name -> milliseconds, if they were profiled from the same inputs, else None.
+        """Plan name -> unit name -> milliseconds, if they were profiled from the same inputs; else None.
 
         Raises:
             RunDirectoryError: the file is damaged.
@@ -207,12 +207,12 @@ class RunDirectory:
             ) from error
 
     def store_unit_ms(self, fingerprint: str, rows: Mapping[str, Mapping[str, float]]) -> None:
-        """Write profiled milliseconds with the fingerprint of what they depend on."""
+        """Write the profiled milliseconds with the fingerprint of what they depend on."""
         write_json(self.latency, {"schema": SCHEMA, "fingerprint": fingerprint, "unit_ms": rows})
 
 
 def _lock(path: Path, *, shared: bool = False) -> int | None:
-    """An open handle that locks a folder or file, None where the platform or the file system has no such locks."""
+    """An open handle that locks a folder or file; None where the platform or the file system has no such locks."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -232,7 +232,7 @@ def _lock(path: Path, *, shared: bool = False) -> int | None:
 
 
 def _drop_unfinished_line(journal: Path) -> None:
-    """Cut off what a killed process had begun to append, so that the next line does not join it."""
+    """Cut off an unfinished line that a killed process left, so that the next line is not appended to it."""
     if not journal.is_file():
         return
     data = journal.read_bytes()

@@ -1,4 +1,4 @@
-"""The engines of one run's plans: what is timed, what computes the outputs, what the runtime made of it."""
+"""The engines of a run's plans: one that is timed, one that computes the outputs, and what the runtime made of it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from autoprec.run.task import Task
 
 @dataclass(frozen=True, slots=True)
 class PlanEngine:
-    """A plan as engines.
+    """The engines of one plan.
 
     Attributes:
-        timed: built by the runtime, with its clock.
-        computing: gives the outputs: the same engine, or the simulation where that one cannot run on this machine.
-        size: bytes of the built engine, or of the lowered model where the runtime keeps none.
+        timed: the engine that the runtime built, whose clock is read.
+        computing: the engine that computes the outputs: the same one, or the simulation where that cannot run here.
+        size: the bytes of the built engine, or of the lowered model where the runtime keeps no engine.
     """
 
     timed: Engine
@@ -61,19 +61,22 @@ class Engines:
         return PlanEngine(timed, self.simulated(plan, ranges, stack), size)
 
     def simulated(self, plan: Assignment, ranges: RangeTable, stack: ExitStack) -> Engine:
-        """The plan in exact arithmetic, types by rounding: what the plan costs whatever the runtime does."""
+        """Build the plan in exact arithmetic, with lower precisions simulated by rounding.
+
+        Its outputs show what the plan itself loses, without what the runtime adds.
+        """
         model = to_bytes(self._task.subject.lowerer.lower(plan, ranges, simulate=True).ir)
         return stack.enter_context(self._backend.build(model, exact=True))
 
     def lowered(self, plan: Assignment, ranges: RangeTable) -> bytes:
         """The serialised model under a plan."""
-        last = self._last
-        if last is None or last[1] is not ranges or dict(last[0]) != dict(plan):  # what is built is often profiled next
+        last = self._last  # A plan is often profiled right after it was built, and lowering takes time.
+        if last is None or last[1] is not ranges or dict(last[0]) != dict(plan):
             last = self._last = (plan, ranges, to_bytes(self._task.subject.lowerer.lower(plan, ranges).ir))
         return last[2]
 
     def verified(self, plan: Assignment, ranges: RangeTable) -> Verification:
-        """What the runtime made of each unit, beside what it was asked for."""
+        """Compare what the runtime made of each unit with what the plan asked for."""
         return verified(self._task.subject.lowerer, plan, self._backend, self.lowered(plan, ranges))
 
     def unit_ms(self, plan: Assignment, ranges: RangeTable, feed: dict[str, Array]) -> dict[str, float]:
@@ -86,7 +89,7 @@ class Engines:
         return {unit.name: found.unit_ms.get(unit.name, 0.0) for unit in self._task.subject.partition.units}
 
     def layers_ms(self, plan: Assignment, ranges: RangeTable, feed: dict[str, Array]) -> dict[str, float] | None:
-        """Unit -> milliseconds of its kernels and of what converts for it; None where there is no profile to be had."""
+        """Unit -> milliseconds of its kernels and conversions; None where the runtime gives no profile."""
         if not self._backend.keeps_engines:
             return None
         try:
@@ -99,12 +102,12 @@ class Engines:
 
 
 def timing_feed(task: Task, data: Dataset) -> dict[str, Array]:
-    """One full batch, filled up by repetition where there are too few samples."""
+    """One full batch, in which samples are repeated where there are too few."""
     return batch_feed(task.subject.model, data, task.settings.batch)
 
 
 def batch_feed(model: Model, data: Dataset, batch_size: int) -> dict[str, Array]:
-    """The first `batch_size` samples, or as many as a model with a fixed batch takes, repeated if there are fewer."""
+    """The first `batch_size` samples, repeated if there are fewer; a model with a fixed batch size takes that many."""
     wanted = model.interface.batch_size or batch_size
     batch = next(iter(data.batches(wanted)))
     indices = np.arange(wanted) % batch.count

@@ -16,13 +16,14 @@ def study_name(task: Task, profile: Sensitivities) -> str:
     parts = [profile.fingerprint, task.splits.select.fingerprint(), choices, *machine, str(settings.batch)]
     parts += [] if settings.confidence is None else [f"confidence {settings.confidence!r}"]
     parts += ["busy"] if settings.aim == "throughput" else []
+    # Only the guided sampler can learn from trials that were measured for another goal.
     if settings.sampler != "guided" and settings.aim not in ("latency", "throughput"):
-        parts.append(f"{settings.aim} {settings.max_drop!r}")  # only the guided one reads figures that others told
+        parts.append(f"{settings.aim} {settings.max_drop!r}")
     return fingerprint(parts)
 
 
 def plan_fingerprints(task: Task, ranges: RangeTable) -> dict[str, str]:
-    """What the plans of a task depend on."""
+    """The fingerprints of all that the plans of a task depend on."""
     model = task.subject.model
     return {
         "graph": model.graph_fingerprint,

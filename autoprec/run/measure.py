@@ -1,4 +1,4 @@
-"""Measuring a plan for the search: no more of it than the search needs to know."""
+"""Measures a plan for the search, and no more of it than the search needs to know."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ from autoprec.study.trial import Measurement
 from autoprec.timing.compare import compare
 
 CERTAIN = 0.9995
-"""Confidence at which a part of the samples decides: with 40 such plans a run, one run in 50 has a wrong verdict.
+"""The confidence at which a part of the samples decides: with 40 such plans a run, one run in 50 has a wrong verdict.
 
-The looks share the error of it evenly, so that however often it is looked the whole is kept (Bonferroni's rule, the
-plainest way to spend it; Lan and DeMets 1983).
+The allowed error is divided equally among the looks (Bonferroni correction), so that checking several times does not
+raise it (Lan and DeMets 1983, "Discrete sequential boundaries for clinical trials").
 """
 _MET_SHARE = 0.25
+"""A bound counts as certainly met on this share of the samples at the earliest, see `certain`."""
 LOOKS = (0.125, 0.25, 0.5)
 """The parts of the samples after which a plan may be judged."""
-_FEWEST = 32  # samples of a look; fewer know nothing for certain
+_FEWEST = 32  # the fewest samples of a look: on fewer, hardly anything is certain
 _TIMED_ANYWAY = 3
-"""Of plans over the bound each third is timed: they teach the latency model as well as others do."""
-_NEAR = 1.02  # times the rival's latency: so near, a plan may be a finalist
+"""Every third plan over the bound is timed: the latency model learns from it as well as from other plans."""
+_NEAR = 1.02  # a plan up to this many times as slow as the rival may still be a finalist
 
 
 class PlanMeasurer:
@@ -45,13 +46,16 @@ class PlanMeasurer:
     plans over the bound are not timed. A plan that may become a finalist is always judged on all samples.
 
     Args:
-        task: what was asked.
-        engines: builds plans.
-        reference: FP32.
-        ranges: calibrated.
+        task: what the user asked for.
+        engines: builds the plans.
+        reference: FP32, built.
+        ranges: the calibrated ranges.
         goal: what the search minimises, and its bounds; by default the latency under the task's bound.
-        economy: whether anything is left out at all.
+        economy: whether anything may be left out at all.
         out_of_time: says whether what comes after the search needs the time that is left.
+
+    Attributes:
+        spent: what the plans have cost so far.
     """
 
     def __init__(
@@ -80,10 +84,10 @@ class PlanMeasurer:
         self._over = 0
 
     def __call__(self, plan: Assignment, asked: Wanted) -> Measurement:
-        """What the search wants to know of a plan.
+        """Measure what the search wants to know of a plan.
 
         Raises:
-            BackendError: the runtime refused it.
+            BackendError: the runtime refused the plan.
         """
         if all(precision is Precision.FP32 for precision in plan.values()):
             return Measurement(
@@ -149,10 +153,10 @@ class PlanMeasurer:
         return outcome
 
     def _ratio(self, engine: PlanEngine, rival: float) -> tuple[float, float]:
-        """Latency over FP32's, with its standard error."""
+        """The latency over FP32's, with its standard error."""
         begun = time.monotonic()
         pair = {"fp32": self.reference.timed, "plan": engine.timed}
-        # Where time is not what counts, it need not be known better than the fewest rounds show it.
+        # Where the latency is not minimised, the fewest rounds show it well enough.
         least = {"latency": rival, "throughput": rival, "size": 0.0, "accuracy": None}[self.goal.objective]
         timing = compare(pair, self._feed, rounds=(5, 15), rival=least, out_of_time=self._out_of_time)
         self.spent.clock_s += time.monotonic() - begun
@@ -192,15 +196,18 @@ class PlanMeasurer:
 
 
 def certain(drop: Drop, bound: float, samples: int) -> bool:
-    """Whether the drop on some of so many samples proves that the bound is met or missed.
+    """Whether the drop on a part of so many samples proves that the bound is met or missed.
 
-    That it is missed shows by decisions that changed. That none has changed among very few says little, whatever the
-    interval: simulated, one plan in 60 near the bound was taken for met on an eighth of 512 samples.
+    Changed decisions prove that it is missed. That no decision changed among very few samples proves little, whatever
+    the interval says: in a simulation, one plan in 60 near the bound was taken to meet it on an eighth of 512 samples.
     """
     return drop.low > bound or (drop.high < bound and drop.samples >= _MET_SHARE * samples)
 
 
 def spread(data: Dataset) -> Dataset:
-    """The same samples, each eighth of them first, then each fourth, each second, so that a look sees a fair part."""
+    """The same samples in another order: every eighth first, then every fourth, then every second.
+
+    A look at the first samples then sees samples from the whole data set, even if that is sorted.
+    """
     first = [index for step in (8, 4, 2) for index in range(0, data.count, step)]
     return data.subset(list(dict.fromkeys([*first, *range(data.count)])))

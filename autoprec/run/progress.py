@@ -1,4 +1,4 @@
-"""Who is told how far a run is."""
+"""The interface of what shows the user how far a run is."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from autoprec.study.trial import Trial
 
 
 class StageProgress(Protocol):
-    """Who is told how far something is that has stages, such as a gate."""
+    """Shows how far something is that has stages, such as a gate."""
 
     def stage(self, name: str, detail: str) -> None:
-        """A stage begins, or is taken over from an earlier run."""
+        """Show that a stage begins, or is taken over from an earlier run; an empty name ends the last stage."""
 
     def advance(self, share: float) -> None:
-        """The share of the stage that is done, 0 to 1."""
+        """Show the share of the stage that is done, from 0 to 1."""
 
 
 class Progress(StageProgress, Protocol):
-    """Who is told how far a run is."""
+    """Shows how far a run is."""
 
     def trial(self, trial: Trial) -> None:
-        """A plan was measured."""
+        """Show that a plan was measured."""
 
 
 class Silent:
-    """Tells nobody."""
+    """Shows nothing."""
 
     def stage(self, name: str, detail: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def advance(self, share: float) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def trial(self, trial: Trial) -> None:
-        """Nothing."""
+        """Do nothing."""

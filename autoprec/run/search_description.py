@@ -1,4 +1,4 @@
-"""What the processes of one search share beside the study: written by the run that leads it, read by its workers."""
+"""What workers need to know of a search beside the study: search.json, which the run that leads the search writes."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _TUPLES = ("pins",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchDescription:
-    """What a worker must know besides the study's description.
+    """What a worker needs to know besides what the study is about.
 
     Attributes:
-        storage: where the study is kept, without a password; None for the run directory's journal.
-        settings: of the run, paths made absolute.
-        threads: of the CPU.
-        targets: of the backend.
+        storage: where the study is kept, without a password; None for the journal in the run directory.
+        settings: the run's settings, with absolute paths.
+        threads: the number of CPU threads of one engine.
+        targets: the machines that engines are built for ahead of time.
         halves: how the evaluation samples were dealt, see `autoprec.data.splits.halves`.
-        profile: fingerprint of the sensitivities.
-        ended: why the search is over, None while it is not.
+        profile: the fingerprint of the sensitivities.
+        ended: why the search is over, None while it goes on.
     """
 
     storage: str | None
@@ -50,15 +50,15 @@ class SearchDescription:
         write_json(path, {"schema": SCHEMA, "kind": "autoprec search", **rows})
 
     def over(self, why: str) -> SearchDescription:
-        """The same, after the search."""
+        """The same description when the search is over."""
         return replace(self, ended=why)
 
     def settings_with(self, **others: Any) -> Settings:
-        """The run's settings, but for what is given.
+        """The run's settings, with some of them replaced.
 
         Raises:
-            DataError: the run's data cannot be had by another process, and no other is given.
-            MetricError: nor can its metric.
+            DataError: another process cannot read the run's data, and no other data is given.
+            MetricError: another process cannot import the run's metric.
             UsageError: another version of autoprec wrote them.
         """
         values = {**self.settings, **{name: value for name, value in others.items() if value is not None}}
@@ -84,7 +84,7 @@ class SearchDescription:
 
 
 def settings_record(settings: Settings) -> dict[str, Any]:
-    """Settings as JSON, for a process that may have another current folder."""
+    """The settings as JSON, with absolute paths, for a process that may have another current folder."""
     rows: dict[str, Any] = {}
     for field in fields(settings):
         value = getattr(settings, field.name)

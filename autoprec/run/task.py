@@ -1,4 +1,4 @@
-"""What the user asked for, and everything it needs loaded and checked before the first minute is spent."""
+"""The task of a run: everything that the user asked for is loaded and checked before the first measurement."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Subject:
     """A model with its units and what each of them may become.
 
     Attributes:
-        model: as loaded.
-        partition: its units.
-        lowerer: for the scheme and carrier of the space.
+        model: the loaded model.
+        partition: the units of the model.
+        lowerer: writes plans into the model, for the scheme of the runtime and the carrier of the space.
         space: the search space.
-        possible: unit -> precision of the space -> why not, None where possible.
+        possible: unit -> precision of the space -> why the unit cannot run in it, None where it can.
         choices: unit -> the precisions that the search may give it.
         pinned: unit -> the precision that the user fixed.
         notes: what the user should know about the space on this machine.
@@ -51,7 +51,16 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A subject with data and metric: ready to run."""
+    """A subject with data, a metric and a runtime: ready to run.
+
+    Attributes:
+        settings: the options of the user.
+        subject: the model and what each unit of it may become.
+        splits: the data to calibrate, to select and to report with.
+        metric: how good outputs are.
+        recipe: how ranges are calibrated.
+        backend: the runtime.
+    """
 
     settings: Settings
     subject: Subject
@@ -65,14 +74,14 @@ def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True)
     """Load the model, find its units, and work out what each may become.
 
     Args:
-        settings: the user's.
-        backend: says which precisions run natively.
-        timed: leave out precisions that the backend only simulates.
+        settings: the options of the user.
+        backend: the runtime, which says which precisions run natively.
+        timed: whether precisions that the runtime only simulates are left out, since they cannot be timed.
 
     Raises:
         ModelError: see `autoprec.graph.model.load_model`.
-        RecipeError: the space is broken.
-        UsageError: pins that fit nothing, or nothing left to choose.
+        RecipeError: the search space is damaged.
+        UsageError: a pin matches no unit, or no precision is left to choose.
     """
     model = load_model(settings.model)
     partition = find_units(model.graph)
@@ -108,7 +117,7 @@ def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True)
 
 
 def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) -> Task:
-    """Everything `prepare_subject` does, plus data, splits and metric.
+    """Do what `prepare_subject` does, and load the data, split it, and load the metric.
 
     Raises:
         DataError: there is no data, or it does not fit the model.
@@ -153,7 +162,7 @@ def _fallback(space: SearchSpace) -> Precision:
 
 
 def _pins(partition: Partition, pins: Sequence[Pin], possible: Possible) -> dict[str, Precision]:
-    """Unit -> pinned precision; a later pin wins."""
+    """Unit -> pinned precision; of several pins for one unit the last one counts."""
     result: dict[str, Precision] = {}
     for pin in pins:
         matched = [u for u in partition.units if pin.matches(u.name) or any(map(pin.matches, u.nodes))]

@@ -12,9 +12,9 @@ from autoprec.study.guide.neighbours import everywhere
 from autoprec.study.guide.solve import Problem
 
 FP32_PLAN = "uniform fp32"
-"""Every unit in FP32: what drops and latencies are compared with, whether or not it may be the answer."""
+"""Every unit in FP32. Drops and latencies are compared with this plan, even where pins forbid it as the answer."""
 PINNED_FP32_PLAN = "uniform fp32 but for pins"
-"""FP32 where units are not pinned to another precision: the answer that is nearest to FP32."""
+"""FP32 in all units that are not pinned to another precision: the possible answer that is nearest to FP32."""
 
 
 def uniform_plans(subject: Subject) -> dict[str, Assignment]:
@@ -26,7 +26,8 @@ def uniform_plans(subject: Subject) -> dict[str, Assignment]:
     offered = subject.choices.values()
     free = {p for options in offered if len(options) > 1 for p in options}
     wanted = free or {p for options in offered for p in options}
-    for precision in sorted(wanted, key=lambda p: (p is not Precision.FP32, p)):  # what is refused least goes first
+    # FP32 goes first, since every runtime builds it.
+    for precision in sorted(wanted, key=lambda p: (p is not Precision.FP32, p)):
         plan = everywhere(subject.choices, precision, subject.space.carrier)
         if plan not in plans.values():
             plans[PINNED_FP32_PLAN if precision is Precision.FP32 else f"uniform {precision}"] = plan
@@ -34,7 +35,10 @@ def uniform_plans(subject: Subject) -> dict[str, Assignment]:
 
 
 def seed_plans(subject: Subject) -> dict[str, Assignment]:
-    """Every uniform plan that the search could answer, and the two halves, which show what boundaries cost."""
+    """The plans that are measured first: the uniform plans that may be the answer, and two plans of two halves each.
+
+    The latter show what boundaries between precisions cost.
+    """
     seeds = {
         name: plan
         for name, plan in uniform_plans(subject).items()
@@ -63,6 +67,6 @@ def no_sensitivities(ranges: RangeTable) -> Sensitivities:
 
 
 def problem_of(subject: Subject, profile: Sensitivities) -> Problem:
-    """What the sampler solves."""
+    """The problem that the sampler solves."""
     loss = {key: entry.noise for key, entry in profile.entries.items()}
     return Problem(subject.partition, subject.choices, loss, subject.space.carrier)

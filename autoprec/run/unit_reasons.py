@@ -9,7 +9,7 @@ from autoprec.run.task import Subject
 
 
 def fixed_reason(subject: Subject, name: str) -> str | None:
-    """Why the search had no choice for a unit, None where it had."""
+    """Why the search had no choice of precisions for a unit; None where it had one."""
     if name in subject.pinned:
         return "pinned by the user"
     if len(subject.choices[name]) > 1:
@@ -22,9 +22,9 @@ def searched_reason(noises: Mapping[Precision, float], precision: Precision, par
     """Why a unit has the precision that the search gave it.
 
     Args:
-        noises: precision -> the noise that it alone adds, as far as it was measured.
-        precision: the one it has.
-        part_of: the plan's name.
+        noises: precision -> the noise that the unit alone adds in it, as far as that was measured.
+        precision: the precision that the unit has.
+        part_of: the name of the plan.
         feasible: whether that plan meets the bound.
     """
     losses = [f"{p} adds noise {noise:.2g}" for p, noise in noises.items()]

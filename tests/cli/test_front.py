@@ -93,8 +93,8 @@ def test_the_list_says_what_its_figures_are_and_which_plan_alone_was_confirmed(i
     record = listed(invoke)
 
     assert "all figures are of the 20 selection samples and the search's own rounds: they were not confirmed" in said
-    assert f"only plan {record['chosen']}, the run's answer, was measured again: on 19 samples that chose" in said
-    assert f"* plan {record['chosen']} is what a drop of at most 0.1 chooses." in said
+    assert f"only trial {record['chosen']}, the run's answer, was measured again: on 19 samples that chose" in said
+    assert f"* trial {record['chosen']} is what a drop of at most 0.1 chooses." in said
     assert "judged by the estimate" in said
 
 
@@ -219,7 +219,7 @@ def test_a_bound_that_no_plan_meets_names_the_nearest_and_writes_nothing(run: Pa
     assert (near["chosen"], near["nearest"]) == (None, fastest["trial"])
     assert told.exit_code == EXIT_INFEASIBLE
     assert "no measured plan has a latency of at most 0.001 of FP32's; the nearest is plan" in told.stderr
-    assert f"plan {fastest['trial']}: " in told.stderr
+    assert f"trial {fastest['trial']}: " in told.stderr
     assert "nothing was written" in told.stderr
     assert not Path("built").exists()
 

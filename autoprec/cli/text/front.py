@@ -101,7 +101,7 @@ def _say(listing: Listing) -> None:
         f"the drop of {studied.metric}, judged by {_judged(run)}."
     )
     if chosen.point is not None:
-        click.echo(f"* plan {chosen.point.trial.number} is what {chosen.text} chooses.")
+        click.echo(f"* trial {chosen.point.trial.number} is what {chosen.text} chooses.")
     if untimed := _not_timed(run):
         click.echo(f"{untimed} plans were over the bound and not timed, so no bound chooses them by latency.")
 
@@ -176,7 +176,7 @@ def _say_basis(run: RunFront) -> None:
     latency = f"at {answer.ratio:.3f} of FP32's latency ({answer.latency_ms:.2f} ms)"
     speed = f"at {1 / answer.ratio:.3f} times FP32's throughput" if busy else latency
     click.echo(
-        f"only plan {point.trial.number}, the run's answer, was measured again: on {drop.samples} samples that "
+        f"only trial {point.trial.number}, the run's answer, was measured again: on {drop.samples} samples that "
         f"chose nothing {run.studied.metric} dropped by about {_signed(drop.estimate)} ({_signed(drop.low)} to "
         f"{_signed(drop.high)}), {speed}."
     )
@@ -188,7 +188,7 @@ def missed(chosen: Chosen) -> str:
         return f"no measured plan has {chosen.text}: the outputs of every measured plan are worthless"
     near = chosen.nearest
     return (
-        f"no measured plan has {chosen.text}; the nearest is plan {near.trial.number}: a drop of {near.drop:.4g} at "
+        f"no measured plan has {chosen.text}; the nearest is trial {near.trial.number}: a drop of {near.drop:.4g} at "
         f"{near.trial.measured.latency_ratio:.3f} of FP32's latency, {near.size:,} bytes"
     )
 

@@ -11,7 +11,7 @@ from autoprec.run.unit_reasons import fixed_reason, searched_reason
 
 
 def plan_of(tuned: TuneResult) -> Plan:
-    """The plan file's content."""
+    """The content of plan.json for the answer of a run."""
     subject = tuned.task.subject
     task = tuned.task
     quantized = any(p.is_quantized for p in tuned.plan.values())

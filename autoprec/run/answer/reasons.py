@@ -1,4 +1,4 @@
-"""Why a plan is the answer, in sentences."""
+"""Says in sentences why a plan is the answer, and whether it certainly meets the bound."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autoprec.study.trial import Trial
 
 
 def verdict(drop: Drop, bound: float) -> str:
-    """Whether fresh samples prove that the bound is met, in words."""
+    """Whether held-out samples prove that the bound is met, as a sentence."""
     if math.isinf(bound):
         return "no bound on the drop was asked for"
     if drop.certifies(bound):
@@ -51,7 +51,7 @@ def reason(tuned: TuneResult) -> str:
 
 
 def _why_infeasible(tuned: TuneResult) -> str:
-    """What came nearest to the bounds, and what to do."""
+    """Which plan came nearest to the bounds, and what the user can do."""
     measured, name = tuned.found.best.measured, tuned.task.metric.name
     level = tuned.task.settings.confidence
     judged = "" if level is None else f" by the upper end of its {level:.0%} interval"
@@ -72,7 +72,7 @@ def _why_infeasible(tuned: TuneResult) -> str:
 
 
 def limit_text(tuned: TuneResult) -> str:
-    """The bound on the latency."""
+    """The bound on the latency, as the user gave it."""
     return f"{tuned.goal.max_latency:.3g} of it" if tuned.limit_ms is None else f"{tuned.limit_ms:g} ms"
 
 
@@ -83,7 +83,7 @@ def chosen_trial(tuned: TuneResult) -> Trial:
 
 
 def _way_out(tuned: TuneResult) -> str:
-    """What would help where no plan meets the bound."""
+    """What the user can do where no plan meets the bound."""
     subject = tuned.task.subject
     advice = ["allow more"]
     if subject.pinned:

@@ -1,4 +1,4 @@
-"""The final table."""
+"""The table that a tune ends with: one row for each candidate."""
 
 from __future__ import annotations
 
