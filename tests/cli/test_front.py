@@ -218,7 +218,7 @@ def test_a_bound_that_no_plan_meets_names_the_nearest_and_writes_nothing(run: Pa
 
     assert (near["chosen"], near["nearest"]) == (None, fastest["trial"])
     assert told.exit_code == EXIT_INFEASIBLE
-    assert "no measured plan has a latency of at most 0.001 of FP32's; the nearest is plan" in told.stderr
+    assert "no measured plan has a latency of at most 0.001 of FP32's; the nearest is trial" in told.stderr
     assert f"trial {fastest['trial']}: " in told.stderr
     assert "nothing was written" in told.stderr
     assert not Path("built").exists()
