@@ -202,6 +202,7 @@ def test_the_default_directory_lies_under_the_current_folder() -> None:
 costs = st.floats(0.05, 3.0)
 
 
+@pytest.mark.slow
 @given(
     table=st.fixed_dictionaries({unit: st.tuples(costs, costs) for unit in UNITS}),
     pairs=st.floats(0.0, 1.5),
@@ -234,6 +235,7 @@ def test_the_answer_is_never_slower_than_a_uniform_plan_within_the_bound(
     assert latency(result.plan.precisions()) <= best * (1 + 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="the NumPy of Python 3.10 has older annotations")
 def test_a_program_that_uses_it_is_checked_by_mypy(tmp_path: Path) -> None:
     pytest.importorskip("mypy")

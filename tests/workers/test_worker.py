@@ -271,6 +271,7 @@ def test_a_scheduler_may_end_a_worker(run: Path) -> None:
     assert len(left) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(usable_cores()) < 2, reason="workers have cores of their own, and there is one core")
 def test_a_run_with_workers_says_who_measured_what(finished: Path, tmp_path: Path) -> None:
     """On ONNX Runtime; the run waits at its first plan until the worker has measured one."""

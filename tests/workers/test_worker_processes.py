@@ -154,6 +154,7 @@ def plan(record: FrozenTrial) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted({**record.system_attrs.get("fixed_params", {}), **record.params}.items()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", KINDS, indirect=True)
 def test_a_worker_killed_in_mid_trial_costs_no_plan_and_none_counts_twice(place: str, folder: Path) -> None:
     with started(folder, place, "random") as process:
