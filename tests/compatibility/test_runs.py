@@ -51,7 +51,7 @@ def stages_kept(done: Result) -> list[str]:
 
 
 def plans_measured(done: Result) -> list[int]:
-    return [int(number) for number in re.findall(r" plan (\d+) ", done.stderr)]
+    return [int(number) for number in re.findall(r" trial (\d+) ", done.stderr)]
 
 
 @pytest.mark.usefixtures("same_machine")
