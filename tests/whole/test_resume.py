@@ -113,7 +113,7 @@ def reused(said: str) -> list[str]:
 
 def measured(said: str) -> list[int]:
     """The numbers of the plans that this run measured."""
-    return [int(number) for number in re.findall(r" plan (\d+) ", said)]
+    return [int(number) for number in re.findall(r" trial (\d+) ", said)]
 
 
 @pytest.mark.parametrize(
