@@ -59,6 +59,7 @@ RULES = (
         EVERYWHERE,
         exceptions={
             "autoprec/api.py::SearchResult": "it is public, and users may have built it by position",
+            "autoprec/backends/protocol.py::RanAs": "backends of users build it by position",
             "autoprec/gate/limits.py::Limits": "it is documented, and users may have built it by position",
             "autoprec/plan.py::Plan": "it is public, and users may have built it by position",
         },

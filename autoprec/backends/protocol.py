@@ -12,7 +12,7 @@ from autoprec.backends.scheme import Scheme
 from autoprec.precision import Array, Precision
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class RanAs:
     """The kernel that a runtime really made of one node.
 
@@ -89,6 +89,10 @@ class TimeProfile:
         """The part of the sum that belongs to a unit or a boundary; 1 for an empty profile."""
         total = self.total_ms
         return 1.0 - sum(ms for _, ms in self.rest) / total if total else 1.0
+
+
+Attribution = TimeProfile
+"""The name that the class had for the earlier Protocol, for the backends of users (see `older.py`)."""
 
 
 class Computing(Protocol):

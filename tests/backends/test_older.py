@@ -11,6 +11,7 @@ import pytest
 
 import autoprec
 from autoprec.backends.make import make_backend
+from autoprec.backends.protocol import Attribution, RanAs
 from autoprec.backends.scheme import ORT_CPU, TENSORRT
 from autoprec.errors import UsageError
 from autoprec.gate.judge import gate, record_baseline
@@ -112,3 +113,8 @@ def test_a_backend_of_today_is_returned_as_it_is() -> None:
     backend = FakeBackend()
 
     assert make_backend(backend) is backend
+
+
+def test_what_a_backend_gives_back_has_the_names_and_the_order_of_fields_of_the_earlier_protocol() -> None:
+    assert RanAs("Conv", True) == RanAs(operator="Conv", quantized=True)
+    assert Attribution({"a": 1.0}, {("a", "b"): 0.5}, (("copy", 0.5),)).total_ms == 2.0
