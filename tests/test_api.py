@@ -24,6 +24,8 @@ from autoprec.run.directory import default_out
 from autoprec.run.uniform import uniform_plans
 from autoprec.testing import FakeBackend, tiny_data
 
+from .helpers.cpu_kernels import needs_exact_products
+
 Array = npt.NDArray[Any]
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,6 +106,7 @@ def test_what_is_saved_is_what_was_found(result: autoprec.SearchResult, tmp_path
     assert json.loads((folder / "result.json").read_text())["chosen"] == result.summary["chosen"]
 
 
+@needs_exact_products
 def test_the_saved_model_runs_and_is_near_the_float_one(
     result: autoprec.SearchResult, data: Mapping[str, Array], model: Path, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from autoprec.backends.protocol import Backend
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_NOT_HONOURED, EXIT_OK, EXIT_USAGE
 
 from ..helpers.bad_backends import Disobedient, Miscalculating, Refusing
+from ..helpers.cpu_kernels import needs_exact_products
 
 Invoke = Callable[..., Result]
 Tune = Callable[..., Result]
@@ -40,6 +41,7 @@ def test_an_engine_that_scores_differently_is_warned_of(tune: Tune) -> None:
     assert "by more than their 95 % interval; the runtime computes something else than the model says." in result.stdout
 
 
+@needs_exact_products
 def test_one_that_does_not_is_not(tune: Tune) -> None:
     result = tune(Miscalculating(wrong=False))
 

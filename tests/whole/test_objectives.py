@@ -20,6 +20,8 @@ from autoprec.precision import Precision
 from autoprec.study.ledger.samplers import SAMPLERS
 from autoprec.testing import FakeBackend, tiny_data
 
+from ..helpers.cpu_kernels import needs_exact_products
+
 FP32, INT8 = Precision.FP32, Precision.INT8
 
 
@@ -39,6 +41,7 @@ def _every(model: Path, tmp_path_factory: pytest.TempPathFactory) -> autoprec.Se
     return searched(model, tmp_path_factory.mktemp("every"), sampler="grid", trials=40, max_drop=1.0)
 
 
+@needs_exact_products
 def test_the_smallest_plan_within_the_bound_is_found(model: Path, tmp_path: Path, every: autoprec.SearchResult) -> None:
     result = searched(model, tmp_path, objective="size", max_drop=1e-3)
     able = [t.measured for t in every.trials if t.measured.judged_drop <= 1e-3]
@@ -78,6 +81,7 @@ def test_milliseconds_are_the_share_that_they_make(model: Path, tmp_path: Path) 
     assert f"where {0.8 * fp32_ms:g} ms is allowed" in result.reason
 
 
+@needs_exact_products
 def test_both_bounds_hold(model: Path, tmp_path: Path, every: autoprec.SearchResult) -> None:
     result = searched(model, tmp_path, max_latency=0.9, max_drop=2e-3)
 
