@@ -88,7 +88,7 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
         """What the next trial would be, None where every plan was tried; nothing is stored.
 
         Args:
-            study: with the trials so far.
+            study: the study, with the trials so far.
             excluded: plans that are not to be proposed besides those of the trials.
         """
         trials, busy = self._trials(study)

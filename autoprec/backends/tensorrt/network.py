@@ -231,7 +231,7 @@ def set_precisions(bindings: Bindings, layers: Sequence[Layer], precisions: Mapp
     where its weights must be FP16.
 
     Args:
-        bindings: of flavour "weak".
+        bindings: the bindings, of flavour "weak".
         layers: the layers of the parsed network, in order.
         precisions: ONNX node -> "fp32", "fp16", "int8" or "", for every node of the model.
 

@@ -54,7 +54,7 @@ class Columns:
     Attributes:
         precisions: all precisions, in order.
         pairs: all pairs of different precisions, of the unit before and the unit after a boundary.
-        kinds: for each pair the shared column of its elements.
+        kinds: the shared column of the elements, one for each pair.
         common: the number of columns that no unit has to itself: the shared ones and those of the pairs.
         places: unit -> its number.
         units: (unit, precision) -> its column.

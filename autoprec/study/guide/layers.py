@@ -84,10 +84,10 @@ class Layers:
     """The profiles of measured plans, as shares of FP32's latency.
 
     Args:
-        pricing: of the partition.
+        pricing: the pricing of the partition.
         plans: the plans that were profiled, at least `FEWEST`.
         latencies: the latency of each relative to FP32's, float64[plans].
-        profiles: for each plan unit -> milliseconds.
+        profiles: one mapping for each plan: unit -> milliseconds.
 
     Attributes:
         shares: what each unit took, as a share of FP32's latency, float64[plans, units].

@@ -78,7 +78,7 @@ class Pricing:
     Attributes:
         columns: the columns of the linear model.
         scales: the unit of each parameter after the common ones, float64[total - common].
-        blocks: for each unit its own columns.
+        blocks: the columns that belong to each unit alone.
         largest: the elements of the largest edge, in which elements are counted.
     """
 
