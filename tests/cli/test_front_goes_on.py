@@ -13,6 +13,8 @@ from autoprec.run.study_description import read_study_description
 
 from .conftest import Invoke, contents, listed
 
+pytestmark = pytest.mark.slow  # most of these are several whole runs
+
 TUNE = ("tune", "tiny.onnx", "--calib", "data.npz", "--trials", "8", "--threads", "1", "--quiet")
 TUNE += ("--pin", "^head$=fp32", "--max-drop", "0.1", "--out", "run")
 

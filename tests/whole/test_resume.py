@@ -17,6 +17,8 @@ import pytest
 from autoprec.run.directory import RunDirectory
 from autoprec.testing import tiny_data, tiny_model
 
+pytestmark = pytest.mark.slow  # most of these are several whole runs
+
 FINISHED = [
     "evidence.json",
     "latency.json",
@@ -186,7 +188,6 @@ def test_a_line_half_written_at_the_kill_is_dropped(work: Path) -> None:
     assert all(json.loads(line) for line in study.read_text(encoding="utf-8").splitlines())
 
 
-@pytest.mark.slow
 def test_kills_at_any_time_do_not_keep_it_from_finishing(work: Path) -> None:
     for seconds in np.random.default_rng(0).uniform(0.3, 2.5, 4):
         command = [sys.executable, "-m", "autoprec", *arguments(work), "--quiet"]
