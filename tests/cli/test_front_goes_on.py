@@ -11,6 +11,7 @@ from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK
 from autoprec.plan import load_plan
 from autoprec.run.study_description import read_study_description
 
+from ..helpers.run_files import FINISHED
 from .conftest import Invoke, contents, listed
 
 pytestmark = pytest.mark.slow  # most of these are several whole runs
@@ -53,18 +54,7 @@ def test_a_tune_with_another_bound_goes_on_from_what_the_front_lists(work: Path,
         [p[f] for f in figures] for p in after["points"][: len(before)]
     ]
     assert after["max_drop"] == 0.2
-    assert contents(work / "run").keys() == {
-        "evidence.json",
-        "latency.json",
-        "model.onnx",
-        "plan.json",
-        "profile.json",
-        "ranges.json",
-        "result.json",
-        "search.json",
-        "study.json",
-        "study.log",
-    }
+    assert contents(work / "run").keys() == set(FINISHED)
 
 
 def test_an_infeasible_runs_best_plan_is_built_as_the_run_wrote_it(work: Path, invoke: Invoke) -> None:

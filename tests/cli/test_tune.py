@@ -17,21 +17,11 @@ from autoprec.plan import load_plan
 from autoprec.precision import Precision
 from autoprec.testing import tiny_data
 
+from ..helpers.run_files import FINISHED
+
 Invoke = Callable[..., Result]
 
 TUNE = ("tune", "tiny.onnx", "--trials", "4", "--threads", "1", "--out", "run")
-WRITTEN = [
-    "evidence.json",
-    "latency.json",
-    "model.onnx",
-    "plan.json",
-    "profile.json",
-    "ranges.json",
-    "result.json",
-    "search.json",
-    "study.json",
-    "study.log",
-]
 
 ALWAYS_WRONG = """
 import numpy as np
@@ -71,7 +61,7 @@ def test_a_run_ends_with_a_table_and_a_reason_on_standard_output(work: Path, inv
     assert "uniform int8" in result.stdout
     assert "drop (95 %)" in result.stdout
     assert "written: run/plan.json" in result.stdout
-    assert sorted(path.name for path in (work / "run").iterdir()) == WRITTEN
+    assert sorted(path.name for path in (work / "run").iterdir()) == FINISHED
     assert sorted(path.name for path in work.iterdir()) == ["data.npz", "run", "tiny.onnx"]
 
 

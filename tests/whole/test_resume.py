@@ -17,20 +17,9 @@ import pytest
 from autoprec.run.directory import RunDirectory
 from autoprec.testing import tiny_data, tiny_model
 
-pytestmark = pytest.mark.slow  # most of these are several whole runs
+from ..helpers.run_files import FINISHED
 
-FINISHED = [
-    "evidence.json",
-    "latency.json",
-    "model.onnx",
-    "plan.json",
-    "profile.json",
-    "ranges.json",
-    "result.json",
-    "search.json",
-    "study.json",
-    "study.log",
-]
+pytestmark = pytest.mark.slow  # most of these are several whole runs
 
 # The command line, but killed at the n-th sign of progress within a stage, or while a file is being written.
 DRIVER = """

@@ -1,0 +1,17 @@
+"""The files of a run directory."""
+
+from __future__ import annotations
+
+FINISHED = [
+    "evidence.json",
+    "latency.json",
+    "model.onnx",
+    "plan.json",
+    "profile.json",
+    "ranges.json",
+    "result.json",
+    "search.json",
+    "study.json",
+    "study.log",
+]
+"""What a tune that has ended leaves there, sorted."""
