@@ -115,7 +115,8 @@ def search(
 
     Args:
         model: the path of a float ONNX model.
-        calib: the calibration data: a .npz file, a folder, "module:function", or arrays by input name.
+        calib: the calibration data: a .npz file, a folder, "module:function", arrays by input name, or a list of
+            such arrays, one for each sample or batch.
         eval: the evaluation data in the same forms, with labels under "labels". If only one of the two is given, it is
             split.
         metric: "top1", "agreement", "kl", "cosine", "sqnr", "module:function", or a function that takes outputs and

@@ -37,6 +37,19 @@ def read_archive(path: Path) -> dict[str, Array]:
         raise _broken(path, error) from error
 
 
+def read_array(path: Path) -> Array:
+    """Return the array of a `.npy` file; nothing is unpickled.
+
+    Raises:
+        DataError: the file is unreadable, is not a `.npy` file, or holds Python objects.
+    """
+    try:
+        array: Array = np.load(path, allow_pickle=False)
+    except _BROKEN as error:
+        raise DataError(f"{path} must be a .npy file of numbers, but cannot be read ({error})") from error
+    return array
+
+
 def read_headers(path: Path) -> dict[str, Header]:
     """Return the shape and the type of every array of a `.npz` file, without reading the data.
 
@@ -76,7 +89,10 @@ def _broken(path: Path, error: BaseException) -> DataError:
 
 
 class ArchiveFolder:
-    """A source over the `.npz` files of a folder, in order of name; it keeps one file in memory at a time."""
+    """A source over the `.npz` files of a folder; it keeps one file in memory at a time.
+
+    The files are in order of name, but those whose samples have one shape follow each other.
+    """
 
     def __init__(self, folder: Path, paths: Sequence[Path], labels: bool = True) -> None:
         """Read the headers of the files.
@@ -90,14 +106,18 @@ class ArchiveFolder:
             DataError: a file is broken, or it does not hold the same arrays as the first one.
         """
         self.origin = str(folder)
-        self._paths = list(paths)
-        first = read_headers(self._paths[0])
-        counts = []
-        for path in self._paths:
-            headers = read_headers(path)
+        found = {path: read_headers(path) for path in paths}
+        first = found[paths[0]]
+        shapes: dict[tuple[tuple[int, ...], ...], list[Path]] = {}
+        for path, headers in found.items():
             _check_objects(headers, path)
-            counts.append(_count(headers, path))
-            _check_alike(headers, path, first, self._paths[0])
+            _count(headers, path)
+            _check_alike(headers, path, first, paths[0])
+            shapes.setdefault(tuple(headers[name][0][1:] for name in first), []).append(path)
+        self._paths = [path for alike in shapes.values() for path in alike]
+        counts = [_count(found[path], path) for path in self._paths]
+        numbers = [number for number, alike in enumerate(shapes.values()) for _ in alike]
+        self.buckets: Array = np.repeat(numbers, counts)
         self._names = tuple(first)
         self.has_labels = labels and "labels" in first
         self.input_names = tuple(name for name in first if not (self.has_labels and name == "labels"))
@@ -106,7 +126,7 @@ class ArchiveFolder:
         self._open: tuple[int, dict[str, Array]] | None = None
 
     def read(self, indices: Sequence[int]) -> Batch:
-        """Return the samples at `indices`, which count the samples of all files in order of name."""
+        """Return the samples at `indices`, which count the samples of all files in their order."""
         rows = np.asarray(indices, dtype=np.int64)
         files = np.searchsorted(self._ends, rows, side="right")
         # Each file is visited once, and then the samples are brought into the order asked for. If they were read in
@@ -148,9 +168,9 @@ def _check_alike(headers: dict[str, Header], path: Path, first: dict[str, Header
         )
     for name, (shape, dtype) in headers.items():
         shape_there, dtype_there = first[name]
-        if shape[1:] != shape_there[1:] or dtype != dtype_there:
+        if len(shape) != len(shape_there) or dtype != dtype_there:
             raise DataError(
-                f"{name!r} must have one type and sample shape in all archives of a folder, but {path.name} "
+                f"{name!r} must have one type and number of axes in all archives of a folder, but {path.name} "
                 f"has {dtype}{list(shape[1:])} and {model.name} has {dtype_there}{list(shape_there[1:])}; "
-                f"pad or convert the arrays"
+                f"convert the arrays"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -40,6 +40,15 @@ class Source(Protocol):
         """Return the samples at `indices`, in that order; all other samples may stay on disk."""
 
 
+@runtime_checkable
+class Bucketed(Protocol):
+    """What a source also has whose samples cannot all be in one batch, such as texts of different lengths."""
+
+    @property
+    def buckets(self) -> Array:
+        """The number of the bucket of each sample, int64[count]; a batch holds samples of one bucket."""
+
+
 class Dataset:
     """An immutable view of a source: all of its samples, or some of them in a given order.
 
@@ -64,6 +73,7 @@ class Dataset:
             )
         self._source = source
         self._positions = positions
+        self._buckets = source.buckets[positions] if isinstance(source, Bucketed) else np.zeros_like(positions)
         self._content: tuple[tuple[str, str], ...] | None = None
 
     @classmethod
@@ -114,8 +124,15 @@ class Dataset:
         """Return the samples at `indices` of this view, in that order."""
         return self._source.read(self._positions[np.asarray(indices, dtype=np.int64)].tolist())
 
+    @property
+    def buckets(self) -> Array:
+        """The number of the bucket of each sample, int64[count]; see `Bucketed`."""
+        return self._buckets
+
     def batches(self, size: int) -> Iterator[Batch]:
-        """Iterate over all samples in order, `size` at a time; the last batch may be smaller.
+        """Iterate over all samples in order, at most `size` at a time.
+
+        A batch ends early where the samples end, or where the next one is of another bucket: nothing is padded.
 
         Raises:
             DataError: the source cannot read some sample.
@@ -123,8 +140,19 @@ class Dataset:
         """
         if size < 1:
             raise ValueError(f"a batch must have at least 1 sample, got size {size}")
-        starts = range(0, self.count, size)
-        return (self.read(range(start, min(start + size, self.count))) for start in starts)
+        ends = [*(np.flatnonzero(np.diff(self._buckets)) + 1).tolist(), self.count]
+        bounds = [
+            (low, min(low + size, end))
+            for begin, end in zip([0, *ends], ends, strict=False)
+            for low in range(begin, end, size)
+        ]
+        return (self.read(range(low, high)) for low, high in bounds)
+
+    def largest_bucket(self) -> Dataset:
+        """Return the samples of the bucket that holds most of them, the first of several such."""
+        numbers, firsts, counts = np.unique(self._buckets, return_index=True, return_counts=True)
+        best = min(zip(-counts, firsts, numbers, strict=True))[2]
+        return self.subset(np.flatnonzero(self._buckets == best).tolist())
 
     def subset(self, indices: Sequence[int]) -> Dataset:
         """Return the samples at `indices` of this view, in that order, as a data set of their own.

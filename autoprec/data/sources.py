@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from autoprec.data.archives import ArchiveFolder, read_archive
-from autoprec.data.dataset import Dataset, Source
+from autoprec.data.archives import ArchiveFolder, read_archive, read_array
+from autoprec.data.buckets import ApartSource, BucketedArrays, by_shape, needs_runs_apart
+from autoprec.data.dataset import Bucketed, Dataset, Source
 from autoprec.data.images import IMAGE_SUFFIXES, ImageFolder, is_image
 from autoprec.errors import AutoprecError, DataError
 from autoprec.files.functions import import_function, importable_folder, is_function_name
@@ -21,24 +22,27 @@ from autoprec.recipes.ranging import CalibrationRecipe
 LABELS = "labels"
 """The name of the array that holds labels; if the model has an input of this name, the array is that input."""
 
-_FORMS = "a .npz file, a folder of .npz files, a folder of images, or module:function"
+_FORMS = "a .npz file, a folder of .npz or .npy files, a folder of images, or module:function"
 
 
 def load_data(
-    source: str | os.PathLike[str] | Mapping[str, Any] | Dataset,
+    source: str | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]] | Dataset,
     interface: Interface,
     recipe: CalibrationRecipe | None = None,
 ) -> Dataset:
     """Return the data set that `source` names, checked against the inputs of the model.
 
     Arrays in memory are checked completely at once. Of folders and data sets only the first sample is checked now,
-    and each other sample when it is read.
+    and each other sample when it is read. Samples of different shapes are never padded: those of one shape are brought
+    together, and no batch mixes two shapes.
 
     Args:
-        source: a `.npz` file; a folder of `.npz` files, which are taken in order of name; a folder of images;
+        source: a `.npz` file; a folder of `.npz` files, which are taken in order of name; a folder of `.npy` files, one
+            for each input or, for a model with one input, one for each sample or batch; a folder of images;
             "module:function", a function without arguments that returns a mapping of arrays, an iterable of such
-            mappings, or a `Dataset`; a mapping of arrays; or a `Dataset`. The first axis of every array is the samples.
-            An array called "labels" holds labels unless the model has an input of that name.
+            mappings, or a `Dataset`; a mapping of arrays; a list of such mappings, each for one batch or one sample; or
+            a `Dataset`. The first axis of every array is the samples, also where the model has them on another axis or
+            on none. An array called "labels" holds labels unless the model has an input of that name.
         interface: the interface of the model.
         recipe: the recipe that says how images are read; without one, images are refused.
 
@@ -49,8 +53,12 @@ def load_data(
         return _checked(source, interface)
     if isinstance(source, Mapping):
         return _from_mapping(source, interface, "the arrays given")
+    if isinstance(source, Sequence) and not isinstance(source, (str, bytes)) and all(map(_is_mapping, source)):
+        return _from_batches(list(source), interface, "the arrays given")
     if not isinstance(source, (str, os.PathLike)):
-        raise DataError(f"data must be {_FORMS}, a mapping of arrays or a Dataset, got {type(source).__name__}")
+        raise DataError(
+            f"data must be {_FORMS}, a mapping of arrays, a list of such or a Dataset, got {type(source).__name__}"
+        )
     path = Path(source)
     if path.is_dir():
         return _from_folder(path, interface, recipe)
@@ -78,6 +86,7 @@ class CheckedSource:
         self.input_names = tuple(spec.name for spec in interface.inputs)
         self.has_labels = source.has_labels
         self.origin = source.origin
+        self.buckets = source.buckets if isinstance(source, Bucketed) else np.zeros(source.count, np.int64)
 
     def read(self, indices: Sequence[int]) -> Batch:
         """Return the samples at `indices`.
@@ -89,12 +98,14 @@ class CheckedSource:
 
 
 def _checked(source: Source, interface: Interface) -> Dataset:
-    dataset = Dataset(CheckedSource(source, interface))
-    dataset.read([0])  # an error should come now, not after minutes of work
-    return dataset
+    checked = CheckedSource(source, interface)
+    first = Dataset(checked).read([0])  # an error should come now, not after minutes of work
+    return Dataset(ApartSource(checked) if needs_runs_apart(first, interface) else checked)
 
 
 def _from_file(path: Path, interface: Interface) -> Dataset:
+    if path.suffix.lower() == ".npy":
+        return _from_files([path], interface, str(path))
     if path.suffix.lower() != ".npz":
         raise DataError(f"{path} must be {_FORMS}; store arrays with np.savez(file, input_name=array, labels=labels)")
     return _from_mapping(read_archive(path), interface, str(path))
@@ -103,16 +114,19 @@ def _from_file(path: Path, interface: Interface) -> Dataset:
 def _from_folder(folder: Path, interface: Interface, recipe: CalibrationRecipe | None) -> Dataset:
     try:
         archives = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".npz" and not p.name.startswith("."))
+        files = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".npy" and not p.name.startswith("."))
         has_images = any(is_image(path) for path in folder.rglob("*"))
     except OSError as error:
         raise DataError(f"cannot list {folder}: {error.strerror or error}") from error
-    if archives and has_images:
-        raise DataError(f"{folder} has both .npz files and images; keep them in folders of their own")
+    if (bool(archives) + bool(files) + has_images) > 1:
+        raise DataError(f"{folder} has two of .npz files, .npy files and images; keep them in folders of their own")
+    if files:
+        return _from_files(files, interface, str(folder))
     if archives:
         return _checked(ArchiveFolder(folder, archives, labels=_takes_labels(interface)), interface)
     if has_images:
         return _from_images(folder, interface, recipe)
-    raise DataError(f"{folder} has no data; put .npz files there, or images ({', '.join(IMAGE_SUFFIXES)})")
+    raise DataError(f"{folder} has no data; put .npz or .npy files there, or images ({', '.join(IMAGE_SUFFIXES)})")
 
 
 def _from_images(folder: Path, interface: Interface, recipe: CalibrationRecipe | None) -> Dataset:
@@ -150,7 +164,7 @@ def _from_function(name: str, interface: Interface) -> Dataset:
     if isinstance(result, Mapping):
         return _from_mapping(result, interface, name)
     if isinstance(result, list) and all(isinstance(batch, Mapping) for batch in result):
-        return _from_mapping(_joined(result, name), interface, name)
+        return _from_batches(result, interface, name)
     found = f"a list with a {type(result[0]).__name__}" if isinstance(result, list) else f"a {type(result).__name__}"
     raise DataError(
         f"the data function {name!r} must return a mapping of arrays by input name, an iterable of such "
@@ -158,7 +172,32 @@ def _from_function(name: str, interface: Interface) -> Dataset:
     )
 
 
-def _joined(batches: list[Mapping[str, Any]], origin: str) -> dict[str, Array]:
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _from_files(paths: Sequence[Path], interface: Interface, origin: str) -> Dataset:
+    """Return the data of `.npy` files: one for each input and the labels, or each with samples of the only input."""
+    arrays = {path.stem: read_array(path) for path in paths}
+    names = [spec.name for spec in interface.inputs]
+    if set(arrays) - {LABELS} == set(names):
+        return _from_mapping(arrays, interface, origin)
+    if len(names) != 1:
+        raise DataError(
+            f"{origin} must have one .npy file for each input of the model, called {', '.join(map(repr, names))}, and "
+            f"labels.npy if there are labels, but has {sorted(arrays)}"
+        )
+    labels = arrays.pop(LABELS, None) if _takes_labels(interface) else None
+    batches = [_batch({names[0]: array}, interface, str(path)) for path, array in arrays.items()]
+    if labels is not None:
+        bounds = np.cumsum([0, *(len(batch[names[0]]) for batch in batches)])
+        if len(labels) != bounds[-1]:
+            raise DataError(f"labels.npy of {origin} must have {bounds[-1]} labels, one per sample, not {len(labels)}")
+        batches = [b | {LABELS: labels[i:j]} for b, i, j in zip(batches, bounds, bounds[1:], strict=False)]
+    return _from_batches(batches, interface, origin)
+
+
+def _from_batches(batches: Sequence[Mapping[str, Any]], interface: Interface, origin: str) -> Dataset:
     if not batches:
         raise DataError(f"{origin} has no samples; give at least one")
     keys = list(batches[0])
@@ -168,23 +207,40 @@ def _joined(batches: list[Mapping[str, Any]], origin: str) -> dict[str, Array]:
                 f"all batches of {origin} must hold the same arrays, but batch {number} holds "
                 f"{sorted(batch)} and batch 0 holds {sorted(keys)}"
             )
-    joined = {}
-    for key in keys:
-        try:
-            joined[key] = np.concatenate([_array(batch[key], key, origin) for batch in batches])
-        except ValueError as error:
-            raise DataError(f"the batches of {key!r} of {origin} must have one sample shape: {error}") from error
-    return joined
+    named = [{key: _array(batch[key], key, origin) for key in keys if batch[key] is not None} for batch in batches]
+    groups = by_shape([_batch(batch, interface, f"batch {number} of {origin}") for number, batch in enumerate(named)])
+    return _from_groups(groups, interface, origin)
+
+
+def _batch(arrays: dict[str, Array], interface: Interface, origin: str) -> dict[str, Array]:
+    """Return the arrays with samples on their first axis, which one sample alone may lack."""
+    specs = [spec for spec in interface.inputs if spec.name in arrays]
+    single = bool(specs) and all(arrays[spec.name].ndim == len(spec.of_sample) for spec in specs)
+    found = {name: array[None] for name, array in arrays.items()} if single else arrays
+    if len({array.shape[:1] for array in found.values()}) > 1:
+        has = ", ".join(f"{name!r} has {list(array.shape)}" for name, array in found.items())
+        raise DataError(f"all arrays of {origin} must have the same number of samples on the first axis, but {has}")
+    return found
 
 
 def _from_mapping(arrays: Mapping[str, Any], interface: Interface, origin: str) -> Dataset:
-    inputs = {str(name): _array(value, name, origin) for name, value in arrays.items() if value is not None}
-    labels = inputs.pop(LABELS, None) if _takes_labels(interface) else None
-    check_names(inputs, interface, origin)
-    if labels is not None and labels.ndim == 0:
-        raise DataError(f"the labels of {origin} are a single number; give one label per sample")
-    checked = check_samples(Batch(inputs, labels), interface, origin)
-    return Dataset.from_arrays(checked.inputs, checked.labels, origin)
+    named = {str(name): _array(value, name, origin) for name, value in arrays.items() if value is not None}
+    return _from_groups([named], interface, origin)
+
+
+def _from_groups(groups: Sequence[dict[str, Array]], interface: Interface, origin: str) -> Dataset:
+    """Return the data of arrays of which each group has samples of one shape."""
+    checked: list[Batch] = []
+    for group in groups:
+        labels = group.pop(LABELS, None) if _takes_labels(interface) else None
+        check_names(group, interface, origin)
+        if labels is not None and labels.ndim == 0:
+            raise DataError(f"the labels of {origin} are a single number; give one label per sample")
+        checked.append(check_samples(Batch(group, labels), interface, origin))
+    apart = any(needs_runs_apart(batch, interface) for batch in checked)
+    if len(checked) == 1 and not apart:
+        return Dataset.from_arrays(checked[0].inputs, checked[0].labels, origin)
+    return Dataset(BucketedArrays(checked, origin, apart=apart))
 
 
 def _array(value: Any, name: str, origin: str) -> Array:

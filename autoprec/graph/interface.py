@@ -17,7 +17,7 @@ _FLOAT_DTYPES = {float_dtype(precision) for precision in (*FLOATS, Precision.FP8
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some samples; the first axis of each array is the samples.
+    """Some samples; the first axis of each array is the samples, whichever axis the model has for them.
 
     Attributes:
         inputs: input name -> array.
@@ -41,16 +41,29 @@ class TensorSpec:
         name: its name.
         dtype: its NumPy type.
         shape: its dimensions. Each is a length, a name that stands for a length, or None if nothing is known.
+        sample_axis: the axis that holds the samples. None: an input without one, which a run gets for one sample, or
+            an output that depends on no input.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str | None, ...]
+    sample_axis: int | None = 0
+
+    @property
+    def of_sample(self) -> tuple[int | str | None, ...]:
+        """The dimensions of one sample."""
+        axis = self.sample_axis
+        return self.shape if axis is None else (*self.shape[:axis], *self.shape[axis + 1 :])
+
+    def takes_whole(self, array: Array) -> bool:
+        """Return whether the samples of an array are whole inputs, so that each of them needs a run of its own."""
+        return self.sample_axis is None or array.ndim == len(self.shape) + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """The inputs and outputs of a model, in the order of the model; the first axis of each input is the samples."""
+    """The inputs and outputs of a model, in the order of the model."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -58,7 +71,9 @@ class Interface:
     @property
     def batch_size(self) -> int | None:
         """The number of samples that every run must have, or None if the model takes any number."""
-        fixed = (spec.shape[0] for spec in self.inputs if spec.shape)
+        if any(spec.sample_axis is None for spec in self.inputs):
+            return 1
+        fixed = (spec.shape[spec.sample_axis] for spec in self.inputs if spec.sample_axis is not None and spec.shape)
         return next((length for length in fixed if isinstance(length, int)), None)
 
 
@@ -156,25 +171,26 @@ def _check_counts(batch: Batch, origin: str) -> None:
 
 def _check_shape(array: Array, spec: TensorSpec, origin: str, lengths: dict[str, tuple[int, str]]) -> None:
     """Check rank and lengths; `lengths` remembers for each named dimension its length and the input that gave it."""
-    if not spec.shape:
-        raise DataError(
-            f"the model's input {spec.name!r} is a scalar, which has no axis for samples; "
-            f"make it a constant of the model"
-        )
-    wanted = "(" + ", ".join(["samples", *(str(d) if d is not None else "?" for d in spec.shape[1:])]) + ")"
+    whole = array.ndim > 0 and spec.takes_whole(array)
+    dims = spec.shape if whole else spec.of_sample
+    wanted = "(" + ", ".join(["samples", *(str(d) if d is not None else "?" for d in dims)]) + ")"
     advice = f"input {spec.name!r} must have shape {wanted}, got {array.shape} in {origin}"
-    if array.ndim != len(spec.shape):
-        raise DataError(f"{advice}; give {len(spec.shape)} axes, the first of them samples")
-    for axis in range(1, array.ndim):
-        dimension, length = spec.shape[axis], array.shape[axis]
+    if array.ndim != len(dims) + 1:
+        raise DataError(f"{advice}; give {len(dims) + 1} axes, the first of them samples")
+    for axis, (dimension, length) in enumerate(zip(dims, array.shape[1:], strict=True), start=1):
         if isinstance(dimension, int) and dimension != length:
             raise DataError(f"{advice}; axis {axis} must have length {dimension}, not {length}")
-        if isinstance(dimension, str) and dimension and dimension != spec.shape[0]:
+        if isinstance(dimension, str) and dimension and (whole or dimension not in _sample_names(spec)):
             known, where = lengths.setdefault(dimension, (length, spec.name))
-            if known != length:
+            if known != length and where != spec.name:  # an input may call its height and its width by one name
                 raise DataError(
                     f"{advice}; the dimension {dimension!r} is {known} in input {where!r}, so it must be {known} here"
                 )
+
+
+def _sample_names(spec: TensorSpec) -> tuple[int | str | None, ...]:
+    """Return the name of the axis of the samples, which other axes may have too, as careless exports do."""
+    return () if spec.sample_axis is None else spec.shape[spec.sample_axis : spec.sample_axis + 1]
 
 
 def _conform(array: Array, spec: TensorSpec, origin: str, samples: Sequence[int] | None) -> Array:

@@ -14,6 +14,7 @@ from onnx_ir import Graph
 
 from autoprec.errors import AutoprecError, ModelError, RunDirectoryError
 from autoprec.files.json import write_bytes
+from autoprec.graph.dimensions import dimensions, forget_placeholders, sample_axes
 from autoprec.graph.fingerprints import graph_fingerprint, weights_fingerprint
 from autoprec.graph.float_check import check_weights, refuse_quantized
 from autoprec.graph.interface import Interface, TensorSpec
@@ -63,6 +64,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         check_proto(proto)
         original = ir.from_proto(proto)  # both graphs share the weights of `proto`, so they are in memory once
         rename_duplicates(original.graph)
+        forget_placeholders(original)
         model = prepare(ir.from_proto(proto))
         refuse_quantized(model, file)
         check_weights(model, file)
@@ -126,10 +128,10 @@ def check_model(model: ir.Model) -> None:
 
 
 def _interface(graph: ir.Graph) -> Interface:
-    return Interface(tuple(map(_spec, graph.inputs)), tuple(map(_spec, graph.outputs)))
+    axes = sample_axes(graph)
+    return Interface(*(tuple(_spec(value, axes[value]) for value in side) for side in (graph.inputs, graph.outputs)))
 
 
-def _spec(value: ir.Value) -> TensorSpec:
-    dims = [dim if isinstance(dim, int) else dim.value for dim in value.shape or ()]
+def _spec(value: ir.Value, axis: int | None) -> TensorSpec:
     dtype: Any = value.dtype.numpy() if value.dtype is not None else np.dtype(np.float32)
-    return TensorSpec(str(value.name), np.dtype(dtype), tuple(dims))
+    return TensorSpec(str(value.name), np.dtype(dtype), dimensions(value), axis)

@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from autoprec.graph.dimensions import forget_placeholders
 from autoprec.graph.topology import all_nodes, main_domain
 
 
@@ -23,6 +24,7 @@ def prepare(model: ir.Model) -> ir.Model:
     passes.RemoveInitializersFromInputsPass()(model)
     model.ir_version = max(model.ir_version, 4)  # before version 4 every initializer had to be an input too
     model.graph.sort()
+    forget_placeholders(model)
     _name_nodes(model.graph)
     infer_types(model)
     return model

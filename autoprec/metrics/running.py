@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
-import numpy as np
+from collections.abc import Iterator
 
 from autoprec.backends.protocol import Computing
 from autoprec.data.dataset import Batch, Dataset
-from autoprec.errors import DataError
+from autoprec.data.feeds import feed_of, outputs_of_samples, samples_fed
 from autoprec.graph.interface import Interface
 from autoprec.precision import Array
 
@@ -22,8 +20,7 @@ def run_whole(
     """
     fixed = interface.batch_size
     for batch in dataset.batches(fixed or batch_size):
-        missing = (fixed - batch.count) if fixed else 0
-        feed = {name: _filled(array, missing) for name, array in batch.inputs.items()}
+        feed = feed_of(batch, interface, fixed)
         yield batch, feed, engine.run(feed)
 
 
@@ -33,27 +30,8 @@ def run_dataset(
     """Yield each batch with the outputs of the model for exactly the samples of the batch.
 
     Raises:
-        DataError: the first axis of an output is not the samples.
+        DataError: an output cannot be divided among the samples.
     """
     for batch, feed, outputs in run_whole(engine, dataset, interface, batch_size):
-        fed = len(next(iter(feed.values())))
-        yield batch, of_samples(outputs, fed, batch.count)
-
-
-def of_samples(outputs: Mapping[str, Array], fed: int, count: int) -> dict[str, Array]:
-    """Return the outputs for the first `count` of the `fed` samples that the model was fed.
-
-    Raises:
-        DataError: the first axis of an output is not the samples.
-    """
-    for name, array in outputs.items():
-        if array.ndim == 0 or array.shape[0] != fed:
-            raise DataError(
-                f"output {name!r} must have one entry per sample on its first axis, got shape {array.shape} for "
-                f"{fed} samples; give the model an output with a batch axis"
-            )
-    return {name: array[:count] for name, array in outputs.items()}
-
-
-def _filled(array: Array, missing: int) -> Array:
-    return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+        fed = samples_fed(feed, batch, interface)
+        yield batch, outputs_of_samples(outputs, interface, fed, batch.count)

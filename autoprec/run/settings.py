@@ -13,7 +13,7 @@ from autoprec.errors import UsageError
 from autoprec.metrics.metric import Direction
 from autoprec.study.goal import OBJECTIVES, Objective
 
-DataLike = str | Path | Mapping[str, Any] | Dataset
+DataLike = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]] | Dataset
 """What names data: a path or "module:function", arrays by name, or a data set; `autoprec.data.sources` loads it."""
 
 DEFAULT_MAX_DROP = 0.01

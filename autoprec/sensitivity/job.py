@@ -46,8 +46,8 @@ class SensitivityJob:
 
     @property
     def output_names(self) -> list[str]:
-        """The names of the model's outputs."""
-        return [str(value.name) for value in self.lowerer.model.graph.outputs]
+        """The names of the model's outputs that depend on its inputs."""
+        return [spec.name for spec in self.lowerer.model.interface.outputs if spec.sample_axis is not None]
 
     def entries(self, precisions: Iterable[Precision]) -> list[Entry]:
         """Each unit with each of the precisions that it can run in, unit by unit, without FP32, which loses nothing."""

@@ -20,7 +20,7 @@ import numpy as np
 from autoprec.backends.protocol import Engine
 from autoprec.data.dataset import Batch, Dataset
 from autoprec.lowering.lowerer import Lowered
-from autoprec.metrics.running import of_samples, run_whole
+from autoprec.metrics.running import run_dataset
 from autoprec.precision import Precision
 from autoprec.sensitivity.job import Entry, SensitivityJob
 from autoprec.sensitivity.journal import Journal, Part
@@ -148,8 +148,8 @@ class _Measurement:
         return finish
 
     def _run(self, engine: Engine, data: Dataset) -> Parts:
-        stream = run_whole(engine, data, self.job.lowerer.model.interface, self.step)
-        return [(b, of_samples(made, len(next(iter(fed.values()))), b.count)) for b, fed, made in stream]
+        stream = run_dataset(engine, data, self.job.lowerer.model.interface, self.step)
+        return list(stream)
 
     def _scored(self, branches: _Branches, parts: Parts) -> dict[Entry, Total]:
         """The totals of all entries on one chunk; the one in the middle tells the yardstick what scoring takes."""

@@ -308,7 +308,7 @@ def test_mixed_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="images of its own and in sub-folders"):
         load(tmp_path)
     np.savez(tmp_path / "a.npz", image=np.zeros((1, 3, 4, 4)))
-    with pytest.raises(DataError, match=r"both \.npz files and images"):
+    with pytest.raises(DataError, match=r"two of \.npz files, \.npy files and images"):
         load(tmp_path)
 
 

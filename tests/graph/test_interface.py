@@ -181,9 +181,17 @@ def test_a_model_fixed_to_some_samples_takes_no_others() -> None:
         check({"x": np.zeros((5, 3))}, fixed)
 
 
-def test_a_scalar_input_cannot_be_fed() -> None:
-    with pytest.raises(DataError, match=r"input 'x' is a scalar, .*make it a constant"):
-        check({"x": np.zeros(2, np.float32)}, interface(spec("x", np.float32, ())))
+def test_an_input_without_an_axis_for_samples_takes_one_sample_at_a_time() -> None:
+    model = Interface((TensorSpec("x", np.dtype(np.float32), (), None),), ())
+
+    assert model.batch_size == 1
+    assert check_samples(Batch({"x": np.zeros(2, np.float32)}, None), model).count == 2
+
+
+def test_height_and_width_of_one_input_may_share_a_name() -> None:
+    model = interface(spec("x", np.float32, ("N", 3, "side", "side")))
+
+    assert check({"x": np.zeros((2, 3, 8, 20))}, model).count == 2
 
 
 def test_float_types_beyond_numpy_are_floats() -> None:

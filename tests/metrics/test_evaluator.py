@@ -56,10 +56,10 @@ def test_a_fixed_batch_is_filled_up_and_the_filling_taken_off() -> None:
     np.testing.assert_allclose(found, all_outputs(mlp(), feed, 10), rtol=1e-4, atol=1e-5)
 
 
-def test_an_output_without_an_axis_for_samples_is_refused() -> None:
+def test_an_output_that_cannot_be_divided_among_the_samples_is_refused() -> None:
     b = Builder()
-    b.node("ReduceMean", "mean", [b.gemm("fc", b.input("x", ["N", WIDTH]), WIDTH, 8)], keepdims=0)
-    b.output("mean_out", [])
+    b.node("ReduceMean", "mean", [b.gemm("fc", b.input("x", ["N", WIDTH]), WIDTH, 7)], axes=[0], keepdims=0)
+    b.output("mean_out", [7])
     model = loaded(b.model())
     with (
         BACKEND.build(to_bytes(model.ir)) as engine,
