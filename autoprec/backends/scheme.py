@@ -32,6 +32,14 @@ class Scheme:
         quantize_norms: such a normalisation between 8-bit layers reads a pair, so that the convolution before it writes
             8 bits and it has an 8-bit kernel. TensorRT 8.6 runs it in FP32 otherwise: EtinyNet in INT8 then took 1.37
             of FP16's latency on an H200, with the pairs 0.62.
+        shortcuts_as_convs: a shortcut made of a Slice and a Pad is written as a convolution, so that the Add behind it
+            is fused and nothing has to be converted before it.
+        pairs_at_producers: a value that an INT8 convolution writes and another one reads is read in 8 bits by all its
+            readers, so that the convolution writes 8 bits; TensorRT 8.6 lets it write FP16 otherwise, and dequantises
+            and quantises around it.
+        quantize_pool_outputs: an average pool has a pair on its result too; TensorRT 8.6 runs it in FP32 otherwise.
+        name_float_ops: the float operators of a product's unit are told their type beside the 8-bit product; TensorRT
+            8.6 computes a GELU or a bias in FP32 otherwise.
         strongly_typed: the types of tensors say what runs in which float type; else the model stays FP32 with Q/DQ,
             and each node's metadata says it.
         newest_opset: the newest opset that the runtime reads, None for any.
@@ -51,6 +59,10 @@ class Scheme:
     strongly_typed: bool = True
     newest_opset: int | None = None
     quantize_norms: bool = False
+    shortcuts_as_convs: bool = False
+    pairs_at_producers: bool = False
+    quantize_pool_outputs: bool = False
+    name_float_ops: bool = False
     absent: Mapping[Precision, str] = field(default_factory=dict, hash=False)
     float_ops: Mapping[str, str] = field(default_factory=dict, hash=False)
     dynamic_products: bool = True
@@ -72,6 +84,10 @@ TENSORRT_8 = replace(
     name="tensorrt-8",
     strongly_typed=False,
     newest_opset=17,
+    shortcuts_as_convs=True,
+    pairs_at_producers=True,
+    quantize_pool_outputs=True,
+    name_float_ops=True,
     absent={Precision.FP8: "TensorRT 8.6 has no FP8", Precision.BF16: "TensorRT 8.6 has no BF16"},
 )
 TENSORRT_RTX = replace(

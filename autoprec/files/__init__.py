@@ -2,5 +2,5 @@
 
 `json.py` writes records so that a file is either complete or absent, checks them when it reads them, and computes
 fingerprints; read it first. `toml.py` reads the tables of recipes with a check of each key, and `functions.py` imports
-a function of the user's.
+a function of the user's. `user_cache.py` names the folder for what later runs can use.
 """

@@ -5,7 +5,7 @@ The passes do the work (`autoprec.lowering.passes`); this module decides which o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,7 @@ from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.lowering.passes.raise_opset import raise_opset
 from autoprec.lowering.passes.saturated_clips import SaturatedClipsPass
 from autoprec.lowering.passes.scales import coarsest, round_scale
+from autoprec.lowering.passes.shortcut_to_conv import ShortcutToConvPass, shortcut_pad
 from autoprec.lowering.passes.simulate_types import SimulateTypesPass
 from autoprec.lowering.placement import ActivationPoint, Placement, range_root
 from autoprec.lowering.placer import place
@@ -41,7 +42,7 @@ from autoprec.precision import FLOATS, Array, Precision
 from autoprec.ranges.affine import QuantParams, asymmetric_params, fp8_scale, symmetric_params
 from autoprec.ranges.bins import Range
 from autoprec.ranges.table import RangeTable
-from autoprec.units.records import Partition
+from autoprec.units.records import Partition, Unit
 
 OPSET_QDQ = 13
 """The first opset in which DequantizeLinear has a scale for each channel."""
@@ -157,7 +158,8 @@ class Lowerer:
         for unit in self.partition.units:
             wanted = precisions.get(unit.name, Precision.FP32)
             if wanted is Precision.FP32 or (wanted.is_quantized and unit.name not in placement.skipped):
-                told |= dict.fromkeys(unit.nodes, wanted)
+                named = unit.kind == "matmul" and wanted.is_quantized and self.scheme.name_float_ops
+                told |= dict.fromkeys(unit.anchors if named else unit.nodes, wanted)
         return told
 
     def placement(self, precisions: Mapping[str, Precision]) -> tuple[Topology, Placement]:
@@ -242,6 +244,8 @@ class Lowerer:
         if self.scheme.norms_as_convs:
             quantized = [u for u in lowered if u.kind == "conv" and precisions[u.name].is_quantized]
             NormToConvPass(editor, [name for unit in quantized for name in unit.nodes])(work)
+        if self.scheme.shortcuts_as_convs:
+            ShortcutToConvPass(editor, _padded_skips(work.graph, lowered))(work)
 
     def _scales(
         self, topology: Topology, placement: Placement, ranges: RangeTable | None, scale_type: Precision
@@ -272,6 +276,14 @@ class Lowerer:
                 f"value {name!r} must be quantised but was not calibrated; run the calibration again for this plan"
             )
         return table[name]
+
+
+def _padded_skips(graph: ir.Graph, units: Sequence[Unit]) -> list[str]:
+    """Return the names of the Pads that an Add of one of the units reads."""
+    inside = {name for unit in units for name in unit.nodes}
+    adds = [node for node in graph if node.op_type == "Add" and node.name in inside]
+    pads = [shortcut_pad(value) for node in adds for value in node.inputs]
+    return [str(pad.name) for pad in pads if pad is not None]
 
 
 def _params(point: ActivationPoint, spans: list[Range], scheme: Scheme) -> QuantParams:

@@ -18,7 +18,7 @@ from autoprec.lowering.placement import ActivationPoint, Placement, WeightPoint,
 from autoprec.lowering.possible import carrier_of
 from autoprec.lowering.weight_axis import axis_of_weight
 from autoprec.precision import FLOATS, Precision
-from autoprec.units.branches import concat_groups, residual_skips
+from autoprec.units.branches import concat_groups, residual_skips, values_of_convs
 from autoprec.units.records import Partition, Unit
 
 
@@ -90,6 +90,11 @@ class _Placer:
         self._residuals()
         if self.scheme.quantize_norms:
             self._norms()
+        if self.scheme.pairs_at_producers:
+            eight = {u.name for u in self.partition.units if self.precisions.get(u.name) is Precision.INT8}
+            for value in values_of_convs(self.topology, self.partition, eight - self.skipped.keys()):
+                if (point := self.points.get((value, Precision.INT8))) is not None:
+                    point.everywhere = True
         activations = tuple(
             ActivationPoint(
                 tensor=str(value.name),
@@ -223,8 +228,12 @@ class _Placer:
         node = self.nodes[unit.anchors[0]]
         for index, value in enumerate(node.inputs):
             self._add(value, Precision.INT8, node, index)
-        if self.scheme.quantize_outputs:
-            self._add(node.outputs[0], Precision.INT8, None)
+        averaged = node.op_type in ("AveragePool", "GlobalAveragePool") and self.scheme.quantize_pool_outputs
+        result = node.outputs[0]
+        if self.scheme.quantize_outputs or (
+            averaged and not self._read_in_int8(result) and not self.topology.escapes(result)
+        ):
+            self._add(result, Precision.INT8, None)
 
     def _residuals(self) -> None:
         """Put a pair on the skip input of a residual Add, so that the fused kernel reads 8 bits on both sides."""
@@ -236,8 +245,19 @@ class _Placer:
                 members = set(self._members(unit))
                 for node, index in residual_skips(self.topology, members):
                     value = node.inputs[index]
-                    if value is not None and not self._is_lone(value, precision):
+                    conv = self._shortcut(value) if precision is Precision.INT8 else None
+                    if conv is not None:
+                        self._add(conv.inputs[0], precision, conv, 0)
+                        self.weights.append(WeightPoint(node=str(conv.name), index=1, precision=precision, axis=0))
+                    if value is not None and (conv is not None or not self._is_lone(value, precision)):
                         self._add(value, precision, node, index)
+
+    def _shortcut(self, value: ir.Value | None) -> ir.Node | None:
+        """Return the convolution of no unit that a shortcut was written as, see `ShortcutToConvPass`."""
+        node = value.producer() if value is not None and self.scheme.shortcuts_as_convs else None
+        if node is None or node.op_type != "Conv" or str(node.name) in self.home:
+            return None
+        return node if node.inputs[1] in self.topology.constants else None
 
     def _norms(self) -> None:
         """Put a pair before a normalisation that no convolution could take in, if its result is read in 8 bits."""
@@ -274,4 +294,7 @@ class _Placer:
             precision = self.precisions.get(unit.name, Precision.FP32)
             for name in unit.nodes:
                 types[name] = precision if precision in FLOATS else self._carrier_of(unit)
+            for node in self._members(unit) if precision in FLOATS else ():
+                shortcuts = (self._shortcut(value) for value in node.inputs if node.op_type == "Add")
+                types |= {str(conv.name): precision for conv in shortcuts if conv is not None}
         return types

@@ -25,6 +25,7 @@ from autoprec.backends.tensorrt.network import input_shapes
 from autoprec.backends.tensorrt.nodes import ran_as
 from autoprec.backends.tensorrt.process import BuildProcess
 from autoprec.backends.tensorrt.records import BuildOptions, EngineFile, EngineLayer, ShapeProfile
+from autoprec.files.user_cache import user_cache
 from autoprec.precision import Array, Precision
 
 _SCHEMES = {"weak": TENSORRT_8, "strong": TENSORRT, "rtx": TENSORRT_RTX}
@@ -42,8 +43,8 @@ class TensorRtBackend:
         name: "tensorrt" or "tensorrt-rtx".
         options: how engines are built.
         threads: the number of CPU threads, for calibration and for exact arithmetic.
-        folder: the folder where engines and kernel timings are kept; by default a temporary one, which is made for the
-            first engine and removed with the backend.
+        folder: the folder where engines are kept; by default a temporary one, which is made for the first engine and
+            removed with the backend. Kernel timings are kept in the user's cache.
         batch: the first dimension of inputs without a given shape; other open dimensions are 1.
         process: the process that builds the engines; by default one of its own, which ends with the backend.
 
@@ -174,7 +175,12 @@ class TensorRtBackend:
                 shapes[name] = ShapeProfile(fixed, fixed, fixed)
         options = replace(self._options, shapes=shapes)
         builder = EngineBuilder(
-            _MODULES[self.name], self._kept_in(), options, hardware=self._hardware, process=self._process
+            _MODULES[self.name],
+            self._kept_in(),
+            options,
+            hardware=self._hardware,
+            process=self._process,
+            timings=user_cache("kernel-timings"),  # those of one model serve others too
         )
         return builder.build(model, anew=anew)
 

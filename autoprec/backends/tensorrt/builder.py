@@ -35,6 +35,7 @@ class EngineBuilder:
         hardware: the hardware that engines are for; by default the targets, or the GPU of this machine.
         limit_bytes: the most bytes of all engines that are kept there together.
         process: the process that builds; by default one that ends with each build.
+        timings: the folder where kernel timings are kept; by default that of the engines.
 
     Raises:
         BackendError: the runtime is missing, cannot build for the targets, or there is neither target nor GPU.
@@ -49,6 +50,7 @@ class EngineBuilder:
         hardware: str | None = None,
         limit_bytes: int = DEFAULT_LIMIT_BYTES,
         process: BuildProcess | None = None,
+        timings: Path | None = None,
     ) -> None:
         self.bindings = find_bindings(bindings_name)
         check_options(self.bindings, options)
@@ -56,7 +58,7 @@ class EngineBuilder:
         self.folder = folder
         self.hardware = hardware or hardware_of(self.bindings, options)
         self._store = EngineStore(folder, limit_bytes)
-        self._process = process
+        self._process, self._timings = process, timings or folder
 
     def build(self, model: bytes, *, anew: bool = False) -> EngineFile:
         """The engine of a serialised ONNX model, built if it is not kept already.
@@ -114,7 +116,7 @@ class EngineBuilder:
         if not self.options.timing_cache or self.bindings.flavour == "rtx":
             return None
         index = re.sub(r"[^A-Za-z0-9.]+", "-", f"{self.bindings.version_text} {self.hardware}").strip("-")
-        return self.folder.resolve() / f"{index}.timings"
+        return self._timings.resolve() / f"{index}.timings"
 
     def _run(self, request: Path) -> int:
         """Run the request to its end; returns the exit code of the process where it ended, else 0.

@@ -7,6 +7,7 @@ says that it is there, and no result means that the process died.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -24,7 +25,7 @@ from autoprec.backends.tensorrt.network import ModelRefused, has_quantization, p
 from autoprec.backends.tensorrt.process import DONE, STDERR
 from autoprec.backends.tensorrt.records import BuildOptions
 from autoprec.backends.tensorrt.request import ENGINE, LAYERS, LOG, MODEL, BuildRequest, BuildResult
-from autoprec.errors import AutoprecError
+from autoprec.errors import AutoprecError, RunDirectoryError
 from autoprec.files.json import write_bytes
 
 _LAYERS_START = "Layers:"
@@ -223,7 +224,8 @@ def save_timing_cache(config: Any, cache: Any, path: Path | None) -> None:
     if (stored := read_timing_cache(path)) and (other := config.create_timing_cache(stored)) is not None:
         cache.combine(other, False)
     data = bytes(cache.serialize())
-    write_bytes(path, hashlib.sha256(data).digest() + data)
+    with contextlib.suppress(RunDirectoryError):  # timings only save time, and the engine is built
+        write_bytes(path, hashlib.sha256(data).digest() + data)
 
 
 def read_timing_cache(path: Path) -> bytes:
