@@ -34,6 +34,15 @@ class ActivationPoint:
     fixed_scale: float | None = None
 
 
+@dataclass(slots=True)
+class OpenPoint:
+    """An ActivationPoint whose readers are still being collected, by the placer; its fields are those of the point."""
+
+    consumers: set[tuple[str, int]] = field(default_factory=set)
+    everywhere: bool = False
+    fixed_scale: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightPoint:
     """A constant that is stored in 8 bits.

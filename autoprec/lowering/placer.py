@@ -8,13 +8,12 @@ its reader quantises where it wants to; and the pattern that ONNX Runtime's CPU 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
 from autoprec.backends.scheme import Scheme
 from autoprec.graph.topology import RESHAPING_OPS, Topology, is_float
-from autoprec.lowering.placement import ActivationPoint, Placement, WeightPoint, range_root
+from autoprec.lowering.placement import ActivationPoint, OpenPoint, Placement, WeightPoint, range_root
 from autoprec.lowering.possible import carrier_of
 from autoprec.lowering.weight_axis import axis_of_weight
 from autoprec.precision import FLOATS, Precision
@@ -44,15 +43,6 @@ def place(
     return _Placer(topology, partition, precisions, carrier, scheme).run(unify_concat)
 
 
-@dataclass(slots=True)
-class _Point:
-    """An ActivationPoint that is still being collected."""
-
-    consumers: set[tuple[str, int]] = field(default_factory=set)
-    everywhere: bool = False
-    fixed_scale: float | None = None
-
-
 class _Placer:
     """One placement: the pairs, 8-bit constants and refusals that were found so far."""
 
@@ -68,7 +58,7 @@ class _Placer:
         self.precisions, self.carrier = precisions, carrier
         self.nodes = {str(node.name): node for node in topology.nodes}
         self.home = partition.unit_of()
-        self.points: dict[tuple[ir.Value, Precision], _Point] = {}
+        self.points: dict[tuple[ir.Value, Precision], OpenPoint] = {}
         self.weights: list[WeightPoint] = []
         self.skipped: dict[str, str] = {}
 
@@ -91,10 +81,7 @@ class _Placer:
         if self.scheme.quantize_norms:
             self._norms()
         if self.scheme.pairs_at_producers:
-            eight = {u.name for u in self.partition.units if self.precisions.get(u.name) is Precision.INT8}
-            for value in values_of_convs(self.topology, self.partition, eight - self.skipped.keys()):
-                if (point := self.points.get((value, Precision.INT8))) is not None:
-                    point.everywhere = True
+            self._share_pairs()
         activations = tuple(
             ActivationPoint(
                 tensor=str(value.name),
@@ -125,7 +112,7 @@ class _Placer:
         """Put a pair on an input of `node`, or at the producer of the value where there is no node."""
         if value is None or value in self.topology.constants or not is_float(value):
             return
-        point = self.points.setdefault((value, precision), _Point())
+        point = self.points.setdefault((value, precision), OpenPoint())
         if node is None:
             point.everywhere = True
         else:
@@ -258,6 +245,13 @@ class _Placer:
         if node is None or node.op_type != "Conv" or str(node.name) in self.home:
             return None
         return node if node.inputs[1] in self.topology.constants else None
+
+    def _share_pairs(self) -> None:
+        """Let all readers of a value that an INT8 convolution writes take the pair that some of them take."""
+        eight = {u.name for u in self.partition.units if self.precisions.get(u.name) is Precision.INT8}
+        for value in values_of_convs(self.topology, self.partition, eight - self.skipped.keys()):
+            if (point := self.points.get((value, Precision.INT8))) is not None:
+                point.everywhere = True
 
     def _norms(self) -> None:
         """Put a pair before a normalisation that no convolution could take in, if its result is read in 8 bits."""
