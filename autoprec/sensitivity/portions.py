@@ -32,7 +32,7 @@ def _sample_bytes(job: SensitivityJob) -> int:
     graph = job.lowerer.model.graph
     names: set[str] = set()
     for unit in job.lowerer.partition.units:
-        names.update(unit.inputs, reached_part(graph, unit.outputs)[0])
+        names.update(unit.inputs, reached_part(graph, unit)[0])
     return max(1, sum(4 * elements(v) for node in graph for v in node.outputs if v.name in names))
 
 

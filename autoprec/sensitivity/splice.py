@@ -44,12 +44,17 @@ class Branched:
     outputs: tuple[Mapping[str, str], ...]
 
 
-def reached_part(graph: ir.Graph, changed: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names of the inputs and outputs of the part of the graph that the changed values reach."""
-    reached = set(changed)
+def reached_part(graph: ir.Graph, unit: Unit) -> tuple[list[str], list[str]]:
+    """Names of the inputs and outputs of the part of the graph that the outputs of a unit reach.
+
+    The unit's own nodes are no part of it, even those that read one of its outputs: the unit computes them.
+    """
+    reached, own = set(unit.outputs), set(unit.nodes)
     inputs: dict[str, None] = {}
     made: set[str] = set()
     for node in graph:
+        if node.name in own:
+            continue
         fed = [v for v in _reads(node, graph) if v.const_value is None or v.producer() is not None]
         if any(str(v.name) in reached for v in fed):
             reached.update(str(v.name) for v in node.outputs)
@@ -79,16 +84,11 @@ def splice(lowered: Lowered, graph: ir.Graph, unit: Unit) -> Spliced:
         graph: the FP32 graph, in the same opset.
         unit: the unit.
     """
-    around, reached = reached_part(graph, unit.outputs)
+    around, reached = reached_part(graph, unit)
     finals = [str(v.name) for v in graph.outputs if v.name in unit.outputs or v.name in reached]
     if not finals:
         return Spliced((), (), {}, {})
-    values = lowered.record.values
-    head = ir.convenience.extract(
-        lowered.ir.graph,
-        [values[name].raw for name in unit.inputs],  # the unit's own conversion of its operands counts as its loss
-        [values[name].final for name in unit.outputs],
-    )
+    head = _head(lowered, unit)
     made = dict(zip(unit.outputs, head.outputs, strict=True))
     feeds = dict(zip(head.inputs, unit.inputs, strict=True))
     parts = [head]
@@ -103,6 +103,29 @@ def splice(lowered: Lowered, graph: ir.Graph, unit: Unit) -> Spliced:
         made.update(zip(reached, tail.outputs, strict=True))
         parts.append(tail)
     return _freed(parts, feeds, {name: made[name] for name in finals})
+
+
+def _head(lowered: Lowered, unit: Unit) -> ir.Graph:
+    """The unit with its own conversion of its operands, which counts as its loss, but with no conversion before that.
+
+    The producer of an operand may round it to a half type before a pair of the unit quantises it. This rounding is part
+    of what the producer loses.
+    """
+    values, own = lowered.record.values, set(unit.nodes)
+    taken = [values[name] for name in unit.inputs]
+    head = ir.convenience.extract(
+        lowered.ir.graph, [value.raw for value in taken], [values[name].final for name in unit.outputs]
+    )
+    copies = {node.name: node for node in head}
+    for pair in lowered.record.pairs:
+        if any(reader in own for reader, _ in pair.point.consumers) and pair.quantize.name in copies:
+            for value, fed in zip(taken, head.inputs, strict=True):
+                if pair.quantize.inputs[0] is value.final:
+                    copies[pair.quantize.name].replace_input_with(0, fed)
+    for node in reversed(list(head)):
+        if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+            head.remove(node, safe=True)
+    return head
 
 
 def _freed(parts: Sequence[ir.Graph], feeds: Mapping[ir.Value, str], outputs: Mapping[str, ir.Value]) -> Spliced:

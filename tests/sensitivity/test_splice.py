@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import pytest
 
 from autoprec.backends.ort import OrtBackend
+from autoprec.backends.scheme import TENSORRT
+from autoprec.lowering.possible import uniform
 from autoprec.precision import Precision
 from autoprec.sensitivity.splice import branched, reached_part, splice
 
 from ..helpers.lowering_bench import Bench, bench, run
 from ..helpers.networks import BUILDERS, WIDTH
 from ..helpers.onnx_builder import Builder
+from ..helpers.random_networks import random_network
 
 FP16 = Precision.FP16
 
@@ -27,9 +31,10 @@ def with_dead_branch() -> onnx.ModelProto:
 
 
 def test_only_what_a_value_reaches_is_computed_again() -> None:
-    graph = bench("resnet_block").model.graph
+    one = bench("resnet_block")
+    reached = reached_part(one.model.graph, one.partition.unit("conv1"))
 
-    assert reached_part(graph, ["bn2_out"]) == (["bn2_out", "stem.relu_out"], ["relu2_out"])
+    assert reached == (["relu1_out", "stem.relu_out"], ["relu2_out"])
 
 
 def test_branches_compute_what_the_model_with_one_unit_lowered_does() -> None:
@@ -66,3 +71,22 @@ def test_branches_share_the_weights_that_no_unit_has_changed() -> None:
     changed = {tensor.name for tensor in model.graph.initializer} - set(exact.initializers)
 
     assert {name.partition("/")[2] for name in changed} == {"fc1.w/as_fp16", "fc1.b/as_fp16"}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_branches_of_random_networks_are_the_models_with_one_unit_lowered(seed: int) -> None:
+    """Units of several outputs, with readers inside and outside, and branches that nobody reads are among them."""
+    one = Bench(random_network(seed), TENSORRT, FP16)
+    for precision in (FP16, Precision.INT8):
+        units = [unit for unit in one.partition.units if one.possible[unit.name][precision] is None]
+        lowered = one.lower(uniform(one.partition, precision, one.possible, Precision.FP32), simulate=True)
+        exact = one.lowerer.base(lowered.ir.opset_imports[""]).graph
+        made = branched(exact, [splice(lowered, exact, unit) for unit in units])
+        with OrtBackend(1).build(made.model, exact=True) as engine:
+            found = engine.run(one.feed)
+        for unit, outputs in zip(units, made.outputs, strict=True):
+            alone = run(one.lower({unit.name: precision}, simulate=True).ir, one.feed)
+            for name, expected in alone.items():
+                error = np.square(found[outputs.get(name, name)] - expected).sum()
+                lost = np.square(one.reference[name] - expected).sum()
+                assert error <= 1e-3 * lost + 1e-10, f"{name} of {unit.name} in {precision}: {error} of {lost}"
