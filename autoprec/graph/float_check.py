@@ -8,7 +8,15 @@ import numpy as np
 import onnx_ir as ir
 
 from autoprec.errors import ModelError
-from autoprec.graph.topology import FLOAT_TYPES, all_graphs, all_nodes, const_array
+from autoprec.graph.topology import (
+    COPY_OPS,
+    FLOAT_TYPES,
+    RESHAPING_OPS,
+    all_graphs,
+    all_nodes,
+    const_array,
+    main_domain,
+)
 
 # The operators of ONNX, of ONNX Runtime and of TensorRT's exporters that appear in quantised models only.
 _QUANTIZED_OPS = frozenset(
@@ -33,31 +41,35 @@ _QUANTIZED_OPS = frozenset(
     }
 )
 
-# The operators for which an infinite constant is a mask or an open bound, not a broken weight.
-_TAKES_INFINITY = frozenset(
+# The operators that compare, select or fill with a constant, so that one that is not finite is a mask or an open bound.
+_TAKES_ANY = frozenset(
     {
-        "Add",
         "Where",
-        "Clip",
-        "Min",
-        "Max",
-        "Expand",
-        "Pad",
-        "Slice",
-        "Concat",
-        "Gather",
-        "Trilu",
         "Equal",
         "Less",
         "Greater",
         "LessOrEqual",
         "GreaterOrEqual",
-        "ScatterND",
-        "Identity",
-        "Reshape",
-        "Unsqueeze",
+        "IsNaN",
+        "IsInf",
+        "Not",
     }
 )
+_TAKES_INFINITY = _TAKES_ANY | {"Add", "Sub", "Clip", "Min", "Max", "Softmax", "LogSoftmax", "Loop", "If", "Scan"}
+# The operators whose results hold the numbers of their first input alone, so that it matters who reads those.
+_MOVES = RESHAPING_OPS | {
+    "Slice",
+    "Split",
+    "Gather",
+    "GatherND",
+    "GatherElements",
+    "Expand",
+    "Tile",
+    "Cast",
+    "CastLike",
+}
+# The operators that put a constant beside what the model computes: what they fill in is no weight.
+_FILLS = COPY_OPS - _MOVES - {"Where"}
 
 
 def refuse_quantized(model: ir.Model, file: Path) -> None:
@@ -85,6 +97,20 @@ def check_weights(model: ir.Model, file: Path) -> None:
         array = const_array(value) if value.dtype in FLOAT_TYPES else None
         if array is None or np.isfinite(array).all():
             continue
-        readers = {node.op_type for node in value.consumers()}
-        if np.isnan(array).any() or not readers <= _TAKES_INFINITY:
+        allowed = _TAKES_ANY if np.isnan(array).any() else _TAKES_INFINITY
+        if not _readers(value) <= allowed:
             raise ModelError(f"weight {value.name!r} of {file} holds NaN or infinity; train or export the model again")
+
+
+def _readers(value: ir.Value) -> set[str]:
+    """Return the operators that take in the numbers of a constant, perhaps after they were moved or converted."""
+    found: set[str] = set()
+    waiting, seen = [value], {value}
+    while waiting:
+        for node in waiting.pop().consumers():
+            if main_domain(node) and node.op_type in _MOVES:
+                new = [output for output in node.outputs if output not in seen]
+                waiting, seen = waiting + new, seen | set(new)
+            elif main_domain(node) and node.op_type not in _FILLS:
+                found.add(node.op_type)
+    return found

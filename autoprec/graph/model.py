@@ -21,6 +21,7 @@ from autoprec.graph.interface import Interface, TensorSpec
 from autoprec.graph.names import rename_duplicates
 from autoprec.graph.onnx_file import check_proto, first_line, fits_one_message, load_external, read_proto
 from autoprec.graph.preparation import prepare
+from autoprec.graph.sparse_weights import densify
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     try:
         load_external(proto, file)
         check_proto(proto)
+        densify(proto, file)
         original = ir.from_proto(proto)  # both graphs share the weights of `proto`, so they are in memory once
         rename_duplicates(original.graph)
         forget_placeholders(original)
