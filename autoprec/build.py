@@ -124,13 +124,13 @@ def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish |
         UsageError: `out` is the model itself, a backend or a shape is unknown, or the profile is not possible.
         BackendError: the runtime refused the model.
     """
-    chosen, loaded = load_plan(plan), load_model(model)
-    check_plan_fits(chosen, loaded.graph_fingerprint, loaded.weights_fingerprint, model)
-    target = out if out is not None else plan.parent / "model.onnx"
-    if target.exists() and target.resolve() == model.resolve():
-        raise UsageError(f"{target} is the model itself; choose another file by --out")
+    chosen, target = load_plan(plan), out if out is not None else plan.parent / "model.onnx"
     runtimes = None if wish is None else _runtimes(wish, target.parent)
     scheme = runtimes.backend.scheme if runtimes else scheme_named(chosen.scheme)
+    loaded = load_model(model, scheme.newest_opset)
+    check_plan_fits(chosen, loaded.graph_fingerprint, loaded.weights_fingerprint, model)
+    if target.exists() and target.resolve() == model.resolve():
+        raise UsageError(f"{target} is the model itself; choose another file by --out")
     lowerer, precisions, lowered = _lower(chosen, loaded, scheme)
     check_model(lowered.ir)
     save_model(lowered.ir, target)

@@ -92,14 +92,15 @@ def load_run(root: Path, model: str | Path | None, backend: Backend | None) -> L
         raise RunDirectoryError(
             f"no plan was measured in {root} yet; run `autoprec tune` with the same options and --out {root}"
         )
-    loaded = _model(Path(studied.model if model is None else model))
+    scheme = _scheme(studied, directory, backend)
+    loaded = _model(Path(studied.model if model is None else model), scheme.newest_opset)
     check_model(studied, loaded, root)
     partition = find_units(loaded.graph)
     if {unit.name: unit.key for unit in partition.units} != {name: unit.key for name, unit in studied.units.items()}:
         raise RunDirectoryError(
             f"the units in {root} are not those that this autoprec finds in the model; run `autoprec tune` again"
         )
-    lowerer = Lowerer(loaded, partition, _scheme(studied, directory, backend), studied.carrier)
+    lowerer = Lowerer(loaded, partition, scheme, studied.carrier)
     ranges = stored_ranges(studied, directory)
     return LoadedRun(
         directory=directory,
@@ -126,10 +127,10 @@ def _point(trial: Trial, studied: StudyDescription, lowerer: Lowerer, ranges: Ra
     )
 
 
-def _model(path: Path) -> Model:
+def _model(path: Path, newest_opset: int | None) -> Model:
     if not path.is_file():
         raise ModelError(f"the run's model must be at {path}, which is {_kind(path)}; say where it is by --model")
-    return load_model(path)
+    return load_model(path, newest_opset)
 
 
 def _scheme(studied: StudyDescription, directory: RunDirectory, backend: Backend | None) -> Scheme:

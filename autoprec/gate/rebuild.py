@@ -79,10 +79,10 @@ def rebuild_plan(path: str | Path, baseline: Baseline, own: Scheme | None = None
         UsageError: the plan's scheme is not known here.
     """
     source = _of_run(Path(path), baseline) if Path(path).is_dir() else _of_baseline(Path(path), baseline)
-    model = load_model(source.model)
+    scheme = scheme_named(source.plan.scheme, own)
+    model = load_model(source.model, scheme.newest_opset)
     check_interface(interface_of(baseline.evidence.model), model.interface, str(source.model))
     partition, topology = find_units(model.graph), Topology(model.graph)
-    scheme = scheme_named(source.plan.scheme, own)
     fitted = fit_plan(source.plan, source.values, topology, partition, str(source.model))
     precisions = usable_precisions(fitted.plan, partition, topology, scheme)
     ranges = ranges_from_plan(fitted.plan.ranges)

@@ -20,6 +20,7 @@ from autoprec.graph.float_check import check_weights, refuse_quantized
 from autoprec.graph.interface import Interface, TensorSpec
 from autoprec.graph.names import rename_duplicates
 from autoprec.graph.onnx_file import check_proto, first_line, fits_one_message, load_external, read_proto
+from autoprec.graph.opset.convert import opset_of, to_opset
 from autoprec.graph.preparation import prepare
 from autoprec.graph.sparse_weights import densify
 
@@ -29,8 +30,8 @@ class Model:
     """A float model that is ready for tuning.
 
     Attributes:
-        original: the graph as it was read, but nodes that share a name get one each; a plan with nothing but FP32
-            gives it back.
+        original: the graph as it was read, but nodes that share a name get one each, and a newer opset than the
+            runtime reads is lowered; a plan with nothing but FP32 gives it back.
         ir: the prepared graph: constants are initializers, every node has a unique name, types are inferred.
         path: the user's file.
         interface: the names, types and shapes of inputs and outputs.
@@ -51,12 +52,16 @@ class Model:
         return self.ir.graph
 
 
-def load_model(path: str | os.PathLike[str]) -> Model:
+def load_model(path: str | os.PathLike[str], newest_opset: int | None = None) -> Model:
     """Read an ONNX model and prepare it for tuning.
+
+    Args:
+        path: the ONNX file.
+        newest_opset: the newest opset that the runtime reads, to which a newer model is brought down; None for any.
 
     Raises:
         ModelError: there is no such file, it is not a whole and valid ONNX model, its external data is missing, it is
-            quantised already, or its weights are not finite.
+            quantised already, its weights are not finite, or an operator cannot be written for `newest_opset`.
     """
     file = Path(path)
     proto = read_proto(file)
@@ -72,6 +77,9 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         check_weights(model, file)
         interface = _interface(model.graph)
         graph, weights = graph_fingerprint(model.graph), weights_fingerprint(model.graph)
+        if newest_opset is not None and opset_of(model) > newest_opset:
+            model = _lowered_to(model, newest_opset, file)
+            original = model.clone()
     except AutoprecError:
         raise
     except Exception as error:  # from the checker, or from later code that met what the checker does not see
@@ -86,6 +94,17 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         graph_fingerprint=graph,
         weights_fingerprint=weights,
     )
+
+
+def _lowered_to(model: ir.Model, newest_opset: int, file: Path) -> ir.Model:
+    """Bring a prepared model down to the newest opset that the runtime reads."""
+    found = opset_of(model)
+    try:
+        return prepare(to_opset(model, newest_opset))
+    except ModelError as error:
+        raise ModelError(
+            f"the runtime reads models up to opset {newest_opset}, but {file} has opset {found}, and {error}"
+        ) from error
 
 
 def to_bytes(model: ir.Model) -> bytes:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from autoprec.graph.dimensions import forget_placeholders
+from autoprec.graph.opset.convert import align_functions
 from autoprec.graph.topology import all_nodes, main_domain
 
 
@@ -19,7 +20,7 @@ def prepare(model: ir.Model) -> ir.Model:
     types and shapes are inferred.
     """
     if model.functions:
-        passes.InlinePass()(model)
+        passes.InlinePass()(align_functions(model))
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     passes.RemoveInitializersFromInputsPass()(model)
     model.ir_version = max(model.ir_version, 4)  # before version 4 every initializer had to be an input too

@@ -79,4 +79,4 @@ def _dense(sparse: onnx.SparseTensorProto, file: Path, budget: int) -> onnx.Tens
 
 
 def _numbers(tensor: onnx.TensorProto) -> Array:
-    return np.asarray(ir.from_proto(tensor).numpy())
+    return np.asarray(ir.serde.deserialize_tensor(tensor).numpy())

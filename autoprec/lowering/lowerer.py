@@ -5,16 +5,17 @@ The passes do the work (`autoprec.lowering.passes`); this module decides which o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from autoprec.backends.scheme import Scheme
-from autoprec.errors import ModelError, PlanError
+from autoprec.errors import PlanError
 from autoprec.graph.constants import fold_rearranged
 from autoprec.graph.model import Model
+from autoprec.graph.opset.convert import raised
 from autoprec.graph.preparation import prepare
 from autoprec.graph.topology import Topology, const_array
 from autoprec.lowering.editor import GraphEditor
@@ -30,7 +31,6 @@ from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.norm_to_conv import NormToConvPass
 from autoprec.lowering.passes.pack_constants import PackConstantsPass
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
-from autoprec.lowering.passes.raise_opset import raise_opset
 from autoprec.lowering.passes.saturated_clips import SaturatedClipsPass
 from autoprec.lowering.passes.scales import coarsest, round_scale
 from autoprec.lowering.passes.shortcut_to_conv import ShortcutToConvPass, shortcut_pad
@@ -192,46 +192,34 @@ class Lowerer:
     def base(self, opset: int) -> ir.Model:
         """Return the prepared model in `opset` or a newer one, with rearranged constants folded; its names are kept."""
         if opset not in self._bases:
-            raised = raise_opset(self.model.ir, opset)
-            if raised is self.model.ir:
-                raised = raised.clone()
-            else:
-                raised = prepare(raised)
-                self._check_names(raised)
-            fold_rearranged(raised.graph)  # a DequantizeLinear must feed its product directly
-            self._bases[opset] = raised
+            base = raised(self.model.ir, opset)
+            base = base.clone() if base is self.model.ir else prepare(base)
+            fold_rearranged(base.graph)  # a DequantizeLinear must feed its product directly
+            self._bases[opset] = base
         return self._bases[opset]
 
-    def _check_names(self, raised: ir.Model) -> None:
-        present = {node.name for node in raised.graph}
-        missing = [name for unit in self.partition.units for name in unit.nodes if name not in present]
-        if missing:
-            raise ModelError(
-                f"raising the opset replaced node {missing[0]!r}, which belongs to a unit; "
-                f"export the model at opset {OPSET_HALF_SCALES} or newer"
-            )
+    def check_opsets(self, precisions: Iterable[Precision]) -> None:
+        """Bring the model to each opset that plans of these precisions need, so that none of them fails later.
+
+        Raises:
+            ModelError: an operator cannot be written in one of these opsets; the message names the node.
+        """
+        names = [unit.name for unit in self.partition.units]
+        for precision in {*precisions} - {Precision.FP32}:
+            for simulate in (False, True):
+                self.base(self._opset(dict.fromkeys(names, precision), simulate))
 
     def _opset(self, precisions: Mapping[str, Precision], simulate: bool) -> int:
         used = set(precisions.values())
         quantized = any(p.is_quantized for p in used)
         if not self.scheme.strongly_typed and not simulate:
-            return self._readable_opset()
+            return OPSET_QDQ
         half = any(p in used for p in (Precision.FP16, Precision.BF16)) or self.carrier is not Precision.FP32
         # Simulated arithmetic is FP32, so that it needs no opset with half types.
         if not simulate and (Precision.BF16 in used or (quantized and self.carrier is Precision.BF16)):
             return OPSET_BF16
         if Precision.FP8 in used or (quantized and half):
             return OPSET_HALF_SCALES
-        return OPSET_QDQ
-
-    def _readable_opset(self) -> int:
-        """Return the opset of per-channel Q/DQ, or raise ModelError if the runtime is too old for the model."""
-        newest, found = self.scheme.newest_opset, self.model.ir.opset_imports.get("", OPSET_QDQ)
-        if newest is not None and found > newest:
-            raise ModelError(
-                f"{self.scheme.name} reads models up to opset {newest}, but this one has opset {found}; export it at "
-                f"opset {newest}"
-            )
         return OPSET_QDQ
 
     def _fold(self, work: ir.Model, editor: GraphEditor, precisions: Mapping[str, Precision]) -> None:

@@ -83,7 +83,7 @@ def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True)
         RecipeError: the search space is damaged.
         UsageError: a pin matches no unit, or no precision is left to choose.
     """
-    model = load_model(settings.model)
+    model = load_model(settings.model, backend.scheme.newest_opset)
     partition = find_units(model.graph)
     if not partition.units:
         raise UsageError(
@@ -101,6 +101,7 @@ def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True)
         options = [p for p in usable if possible[unit.name][p] is None]
         choices[unit.name] = (pinned[unit.name],) if unit.name in pinned else tuple(options or [fallback])
     lowerer = Lowerer(model, partition, scheme, space.carrier)
+    lowerer.check_opsets({p for options in choices.values() for p in options})
     offered = {name: {p: row[p] for p in {*space.precisions, Precision.FP32}} for name, row in possible.items()}
     for name, precision in pinned.items():
         offered[name][precision] = None

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autoprec.backends.scheme import ORT_CPU, SCHEMES, TENSORRT
-from autoprec.errors import ModelError, PlanError
+from autoprec.errors import PlanError
 from autoprec.graph.model import check_model, to_bytes
 from autoprec.lowering import lowerer as lower_module
 from autoprec.lowering.lowerer import Lowerer
@@ -24,7 +24,7 @@ from autoprec.ranges.affine import QuantParams
 from autoprec.ranges.bins import Range
 from autoprec.ranges.table import RangeTable, load_ranges
 
-from ..helpers.lowering_bench import Bench, array_of, bench, loaded, node_named, ops, run, sqnr_db
+from ..helpers.lowering_bench import Bench, array_of, bench, node_named, ops, run, sqnr_db
 from ..helpers.networks import BUILDERS, random_feed
 from ..helpers.onnx_builder import Builder
 
@@ -253,14 +253,6 @@ def test_the_carrier_must_be_a_float(carrier: Precision) -> None:
     one = bench("mlp")
     with pytest.raises(PlanError, match=f"the carrier must be a float type .*, got {carrier}"):
         Lowerer(one.model, one.partition, TENSORRT, carrier)
-
-
-def test_a_raised_model_that_lost_a_node_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = Bench(BUILDERS["mlp"]())
-    other = loaded(BUILDERS["conv_relu"]()).ir
-    monkeypatch.setattr(lower_module, "raise_opset", lambda *_: other)
-    with pytest.raises(ModelError, match="raising the opset replaced node 'fc1', which belongs to a unit"):
-        Lowerer(one.model, one.partition, TENSORRT, FP16).base(19)
 
 
 @pytest.mark.parametrize(("precision", "smallest"), [(INT8, 2.0**-64), (FP8, 2.0**-64)])

@@ -8,9 +8,9 @@ import onnx_ir as ir
 import pytest
 
 from autoprec.graph.model import check_model
+from autoprec.graph.opset.convert import raised
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.assign_types import AssignTypesPass, free_slots
-from autoprec.lowering.passes.raise_opset import raise_opset
 from autoprec.precision import Precision
 
 from ...helpers.lowering_bench import array_of, loaded, node_named, ops, run, sqnr_db
@@ -146,7 +146,7 @@ def test_outputs_typed_by_an_attribute_stay_as_they_are() -> None:
 def test_bf16_takes_only_slots_that_the_opset_gives_it() -> None:
     """Convolutions take BF16 from opset 22."""
     old = loaded(BUILDERS["conv_relu"]()).ir
-    new = raise_opset(old, 22)
+    new = raised(old, 22)
 
     assert free_slots(node_named(old, "conv"), 17, BF16) == (set(), set())
     assert free_slots(node_named(new, "conv"), 22, BF16) == ({0, 1, 2}, {0})
