@@ -44,6 +44,7 @@ def _print_json(subject: Subject) -> None:
             "weights": unit.weights,
             "precisions": {p.value: why for p, why in sorted(subject.possible[unit.name].items())},
         }
+        | ({"modules": unit.modules} if unit.modules else {})
         for unit in subject.partition.units
     ]
     print_json({"units": units, "reasons": dict(subject.partition.reasons)})

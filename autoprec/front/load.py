@@ -21,6 +21,7 @@ from autoprec.sensitivity.table import load_sensitivities
 from autoprec.study.ledger.reading import stored_trials
 from autoprec.study.trial import Trial
 from autoprec.units.find import find_units
+from autoprec.units.homes import homes_of, renamed
 from autoprec.units.records import Partition
 from autoprec.units.shares import mac_share
 
@@ -96,10 +97,12 @@ def load_run(root: Path, model: str | Path | None, backend: Backend | None) -> L
     loaded = _model(Path(studied.model if model is None else model), scheme.newest_opset)
     check_model(studied, loaded, root)
     partition = find_units(loaded.graph)
-    if {unit.name: unit.key for unit in partition.units} != {name: unit.key for name, unit in studied.units.items()}:
+    homes = homes_of(partition, {name: unit.key for name, unit in studied.units.items()})
+    if {homes.get(unit.name): unit.key for unit in partition.units} != {n: u.key for n, u in studied.units.items()}:
         raise RunDirectoryError(
             f"the units in {root} are not those that this autoprec finds in the model; run `autoprec tune` again"
         )
+    partition = renamed(partition, homes)  # an earlier version may have named them by other rules
     lowerer = Lowerer(loaded, partition, scheme, studied.carrier)
     ranges = stored_ranges(studied, directory)
     return LoadedRun(

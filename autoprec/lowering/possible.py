@@ -21,6 +21,7 @@ from autoprec.plan import Plan
 from autoprec.precision import FLOATS, Precision
 from autoprec.units.branches import SMALLEST_ELEMENTS, has_free_dimension
 from autoprec.units.chains import backbone
+from autoprec.units.homes import homes_of
 from autoprec.units.records import Partition, Unit
 
 Possible = Mapping[str, Mapping[Precision, str | None]]
@@ -52,14 +53,16 @@ def usable_precisions(plan: Plan, partition: Partition, topology: Topology, sche
     Raises:
         PlanError: a unit is unknown, missing, or cannot run in its precision; plans may be edited by hand.
     """
-    names = {unit.name for unit in partition.units}
-    precisions = plan.precisions()
-    strange = sorted(set(precisions) - names)
+    homes = homes_of(partition, {name: choice.key for name, choice in plan.units.items()})
+    nodes = {node for unit in partition.units for node in unit.nodes}
+    # An earlier version may have cut the graph finer, where the node that named a unit is now in another one.
+    strange = sorted(set(plan.units) - set(homes.values()) - nodes)
     if strange:
         raise PlanError(f"the plan has unit {strange[0]!r}, which the model does not; `autoprec units` lists them")
-    absent = sorted(names - set(precisions))
+    absent = [unit.name for unit in partition.units if unit.name not in homes]
     if absent:
         raise PlanError(f"the plan has no precision for unit {absent[0]!r}; add it, or tune the model again")
+    precisions = {unit.name: plan.units[homes[unit.name]].precision for unit in partition.units}
     for unit in partition.units:
         reason = why_not(topology, unit, precisions[unit.name], scheme)
         if reason is not None:

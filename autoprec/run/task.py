@@ -166,7 +166,7 @@ def _pins(partition: Partition, pins: Sequence[Pin], possible: Possible) -> dict
     """Unit -> pinned precision; of several pins for one unit the last one counts."""
     result: dict[str, Precision] = {}
     for pin in pins:
-        matched = [u for u in partition.units if pin.matches(u.name) or any(map(pin.matches, u.nodes))]
+        matched = [unit for unit in partition.units if unit.answers_to(pin.matches)]
         if not matched:
             close = difflib.get_close_matches(pin.pattern, [u.name for u in partition.units], n=3)
             hint = f"did you mean {', '.join(close)}? " if close else ""

@@ -13,6 +13,7 @@ from autoprec.units.edges import edges_between
 from autoprec.units.groups import Groups
 from autoprec.units.keys import structural_keys
 from autoprec.units.leftovers import merge_leftovers
+from autoprec.units.names import Naming, module_paths, name_units
 from autoprec.units.reasons import is_carrier, untunable
 from autoprec.units.records import Partition, Unit, UnitKind
 from autoprec.units.siblings import siblings
@@ -94,8 +95,9 @@ class _Cutter:
 
 def _assemble(topology: Topology, found: list[_Found], reasons: dict[str, str]) -> Partition:
     keys = structural_keys(topology, [each.members for each in found])
+    names = name_units([Naming.of(topology, each.kind, each.members, each.anchors) for each in found])
     units = []
-    for each, key in zip(found, keys, strict=True):
+    for each, key, name in zip(found, keys, names, strict=True):
         made = {value for node in each.members for value in node.outputs}
         inputs = dict.fromkeys(
             str(value.name)
@@ -105,7 +107,7 @@ def _assemble(topology: Topology, found: list[_Found], reasons: dict[str, str]) 
         )
         units.append(
             Unit(
-                name=str(each.anchors[-1].name),
+                name=name,
                 kind=each.kind,
                 nodes=tuple(str(node.name) for node in each.members),
                 anchors=tuple(str(node.name) for node in each.anchors),
@@ -114,6 +116,7 @@ def _assemble(topology: Topology, found: list[_Found], reasons: dict[str, str]) 
                 macs=sum(node_macs(node) for node in each.members),
                 weights=weight_elements(topology, each.members),
                 key=key,
+                modules=module_paths(each.members),
             )
         )
     return Partition(tuple(units), reasons, edges_between(topology, units))

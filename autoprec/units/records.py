@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -30,7 +30,7 @@ class Unit:
     """A group of nodes that TensorRT would fuse into one kernel.
 
     Attributes:
-        name: the name of the unit, which is that of its last anchor node.
+        name: the name of the unit: the path of its module where that is known, else the name of its last anchor node.
         kind: what the unit computes.
         nodes: the names of its nodes in topological order.
         anchors: the names of those of its nodes whose arithmetic is worth quantising.
@@ -39,6 +39,7 @@ class Unit:
         macs: the number of multiply-accumulates for one sample.
         weights: the number of elements of its float constants.
         key: the structural key, which stays the same if an export only renames nodes and values.
+        modules: the paths of the modules that its nodes belong to, where the exporter tells them.
     """
 
     name: str
@@ -50,6 +51,11 @@ class Unit:
     macs: int
     weights: int
     key: str
+    modules: tuple[str, ...] = ()
+
+    def answers_to(self, matches: Callable[[str], object]) -> bool:
+        """Return whether a test holds for the name of the unit, of one of its nodes or of one of their modules."""
+        return any(matches(name) for name in (self.name, *self.nodes, *self.modules))
 
 
 @dataclass(frozen=True, slots=True)
