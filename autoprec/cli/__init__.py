@@ -35,12 +35,18 @@ class LazyGroup(click.Group):
     """A group whose help needs no verb's module, so that it starts at once."""
 
     began = 0.0
-    whole_process = False
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
         """Run a command line; that of the process itself where none is given."""
-        self.began, self.whole_process = time.monotonic(), args is None
-        return super().main(args, *more, **options)
+        self.began = time.monotonic()
+        if args is not None or sys.platform != "linux":  # elsewhere a child cannot be watched as well
+            return super().main(args, *more, **options)
+        from autoprec.cli.elapsed import process_age_s
+        from autoprec.cli.supervise import named_functions, supervised
+
+        self.began -= process_age_s()  # the child that may be started now is younger
+        with supervised(named_functions(sys.argv[1:])):
+            return super().main(args, *more, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The verbs in the order of a user's work."""
@@ -78,10 +84,7 @@ class LazyGroup(click.Group):
 
 def elapsed_s() -> float:
     """Seconds since this command began, what it took to start Python and import modules included."""
-    from autoprec.cli.elapsed import process_age_s
-
-    since = time.monotonic() - main.began
-    return max(since, process_age_s()) if main.whole_process else since
+    return time.monotonic() - main.began
 
 
 def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:

@@ -94,7 +94,14 @@ class CheckedSource:
         Raises:
             DataError: they cannot be read, or they do not fit the model.
         """
-        return check_samples(self._source.read(indices), self._interface, self.origin, indices)
+        try:
+            batch = self._source.read(indices)
+        except SystemExit as error:
+            raise DataError(
+                f"{self.origin} must return samples, but it ended the program by SystemExit: {error}; raise an error "
+                f"that says what is wrong"
+            ) from error
+        return check_samples(batch, self._interface, self.origin, indices)
 
 
 def _checked(source: Source, interface: Interface) -> Dataset:
@@ -151,10 +158,10 @@ def _from_function(name: str, interface: Interface) -> Dataset:
         with importable_folder():
             result = function()
             if isinstance(result, Iterable) and not isinstance(result, (Mapping, str, bytes, np.ndarray)):
-                result = list(result)  # a generator runs the user's code only now, so it belongs inside the try
-    except AutoprecError:
+                result = [_own(batch) for batch in result]  # a generator runs the user's code only now
+    except (AutoprecError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # sys.exit raises SystemExit, which would end the run as if all were well
         raise DataError(
             f"the data function {name!r} raised {type(error).__name__}: {error}; "
             f"it is called without arguments and must return arrays by input name"
@@ -170,6 +177,13 @@ def _from_function(name: str, interface: Interface) -> Dataset:
         f"the data function {name!r} must return a mapping of arrays by input name, an iterable of such "
         f"mappings, or a Dataset, but returned {found}"
     )
+
+
+def _own(batch: Any) -> Any:
+    """The batch with arrays of its own, since a generator may fill the same array again for the next one."""
+    if not isinstance(batch, Mapping):
+        return batch
+    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in batch.items()}
 
 
 def _is_mapping(value: Any) -> bool:

@@ -50,7 +50,9 @@ def import_function(name: str, raising: type[AutoprecError]) -> Callable[..., An
     try:
         with importable_folder():
             found: Any = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a script without a __main__ guard may call sys.exit when imported
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a script without a __main__ guard may call sys.exit when imported
         raise raising(
             f"cannot import {module_name!r} for {name!r} in {os.getcwd()}: "
             f"{type(error).__name__}: {error}; run from the folder that holds the module, or install it"

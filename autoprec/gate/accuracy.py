@@ -18,6 +18,7 @@ from autoprec.gate.rebuild import Rebuilt
 from autoprec.gate.runtime import Runtime
 from autoprec.gate.verdict import Check, Status
 from autoprec.graph.model import to_bytes
+from autoprec.metrics.contract import try_metric
 from autoprec.metrics.evaluator import Evaluator, Outcome
 from autoprec.metrics.metric import Metric
 from autoprec.precision import Array
@@ -108,6 +109,7 @@ def measure(
     """
     backend, interface = runtime.backend, rebuilt.model.interface
     with backend.build(to_bytes(rebuilt.model.original), exact=not runtime.computes) as reference:
+        try_metric(reference, data, interface, metric, batch)
         evaluator = Evaluator.against(reference, data, interface, metric, batch)
         outcome = _outcome(evaluator, backend, rebuilt, exact=not runtime.computes)
         other = outcome

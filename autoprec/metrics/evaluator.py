@@ -11,6 +11,7 @@ from autoprec.backends.protocol import Computing
 from autoprec.data.dataset import Batch, Dataset
 from autoprec.errors import MetricError, ModelError
 from autoprec.graph.interface import Interface
+from autoprec.metrics.contract import check_unchanged
 from autoprec.metrics.metric import Metric, load_metric
 from autoprec.metrics.running import run_dataset
 from autoprec.metrics.scores import finite_samples
@@ -193,6 +194,17 @@ class Evaluator:
             changed=None if changed is None else 1.0 - changed,
             confidence=confidence,
         )
+
+    def check_metric(self) -> None:
+        """Check that the metric still gives FP32's first batch the scores that it gave it at the beginning.
+
+        Raises:
+            MetricError: a score has changed, so that those of other plans cannot be compared with FP32's.
+        """
+        if self.reference_outputs is not None:
+            batch = next(self.dataset.batches(self.interface.batch_size or self.batch_size))
+            scores = self.reference_scores[: batch.count]
+            check_unchanged(self.metric, self.reference_outputs[0], batch.labels, scores)
 
     def losses(self, outcome: Outcome) -> Array:
         """Return what each sample adds to the drop, float64[samples]."""

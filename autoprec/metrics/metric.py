@@ -24,6 +24,7 @@ import numpy as np
 from autoprec.errors import MetricError, UsageError
 from autoprec.files.functions import import_function, importable_folder, is_function_name
 from autoprec.files.json import fingerprint
+from autoprec.metrics.returned import as_array, checked_scores
 from autoprec.metrics.scores import Outputs, Score, agreement, cosine, kl, label_margins, noise_to_signal, top1
 from autoprec.precision import Array
 
@@ -63,7 +64,8 @@ class Metric:
         """Return one score per sample.
 
         Args:
-            outputs: the output arrays by name in the order of the model; the first axis of each is the samples.
+            outputs: the output arrays by name in the order of the model; the first axis of each is the samples. The
+                metric gets them, and the labels, in a form that cannot be written to, since others read them later.
             labels: the labels, whose first axis is the samples, or None.
             reference: FP32's outputs for the same samples; only metrics that compare with them need it.
             count: the number of samples; by default the length of the labels, or of the first output.
@@ -83,7 +85,14 @@ class Metric:
             raise MetricError(f"the metric {self.name} needs at least one output, but the model gave none")
         if count is None:
             count = len(labels) if labels is not None else len(next(iter(outputs.values())))
-        return _checked(self.score(outputs, labels, reference), count, self.name)
+        known = None if reference is None else _sealed(reference)
+        scores = self.score(_sealed(outputs), None if labels is None else _read_only(labels), known)
+        return checked_scores(scores, count, self.name)
+
+    @property
+    def built_in(self) -> bool:
+        """Whether the scores are computed by autoprec itself, so that nothing about them needs to be tried."""
+        return _BUILT_IN.get(self.name) is self
 
     def drop(self, reference_scores: Array, scores: Array) -> float:
         """Return the mean loss from FP32's scores to a candidate's; it is positive if the candidate is worse."""
@@ -92,6 +101,8 @@ class Metric:
 
     def describe(self, score: float) -> str:
         """Return a mean score as text with its unit; a drop of a built-in metric is written the same way."""
+        if math.isnan(score):
+            return "NaN"
         if self.name == "sqnr":
             return f"{-10 * math.log10(score):.1f} dB" if score > 0 else "no noise"
         if self.name in ("top1", "agreement"):
@@ -169,13 +180,11 @@ def _from_function(function: Callable[..., Any], name: str, direction: Direction
     def score(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
         try:
             with importable_folder():  # the function may import modules of the user's only when it is called
-                result: Array = np.asarray(function(dict(outputs), labels))
-        except Exception as error:
-            raise MetricError(
-                f"the metric {name} raised {type(error).__name__}: {error}; it is called as "
-                f"function(outputs, labels) with a dict of arrays by output name"
-            ) from error
-        return result
+                return as_array(function(dict(outputs), labels), name)
+        except (MetricError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # sys.exit raises SystemExit, which would end the run as if all were well
+            raise MetricError(f"the metric {name} raised {type(error).__name__}: {error}; {_call_of(error)}") from error
 
     return _agreed(
         Metric(
@@ -183,6 +192,15 @@ def _from_function(function: Callable[..., Any], name: str, direction: Direction
         ),
         direction,
     )
+
+
+def _call_of(error: BaseException) -> str:
+    """Return what a user's function that raised should do, or how it is called."""
+    if isinstance(error, ValueError) and "read-only" in str(error):
+        return "outputs and labels cannot be written to, since others read them later: work on a copy of them"
+    if isinstance(error, SystemExit):
+        return "a metric must return scores and not end the program"
+    return "it is called as function(outputs, labels) with a dict of arrays by output name"
 
 
 def _qualified_name(function: Callable[..., Any]) -> str:
@@ -200,25 +218,15 @@ def _source(function: Callable[..., Any]) -> str:
     return _qualified_name(function)
 
 
-def _checked(scores: Array, count: int, name: str) -> Array:
-    """Return the scores as float64[count] after checking them."""
-    if scores.shape != (count,):
-        found = f"{scores.size} in an array of shape {scores.shape}" if scores.ndim else "a single number"
-        raise MetricError(
-            f"the metric {name} must return one score per sample: expected {count} scores, got {found}; "
-            f"do not average over the batch"
-        )
-    try:
-        checked: Array = scores.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise MetricError(f"the metric {name} must return numbers, got {scores.dtype}") from error
-    if not np.isfinite(checked).all():
-        row = int(np.argmin(np.isfinite(checked)))
-        raise MetricError(
-            f"the metric {name} must return finite scores, got {checked[row]} for sample {row} of {count}; "
-            f"return a finite worst score where there is no answer"
-        )
-    return checked
+def _sealed(outputs: Outputs) -> dict[str, Array]:
+    return {name: _read_only(array) for name, array in outputs.items()}
+
+
+def _read_only(array: Array) -> Array:
+    """Return the same values in an array that refuses to be written to."""
+    view: Array = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 def _built_in(name: str, score: Score, *, higher: bool, labels: bool) -> Metric:

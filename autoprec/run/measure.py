@@ -132,6 +132,10 @@ class PlanMeasurer:
                 return math.inf
             return self._judged(self._evaluated(engine, Wanted(math.inf, everything=True), early=self._early))
 
+    def check_metric(self) -> None:
+        """Check that the metric scores as it did when the search began, see `Evaluator.check_metric`."""
+        self._evaluator.check_metric()
+
     def judged_drop(self, drop: Drop) -> float:
         """What the bound is compared with: the estimate, or the upper end where a confidence was asked for."""
         return drop.estimate if self._task.settings.confidence is None else drop.high

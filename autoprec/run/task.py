@@ -15,6 +15,7 @@ from autoprec.graph.model import Model, load_model
 from autoprec.graph.topology import Topology
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.possible import Possible, why_not
+from autoprec.metrics.bounds import doubtful_bound, few_samples, refuse_bound
 from autoprec.metrics.metric import Metric, choose_metric
 from autoprec.precision import FLOATS, Precision
 from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
@@ -60,6 +61,7 @@ class Task:
         metric: how good outputs are.
         recipe: how ranges are calibrated.
         backend: the runtime.
+        doubts: what speaks against the bound and the data, one sentence each, to be said before the first measurement.
     """
 
     settings: Settings
@@ -68,6 +70,7 @@ class Task:
     metric: Metric
     recipe: CalibrationRecipe
     backend: Backend
+    doubts: tuple[str, ...] = ()
 
 
 def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True) -> Subject:
@@ -142,7 +145,20 @@ def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) ->
             f"the metric {metric.name!r} needs labels, but {splits.select.origin} has none; store them under "
             f"'labels', or choose a label-free metric: agreement, kl, cosine or sqnr"
         )
-    return Task(settings=settings, subject=subject, splits=splits, metric=metric, recipe=recipe, backend=backend)
+    refuse_bound(metric, settings.max_drop)
+    found = (
+        doubtful_bound(metric, settings.max_drop),
+        few_samples(splits.select.count, splits.report.count, settings.max_drop),
+    )
+    return Task(
+        settings=settings,
+        subject=subject,
+        splits=splits,
+        metric=metric,
+        recipe=recipe,
+        backend=backend,
+        doubts=tuple(text for text in found if text is not None),
+    )
 
 
 def _usable(space: SearchSpace, backend: Backend, timed: bool) -> tuple[list[Precision], tuple[str, ...]]:

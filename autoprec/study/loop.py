@@ -65,7 +65,7 @@ class Search(Participant):
         with self.ledger.present():
             self.ledger.begin()
             try:
-                self.ledger.enqueue(self.seeds)  # before workers may spend the budget on other plans
+                self.ledger.enqueue(self._first())  # before workers may spend the budget on other plans
                 self.begun()
                 self._measure_waiting()
                 self.stop = self.until_stopped()
@@ -75,9 +75,17 @@ class Search(Participant):
             self._gather()
         return self._outcome()
 
+    def _first(self) -> dict[str, Assignment]:
+        """The seeds that nobody has measured, as many as the limit leaves room for: they count as any other plan."""
+        known = [dict(trial.plan) for trial in self.trials]
+        new = [(name, plan) for name, plan in self.seeds.items() if dict(plan) not in known]
+        return dict(new[: max(self.limit - len(known), 0)])
+
     def _measure_waiting(self) -> None:
-        """Measure what was enqueued."""
-        while self.ledger.queue().waiting and not (len(self.trials) >= _LEAST_TRIALS and self.out_of_time()):
+        """Measure what was enqueued, within the limit: an earlier run may have left more than this one may measure."""
+        while self.ledger.queue().waiting and len(self.trials) < self.limit:
+            if len(self.trials) >= _LEAST_TRIALS and self.out_of_time():
+                break
             asked = self.ledger.ask(0)  # nothing but what waits
             if asked is not None:
                 self.take(asked)

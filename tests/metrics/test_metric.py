@@ -47,8 +47,33 @@ def test_a_function_gets_outputs_and_labels_of_a_batch() -> None:
 
     assert scores.tolist() == [1.0, 2.0, 3.0]
     assert type(seen[0][0]) is dict
-    assert seen[0][0]["y"] is LOGITS
-    assert seen[0][1] is labels
+    assert np.shares_memory(seen[0][0]["y"], LOGITS)
+    assert np.shares_memory(seen[0][1], labels)
+
+
+@pytest.mark.parametrize("target", ["outputs", "labels"])
+def test_a_metric_that_writes_into_its_arguments_is_refused(target: str) -> None:
+    def writes(outputs: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
+        array = outputs["y"] if target == "outputs" else labels
+        array[...] = 0
+        return np.zeros(3)
+
+    labels = np.array([4, 5, 6])
+    with pytest.raises(
+        MetricError, match=r"writes raised ValueError: .*read-only; outputs and labels cannot be written"
+    ):
+        load_metric(writes, "higher").scores({"y": LOGITS}, labels, None)
+
+    assert labels.tolist() == [4, 5, 6]
+
+
+@pytest.mark.parametrize("leaving", [SystemExit(0), GeneratorExit()])
+def test_a_metric_that_ends_the_program_is_an_error(leaving: BaseException) -> None:
+    def leaves(outputs: dict[str, np.ndarray], labels: None) -> np.ndarray:
+        raise leaving
+
+    with pytest.raises(MetricError, match=rf"leaves raised {type(leaving).__name__}"):
+        load_metric(leaves, "higher").scores({"y": LOGITS}, None, None)
 
 
 @pytest.fixture(name="module")
@@ -101,6 +126,12 @@ def test_two_directions_must_not_contradict() -> None:
         ([1.0, math.nan, 2.0], "must return finite scores, got nan for sample 1 of 3"),
         ([1.0, 2.0, math.inf], "must return finite scores, got inf for sample 2 of 3"),
         (["a", "b", "c"], "must return numbers, got <U1"),
+        (["1", "2", "3"], "must return numbers, got <U1"),
+        ([1j, 2.0, 3.0], "must return numbers, got complex128"),
+        ([1.0, 1e200, 2.0], "must return scores of at most 1e\\+150, got 1e\\+200 for sample 1 of 3"),
+        (None, r"must return one score per sample, .* got nothing \(None\)"),
+        ({"y": [1.0, 2.0, 3.0]}, "must return one score per sample, .* got a dict"),
+        (np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0]), "a score for every sample, but some are masked"),
     ],
 )
 def test_a_wrong_result_is_named(result: Any, words: str) -> None:

@@ -29,7 +29,9 @@ _METHODS = {
 
 
 def introduce(task: Task, quiet: bool) -> None:
-    """Say what will be tuned, before the first stage."""
+    """Say what will be tuned, before the first stage; doubts are said in any case."""
+    for doubt in task.doubts:
+        click.echo(f"warning: {doubt}", err=True)
     if quiet:
         return
     units = task.subject.partition.units

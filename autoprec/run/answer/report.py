@@ -85,7 +85,7 @@ def _rest(tuned: TuneResult) -> dict[str, Any]:
         "left_out": list(tuned.time.left_out),
         "set_aside": list(tuned.set_aside),
         "machine": task.backend.describe(),
-        "notes": list(task.subject.notes),
+        "notes": [*task.subject.notes, *task.doubts],
     }
 
 

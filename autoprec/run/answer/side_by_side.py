@@ -82,7 +82,10 @@ def plans_to_confirm(run: Run, found: SearchOutcome) -> dict[str, Assignment]:
     trials = finalists(found, uniform)
     best = next(iter(trials))
     needed = dict.fromkeys([FP32_PLAN, best, *(name for name in trials if name in uniform)])
-    wanted = list(dict.fromkeys([*needed, *trials, *uniform]))
+    known = [dict(trial.plan) for trial in found.trials]
+    others = [name for name, plan in uniform.items() if dict(plan) not in known and name not in needed]
+    beyond = others[max(run.task.settings.trials - len(known), 0) :]  # They would be more plans than were asked for.
+    wanted = [name for name in dict.fromkeys([*needed, *trials, *uniform]) if name not in beyond]
     names = list(wanted)
     while len(names) > len(needed) and not _time_to_confirm(run, names, uniform):
         names.pop()

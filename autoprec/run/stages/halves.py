@@ -10,6 +10,8 @@ from autoprec.backends.protocol import Engine
 from autoprec.data.dataset import Dataset
 from autoprec.data.splits import Splits, balanced, halves, shortened
 from autoprec.graph.model import to_bytes
+from autoprec.metrics.bounds import doubtful_for_scores
+from autoprec.metrics.contract import try_metric
 from autoprec.metrics.evaluator import difficulty
 from autoprec.precision import Array
 from autoprec.run.context import Run
@@ -25,6 +27,7 @@ def deal_halves(run: Run) -> Run:
 
     Raises:
         BackendError: the runtime cannot run the model in FP32.
+        MetricError: the user's metric does not repeat its scores.
     """
     task = run.task
     union = task.splits.select.merged(task.splits.report)
@@ -32,10 +35,16 @@ def deal_halves(run: Run) -> Run:
     begun = time.monotonic()
     with run.backend.build(to_bytes(task.subject.model.original), exact=True) as engine:
         run.budget.build_s = time.monotonic() - begun
+        try_metric(engine, union, task.subject.model.interface, task.metric, task.settings.batch)
         keys = _timed_difficulty(run, engine)
         splits = _affordable(run, union, keys) if run.budget.limited else task.splits
-        dealt = balanced(splits, keys(splits.select.merged(splits.report)), task.settings.seed)
-    return replace(run, task=replace(task, splits=dealt), halves=halves(task.splits, dealt))
+        hardness = keys(splits.select.merged(splits.report))
+    dealt = balanced(splits, hardness, task.settings.seed)
+    doubt = doubtful_for_scores(task.metric, hardness[:, 0], task.settings.max_drop)
+    if doubt is not None:
+        run.progress.stage("warning", doubt)
+    doubts = (*task.doubts, *([] if doubt is None else [doubt]))
+    return replace(run, task=replace(task, splits=dealt, doubts=doubts), halves=halves(task.splits, dealt))
 
 
 def _timed_difficulty(run: Run, engine: Engine) -> Callable[[Dataset], Array]:
