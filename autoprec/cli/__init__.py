@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from autoprec.errors import EXIT_INTERRUPTED, EXIT_USAGE, AutoprecError
+from autoprec.files.printable import printable
 
 VERBS = {
     "tune": "Find the fastest precision plan within an accuracy bound.",
@@ -71,11 +72,14 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except AutoprecError as error:
-            click.echo(f"autoprec: {error}", err=True)
+            click.echo(f"autoprec: {printable(str(error))}", err=True)
             ctx.exit(error.exit_code)
         except OSError as error:  # a full disk under a library's own files
             where = f" ({error.filename})" if error.filename else ""
             click.echo(f"autoprec: {error.strerror or error}{where}; free space or choose another --out", err=True)
+            ctx.exit(EXIT_USAGE)
+        except MemoryError:
+            click.echo("autoprec: the memory is used up; allow more, or give smaller batches or less data", err=True)
             ctx.exit(EXIT_USAGE)
         except KeyboardInterrupt:
             click.echo("autoprec: stopped; the same command goes on where it was", err=True)

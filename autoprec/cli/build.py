@@ -12,6 +12,7 @@ from autoprec.cli.options import target_list
 from autoprec.cli.screen import print_json
 from autoprec.cli.text.unit_times import print_times
 from autoprec.errors import EXIT_NOT_HONOURED, EXIT_OK, UsageError
+from autoprec.files.printable import printable
 
 if TYPE_CHECKING:
     from autoprec.build import Delivered
@@ -66,7 +67,7 @@ def command(plan: str, model: str, out: str | None, as_json: bool, **engine: Any
         _say(delivered)
     complaint = delivered.verification.complaint() if delivered.verification else None
     if complaint:
-        click.echo(complaint, err=True)
+        click.echo(printable(complaint), err=True)
     click.get_current_context().exit(EXIT_NOT_HONOURED if complaint else EXIT_OK)
 
 
@@ -110,7 +111,7 @@ def _say_verified(verification: Verification) -> None:
     click.echo(f"units as they will run: {counts}")
     if any(unit.ran is not None for unit in verification.units):  # ONNX Runtime does not name precisions
         for name, share in verification.mac_share.items():
-            click.echo(f"  {share:.0%} of the arithmetic in {name}")
+            click.echo(printable(f"  {share:.0%} of the arithmetic in {name}"))
     for unit in verification.units:
         if unit.status == UnitStatus.NOT_HONOURED and not unit.refused:
-            click.echo(f"  {unit.describe()}")
+            click.echo(printable(f"  {unit.describe()}"))

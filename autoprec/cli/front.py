@@ -11,6 +11,7 @@ import click
 from autoprec.cli.options import latency_limit
 from autoprec.cli.screen import Screen, print_json
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK, UsageError
+from autoprec.files.printable import printable
 
 if TYPE_CHECKING:
     from autoprec.front.points import Cost, Point
@@ -184,7 +185,7 @@ def _build(run: RunFront, point: Point, out: str, max_drop: float | None, as_jso
             }
         )
         return EXIT_OK
-    click.echo(f"{run.reason(point)}.")
+    click.echo(printable(f"{run.reason(point)}."))
     if not point.confirmed:
         click.echo("`autoprec tune` with another --max-drop and the same --out confirms the plan that it chooses.")
     click.echo(f"written: {target.plan}, {target.model} ({target.model.stat().st_size:,} bytes)")

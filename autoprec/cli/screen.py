@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autoprec.files.printable import printable
+
 if TYPE_CHECKING:
     from autoprec.study.goal import Goal
     from autoprec.study.trial import Trial
@@ -34,7 +36,7 @@ class Screen:
 
     def stage(self, name: str, detail: str) -> None:
         """Show that a stage begins."""
-        self._name = name
+        self._name, detail = name, printable(detail)
         if self._status is not None:
             self._status.stop()
         if name:
@@ -71,8 +73,9 @@ class Screen:
             latency = f"{1 / measured.latency_ratio:6.3f} x FP32's throughput" if measured.timed else latency
         self._console.print(
             f"          {star} trial {trial.number:<3} {size}{latency}   "
-            f"drop {measured.judged_drop:+.4f}  {verdict:<16}  {trial.origin}",
+            f"drop {measured.judged_drop:+.4f}  {verdict:<16}  {printable(trial.origin)}",
             highlight=False,
+            markup=False,
             soft_wrap=True,
         )
 
@@ -88,7 +91,7 @@ class Screen:
 
     def note(self, text: str) -> None:
         """Show a message that the user should read now."""
-        self._console.print(f"          {text}", highlight=False, soft_wrap=True, markup=False)
+        self._console.print(f"          {printable(text)}", highlight=False, soft_wrap=True, markup=False)
 
     def close(self) -> None:
         """Remove the live line."""
@@ -98,6 +101,7 @@ class Screen:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print an aligned table without frames, which is also readable in a log."""
+    rows = [[printable(" ".join(cell.split())) for cell in row] for row in rows]
     widths = [max(len(row[location]) for row in [header, *rows]) for location in range(len(header))]
     for row in [header, ["-" * width for width in widths], *rows]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,7 +1,6 @@
 """A command that calls functions of the user's runs in a child process, whose end is looked at.
 
-A function can end its process so that no `except` and no `finally` sees it: by os._exit, or by the C function exit in a
-library. The exit code is then whatever that call says, often 0, and a shell takes a run without an answer for one that
+A function can end its process so that no `except` and no `finally` sees it: by `os._exit`, or in C by exit. The exit code is then whatever that call says, often 0, and a shell takes a run without an answer for one that
 succeeded. The child says when it ended as it should, so its parent knows when it did not.
 """
 
@@ -22,9 +21,9 @@ _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _PR_SET_PDEATHSIG = 1  # the option of prctl(2) that has the kernel end a child with its parent
 
 
-def named_functions(words: Sequence[str]) -> list[str]:
+def named_functions(command: Sequence[str]) -> list[str]:
     """The words of a command line, or the values of its options, that have the form module:function."""
-    values = [word.partition("=")[2] if word.startswith("--") and "=" in word else word for word in words]
+    values = [word.partition("=")[2] if word.startswith("--") and "=" in word else word for word in command]
     return [value for value in values if is_function_name(value)]
 
 
@@ -53,7 +52,7 @@ def supervised(functions: Sequence[str]) -> Iterator[None]:
     signal.pthread_sigmask(signal.SIG_SETMASK, known)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it was killed before the kernel knew
-        os._exit(EXIT_USAGE)
+        sys.exit(EXIT_USAGE)
     os.close(reading)
     me = os.getpid()
     try:
@@ -94,7 +93,7 @@ def _end(status: int, complete: bool, functions: Sequence[str]) -> None:
             f"ended it; a function must return its result, or raise an error that says what is wrong"
         )
         code = EXIT_USAGE
-    os._exit(code)
+    sys.exit(code)
 
 
 def _say(text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import math
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -16,7 +18,24 @@ from autoprec.precision import Array
 
 # The errors that zipfile and NumPy raise for damaged or encrypted archives, and for methods of compression that they
 # do not know.
-_BROKEN = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_BROKEN = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    RuntimeError,  # RecursionError too, of brackets in brackets
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
+_BOMB_BYTES = 1 << 30
+_BOMB_RATIO = 300
+"""An archive that becomes larger than a gigabyte may be at most this many times as large in memory as on disk."""
 _REPAIR = "write it again with np.savez(file, name=array, ...)"
 
 Header = tuple[tuple[int, ...], "np.dtype[Any]"]
@@ -29,10 +48,14 @@ def read_archive(path: Path) -> dict[str, Array]:
     Raises:
         DataError: the file is unreadable, is not a `.npz` archive, or holds Python objects.
     """
-    _check_objects(read_headers(path), path)
+    headers = read_headers(path)
+    _check_objects(headers, path)
+    _check_memory(headers, path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
+    except MemoryError as error:
+        raise _too_large(path, sum(map(_bytes_of, headers.values()))) from error
     except _BROKEN as error:
         raise _broken(path, error) from error
 
@@ -73,7 +96,46 @@ def _read_header(archive: zipfile.ZipFile, member: str) -> Header:
         version = form.read_magic(file)
         read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
         shape, _, dtype = read(file)
+        began = file.tell()
+    if not all(type(length) is int and length >= 0 for length in shape):
+        raise ValueError(f"the array {member!r} has the shape {shape}")
+    needed, held = _bytes_of((shape, dtype)), archive.getinfo(member).file_size - began
+    if not dtype.hasobject and needed != held:
+        raise ValueError(f"the header of {member!r} promises {needed:,} bytes, but {held:,} follow")
     return shape, dtype
+
+
+def _bytes_of(header: Header) -> int:
+    shape, dtype = header
+    return math.prod(shape) * dtype.itemsize
+
+
+def _check_memory(headers: dict[str, Header], path: Path) -> None:
+    """Refuse what does not fit into memory, and what a few bytes on disk pretend to be, before memory is taken."""
+    needed, stored, free = sum(map(_bytes_of, headers.values())), path.stat().st_size, free_memory_bytes()
+    if free is not None and needed > free:
+        raise _too_large(path, needed)
+    if needed > max(_BOMB_BYTES, _BOMB_RATIO * stored):
+        raise DataError(
+            f"{path} has {stored:,} bytes on disk and would fill {needed:,} in memory, which no data of worth does; "
+            f"write it again with np.savez if it is yours"
+        )
+
+
+def free_memory_bytes() -> int | None:
+    """The bytes of memory that could be taken now, None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
+def _too_large(path: Path, needed: int) -> DataError:
+    return DataError(
+        f"{path} must fit into memory, but its arrays need {needed:,} bytes; keep the samples in a folder of several "
+        f".npz files, which are read one at a time"
+    )
 
 
 def _check_objects(headers: dict[str, Header], path: Path) -> None:

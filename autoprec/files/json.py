@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from autoprec.errors import AutoprecError, RunDirectoryError
+from autoprec.files.parse import parse_json, read_text
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -72,12 +73,12 @@ def read_json(path: Path, what: str, raising: type[AutoprecError], schema: int) 
     # What lies in the run directory can be computed again; other files are the user's, who must replace them.
     again = "delete it, it is made again" if raising is RunDirectoryError else "make it again"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(read_text(path))
     except OSError as error:
         raise raising(f"cannot read the {what} {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise raising(f"the {what} {path} is no JSON ({error}); {again}") from error
-    if not isinstance(record, dict) or not isinstance(record.get("schema"), int):
+    if not isinstance(record, dict) or type(record.get("schema")) is not int:
         raise raising(f"the {what} {path} must be a JSON object with an integer 'schema'; {again}")
     if record["schema"] > schema:
         raise raising(

@@ -16,6 +16,10 @@ else:
     import tomli as tomllib
 
 
+_LONGEST = 1 << 20
+_LARGEST = 1 << 63
+
+
 def parse_table(text: str, origin: str) -> Table:
     """Return the top-level table of a TOML document.
 
@@ -24,12 +28,16 @@ def parse_table(text: str, origin: str) -> Table:
         origin: the name of the document in messages, such as its path.
 
     Raises:
-        RecipeError: the text is not TOML.
+        RecipeError: the text is not TOML, or it is far larger or nested far deeper than any recipe.
     """
+    if len(text) > _LONGEST:
+        raise RecipeError(f"{origin} must be a TOML file of at most {_LONGEST:,} characters, got {len(text):,}")
     try:
         return Table(tomllib.loads(text), origin)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, OverflowError) as error:
         raise RecipeError(f"{origin} must be a TOML file: {error}") from error
+    except RecursionError as error:
+        raise RecipeError(f"{origin} must be a TOML file, but it is nested too deeply") from error
 
 
 class Table:
@@ -130,10 +138,10 @@ class Table:
 
 
 def is_integer(value: object) -> bool:
-    """Return whether a TOML value is an integer. A boolean is not, although Python counts it as one."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Return whether a TOML value is an integer of 64 bits. A boolean is not, although Python counts it as one."""
+    return isinstance(value, int) and not isinstance(value, bool) and -_LARGEST <= value < _LARGEST
 
 
 def is_number(value: object) -> bool:
     """Return whether a TOML value is a finite integer or float."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return is_integer(value) or (isinstance(value, float) and math.isfinite(value))

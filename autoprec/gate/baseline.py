@@ -15,6 +15,7 @@ from typing import Any
 
 from autoprec.errors import AutoprecError, BaselineError, NoBaselineError
 from autoprec.files.json import as_json, write_bytes
+from autoprec.files.parse import parse_json, read_text
 from autoprec.gate.evidence import Evidence, from_record, to_record
 from autoprec.plan import Plan, plan_from_record
 from autoprec.stats.intervals import median
@@ -139,24 +140,13 @@ def _read(file: Path) -> dict[str, Any]:
             f"there is no baseline {file}; make one with `autoprec baseline RUN -o {file}` and commit it"
         )
     try:
-        record = json.loads(file.read_bytes().decode("utf-8"), parse_constant=_refuse, object_pairs_hook=_unique)
+        record = parse_json(read_text(file), unique=True)
     except OSError as error:
         raise BaselineError(f"cannot read the baseline {file}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BaselineError(f"the baseline {file} is no JSON ({error}); {_AGAIN}") from error
     if not isinstance(record, dict):
         raise BaselineError(f"the baseline {file} must be a JSON object; {_AGAIN}")
-    return record
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number of JSON")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        raise ValueError("a field occurs twice")
     return record
 
 

@@ -191,7 +191,18 @@ def from_record(record: Mapping[str, Any]) -> Evidence:
     )
     interface_of(evidence.model)
     _check_lengths(evidence)
+    _check_verification(evidence.verification)
     return evidence
+
+
+def _check_verification(record: Mapping[str, Any]) -> None:
+    lists = [record["refused"], record.get("unproven", [])]
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
+        raise ValueError("the units that were refused or are unproven must be lists of names")
+    if not all(isinstance(unit, dict) for unit in record["units"].values()):
+        raise ValueError("each unit of the verification must be a record")
+    if not all(type(count) is int for count in record["counts"].values()):
+        raise ValueError("the counts of the verification must be integers")
 
 
 def _check_lengths(evidence: Evidence) -> None:

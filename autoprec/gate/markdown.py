@@ -8,6 +8,16 @@ from collections.abc import Sequence
 from autoprec.gate.text import WORDS, explanations, headline, plain, plain_lines, subject, table
 from autoprec.gate.verdict import GateReport
 
+_BREAK = "<!-- -->"
+"""A comment shows nothing, and parts a text so that GitHub sees no mention, reference, link or emoji in it."""
+_LINKING = re.compile(
+    r"@(?=[A-Za-z0-9])"  # a mention, or an address
+    r"|(?<!&)#(?=\d)|\bGH-(?=\d)"  # an issue
+    r"|:(?=//)|\bwww(?=\.)"  # a link
+    r"|:(?=[\w+\\-]+:)",  # an emoji
+    re.IGNORECASE,
+)
+_COMMIT = re.compile(r"\b(?=\d*[a-f])[0-9a-f]{7,40}\b", re.IGNORECASE)
 _SPECIAL = re.compile(r"[\\`*_\[~$]")
 _BLOCK_START, _ESCAPED_START = re.compile(r"^(\d*)([-+#.)])"), r"\1\\\2"
 # A backslash would do for most readers, but not before a pipe that follows a backslash.
@@ -34,8 +44,10 @@ def to_markdown(report: GateReport) -> str:
 
 
 def escape(text: str) -> str:
-    """`text` on one line, such that a reader of Markdown shows exactly it, in a table too."""
-    return _SPECIAL.sub(r"\\\g<0>", plain(text).translate(_ENTITIES))
+    """`text` on one line, such that a reader of Markdown shows exactly it, in a table too, and links nothing."""
+    marked = _SPECIAL.sub(r"\\\g<0>", plain(text).translate(_ENTITIES))
+    parted = _COMMIT.sub(lambda found: _BREAK.join(re.findall(".{1,4}", found[0])), marked)
+    return _LINKING.sub(rf"\g<0>{_BREAK}", parted)
 
 
 def _point(text: str) -> str:

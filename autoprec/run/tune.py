@@ -27,6 +27,7 @@ def tune(run: Run) -> TuneResult:
     Raises:
         BackendError: the runtime cannot run FP32, or refuses plans that it has run before.
         DataError: a value of the model is NaN or infinite on the calibration samples.
+        MetricError: the metric does not repeat its scores, see `autoprec.metrics.contract`.
         RunDirectoryError: a file of the directory is damaged, or the folder cannot be written.
         StorageError: the study cannot be reached.
     """
@@ -39,4 +40,5 @@ def tune(run: Run) -> TuneResult:
         measurer = plan_measurer(run, fp32, ranges)
         found = search_plans(run, measurer, sensitivities, prior)
         blocking = find_blocking_units(run, measurer, sensitivities, found)
+        measurer.check_metric()  # A score that has changed since the search began makes all of its figures worthless.
         return confirm(run, measurer, sensitivities, found, blocking)

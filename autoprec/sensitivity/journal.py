@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from autoprec.files.parse import parse_json
 from autoprec.precision import Precision
 from autoprec.sensitivity.job import Entry
 from autoprec.sensitivity.scoring import Total
@@ -35,7 +36,7 @@ class Journal:
             return done, spent
         for line in self._path.read_text(encoding="utf-8").splitlines():
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 if row["mark"] != self._fingerprint:
                     continue
                 key = (int(row["chunk"]), str(row["unit"]), Precision(row["precision"]))

@@ -181,6 +181,58 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path, folder: bool) -> None:
         load_data(tmp_path if folder else tmp_path / "calib.npz", MODEL)
 
 
+def promising(path: Path, shape: str, data: bytes) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data)
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("shape", ["(600000000, 4, 8, 8)", "(-1, 2)", "(1099511627776, 1099511627776)", "(3, 2.5)"])
+def test_a_header_that_promises_what_does_not_follow_is_refused_before_memory_is_taken(
+    tmp_path: Path, shape: str, folder: bool
+) -> None:
+    promising(tmp_path / "calib.npz", shape, bytes(100))
+
+    with pytest.raises(DataError, match=r"calib\.npz must be a \.npz archive of arrays, but cannot be read"):
+        load_data(tmp_path if folder else tmp_path / "calib.npz", MODEL)
+
+
+def test_an_archive_that_a_few_bytes_blow_up_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoprec.data.archives._BOMB_BYTES", 1 << 20)
+    np.savez_compressed(tmp_path / "calib.npz", x=np.zeros((200_000, 2), np.float32))
+
+    with pytest.raises(DataError, match="would fill 1,600,000 in memory"):
+        load_data(tmp_path / "calib.npz", MODEL)
+
+
+def test_an_archive_that_does_not_fit_into_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoprec.data.archives.free_memory_bytes", lambda: 10)
+    np.savez(tmp_path / "calib.npz", x=rows(0, 3))
+
+    with pytest.raises(DataError, match=r"must fit into memory, but its arrays need 48 bytes; keep the samples in"):
+        load_data(tmp_path / "calib.npz", MODEL)
+
+
+def test_a_function_of_data_that_ends_the_program_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "leaving_data.py").write_text("import sys\ndef data():\n    yield {}\n    sys.exit(0)\n")
+
+    with pytest.raises(DataError, match=r"data function 'leaving_data:data' raised SystemExit: 0"):
+        load_data("leaving_data:data", MODEL)
+
+
+def test_a_generator_may_fill_the_same_array_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reusing_data.py").write_text(
+        "import numpy as np\nx = np.zeros((1, 2), 'f4')\n"
+        "def data():\n    for n in range(3):\n        x[...] = n\n        yield {'x': x}\n"
+    )
+    data = load_data("reusing_data:data", MODEL)
+
+    assert data.read([0, 1, 2]).inputs["x"][:, 0].tolist() == [0.0, 1.0, 2.0]
+
+
 def test_an_archive_without_arrays_is_empty(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "calib.npz", "w") as archive:
         archive.writestr("note.txt", "hello")

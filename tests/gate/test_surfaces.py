@@ -390,5 +390,6 @@ def cells(document: str) -> Iterator[list[str]]:
 def shown_text(tokens: object) -> str:
     """The text of inline tokens; any other kind, such as an emphasis, would mean that a name was not escaped."""
     assert isinstance(tokens, list)
+    tokens = [token for token in tokens if (token.type, token.content) != ("html_inline", "<!-- -->")]
     assert {token.type for token in tokens} <= {"text", "text_special"}
     return "".join(token.content for token in tokens)

@@ -10,6 +10,7 @@ import click
 
 from autoprec.cli import elapsed_s
 from autoprec.cli.screen import print_json, print_table
+from autoprec.files.printable import printable
 
 if TYPE_CHECKING:
     from autoprec.api import SearchResult
@@ -31,7 +32,7 @@ _METHODS = {
 def introduce(task: Task, quiet: bool) -> None:
     """Say what will be tuned, before the first stage; doubts are said in any case."""
     for doubt in task.doubts:
-        click.echo(f"warning: {doubt}", err=True)
+        click.echo(printable(f"warning: {doubt}"), err=True)
     if quiet:
         return
     units = task.subject.partition.units
@@ -41,7 +42,7 @@ def introduce(task: Task, quiet: bool) -> None:
     if task.splits.overlap:
         click.echo(f"warning: {task.splits.overlap} calibration samples are evaluation samples too", err=True)
     for note in task.subject.notes:
-        click.echo(f"note: {note}", err=True)
+        click.echo(printable(f"note: {note}"), err=True)
 
 
 def say_plan(task: Task, out: str | None, as_json: bool) -> None:
@@ -106,14 +107,14 @@ def say_result(result: SearchResult, folder: Path) -> None:
     header, rows = table_rows(tuned)
     click.echo("")
     print_table(header, rows)
-    click.echo(f"\n{result.reason}.")
+    click.echo(printable(f"\n{result.reason}."))
     for line in [*_drop_lines(tuned), *_uniform_lines(tuned), *bias_lines(tuned.bias), *_runtime_lines(tuned)]:
-        click.echo(line)
+        click.echo(printable(line))
     complaint = tuned.verification.complaint()
     if complaint:
-        click.echo(complaint, err=True)
+        click.echo(printable(complaint), err=True)
     for line in [*_model_lines(tuned), *_search_lines(tuned), *_time_lines(tuned)]:
-        click.echo(line)
+        click.echo(printable(line))
     click.echo(f"written: {folder / 'plan.json'}, {folder / 'model.onnx'}, {folder / 'result.json'}")
 
 

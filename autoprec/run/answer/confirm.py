@@ -48,7 +48,6 @@ def confirm(
 
     Raises:
         BackendError: the runtime refuses a finalist now that it has run before.
-        MetricError: the metric no longer gives FP32 the scores that it gave it when the search began.
     """
     reference, ranges, goal = measurer.reference, measurer.ranges, measurer.goal
     plans, fresh = plans_to_confirm(run, found), run.task.splits.report.count
@@ -61,7 +60,6 @@ def confirm(
         candidates = judge_candidates(run, evaluator, engines, side, chosen)
         candidates = with_single_batches(run, candidates, ranges)
         simulated = in_exact_arithmetic(run, evaluator, candidates[chosen], ranges)
-        measurer.check_metric()
     answer, fp32 = candidates[chosen], candidates[FP32_PLAN]
     verification = run.engines.verified(answer.plan, ranges)
     shared = shared_noise(held_out_losses(evaluator, candidates))
