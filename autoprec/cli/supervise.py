@@ -1,7 +1,7 @@
 """A command that calls functions of the user's runs in a child process, whose end is looked at.
 
-A function can end its process so that no `except` and no `finally` sees it: by `os._exit`, or in C by exit. The exit code
-is then whatever that call says, often 0, and a shell takes a run without an answer for one that succeeded. The child says
+A function can end its process so that no `except` and no `finally` sees it: by `os._exit`, or in C by exit. The code is
+then whatever that call says, often 0, and a shell takes a run without an answer for one that succeeded. The child says
 when it ended as it should, so its parent knows when it did not.
 """
 
