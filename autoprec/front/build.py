@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from autoprec.errors import UsageError
@@ -23,7 +24,7 @@ def plan_of(run: LoadedRun, point: Point, max_drop: float | None) -> Plan:
     """
     studied, trial = run.studied, point.trial
     bound = studied.max_drop if max_drop is None else max_drop
-    feasible, noises = point.drop <= bound, run.noises
+    feasible, noises = point.drop <= bound and point.drop < math.inf, run.noises
     units = {
         unit: Choice(
             trial.plan[unit],

@@ -62,9 +62,13 @@ class LoadedRun:
     def noises(self) -> dict[str, dict[Precision, float]]:
         """Unit -> precision -> the noise that it alone adds, in the order of the unit's choices.
 
+        The rows are empty where a time limit left the sensitivities out, or where their file was deleted.
+
         Raises:
-            RunDirectoryError: the run's sensitivities are missing or damaged.
+            RunDirectoryError: the run's sensitivities are damaged.
         """
+        if not self.directory.profile.is_file():
+            return {name: {} for name in self.studied.units}
         entries = load_sensitivities(self.directory.profile).entries
         return {
             name: {p: entries[(name, p)].noise for p in unit.choices if (name, p) in entries}

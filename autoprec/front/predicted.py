@@ -58,12 +58,13 @@ def predicted_plans(run: RunFront, goal: Goal) -> list[PredictedPlan]:
     """Plans that nobody measured and that the run's models predict to be better than every measured one.
 
     The models are fitted to all measured plans and solved again, which takes seconds; nothing is built. The list is
-    empty where nothing is predicted to be better, or where the run is of a version that did not store what models need.
+    empty where nothing is predicted to be better, where the run had no time to measure the sensitivities that models
+    need, or where it is of a version that did not store what else they need.
     """
     studied = run.studied
-    if not studied.prior:
-        return []
     losses = {(u, p): noise for u, row in run.noises.items() for p, noise in row.items()}
+    if not studied.prior or not losses:
+        return []
     problem = Problem(run.partition, studied.choices, losses, studied.carrier)
     return Proposer(problem, studied.shares, goal, seed=0).better_plans([_sized(point) for point in run.points])
 

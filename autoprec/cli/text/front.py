@@ -125,6 +125,7 @@ def _say_predicted(listing: Listing) -> None:
     """What the models expect of plans that nobody measured."""
     if not listing.predicted:
         why = "" if listing.run.studied.prior else ", since an older autoprec left no models"
+        why = why if any(listing.run.noises.values()) else ", since the run has no sensitivities to predict it by"
         click.echo(f"no plan that was not measured is predicted to be better{why}.")
         return
     click.echo("\npredicted, not measured; plus or minus one standard deviation:")

@@ -136,23 +136,26 @@ def _drop_lines(tuned: TuneResult) -> list[str]:
 
 
 def _uniform_lines(tuned: TuneResult) -> list[str]:
-    """The answer beside the best uniform plan, in what was minimised."""
+    """The answer beside the best uniform plan, in what was minimised, and better ones that could not be chosen."""
+    from autoprec.run.answer.reasons import passed_over
+
+    others = [f"{text}." for text in passed_over(tuned)]
     chosen, uniform, objective = tuned.answer, tuned.best_uniform, tuned.goal.objective
     if chosen.name == uniform.name or not tuned.found.feasible:
-        return []
-    versus = f"{chosen.latency.ratio_to(uniform.latency).estimate:.3f}"
+        return others
+    versus, met = f"{chosen.latency.ratio_to(uniform.latency).estimate:.3f}", "that met the bound in the search"
     if objective == "throughput":
         times = tuned.samples_per_s(chosen) / tuned.samples_per_s(uniform)
-        text = f"the uniform plan of highest throughput within the bound: {times:.3f} times its throughput."
+        text = f"the uniform plan of highest throughput {met}: {times:.3f} times its throughput."
     elif objective == "size":
         share = f"{chosen.size / uniform.size:.3f}"
-        text = f"the smallest uniform plan within the bound: {share} of its bytes, {versus} of its latency."
+        text = f"the smallest uniform plan {met}: {share} of its bytes, {versus} of its latency."
     elif objective == "accuracy":
         drops = f"a drop of {chosen.drop.estimate:+.4f} against {uniform.drop.estimate:+.4f}"
-        text = f"the most accurate uniform plan within the bound: {versus} of its latency, {drops}."
+        text = f"the most accurate uniform plan {met}: {versus} of its latency, {drops}."
     else:
-        text = f"the fastest uniform plan within the bound: {versus} of its latency."
-    return [f"compared with {uniform.name}, {text}"]
+        text = f"the fastest uniform plan {met}: {versus} of its latency."
+    return [f"compared with {uniform.name}, {text}", *others]
 
 
 def bias_lines(bias: SelectionBias | None) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from autoprec.precision import Precision
+from autoprec.run.answer.candidate import Candidate
 from autoprec.run.answer.result import TuneResult
 from autoprec.run.uniform import FP32_PLAN, PINNED_FP32_PLAN
 from autoprec.stats.drop import Drop
@@ -69,6 +70,39 @@ def _why_infeasible(tuned: TuneResult) -> str:
         f"{ratio:.2f} of FP32's latency, {limit_text(tuned)} is allowed; allow more, free pinned units, or offer "
         f"lower precisions by --space"
     )
+
+
+def passed_over(tuned: TuneResult) -> list[str]:
+    """One sentence for each uniform plan that is certified and better than the best uniform one that could be chosen.
+
+    The samples that choose are others than those that certify, so a plan near the bound can miss it on the former only.
+    """
+    best, bound = tuned.best_uniform, tuned.task.settings.max_drop
+    measured = {tuple(sorted(trial.plan.items())): trial.measured for trial in tuned.found.trials}
+    sentences = []
+    for name, candidate in tuned.candidates.items():
+        found = measured.get(tuple(sorted(candidate.plan.items())))
+        better = _objective_of(tuned, candidate) < min(_objective_of(tuned, best), _objective_of(tuned, tuned.answer))
+        if not (candidate.uniform and better and candidate.outcome.finite and candidate.drop.certifies(bound)):
+            continue
+        if found is None:
+            why = "the search did not measure it"
+        elif found.judged_drop > bound:
+            samples = found.samples or tuned.task.splits.select.count
+            why = f"on {samples} samples that choose it dropped by {found.judged_drop:.4g}, and {bound:g} is allowed"
+        else:
+            continue
+        sentences.append(
+            f"{name} is {tuned.goal.better} and certified on the held-out samples, but could not be the answer: {why}"
+        )
+    return sentences
+
+
+def _objective_of(tuned: TuneResult, candidate: Candidate) -> float:
+    """What is minimised, of a candidate."""
+    if tuned.goal.objective == "size":
+        return float(candidate.size)
+    return candidate.drop.estimate if tuned.goal.objective == "accuracy" else candidate.timing.median_ms
 
 
 def limit_text(tuned: TuneResult) -> str:

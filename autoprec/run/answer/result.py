@@ -22,6 +22,9 @@ from autoprec.stats.intervals import Interval, paired_bootstrap
 from autoprec.study.goal import Goal
 from autoprec.study.outcome import SearchOutcome
 
+_MATTERS = 0.1
+"""A difference from exact arithmetic matters from this share of the bound on: then it could change the verdict."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuneResult:
@@ -113,13 +116,19 @@ class TuneResult:
 
     @property
     def differs_from_exact(self) -> bool:
-        """Whether the engine certainly computes something else than exact arithmetic does."""
+        """Whether the engine certainly computes something else than exact arithmetic, by so much that it matters.
+
+        Every engine rounds in an order of its own, so the scores of many samples always differ by something. It matters
+        if the difference is a considerable part of the bound, or of FP32's score where there is no bound.
+        """
         if self.simulated is None:
             return False
         apart = self.engine_minus_exact
         if apart is None:
             return self.answer.outcome.finite != self.simulated.finite
-        return not apart.low <= 0 <= apart.high
+        bound = self.task.settings.max_drop
+        usual = bound if math.isfinite(bound) else abs(float(self.reference_scores.mean()))
+        return not apart.low <= 0 <= apart.high and abs(apart.estimate) > _MATTERS * usual
 
     @property
     def limit_ms(self) -> float | None:
