@@ -45,7 +45,9 @@ class Outcome:
 
     @property
     def sqnr_db(self) -> float:
-        """The signal to quantisation noise ratio in dB."""
+        """The signal to quantisation noise ratio in dB; minus infinity where outputs were not finite."""
+        if not self.finite:
+            return float("-inf")
         return float("inf") if self.noise <= 0 else float(-10 * np.log10(self.noise))
 
 

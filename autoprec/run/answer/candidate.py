@@ -24,6 +24,7 @@ class Candidate:
         size: the bytes of the built engine, or of the lowered model where the runtime keeps no engine.
         uniform: whether it is one of the uniform plans.
         alone: the latency of single batches, where `timing` is with several in flight.
+        overflows: whether the outcome is that of exact arithmetic, since only this gives NaN or infinity.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Candidate:
     size: int = 0
     uniform: bool = False
     alone: Timing | None = None
+    overflows: bool = False
 
     @property
     def latency(self) -> Timing:

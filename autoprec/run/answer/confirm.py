@@ -11,6 +11,7 @@ from dataclasses import replace
 from autoprec.run.answer.blocking import Blocking
 from autoprec.run.answer.choose import choose
 from autoprec.run.answer.held_out import (
+    as_it_computes,
     held_out_evaluator,
     held_out_losses,
     in_exact_arithmetic,
@@ -60,11 +61,11 @@ def confirm(
         candidates = judge_candidates(run, evaluator, engines, side, chosen)
         candidates = with_single_batches(run, candidates, ranges)
         simulated = in_exact_arithmetic(run, evaluator, candidates[chosen], ranges)
-    answer, fp32 = candidates[chosen], candidates[FP32_PLAN]
-    verification = run.engines.verified(answer.plan, ranges)
+        candidates[chosen] = answer = as_it_computes(run, evaluator, candidates[chosen], simulated)
+        found = replace(found, feasible=found.feasible and answer.outcome.finite)
     shared = shared_noise(held_out_losses(evaluator, candidates))
     bias = selection_bias_of(found, answer, side, run.task.settings, shared)
-    read_study_description(run.directory.studied).answered(answer, fp32).save(run.directory.studied)
+    read_study_description(run.directory.studied).answered(answer, candidates[FP32_PLAN]).save(run.directory.studied)
     run.clock.end()
     return TuneResult(
         task=run.task,
@@ -76,7 +77,7 @@ def confirm(
         chosen=chosen,
         candidates=candidates,
         reference_scores=evaluator.reference_scores,
-        verification=verification,
+        verification=run.engines.verified(answer.plan, ranges),
         simulated=simulated,
         bias=bias,
         set_aside=set_aside,

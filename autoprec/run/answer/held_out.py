@@ -94,3 +94,18 @@ def in_exact_arithmetic(run: Run, evaluator: Evaluator, answer: Candidate, range
         return None
     with ExitStack() as stack:
         return evaluator.evaluate(run.engines.simulated(answer.plan, ranges, stack))
+
+
+def as_it_computes(run: Run, evaluator: Evaluator, answer: Candidate, simulated: Outcome | None) -> Candidate:
+    """The answer as its model computes, where the runtime computes something else instead of NaN or infinity.
+
+    A runtime that has no kernels of a precision may compute in FP32 what the model says in FP16. What overflows in
+    exact arithmetic then looks sound here, and is worthless wherever the model is run as it says.
+    """
+    support = run.backend.support()
+    native = all(support[precision] is None for precision in set(answer.plan.values()))
+    if simulated is None or simulated.finite or native:
+        return answer
+    return replace(
+        answer, outcome=simulated, drop=evaluator.estimated_drop(simulated, run.task.settings.level), overflows=True
+    )

@@ -14,6 +14,8 @@ from autoprec.study.trial import Trial
 
 def verdict(drop: Drop, bound: float) -> str:
     """Whether held-out samples prove that the bound is met, as a sentence."""
+    if math.isinf(drop.estimate):
+        return "not certified: outputs hold NaN or infinity, so that no score means anything"
     if math.isinf(bound):
         return "no bound on the drop was asked for"
     if drop.certifies(bound):
@@ -54,6 +56,8 @@ def reason(tuned: TuneResult) -> str:
 def _why_infeasible(tuned: TuneResult) -> str:
     """Which plan came nearest to the bounds, and what the user can do."""
     measured, name = tuned.found.best.measured, tuned.task.metric.name
+    if not tuned.answer.outcome.finite:
+        return _not_finite(tuned)
     level = tuned.task.settings.confidence
     judged = "" if level is None else f" by the upper end of its {level:.0%} interval"
     blocking = "" if tuned.blocking is None else f"{tuned.blocking.text}; "
@@ -72,6 +76,18 @@ def _why_infeasible(tuned: TuneResult) -> str:
     )
 
 
+def _not_finite(tuned: TuneResult) -> str:
+    """That the outputs of the best plan are worthless, and what the user can do."""
+    answer = tuned.answer
+    where = " in exact arithmetic, instead of which this runtime computes in FP32" if answer.overflows else ""
+    low = sorted({precision.value for precision in answer.plan.values() if precision is not Precision.FP32})
+    return (
+        f"no plan meets {tuned.goal.bounds}: {answer.name} came nearest in the search, but its outputs on the held-out "
+        f"samples hold NaN or infinity{where}; values that overflow in {' or '.join(low)} must stay in fp32 or bf16: "
+        f"pin their units by --pin, or choose another --space"
+    )
+
+
 def passed_over(tuned: TuneResult) -> list[str]:
     """One sentence for each uniform plan that is certified and better than the best uniform one that could be chosen.
 
@@ -86,6 +102,9 @@ def passed_over(tuned: TuneResult) -> list[str]:
         if not (candidate.uniform and better and candidate.outcome.finite and candidate.drop.certifies(bound)):
             continue
         if found is None:
+            choices = tuned.task.subject.choices
+            if any(candidate.plan[unit] not in options for unit, options in choices.items()):
+                continue  # pins forbid it
             why = "the search did not measure it"
         elif found.judged_drop > bound:
             samples = found.samples or tuned.task.splits.select.count

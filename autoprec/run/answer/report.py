@@ -105,6 +105,7 @@ def candidate_record(tuned: TuneResult, candidate: Candidate) -> dict[str, Any]:
     outcome = candidate.outcome
     return {
         "score": float(outcome.scores.mean()),
+        "finite": outcome.finite,
         "drop": _interval(tuned.counted_drop(candidate)),
         "estimated_drop": _drop_record(candidate.drop, tuned.task.settings.max_drop),
         "agreement": outcome.agreement,

@@ -39,7 +39,7 @@ def _row(tuned: TuneResult, candidate: Candidate) -> list[str]:
     return [
         f"{candidate.name} *" if candidate.name == tuned.chosen else candidate.name,
         tuned.task.metric.describe(float(outcome.scores.mean())),
-        f"{drop.estimate:+.4f} ({drop.low:+.4f} .. {drop.high:+.4f})",
+        f"{drop.estimate:+.4f} ({drop.low:+.4f} .. {drop.high:+.4f})" if outcome.finite else "infinite",
         *([_certificate(drop, bound)] if math.isfinite(bound) else []),
         "-" if outcome.agreement is None else f"{outcome.agreement:.4f}",
         "-" if outcome.kl is None else f"{outcome.kl:.2g}",
@@ -54,5 +54,7 @@ def _certificate(drop: Drop, bound: float) -> str:
     """Whether held-out samples prove that the bound is met, in a cell."""
     if drop.certifies(bound):
         return "certified"
+    if math.isinf(drop.estimate):
+        return "no: NaN or infinity"
     needed = drop.samples_to_certify(bound)
     return "no" if needed is None else f"not certified: {needed:,} samples"
