@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -67,6 +67,9 @@ def read_array(path: Path) -> Array:
         DataError: the file is unreadable, is not a `.npy` file, or holds Python objects.
     """
     try:
+        with path.open("rb") as file:
+            headers = {path.stem: _header_of(file, path.stat().st_size, path.name)}
+        _check_memory(headers, path)
         array: Array = np.load(path, allow_pickle=False)
     except _BROKEN as error:
         raise DataError(f"{path} must be a .npy file of numbers, but cannot be read ({error})") from error
@@ -92,16 +95,20 @@ def read_headers(path: Path) -> dict[str, Header]:
 
 def _read_header(archive: zipfile.ZipFile, member: str) -> Header:
     with archive.open(member) as file:
-        form = np.lib.format
-        version = form.read_magic(file)
-        read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
-        shape, _, dtype = read(file)
-        began = file.tell()
+        return _header_of(file, archive.getinfo(member).file_size, member)
+
+
+def _header_of(file: IO[bytes], size: int, name: str) -> Header:
+    """Return the header of an array, which must fit the number of bytes that follow it."""
+    form = np.lib.format
+    version = form.read_magic(file)
+    read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
+    shape, _, dtype = read(file)
     if not all(type(length) is int and length >= 0 for length in shape):
-        raise ValueError(f"the array {member!r} has the shape {shape}")
-    needed, held = _bytes_of((shape, dtype)), archive.getinfo(member).file_size - began
+        raise ValueError(f"the array {name!r} has the shape {shape}")
+    needed, held = _bytes_of((shape, dtype)), size - file.tell()
     if not dtype.hasobject and needed != held:
-        raise ValueError(f"the header of {member!r} promises {needed:,} bytes, but {held:,} follow")
+        raise ValueError(f"the header of {name!r} promises {needed:,} bytes, but {held:,} follow")
     return shape, dtype
 
 
