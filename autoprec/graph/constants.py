@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import ml_dtypes
 import numpy as np
@@ -10,6 +10,8 @@ import onnx_ir as ir
 
 from autoprec.graph.topology import attribute_int, attribute_ints, const_array, main_domain
 from autoprec.precision import Array
+
+_LARGE_ELEMENTS = 4096
 
 
 def add_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
@@ -31,15 +33,19 @@ def add_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     return value
 
 
-def fold_rearranged(graph: ir.Graph) -> int:
+def fold_rearranged(graph: ir.Graph, kept: Collection[str] = ()) -> int:
     """Replace Transpose, Reshape, Identity and the like of an initializer by an initializer.
 
     A DequantizeLinear must feed its product directly, so nothing may stand between a weight and its op.
     Returns the number of nodes removed.
+
+    Args:
+        graph: the graph.
+        kept: the names of nodes that stay as they are.
     """
     folded = 0
     for node in list(graph):
-        value = _rearranged(graph, node)
+        value = _rearranged(graph, node) if node.name not in kept else None
         if value is None:
             continue
         ir.convenience.replace_all_uses_with(node.outputs[0], value)
@@ -47,6 +53,33 @@ def fold_rearranged(graph: ir.Graph) -> int:
         folded += 1
     drop_unused(graph)
     return folded
+
+
+def tied_transposes(graph: ir.Graph) -> dict[str, ir.Value]:
+    """Return the name -> the result of each Transpose of a large weight that other nodes read as it is.
+
+    To fold it would store the weight twice, as for an embedding whose table is also the last layer of the network.
+    """
+    return {
+        str(node.name): node.outputs[0]
+        for node in graph
+        if node.op_type == "Transpose"
+        and (array := const_array(node.inputs[0])) is not None
+        and array.size >= _LARGE_ELEMENTS
+        and len(set(node.inputs[0].consumers() if node.inputs[0] is not None else ())) > 1
+    }
+
+
+def is_foldable(value: ir.Value | None) -> bool:
+    """Return whether a constant is an initializer, or one that `fold_rearranged` makes of initializers."""
+    if value is None or value.const_value is not None:
+        return value is not None
+    node = value.producer()
+    if node is None or node.op_type not in _FOLDERS or not main_domain(node):
+        return False
+    if node.op_type == "Cast" and attribute_int(node, "to", 1) not in _CAST_TARGETS:
+        return False
+    return all(map(is_foldable, node.inputs))
 
 
 def _rearranged(graph: ir.Graph, node: ir.Node) -> ir.Value | None:
@@ -84,6 +117,12 @@ def _reshape(node: ir.Node, arrays: list[Array]) -> Array | None:
     return arrays[0].reshape(shape)
 
 
+def _flatten(node: ir.Node, arrays: list[Array]) -> Array | None:
+    axis = attribute_int(node, "axis", 1)
+    shape = arrays[0].shape
+    return arrays[0].reshape(int(np.prod(shape[:axis], dtype=np.int64)), -1) if arrays[0].size else None
+
+
 def _identity(node: ir.Node, arrays: list[Array]) -> Array | None:
     return arrays[0]
 
@@ -101,7 +140,8 @@ def _unsqueeze(node: ir.Node, arrays: list[Array]) -> Array | None:
 def _cast(node: ir.Node, arrays: list[Array]) -> Array | None:
     target = _CAST_TARGETS.get(attribute_int(node, "to", 1))
     source = arrays[0]
-    if target is None or source.dtype.kind not in "fiub" or source.dtype == ml_dtypes.bfloat16:
+    from_half = source.dtype == ml_dtypes.bfloat16 and target in (np.float32, np.float64)  # exact
+    if target is None or (source.dtype.kind not in "fiub" and not from_half):
         return None
     if source.dtype.kind == "f" and target.kind in "iu" and not (np.abs(source) < 127).all():
         return None  # what a runtime makes of a number that does not fit is not defined
@@ -122,6 +162,7 @@ _CAST_TARGETS = {
 _FOLDERS: dict[str, Callable[[ir.Node, list[Array]], Array | None]] = {
     "Transpose": _transpose,
     "Reshape": _reshape,
+    "Flatten": _flatten,
     "Identity": _identity,
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,

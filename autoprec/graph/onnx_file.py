@@ -43,6 +43,8 @@ def read_proto(file: Path) -> onnx.ModelProto:
     # Protobuf accepts many files of other kinds, and a truncated one may end between two fields.
     if not proto.graph.node or not proto.opset_import:
         raise ModelError(f"{file} is not an ONNX model, or it is truncated: it holds no graph; export it again")
+    if not proto.graph.name:  # the checker wants a name, although no runtime does
+        proto.graph.name = file.stem or "graph"
     return proto
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from autoprec.graph.dimensions import forget_placeholders
 from autoprec.graph.opset.convert import align_functions
-from autoprec.graph.topology import all_nodes, main_domain
+from autoprec.graph.schemas import complete_types, restore_containers
+from autoprec.graph.topology import all_nodes
 
 
 def prepare(model: ir.Model) -> ir.Model:
@@ -34,29 +34,12 @@ def prepare(model: ir.Model) -> ir.Model:
 def infer_types(model: ir.Model) -> None:
     """Infer types and shapes of every value; a graph that inference cannot follow keeps those it has.
 
-    ONNX's inference stops at an operator that it does not know. Behind it, element types are carried on without
-    shapes, as far as the schemas of the operators tell them.
+    ONNX's inference stops at an operator that it does not know. Behind it, types are carried on without shapes, as far
+    as the schemas of the operators tell them.
     """
     passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
-    opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 17))
-    for node in model.graph:
-        untyped = bool(node.outputs) and node.outputs[0].dtype is None
-        if untyped and (dtype := type_by_schema(node, opset)) is not None:
-            node.outputs[0].dtype = dtype
-
-
-def type_by_schema(node: ir.Node, opset: int) -> ir.DataType | None:
-    """Return the type of the first output if the operator's schema ties it to an input of known type, else None."""
-    if not main_domain(node) or not onnx.defs.has(node.op_type, max_inclusive_version=opset):
-        return None
-    schema = onnx.defs.get_schema(node.op_type, opset)
-    formal = list(schema.inputs)
-    for index, value in enumerate(node.inputs):
-        # The last formal input may be variadic; then it stands for all further inputs of the node.
-        tied = formal[min(index, len(formal) - 1)].type_str == schema.outputs[0].type_str
-        if tied and value is not None and value.dtype is not None:
-            return value.dtype
-    return None
+    restore_containers(model.graph, model.opset_imports)
+    complete_types(model.graph, model.opset_imports)
 
 
 def _name_nodes(graph: ir.Graph) -> None:

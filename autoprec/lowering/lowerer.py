@@ -13,14 +13,12 @@ import onnx_ir as ir
 
 from autoprec.backends.scheme import Scheme
 from autoprec.errors import PlanError
-from autoprec.graph.constants import fold_rearranged
 from autoprec.graph.model import Model
-from autoprec.graph.opset.convert import raised
-from autoprec.graph.preparation import prepare
 from autoprec.graph.topology import Topology, const_array
+from autoprec.lowering.bases import Bases
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.annotate_precisions import AnnotatePrecisionsPass
-from autoprec.lowering.passes.assign_types import OPSET_BF16, AssignTypesPass
+from autoprec.lowering.passes.assign_types import AssignTypesPass
 from autoprec.lowering.passes.correct_bias import CorrectBiasPass
 from autoprec.lowering.passes.float_weights import FloatWeightsPass
 from autoprec.lowering.passes.fold_batch_norm import FoldBatchNormPass
@@ -35,6 +33,7 @@ from autoprec.lowering.passes.saturated_clips import SaturatedClipsPass
 from autoprec.lowering.passes.scales import coarsest, round_scale
 from autoprec.lowering.passes.shortcut_to_conv import ShortcutToConvPass, shortcut_pad
 from autoprec.lowering.passes.simulate_types import SimulateTypesPass
+from autoprec.lowering.passes.type_slots import OPSET_BF16, OPSET_HALF_SCALES, OPSET_QDQ
 from autoprec.lowering.placement import ActivationPoint, Placement, range_root
 from autoprec.lowering.placer import place
 from autoprec.lowering.record import LoweringRecord
@@ -44,11 +43,7 @@ from autoprec.ranges.bins import Range
 from autoprec.ranges.table import RangeTable
 from autoprec.units.records import Partition, Unit
 
-OPSET_QDQ = 13
-"""The first opset in which DequantizeLinear has a scale for each channel."""
 _WEAK_IR_VERSION = 8  # of opset 17, the newest that TensorRT 8.6 documents
-OPSET_HALF_SCALES = 19
-"""The first opset with scales in half precision, and with FP8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +96,7 @@ class Lowerer:
             raise PlanError(f"the carrier must be a float type (fp32, fp16 or bf16), got {carrier}")
         self.model, self.partition = model, partition
         self.scheme, self.carrier, self.unify_concat = scheme, carrier, unify_concat
-        self._bases: dict[int, ir.Model] = {}
+        self._bases = Bases(model.ir)
 
     def lower(
         self, precisions: Mapping[str, Precision], ranges: RangeTable | None, *, simulate: bool = False
@@ -168,7 +163,7 @@ class Lowerer:
         return draft.topology, draft.placement
 
     def _draft(self, precisions: Mapping[str, Precision], simulate: bool) -> _Draft:
-        work = self.base(self._opset(precisions, simulate)).clone()
+        work = self._copy(precisions, simulate)
         editor = GraphEditor(work)
         self._fold(work, editor, precisions)
         topology = Topology(work.graph)
@@ -176,6 +171,14 @@ class Lowerer:
             topology, self.partition, precisions, self.carrier, self.scheme, unify_concat=self.unify_concat
         )
         return _Draft(work, editor, topology, placement)
+
+    def _copy(self, precisions: Mapping[str, Precision], simulate: bool) -> ir.Model:
+        """Return a copy of the model in which each weight is stored once, unless the plan needs it in two forms."""
+        opset = self._opset(precisions, simulate)
+        if simulate:
+            return self.base(opset).clone()  # to transpose a table in each run would take time
+        quantized = [u for u in self.partition.units if precisions.get(u.name, Precision.FP32).is_quantized]
+        return self._bases.with_ties(opset, {name for unit in quantized for name in unit.anchors})
 
     def scaler(
         self, precisions: Mapping[str, Precision]
@@ -191,12 +194,7 @@ class Lowerer:
 
     def base(self, opset: int) -> ir.Model:
         """Return the prepared model in `opset` or a newer one, with rearranged constants folded; its names are kept."""
-        if opset not in self._bases:
-            base = raised(self.model.ir, opset)
-            base = base.clone() if base is self.model.ir else prepare(base)
-            fold_rearranged(base.graph)  # a DequantizeLinear must feed its product directly
-            self._bases[opset] = base
-        return self._bases[opset]
+        return self._bases.folded(opset)
 
     def check_opsets(self, precisions: Iterable[Precision]) -> None:
         """Bring the model to each opset that plans of these precisions need, so that none of them fails later.

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import onnx
 import onnx_ir as ir
 
 from autoprec.backends.scheme import Scheme
 from autoprec.errors import PlanError
+from autoprec.graph.constants import is_foldable
+from autoprec.graph.schemas import opset_of, signature_of
 from autoprec.graph.topology import (
     RESHAPING_OPS,
     Topology,
     attribute_int,
     elements,
+    is_float,
     static_shape,
 )
+from autoprec.lowering.passes.type_slots import DATA_TYPES, OPSET_BF16, OPSET_QDQ
 from autoprec.plan import Plan
 from autoprec.precision import FLOATS, Precision
 from autoprec.units.branches import SMALLEST_ELEMENTS, has_free_dimension
@@ -72,6 +75,7 @@ def usable_precisions(plan: Plan, partition: Partition, topology: Topology, sche
 
 _BETWEEN = RESHAPING_OPS | {"Add", "Sub", "Mul", "Div", "Where", "Cast", "Clip"}
 _ATTENTION_DEPTH = 6
+_OLDEST_OPSETS = {Precision.FP16: OPSET_QDQ, Precision.BF16: OPSET_BF16}  # a model of an older one is raised
 
 
 def why_not(topology: Topology, unit: Unit, precision: Precision, scheme: Scheme) -> str | None:
@@ -97,23 +101,24 @@ def _why_not_float(members: list[ir.Node], precision: Precision, scheme: Scheme)
     if precision is Precision.FP32:
         return None
     for node in members:
-        if node.op_type in ("Upsample", "NonMaxSuppression", "Celu"):
-            return f"{node.op_type} has no half-precision form"
         if precision is Precision.BF16 and node.op_type == "ConvTranspose" and scheme.tensor_core_limits:
             return "TensorRT has no BF16 ConvTranspose"
-        if not has_type(node.op_type, precision):
+        if not has_type(node, precision):
             return f"{node.op_type} has no {precision} form in ONNX"
     return None
 
 
-def has_type(op_type: str, precision: Precision) -> bool:
-    """Return whether the newest standard form of an op takes tensors of a float precision."""
-    wanted = {"fp32": "tensor(float)", "fp16": "tensor(float16)", "bf16": "tensor(bfloat16)"}[precision.value]
-    try:
-        schema = onnx.defs.get_schema(op_type, 22)
-    except onnx.defs.SchemaError:
+def has_type(node: ir.Node, precision: Precision) -> bool:
+    """Return whether the operator has a form in a float precision, in the opset that such a plan is written in."""
+    imports = node.graph.opset_imports if node.graph is not None else {}
+    opset = max(opset_of(imports), _OLDEST_OPSETS.get(precision, 1))
+    signature = signature_of(node, {**imports, "": opset})
+    if signature is None:
         return False
-    return any(wanted in constraint.allowed_type_strs for constraint in schema.type_constraints)
+    makes_floats = any(map(is_float, node.outputs))
+    names = signature.outputs if makes_floats else signature.inputs
+    floats = [n for v, n in zip(node.outputs if makes_floats else node.inputs, names, strict=True) if is_float(v)]
+    return any(signature.admits(name, DATA_TYPES[precision]) for name in floats)
 
 
 def _why_not_linear(topology: Topology, node: ir.Node, precision: Precision, scheme: Scheme) -> str | None:
@@ -124,7 +129,7 @@ def _why_not_linear(topology: Topology, node: ir.Node, precision: Precision, sch
         return "its weights are computed at run time"
     if len(weights) == 2:
         return "it reads constants alone"
-    if weights and not _is_foldable(weights[0]):
+    if weights and not is_foldable(weights[0]):
         return "its weights are computed from constants by other nodes; fold constants in the export"
     if precision is Precision.INT8 and node.op_type in scheme.float_ops:
         return scheme.float_ops[node.op_type]
@@ -137,14 +142,6 @@ def _why_not_linear(topology: Topology, node: ir.Node, precision: Precision, sch
     if not weights and precision is Precision.INT8 and _meets_softmax(topology, node):
         return "a product before or behind a softmax loses too much in INT8"
     return _why_not_matmul(node, bool(weights))
-
-
-def _is_foldable(value: ir.Value | None) -> bool:
-    """Return whether the constant is an initializer, or a rearranged one, which lowering folds into an initializer."""
-    if value is None or value.const_value is not None:
-        return value is not None
-    node = value.producer()
-    return node is not None and node.op_type in RESHAPING_OPS and all(map(_is_foldable, node.inputs))
 
 
 def _is_tiny(value: ir.Value | None) -> bool:

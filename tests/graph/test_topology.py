@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from autoprec.graph.fingerprints import graph_fingerprint, weights_fingerprint
-from autoprec.graph.preparation import type_by_schema
 from autoprec.graph.topology import Topology, all_graphs, elements, static_shape
 
 from ..helpers.networks import BUILDERS, conv_relu, if_body, mha_block, mlp, prepared, shared_weight
@@ -113,16 +112,6 @@ def test_unknown_dimensions_count_once() -> None:
     assert static_shape(value) == (1, 3, 1)
     assert elements(value) == 3
     assert static_shape(ir.Value(name="w")) is None
-
-
-def test_a_schema_ties_the_type_of_a_result_to_an_input() -> None:
-    data = ir.Value(name="d")
-    weight = ir.Value(name="w", type=ir.TensorType(ir.DataType.FLOAT))
-    axes = ir.Value(name="a", type=ir.TensorType(ir.DataType.INT64))
-    assert type_by_schema(ir.node("Conv", [data, weight]), 17) == ir.DataType.FLOAT
-    assert type_by_schema(ir.node("Squeeze", [data, axes]), 17) is None
-    assert type_by_schema(ir.node("Concat", [data, weight], {"axis": 0}), 17) == ir.DataType.FLOAT
-    assert type_by_schema(ir.node("Conv", [data, weight], domain="mine"), 17) is None
 
 
 @pytest.mark.parametrize("name", BUILDERS)

@@ -16,9 +16,9 @@ from autoprec.errors import PlanError
 from autoprec.graph.model import check_model, to_bytes
 from autoprec.lowering import lowerer as lower_module
 from autoprec.lowering.lowerer import Lowerer
-from autoprec.lowering.passes.assign_types import DATA_TYPES, free_slots
 from autoprec.lowering.passes.insert_qdq import InsertQDQPass
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
+from autoprec.lowering.passes.type_slots import DATA_TYPES, following_slots
 from autoprec.precision import FLOATS, Precision
 from autoprec.ranges.affine import QuantParams
 from autoprec.ranges.bins import Range
@@ -48,7 +48,7 @@ def float_types(model: ir.Model) -> list[tuple[str, set[str]]]:
     for node in model.graph:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast"):
             continue
-        tied = free_slots(node, model.opset_imports[""], FP16)[0]
+        tied = following_slots(node, model.opset_imports, FP16)[0]
         types = {str(v.dtype) for i in tied if (v := node.inputs[i]) is not None and v.dtype in DATA_TYPES.values()}
         found.append((str(node.name), types))
     return found

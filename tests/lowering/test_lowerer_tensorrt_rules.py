@@ -6,8 +6,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from autoprec.lowering.lowerer import OPSET_QDQ, Lowered
-from autoprec.lowering.passes.assign_types import DATA_TYPES
+from autoprec.lowering.lowerer import Lowered
+from autoprec.lowering.passes.type_slots import DATA_TYPES, OPSET_QDQ
 from autoprec.precision import FLOATS, Precision
 
 from ..helpers.lowering_bench import Bench, array_of, bench, lowered_everywhere, node_named, ops, run, sqnr_db

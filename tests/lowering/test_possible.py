@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto
 
@@ -270,10 +271,31 @@ def test_an_op_without_a_half_form_says_so() -> None:
     topology, partition = cut(b.model())
 
     words = why_not(topology, partition.unit_of()["celu"], Precision.FP16, TENSORRT)
-    assert words == "Celu has no half-precision form"
-    assert has_type("Conv", BF16)
-    assert not has_type("NoSuchOp", BF16)
-    assert not has_type("StringSplit", BF16)
+    assert words == "Celu has no fp16 form in ONNX"
+
+
+@pytest.mark.parametrize(
+    ("op", "domain", "opset", "precision", "expected"),
+    [
+        ("Relu", "", 17, BF16, True),
+        ("Relu", "somebody", 17, BF16, False),
+        ("RMSNormalization", "", 23, BF16, True),
+        ("RMSNormalization", "", 22, BF16, False),
+        ("TopK", "", 22, BF16, False),
+        ("TopK", "", 24, BF16, True),
+        ("CumSum", "", 11, Precision.FP16, False),
+        ("CumSum", "", 14, Precision.FP16, True),
+        ("NoSuchOp", "", 17, Precision.FP16, False),
+    ],
+)
+def test_the_types_of_an_operator_are_those_of_the_models_own_opset_and_domain(
+    op: str, domain: str, opset: int, precision: Precision, expected: bool
+) -> None:
+    made = ir.Value(name="y", type=ir.TensorType(ir.DataType.FLOAT))
+    node = ir.node(op, [ir.Value(name="x", type=made.type)], outputs=[made], domain=domain)
+    ir.Graph([], [], nodes=[node], opset_imports={"": opset, "somebody": 1})
+
+    assert has_type(node, precision) is expected
 
 
 @pytest.mark.parametrize(

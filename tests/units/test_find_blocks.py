@@ -302,7 +302,7 @@ def test_a_node_whose_type_is_unknown_says_so() -> None:
     b = Builder()
     b.node("Relu", "relu", [b.node("Strange", "strange", [b.input("x", ["N", 4])], domain="com.example")])
     b.output("add_out", ["N", 4])
-    b.node("Add", "add", ["relu_out", "x"])
+    b.node("Add", "add", [b.node("Strange", "again", ["relu_out"], domain="com.example"), "x"])
     found = partition(b.model(check=False))
     assert found.reasons["relu"] == "its type is not known: an operator before it is not standard"
 

@@ -7,23 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import onnx
 import onnx_ir as ir
 
 from autoprec.graph.constants import drop_unused
-from autoprec.graph.topology import COPY_OPS, all_graphs, bodies, const_array, main_domain
+from autoprec.graph.schemas import signature_of
+from autoprec.graph.topology import COPY_OPS, RESHAPING_OPS, all_graphs, bodies, const_array, main_domain
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.lowering_pass import LoweringPass
+from autoprec.lowering.passes.type_slots import DATA_TYPES, PRECISIONS, following_slots, is_tensor, require_floats
 from autoprec.precision import Precision, cast_clamped
 
-DATA_TYPES = {
-    Precision.FP32: ir.DataType.FLOAT,
-    Precision.FP16: ir.DataType.FLOAT16,
-    Precision.BF16: ir.DataType.BFLOAT16,
-}
-OPSET_BF16 = 22
-"""The first opset with BF16 convolutions and pools."""
-_PRECISIONS = {data_type: precision for precision, data_type in DATA_TYPES.items()}
+_READS_NO_NUMBERS = frozenset({"Shape", "Size"})  # they take a value in whatever type it is
 
 
 class AssignTypesPass(LoweringPass):
@@ -31,10 +25,10 @@ class AssignTypesPass(LoweringPass):
 
     Args:
         editor: the editor of the model.
-        node_types: node name -> type; ops that move data follow their inputs, all others stay FP32.
+        node_types: node name -> type; ops that move data follow their inputs, all others keep the types they have.
         carrier: the type that DequantizeLinear gives.
 
-    Requires: no half types yet. Ensures: every node's float inputs have one type; graph inputs
+    Requires: no half types yet. Ensures: the inputs of a node that share a type variable have one type; graph inputs
     and outputs and what bodies read keep theirs; each (value, type) is cast once; constants are stored in
     the type they are read in, clamped to its largest value.
     """
@@ -52,40 +46,52 @@ class AssignTypesPass(LoweringPass):
     def ensures(self, model: ir.Model) -> None:
         """Check that every node's float inputs that share a type variable have one type."""
         super().ensures(model)
-        opset = opset_of(model)
         for node in model.graph:
-            tied = free_slots(node, opset, Precision.FP16)[0]
-            types = {t for index in tied if (t := _float_type(node.inputs[index])) is not None}
-            if len(types) > 1 and node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-                raise ir.passes.PostconditionError(f"{node.name!r} reads {' and '.join(sorted(types))}")
+            signature = signature_of(node, model.opset_imports)
+            found: dict[str, set[Precision]] = {}
+            for value, variable in zip(node.inputs, signature.inputs if signature else (), strict=False):
+                if (kind := _float_type(value)) is not None:
+                    found.setdefault(variable, set()).add(kind)
+            for types in found.values():
+                if len(types) > 1:
+                    raise ir.passes.PostconditionError(f"{node.name!r} reads {' and '.join(sorted(types))}")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Give all nodes their types; the model counts as modified in any case."""
         graph = model.graph
         graph.sort()
         kept = {value: value.dtype for value in graph.outputs}
-        typing = _Typing(self.editor, self.node_types, self.carrier, opset_of(model))
+        typing = _Typing(self.editor, self.node_types, self.carrier, model.opset_imports)
         for node in list(graph):
             typing.type_node(node)
         typing.shield_bodies()
         for index, value in enumerate(list(graph.outputs)):
-            wanted = _PRECISIONS.get(kept[value] or ir.DataType.FLOAT)
-            if wanted is not None and _PRECISIONS.get(value.dtype or ir.DataType.FLOAT) not in (None, wanted):
+            wanted = PRECISIONS.get(kept[value] or ir.DataType.FLOAT)
+            if wanted is not None and PRECISIONS.get(value.dtype or ir.DataType.FLOAT) not in (None, wanted):
                 typing.restore_output(index, value, wanted)
+        typing.drop_replaced()
         graph.sort()
         drop_unused(graph)
         return ir.passes.PassResult(model, modified=True)
 
 
 class _Typing:
-    """One call of the pass: the casts that it has added so far."""
+    """One call of the pass: the casts that it has added so far, and the types that values had before."""
 
     def __init__(
-        self, editor: GraphEditor, node_types: Mapping[str, Precision], carrier: Precision, opset: int
+        self,
+        editor: GraphEditor,
+        node_types: Mapping[str, Precision],
+        carrier: Precision,
+        imports: Mapping[str, int],
     ) -> None:
         self._editor, self._graph = editor, editor.graph
-        self._node_types, self._carrier, self._opset = node_types, carrier, opset
+        self._node_types, self._carrier, self._imports = node_types, carrier, imports
         self._casts: dict[tuple[ir.Value, Precision], ir.Value] = {}
+        self._replaced: list[ir.Node] = []
+        values = [*self._graph.inputs, *self._graph.initializers.values()]
+        values += [value for node in self._graph for value in node.outputs]
+        self._given = {value: kind for value in values if (kind := _float_type(value)) is not None}
 
     def type_node(self, node: ir.Node) -> None:
         """Give one node its type, casting what it reads."""
@@ -95,42 +101,64 @@ class _Typing:
         elif node.op_type == "DequantizeLinear":
             self._convert(node, 1, self._carrier)
             _set_type(node.outputs[0], self._carrier)
-        elif node.op_type in COPY_OPS and node.name not in self._node_types:
+        elif node.name in self._node_types:
+            self._compute(node, self._node_types[str(node.name)])
+        elif node.op_type in COPY_OPS and main_domain(node):
             self._follow(node)
-        else:
-            self._compute(node, self._node_types.get(str(node.name), Precision.FP32))
+        elif node.op_type not in _READS_NO_NUMBERS or not main_domain(node):
+            self._keep(node, range(len(node.inputs)))
 
     def _follow(self, node: ir.Node) -> None:
-        types = {t for value in node.inputs if _is_dynamic(value) and (t := _float_type(value)) is not None}
-        if not types:
-            types = {t for value in node.inputs if (t := _float_type(value)) is not None}
-            if not types:
-                return
-        common = next(iter(types)) if len(types) == 1 else Precision.FP32
-        for index, value in enumerate(node.inputs):
-            if _float_type(value) is not None:
+        """Let the results of a node that moves data have the type of what it moves."""
+        signature = signature_of(node, self._imports)
+        moved = set(signature.outputs) if signature is not None and all(map(is_tensor, node.outputs)) else set()
+        for variable in moved:
+            slots = [i for i, name in enumerate(signature.inputs if signature else ()) if name == variable]
+            types = self._types(node, slots, constant=False) or self._types(node, slots, constant=True)
+            if signature is None or not types:
+                continue
+            common = next(iter(types)) if len(types) == 1 else Precision.FP32
+            if not signature.admits(variable, DATA_TYPES[common]):
+                common = Precision.FP32
+            for index in slots:
                 self._convert(node, index, common)
-        for output in node.outputs:
-            if _float_type(output) is not None:
-                _set_type(output, common)
+            for output, name in zip(node.outputs, signature.outputs, strict=True):
+                if name == variable and _float_type(output) is not None:
+                    _set_type(output, common)
+        tied = signature.inputs if signature is not None else [""] * len(node.inputs)
+        self._keep(node, [index for index, name in enumerate(tied) if name not in moved])
+
+    def _types(self, node: ir.Node, slots: list[int], *, constant: bool) -> set[Precision]:
+        """Return the types of the inputs that are constant, or of those that are not."""
+        values = [value for i in slots if (value := node.inputs[i]) is not None and value.is_initializer() is constant]
+        return {kind for value in values if (kind := _float_type(value)) is not None}
 
     def _compute(self, node: ir.Node, wanted: Precision) -> None:
-        free_inputs, free_outputs = free_slots(node, self._opset, wanted)
-        for index, value in enumerate(node.inputs):
-            if _float_type(value) is not None:
-                self._convert(node, index, wanted if index in free_inputs else Precision.FP32)
-        if node.op_type in ("Cast", "CastLike") or not main_domain(node):
-            return
-        for index, output in enumerate(node.outputs):
-            if _float_type(output) is not None:
-                _set_type(output, wanted if index in free_outputs else Precision.FP32)
+        inputs, outputs = following_slots(node, self._imports, wanted)
+        self._keep(node, [index for index in range(len(node.inputs)) if index not in inputs])
+        for index in inputs:
+            self._convert(node, index, wanted)
+        for index in outputs:
+            if _float_type(node.outputs[index]) is not None:
+                _set_type(node.outputs[index], wanted)
+
+    def _keep(self, node: ir.Node, slots: range | list[int]) -> None:
+        """Let the node read values in the types that they had before."""
+        for index in slots:
+            value = node.inputs[index]
+            if value is not None and (given := self._given.get(value)) is not None:
+                self._convert(node, index, given)
 
     def _convert(self, node: ir.Node, index: int, wanted: Precision) -> None:
         value = node.inputs[index]
-        current = _float_type(value)
-        if value is None or current is None or current is wanted:
-            return
-        node.replace_input_with(index, self._converted_once(value, wanted))
+        if value is not None and self._may_cast(value, wanted):
+            node.replace_input_with(index, self._converted_once(value, wanted))
+
+    def _may_cast(self, value: ir.Value, wanted: Precision) -> bool:
+        """Return whether a value must be cast; one of an unknown type has the type that the model was valid with."""
+        if value.type is None:
+            return wanted is not Precision.FP32
+        return is_tensor(value) and _float_type(value) not in (None, wanted)
 
     def _converted_once(self, value: ir.Value, wanted: Precision) -> ir.Value:
         key = (value, wanted)
@@ -142,7 +170,25 @@ class _Typing:
         array = const_array(value)
         if array is not None and value.is_initializer():
             return self._editor.constant(f"{value.name}/{wanted}", cast_clamped(array, wanted))
-        return self._cast(value, self._editor.value(f"{value.name}/{wanted}", value, DATA_TYPES[wanted]), wanted)
+        output = self._editor.value(f"{value.name}/{wanted}", value, DATA_TYPES[wanted])
+        node = value.producer()
+        if node is not None and _rearranges_weight(node):
+            return self._rearranged_again(node, output, wanted)
+        return self._cast(value, output, wanted)
+
+    def _rearranged_again(self, node: ir.Node, output: ir.Value, wanted: Precision) -> ir.Value:
+        """Rearrange the converted constant, which others may read too, so that it is stored in one type."""
+        source = node.inputs[0]
+        if source is None:  # _rearranges_weight has looked at it
+            raise ValueError(f"{node.name!r} must read a constant")
+        inputs = [self._converted_once(source, wanted), *node.inputs[1:]]
+        attributes = tuple(node.attributes.values())
+        name = self._editor.names.new(f"{node.name}/{wanted}")
+        made = ir.Node(node.domain, node.op_type, inputs, attributes, outputs=[output], name=name)
+        self._graph.append(made)
+        self._replaced.append(node)
+        self._editor.became(node, [node, made])
+        return output
 
     def _cast(self, value: ir.Value, output: ir.Value, wanted: Precision) -> ir.Value:
         name = self._editor.names.new(f"{value.name}/to_{wanted}")
@@ -151,22 +197,24 @@ class _Typing:
         return output
 
     def shield_bodies(self) -> None:
-        """Cast back what bodies read from outside, since bodies stay in FP32."""
+        """Cast back what bodies read from outside, since bodies keep their types."""
         inner = [graph for node in self._graph for _, body in bodies(node) for graph in all_graphs(body)]
         for graph in inner:
             for node in graph:
                 for index, value in enumerate(node.inputs):
-                    if self._is_outer_half(value, inner):
-                        self._convert(node, index, Precision.FP32)
+                    if (given := self._changed(value, inner)) is not None:
+                        self._convert(node, index, given)
             for index, value in enumerate(list(graph.outputs)):
-                if self._is_outer_half(value, inner):
-                    graph.outputs[index] = self._converted_once(value, Precision.FP32)
+                if (given := self._changed(value, inner)) is not None:
+                    graph.outputs[index] = self._converted_once(value, given)
 
-    def _is_outer_half(self, value: ir.Value | None, inner: list[ir.Graph]) -> bool:
-        if _float_type(value) not in (Precision.FP16, Precision.BF16) or value is None:
-            return False
+    def _changed(self, value: ir.Value | None, inner: list[ir.Graph]) -> Precision | None:
+        """Return the type that a value from outside the bodies had, or None if it has it still."""
+        if value is None or value not in self._given:
+            return None
         producer = value.producer()
-        return (producer.graph if producer is not None else value.graph) not in inner
+        outer = (producer.graph if producer is not None else value.graph) not in inner
+        return self._given[value] if outer and self._given[value] is not _float_type(value) else None
 
     def restore_output(self, index: int, value: ir.Value, wanted: Precision) -> None:
         """Let the graph return a cast of `value`, which keeps its name and type for the user."""
@@ -175,52 +223,30 @@ class _Typing:
         self._graph.outputs[index] = self._cast(value, output, wanted)
         self._editor.returned(value, output)
 
+    def drop_replaced(self) -> None:
+        """Drop the rearrangements that nothing reads any more."""
+        for node in reversed(self._replaced):
+            if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+                self._graph.remove(node, safe=True)
 
-def _is_dynamic(value: ir.Value | None) -> bool:
-    return value is not None and not value.is_initializer()
+
+def _rearranges_weight(node: ir.Node) -> bool:
+    """Return whether the node gives a constant in another order or shape."""
+    if node.op_type not in RESHAPING_OPS or not main_domain(node) or not all(map(_is_constant, node.inputs)):
+        return False
+    return _float_type(node.inputs[0]) is not None and len(node.outputs) == 1
+
+
+def _is_constant(value: ir.Value | None) -> bool:
+    if value is None or value.is_initializer():
+        return True
+    node = value.producer()
+    return node is not None and _rearranges_weight(node)
 
 
 def _float_type(value: ir.Value | None) -> Precision | None:
-    return None if value is None or value.dtype is None else _PRECISIONS.get(value.dtype)
+    return PRECISIONS.get(value.dtype) if value is not None and value.dtype is not None and is_tensor(value) else None
 
 
 def _set_type(value: ir.Value, precision: Precision) -> None:
     value.type = ir.TensorType(DATA_TYPES[precision])
-
-
-def opset_of(model: ir.Model) -> int:
-    """Return the version of the standard operators that the model uses."""
-    return model.opset_imports.get("", model.opset_imports.get("ai.onnx", 13))
-
-
-def require_floats(
-    model: ir.Model,
-    node_types: Mapping[str, Precision],
-    error: type[ir.passes.InvariantError] = ir.passes.PreconditionError,
-) -> None:
-    """Raise `error` if a listed node makes half-precision values."""
-    for node in model.graph:
-        if node.name in node_types:
-            for value in node.outputs:
-                if _float_type(value) in (Precision.FP16, Precision.BF16):
-                    raise error(f"{node.name!r} gives {_float_type(value)}; it must give FP32")
-
-
-def free_slots(node: ir.Node, opset: int, wanted: Precision) -> tuple[set[int], set[int]]:
-    """Return the indices of the inputs and of the outputs that take the type `wanted` by the operator's schema.
-
-    An output is free only where it has the type of some input: that of ConstantOfShape is an attribute's.
-    """
-    if not main_domain(node):
-        return set(), set()
-    try:
-        schema = onnx.defs.get_schema(node.op_type, opset)
-    except onnx.defs.SchemaError:
-        return set(), set()
-    name = {"fp16": "tensor(float16)", "bf16": "tensor(bfloat16)"}.get(wanted.value, "tensor(float)")
-    wide = {c.type_param_str for c in schema.type_constraints if name in c.allowed_type_strs}
-    ins, outs = list(schema.inputs), list(schema.outputs)
-    inputs = {i for i in range(len(node.inputs)) if ins and ins[min(i, len(ins) - 1)].type_str in wide}
-    tied = wide & {ins[min(i, len(ins) - 1)].type_str for i in inputs}
-    outputs = {i for i in range(len(node.outputs)) if outs and outs[min(i, len(outs) - 1)].type_str in tied}
-    return inputs, outputs

@@ -8,10 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 from autoprec.graph.constants import drop_unused
+from autoprec.graph.schemas import opset_of
 from autoprec.graph.topology import const_array
 from autoprec.lowering.editor import GraphEditor
-from autoprec.lowering.passes.assign_types import DATA_TYPES, OPSET_BF16, free_slots, opset_of, require_floats
 from autoprec.lowering.passes.lowering_pass import LoweringPass
+from autoprec.lowering.passes.type_slots import DATA_TYPES, OPSET_BF16, following_slots, require_floats
 from autoprec.precision import Precision, cast_clamped
 
 
@@ -45,12 +46,14 @@ class SimulateTypesPass(LoweringPass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Round the values; the model is modified if there is a node in half precision."""
         graph = model.graph
-        opset = max(opset_of(model), OPSET_BF16)  # the real model would be raised to it
+        imports = dict(model.opset_imports)
+        raised = imports | {"": max(opset_of(imports), OPSET_BF16)}  # as the real model would be
         rounding = _Rounding(self.editor, self.half)
         for node in list(graph):
             precision = self.half.get(str(node.name))
             if precision is not None:
-                inputs, outputs = free_slots(node, opset, precision)
+                opsets = raised if precision is Precision.BF16 else imports
+                inputs, outputs = following_slots(node, opsets, precision)
                 rounding.inputs(node, precision, inputs)
                 rounding.outputs(node, precision, outputs)
         graph.sort()

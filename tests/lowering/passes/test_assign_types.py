@@ -10,7 +10,7 @@ import pytest
 from autoprec.graph.model import check_model
 from autoprec.graph.opset.convert import raised
 from autoprec.lowering.editor import GraphEditor
-from autoprec.lowering.passes.assign_types import AssignTypesPass, free_slots
+from autoprec.lowering.passes.assign_types import AssignTypesPass
 from autoprec.precision import Precision
 
 from ...helpers.lowering_bench import array_of, loaded, node_named, ops, run, sqnr_db
@@ -143,15 +143,6 @@ def test_outputs_typed_by_an_attribute_stay_as_they_are() -> None:
     assert node_named(model, "add").inputs[1].dtype == HALF
 
 
-def test_bf16_takes_only_slots_that_the_opset_gives_it() -> None:
-    """Convolutions take BF16 from opset 22."""
-    old = loaded(BUILDERS["conv_relu"]()).ir
-    new = raised(old, 22)
-
-    assert free_slots(node_named(old, "conv"), 17, BF16) == (set(), set())
-    assert free_slots(node_named(new, "conv"), 22, BF16) == ({0, 1, 2}, {0})
-
-
 def test_it_requires_that_no_listed_node_is_in_half_precision_yet() -> None:
     model = loaded(BUILDERS["mlp"]()).ir
     once = AssignTypesPass(GraphEditor(model), {"fc1": FP16}, FP16)
@@ -165,3 +156,61 @@ def test_it_ensures_one_type_for_the_inputs_of_a_node() -> None:
     node_named(model, "fc1").inputs[0].type = ir.TensorType(HALF)
     with pytest.raises(ir.passes.PostconditionError, match="'fc1' reads fp16 and fp32"):
         AssignTypesPass(GraphEditor(model), {}, FP16).ensures(model)
+
+
+def test_an_operator_without_a_form_in_the_type_reads_casts() -> None:
+    b = Builder()
+    hidden = b.node("Relu", "relu", [b.input("x", ["N", 8])])
+    top = b.node("TopK", "top", [hidden, b.const("k", [2], "int64")], 2)
+    b.node("Relu", "after", [top])
+    b.output("after_out", ["N", 2])
+    model = raised(loaded(b.model()).ir, 22)
+    AssignTypesPass(GraphEditor(model), {"relu": BF16, "after": BF16}, BF16)(model)
+    check_model(model)
+
+    assert node_named(model, "top").inputs[0].dtype == FLOAT
+    assert [n.op_type for n in model.graph].count("Cast") == 4  # of the input, around TopK, and of the result
+
+
+def test_a_shape_is_read_of_a_value_in_whatever_type_it_is() -> None:
+    b = Builder()
+    b.node("Shape", "shape", [b.node("Relu", "relu", [b.input("x", ["N", 8])])])
+    b.output("shape_out", [2], onnx.TensorProto.INT64)
+    model = typed(b.model(), relu=FP16)
+
+    assert node_named(model, "shape").inputs[0].dtype == HALF
+
+
+def test_a_sequence_is_made_of_values_in_the_type_that_they_had() -> None:
+    b = Builder()
+    parts = b.node("SplitToSequence", "split", [b.node("Relu", "relu", [b.input("x", ["N", 8])])], axis=1)
+    b.node("Relu", "after", [b.node("SequenceAt", "part", [parts, b.const("first", 0, "int64")])])
+    b.output("after_out", ["N", 1])
+    model = typed(b.model(), relu=FP16, after=FP16)
+
+    assert node_named(model, "split").inputs[0].dtype == FLOAT
+    assert node_named(model, "after").inputs[0].dtype == HALF
+
+
+def test_a_value_of_unknown_type_is_cast_for_an_operator_in_half_precision() -> None:
+    b = Builder()
+    strange = b.node("Thing", "thing", [b.input("x", ["N", 8])], domain="somebody")
+    b.node("MatMul", "product", [strange, b.weight("w", 8, 8)])
+    b.output("product_out", ["N", 8])
+    model = loaded(b.model(check=False)).ir
+    node_named(model, "product").inputs[0].type = None
+    AssignTypesPass(GraphEditor(model), {"product": FP16}, FP16)(model)
+
+    assert [n.op_type for n in model.graph] == ["Thing", "Cast", "MatMul", "Cast"]
+
+
+def test_a_transposed_weight_that_others_read_too_is_stored_in_one_type() -> None:
+    b = Builder()
+    table = b.weight("table", 16, 8)
+    rows = b.node("Gather", "rows", [table, b.input("ids", ["N"], onnx.TensorProto.INT64)])
+    b.node("MatMul", "head", [rows, b.node("Transpose", "turned", [table], perm=[1, 0])])
+    b.output("head_out", ["N", 16])
+    model = typed(b.model(), rows=FP16, head=FP16)
+
+    assert [v.dtype for v in model.graph.initializers.values()] == [HALF]
+    assert [n.op_type for n in model.graph].count("Transpose") == 1
