@@ -26,7 +26,7 @@ OWNERS: dict[str, tuple[str, ...] | None] = {
     "numpy": None,
     "onnx": GRAPH,
     "onnx_ir": GRAPH,
-    "onnxruntime": ("backends.ort", "backends.ort_engine"),
+    "onnxruntime": ("backends.ort", "backends.ort_child", "backends.ort_engine", "backends.ort_sessions"),
     "optuna": ("study.ledger", "study.optuna_adapter", "study.sampler"),
     "pytest": ("pytest_plugin", "testing"),
     "rich": ("cli",),

@@ -14,6 +14,9 @@ import onnxruntime as ort
 from autoprec.backends.host import available_cpus, cpu_name
 from autoprec.backends.ort_engine import BusyOrtEngine, OrtEngine, first_line
 from autoprec.backends.ort_kernels import KernelOwners, durations_ms, kernel_of
+from autoprec.backends.ort_request import TrialRequest
+from autoprec.backends.ort_sessions import open_session, session_options
+from autoprec.backends.ort_trial import ModelTrial
 from autoprec.backends.protocol import Clock, RanAs, TimeProfile
 from autoprec.backends.scheme import ORT_CPU
 from autoprec.backends.sharing import Kernel, share_out
@@ -23,11 +26,10 @@ from autoprec.precision import Array, Precision
 if TYPE_CHECKING:
     import onnx
 
-_LOG_ERRORS_ONLY = 3
-# They drop a Relu or Clip before QuantizeLinear as if FP8 had no negative numbers (ONNX Runtime 1.31).
-_WRONG_FOR_FP8 = ("ReluQuantRewrite", "ClipQuantRewrite")
 _QUANTIZED_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize")
 _PROFILED_RUNS = 6
+_TRIAL = ModelTrial()
+"""One for all backends of this Python process: what it has tried out need not be tried again."""
 
 
 class OrtBackend:
@@ -35,6 +37,8 @@ class OrtBackend:
 
     Args:
         threads: threads of one run; by default the CPUs that this process may use.
+        shapes: input name -> the shape of the batch that models are tried out with.
+        trial: tries models out in another process before this one loads them; by default one that all share.
     """
 
     name = "ort-cpu"
@@ -47,13 +51,20 @@ class OrtBackend:
     builds_quickly = True
     keeps_engines = False
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        threads: int | None = None,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        *,
+        trial: ModelTrial = _TRIAL,
+    ) -> None:
         self.threads = threads or available_cpus()
+        self._shapes, self._trial = shapes or {}, trial
         self.clock = Clock("measured", cpu_name())
 
     def for_run(self, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> OrtBackend:
-        """This backend: sessions take any shape and keep no files."""
-        return self
+        """A backend that tries models out with these shapes; its sessions take any shape and keep no files."""
+        return OrtBackend(self.threads, shapes, trial=self._trial)
 
     def describe(self) -> dict[str, str]:
         """Versions and hardware that a measured latency depends on."""
@@ -71,28 +82,30 @@ class OrtBackend:
         return {p: None if p in (Precision.FP32, Precision.INT8) else simulated for p in Precision}
 
     def build(self, model: bytes, *, exact: bool = False, threads: int | None = None) -> OrtEngine:
-        """Build a session.
+        """Build a session, of a model that was tried out in another process.
+
+        Where a number of threads is given, the model is a part of one, or one that ran before; it is not tried out.
 
         Raises:
-            BackendError: ONNX Runtime refused the model.
+            BackendError: ONNX Runtime refused the model, or crashed when it was tried out.
         """
-        options = self._options(threads)
-        if exact:
-            options.add_session_config_entry("session.disable_quant_qdq", "1")
-        return OrtEngine(self._session(model, options, _WRONG_FOR_FP8 if exact else ()))
+        if threads is None:
+            self._trial.survives(model, TrialRequest(self.threads, exact, self._shapes))
+        return OrtEngine(self._session(model, session_options(threads or self.threads, exact=exact), exact=exact))
 
     def build_busy(self, model: bytes) -> BusyOrtEngine:
         """As many callers as threads, each run on one thread: what serves most samples per second.
 
         Raises:
-            BackendError: ONNX Runtime refused the model.
+            BackendError: ONNX Runtime refused the model, or crashed when it was tried out.
         """
-        return BusyOrtEngine(self._session(model, self._options(1)), self.threads)
+        self._trial.survives(model, TrialRequest(1, exact=False, shapes=self._shapes))
+        return BusyOrtEngine(self._session(model, session_options(1)), self.threads)
 
     def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
         """Read the graph as ONNX Runtime optimised it."""
         with tempfile.TemporaryDirectory(prefix="autoprec-") as folder:
-            _, graph = self._optimized(model, self._options(), Path(folder))
+            _, graph = self._optimized(model, session_options(self.threads), Path(folder))
         owners = KernelOwners(nodes, model)
         found: dict[str, RanAs] = {}
         for node in graph.node:
@@ -108,7 +121,7 @@ class OrtBackend:
     ) -> TimeProfile:
         """Kernel times by ONNX Runtime's profiler, each the median over a few runs; a kernel is of one unit alone."""
         with tempfile.TemporaryDirectory(prefix="autoprec-") as folder:
-            options = self._options()
+            options = session_options(self.threads)
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "profile")
             session, graph = self._optimized(model, options, Path(folder))
@@ -138,6 +151,7 @@ class OrtBackend:
         """A session, and the graph that it runs."""
         import onnx
 
+        self._trial.survives(model, TrialRequest(self.threads, exact=False, shapes=self._shapes))
         path = folder / "optimized.onnx"
         options.optimized_model_filepath = str(path)
         try:
@@ -150,20 +164,8 @@ class OrtBackend:
             ) from error
         return session, onnx.load(str(path)).graph
 
-    def _options(self, threads: int | None = None) -> ort.SessionOptions:
-        options = ort.SessionOptions()
-        options.log_severity_level = _LOG_ERRORS_ONLY
-        options.intra_op_num_threads = threads or self.threads
-        options.inter_op_num_threads = 1
-        # Engines run in turns: threads of one that spin on after its run take the cores of the next. With
-        # that, the same model measured against itself came out at 0.5 times its own latency.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        return options
-
-    def _session(self, model: bytes, options: ort.SessionOptions, disabled: Sequence[str] = ()) -> ort.InferenceSession:
+    def _session(self, model: bytes, options: ort.SessionOptions, *, exact: bool = False) -> ort.InferenceSession:
         try:
-            return ort.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(disabled)
-            )
+            return open_session(model, options, exact=exact)
         except Exception as error:  # ONNX Runtime raises plain RuntimeErrors of its C++ part
             raise BackendError(f"ONNX Runtime {ort.__version__} refused the model: {first_line(error)}") from error

@@ -45,6 +45,9 @@ class Scheme:
         newest_opset: the newest opset that the runtime reads, None for any.
         absent: the precisions that the runtime has no kernels for at all -> why, as one clause for the user.
         float_ops: the operators that stay float where others of their kind run in INT8 -> why, as one clause.
+        transposes_stay_fp32: a Transpose before a product is written in FP32, between two Casts where the product is in
+            half precision. ONNX Runtime 1.32 ends the process while it optimises LayerNormalization -> Transpose ->
+            MatMul in FP16.
         dynamic_products: whether a product of two values that both change at run time has an 8-bit kernel.
     """
 
@@ -65,6 +68,7 @@ class Scheme:
     name_float_ops: bool = False
     absent: Mapping[Precision, str] = field(default_factory=dict, hash=False)
     float_ops: Mapping[str, str] = field(default_factory=dict, hash=False)
+    transposes_stay_fp32: bool = False
     dynamic_products: bool = True
 
 
@@ -110,6 +114,7 @@ ORT_CPU = Scheme(
         "ConvTranspose": "ONNX Runtime has no 8-bit ConvTranspose on a CPU",
         "GlobalMaxPool": "ONNX Runtime has no 8-bit GlobalMaxPool on a CPU",
     },
+    transposes_stay_fp32=True,
     dynamic_products=False,
 )
 SCHEMES = {scheme.name: scheme for scheme in (TENSORRT, TENSORRT_8, TENSORRT_RTX, ORT_CPU)}

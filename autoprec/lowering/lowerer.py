@@ -25,6 +25,7 @@ from autoprec.lowering.passes.fold_batch_norm import FoldBatchNormPass
 from autoprec.lowering.passes.gemm_to_matmul import GemmToMatMulPass
 from autoprec.lowering.passes.insert_qdq import InsertQDQPass
 from autoprec.lowering.passes.isolate_floats import IsolateFloatsPass
+from autoprec.lowering.passes.keep_products import KeepProductsPass, transposes_before_products
 from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.norm_to_conv import NormToConvPass
 from autoprec.lowering.passes.pack_constants import PackConstantsPass
@@ -133,14 +134,17 @@ class Lowerer:
         scales = self._scales(draft.topology, placement, ranges, scale_type)
         steps.append(InsertQDQPass(editor, placement.activations, scales))
         if self.scheme.float_islands:
-            steps.append(IsolateFloatsPass(editor))
+            steps += [KeepProductsPass(editor), IsolateFloatsPass(editor)]
         if simulate:
             return [*steps, SimulateTypesPass(editor, placement.node_types)]
         if not self.scheme.strongly_typed:
             draft.work.ir_version = min(draft.work.ir_version, _WEAK_IR_VERSION)
             steps += [FloatWeightsPass(editor), SaturatedClipsPass(editor)]
             return [*steps, AnnotatePrecisionsPass(editor, self._annotations(precisions, placement))]
-        steps.append(AssignTypesPass(editor, placement.node_types, self.carrier))
+        types = dict(placement.node_types)
+        if self.scheme.transposes_stay_fp32:
+            types |= dict.fromkeys(transposes_before_products(draft.work.graph), Precision.FP32)
+        steps.append(AssignTypesPass(editor, types, self.carrier))
         return [*steps, PackConstantsPass(editor)] if placement.weights else steps
 
     def _scale_type(self, placement: Placement) -> Precision:

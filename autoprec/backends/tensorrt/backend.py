@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from autoprec.backends.child_process import ChildProcess
 from autoprec.backends.ort import OrtBackend
 from autoprec.backends.protocol import Clock, Engine, RanAs, TimeProfile
 from autoprec.backends.scheme import TENSORRT, TENSORRT_8, TENSORRT_RTX
@@ -23,8 +24,8 @@ from autoprec.backends.tensorrt.machine import precisions_of
 from autoprec.backends.tensorrt.modelled import ModelledEngine
 from autoprec.backends.tensorrt.network import input_shapes
 from autoprec.backends.tensorrt.nodes import ran_as
-from autoprec.backends.tensorrt.process import BuildProcess
 from autoprec.backends.tensorrt.records import BuildOptions, EngineFile, EngineLayer, ShapeProfile
+from autoprec.backends.tensorrt.request import CHILD
 from autoprec.files.user_cache import user_cache
 from autoprec.precision import Array, Precision
 
@@ -65,14 +66,14 @@ class TensorRtBackend:
         folder: Path | None = None,
         *,
         batch: int = 1,
-        process: BuildProcess | None = None,
+        process: ChildProcess | None = None,
     ) -> None:
         self.name = name
         self._bindings = find_bindings(_MODULES[name])
         self._options = options or BuildOptions()
         check_options(self._bindings, self._options)
         self._batch, self._folder = batch, folder
-        self._process = process or BuildProcess()
+        self._process = process or ChildProcess(CHILD)
         self._reference = OrtBackend(threads)
         self.threads = self._reference.threads
         self.scheme = _SCHEMES[self._bindings.flavour]

@@ -8,14 +8,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from autoprec.backends.child_process import STDERR, ChildProcess
 from autoprec.backends.tensorrt import failures
 from autoprec.backends.tensorrt.bindings import Bindings, find_bindings
 from autoprec.backends.tensorrt.cuda import Device, load_cuda
 from autoprec.backends.tensorrt.gpus import gpus_of_capability
 from autoprec.backends.tensorrt.network import requested_precisions
-from autoprec.backends.tensorrt.process import STDERR, BuildProcess
 from autoprec.backends.tensorrt.records import BuildOptions, EngineFile
-from autoprec.backends.tensorrt.request import ENGINE, MODEL, BuildRequest, BuildResult, LogLine, read_log
+from autoprec.backends.tensorrt.request import CHILD, ENGINE, MODEL, BuildRequest, BuildResult, LogLine, read_log
 from autoprec.backends.tensorrt.store import DEFAULT_LIMIT_BYTES, WORK_PREFIX, EngineKey, EngineStore
 from autoprec.errors import BackendError, RunDirectoryError
 from autoprec.files.json import write_bytes
@@ -49,7 +49,7 @@ class EngineBuilder:
         *,
         hardware: str | None = None,
         limit_bytes: int = DEFAULT_LIMIT_BYTES,
-        process: BuildProcess | None = None,
+        process: ChildProcess | None = None,
         timings: Path | None = None,
     ) -> None:
         self.bindings = find_bindings(bindings_name)
@@ -134,11 +134,11 @@ class EngineBuilder:
                 ) from error
 
     @contextlib.contextmanager
-    def _building(self) -> Iterator[BuildProcess]:
+    def _building(self) -> Iterator[ChildProcess]:
         if self._process is not None:
             yield self._process
             return
-        process = BuildProcess()
+        process = ChildProcess(CHILD)
         try:
             yield process
         finally:

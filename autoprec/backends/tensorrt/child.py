@@ -8,21 +8,19 @@ says that it is there, and no result means that the process died.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import json
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from autoprec.backends.child_process import DONE, STDERR, die_with_parent
 from autoprec.backends.tensorrt.bindings import Bindings, find_bindings
 from autoprec.backends.tensorrt.network import ModelRefused, has_quantization, parse_model, set_precisions, set_shapes
-from autoprec.backends.tensorrt.process import DONE, STDERR
 from autoprec.backends.tensorrt.records import BuildOptions
 from autoprec.backends.tensorrt.request import ENGINE, LAYERS, LOG, MODEL, BuildRequest, BuildResult
 from autoprec.errors import AutoprecError, RunDirectoryError
@@ -31,7 +29,6 @@ from autoprec.files.json import write_bytes
 _LAYERS_START = "Layers:"
 _ACTIVATION = re.compile(r"Total Activation Memory: (\d+) bytes")
 _DIGEST_BYTES = hashlib.sha256().digest_size
-_PR_SET_PDEATHSIG = 1
 
 Constraints = Literal["", "obeyed", "preferred", "none"]
 """How far TensorRT 8.6 is bound to the precisions of layers; "" where the types of the model bind it."""
@@ -283,14 +280,8 @@ def serve() -> None:
         answers.flush()
 
 
-def _die_with_parent() -> None:
-    """Have the kernel end this process if the one that asked is killed, which cannot do it then."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 if __name__ == "__main__":
-    _die_with_parent()
+    die_with_parent()
     os.chdir(os.path.sep)  # it was started in the folder of its first request, which goes with that
     serve()
     # TensorRT's clean-up at exit may crash; the results are written, and nothing is left to clean up.

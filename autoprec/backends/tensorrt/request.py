@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from autoprec.backends.tensorrt.records import BuildOptions, ShapeProfile
 from autoprec.files.json import write_json
 
+CHILD = (sys.executable, "-m", "autoprec.backends.tensorrt.child")
+"""The command that builds."""
 MODEL = "model.onnx"
 ENGINE = "model.engine"
 LAYERS = "layers.txt"

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from autoprec.backends.child_process import ChildProcess
 from autoprec.backends.tensorrt import builder as module
 from autoprec.backends.tensorrt.builder import EngineBuilder, warnings_of
 from autoprec.backends.tensorrt.cuda import Device
-from autoprec.backends.tensorrt.process import BuildProcess
 from autoprec.backends.tensorrt.records import BuildOptions
 from autoprec.backends.tensorrt.request import LogLine
 from autoprec.errors import BackendError, RunDirectoryError
@@ -38,7 +38,7 @@ def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def make_builder(version: str = "8.6.0", quirk: str = "", **arguments: Any) -> EngineBuilder:
         monkeypatch.setitem(sys.modules, "tensorrt", make(version))
-        process = BuildProcess(arguments.pop("command", command(version, quirk)))
+        process = ChildProcess(arguments.pop("command", command(version, quirk)))
         arguments = {"hardware": GPU, "process": process} | arguments
         return EngineBuilder("tensorrt", tmp_path, arguments.pop("options", BuildOptions()), **arguments)
 
@@ -254,9 +254,9 @@ sys.path.insert(0, {folder!r})
 import fake_builder, precision_models
 sys.modules["tensorrt"] = fake_builder.make("8.6.0")
 from autoprec.backends.tensorrt.builder import EngineBuilder
-from autoprec.backends.tensorrt.process import BuildProcess
+from autoprec.backends.child_process import ChildProcess
 from autoprec.backends.tensorrt.records import BuildOptions
-process = BuildProcess({command!r})
+process = ChildProcess({command!r})
 builder = EngineBuilder("tensorrt", Path({store!r}), BuildOptions(), hardware="GPU", process=process)
 try:
     builder.build(precision_models.conv_relu())
@@ -291,7 +291,7 @@ def test_a_child_dies_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     """Nobody is left to end it then."""
     pid = tmp_path / "pid"
     nested = (
-        "import os, pathlib, time; from autoprec.backends.tensorrt.child import _die_with_parent; _die_with_parent();"
+        "import os, pathlib, time; from autoprec.backends.child_process import die_with_parent; die_with_parent();"
         f"pathlib.Path({str(pid)!r}).write_text(f'{{os.getpid()}} {{os.getppid()}}'); time.sleep(300)"
     )
     parent = subprocess.Popen(

@@ -1,12 +1,13 @@
-"""The process that builds engines: one for many builds, started anew where it died.
+"""A process that does what may crash: one for many requests, started anew where it died.
 
-Loading TensorRT and starting CUDA takes it seconds, as long as a build that finds its kernel timings. What it must
-not do is take the search with it when it crashes, so it is told what to build through a pipe.
+Loading a runtime takes seconds, as long as what it is asked for. What it must not do is take the search with it when
+it crashes, so it is told what to do through a pipe.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -19,28 +20,28 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-CHILD = (sys.executable, "-m", "autoprec.backends.tensorrt.child")
-"""The command that builds: it reads the paths of requests, a line each, and answers each with a line."""
 DONE = "done\n"
 """The answer."""
 STDERR = "stderr.txt"
-"""What a request's build printed, in the request's folder."""
+"""What was printed during a request, in the request's folder."""
 
-_MOST_BUILDS = 50
-"""A process that has built so many is replaced, so that nothing that TensorRT does not free adds up."""
+_PR_SET_PDEATHSIG = 1
+_MOST_REQUESTS = 50
+"""A process that has met so many is replaced, so that nothing that a runtime does not free adds up."""
 
 
-class BuildProcess:
+class ChildProcess:
     """Runs requests one after the other.
 
     Args:
-        command: the command that is started; see `CHILD`.
+        command: the command that is started; it reads the paths of requests, a line each, and answers each with `DONE`.
+        most: the number of requests after which the process is replaced.
     """
 
-    def __init__(self, command: Sequence[str] = CHILD) -> None:
-        self._command = tuple(command)
+    def __init__(self, command: Sequence[str], most: int = _MOST_REQUESTS) -> None:
+        self._command, self._most = tuple(command), most
         self._process: subprocess.Popen[bytes] | None = None
-        self._builds = 0
+        self._requests = 0
         self._turn = threading.Lock()
         self._clean_up: Callable[[], object] = _nothing
 
@@ -68,7 +69,7 @@ class BuildProcess:
             self._stop()
 
     def _ready(self, request: Path) -> subprocess.Popen[bytes]:
-        if self._process is not None and (self._process.poll() is not None or self._builds >= _MOST_BUILDS):
+        if self._process is not None and (self._process.poll() is not None or self._requests >= self._most):
             self._stop()
         if self._process is None:
             with (request.parent / STDERR).open("wb") as stderr:
@@ -82,8 +83,8 @@ class BuildProcess:
                     start_new_session=True,
                 )
             self._clean_up = weakref.finalize(self, _end, self._process)
-            self._builds = 0
-        self._builds += 1
+            self._requests = 0
+        self._requests += 1
         return self._process
 
     def _answer(self, process: subprocess.Popen[bytes], request: Path, deadline: float) -> int | None:
@@ -128,3 +129,15 @@ def _end(process: subprocess.Popen[Any]) -> None:
         if pipe is not None:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process if the one that asked is killed, which cannot do it then."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def first_victim() -> None:
+    """Have the kernel end this process before others where memory runs out, so that the one that asked lives on."""
+    with contextlib.suppress(OSError):  # not on Linux
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from autoprec.backends.tensorrt import process as module
+from autoprec.backends.child_process import STDERR, ChildProcess
 from autoprec.backends.tensorrt.builder import EngineBuilder
-from autoprec.backends.tensorrt.process import STDERR, BuildProcess
 from autoprec.backends.tensorrt.records import BuildOptions
+from autoprec.backends.tensorrt.request import CHILD as BUILDING
 from autoprec.errors import BackendError
 
-from ...helpers.tensorrt.fake_builder import command, make
-from ...helpers.tensorrt.precision_models import chain, conv_relu
+from ..helpers.tensorrt.fake_builder import command, make
+from ..helpers.tensorrt.precision_models import chain, conv_relu
 
 CHILD = """
 import os, pathlib, signal, sys, time
@@ -41,7 +41,7 @@ class Orders:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.count = folder, 0
-        self.process = BuildProcess((sys.executable, "-S", "-c", CHILD))
+        self.process = ChildProcess((sys.executable, "-S", "-c", CHILD))
 
     def give(self, order: str, limit_s: float = 60.0) -> int:
         self.count += 1
@@ -101,8 +101,8 @@ def test_one_that_takes_too_long_is_stopped_and_replaced(orders: Orders) -> None
     assert orders.give("work") == 0
 
 
-def test_after_many_orders_it_is_replaced(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_BUILDS", 2)
+def test_after_many_orders_it_is_replaced(orders: Orders) -> None:
+    orders.process = ChildProcess((sys.executable, "-S", "-c", CHILD), most=2)
     pids = []
     for _ in range(4):
         orders.give("work")
@@ -133,7 +133,7 @@ def test_it_ends_when_it_is_closed(orders: Orders) -> None:
 # --- the real child, with a fake in the place of NVIDIA's module -----------------------------------------
 
 
-class Counted(BuildProcess):
+class Counted(ChildProcess):
     """Notes which process was there after each build."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -176,7 +176,7 @@ def test_a_build_that_failed_ends_the_process_since_errors_of_cuda_stick(
 
 def test_the_child_does_not_stay_in_a_folder_that_goes(tmp_path: Path) -> None:
     """Started as the command is: libraries that ask for the working folder must find one."""
-    process = BuildProcess()
+    process = ChildProcess(BUILDING)
     (tmp_path / "first").mkdir()
     (tmp_path / "first" / "request.json").write_text("{}")
 
