@@ -79,5 +79,5 @@ def _death(number: int, folder: Path) -> str:
     said = folder / STDERR
     last = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if said.is_file() else []
     because = "; there was most likely too little memory" if name == "SIGKILL" else ""
-    words = f"; it said: {last[0][:200]}" if last else ""
-    return f"ONNX Runtime crashed ({name}) when it was to {_doing(folder)} the model{because}{words}"
+    text = f"; it said: {last[0][:200]}" if last else ""
+    return f"ONNX Runtime crashed ({name}) when it was to {_doing(folder)} the model{because}{text}"
