@@ -37,9 +37,6 @@ class Scheme:
         pairs_at_producers: a value that an INT8 convolution writes and another one reads is read in 8 bits by all its
             readers, so that the convolution writes 8 bits; TensorRT 8.6 lets it write FP16 otherwise, and dequantises
             and quantises around it.
-        quantize_pool_outputs: an average pool has a pair on its result too; TensorRT 8.6 runs it in FP32 otherwise.
-        name_float_ops: the float operators of a product's unit are told their type beside the 8-bit product; TensorRT
-            8.6 computes a GELU or a bias in FP32 otherwise.
         strongly_typed: the types of tensors say what runs in which float type; else the model stays FP32 with Q/DQ,
             and each node's metadata says it.
         newest_opset: the newest opset that the runtime reads, None for any.
@@ -64,8 +61,6 @@ class Scheme:
     quantize_norms: bool = False
     shortcuts_as_convs: bool = False
     pairs_at_producers: bool = False
-    quantize_pool_outputs: bool = False
-    name_float_ops: bool = False
     absent: Mapping[Precision, str] = field(default_factory=dict, hash=False)
     float_ops: Mapping[str, str] = field(default_factory=dict, hash=False)
     transposes_stay_fp32: bool = False
@@ -90,8 +85,6 @@ TENSORRT_8 = replace(
     newest_opset=17,
     shortcuts_as_convs=True,
     pairs_at_producers=True,
-    quantize_pool_outputs=True,
-    name_float_ops=True,
     absent={Precision.FP8: "TensorRT 8.6 has no FP8", Precision.BF16: "TensorRT 8.6 has no BF16"},
 )
 TENSORRT_RTX = replace(

@@ -157,8 +157,7 @@ class Lowerer:
         for unit in self.partition.units:
             wanted = precisions.get(unit.name, Precision.FP32)
             if wanted is Precision.FP32 or (wanted.is_quantized and unit.name not in placement.skipped):
-                named = unit.kind == "matmul" and wanted.is_quantized and self.scheme.name_float_ops
-                told |= dict.fromkeys(unit.anchors if named else unit.nodes, wanted)
+                told |= dict.fromkeys(unit.nodes, wanted)
         return told
 
     def placement(self, precisions: Mapping[str, Precision]) -> tuple[Topology, Placement]:

@@ -215,12 +215,8 @@ class _Placer:
         node = self.nodes[unit.anchors[0]]
         for index, value in enumerate(node.inputs):
             self._add(value, Precision.INT8, node, index)
-        averaged = node.op_type in ("AveragePool", "GlobalAveragePool") and self.scheme.quantize_pool_outputs
-        result = node.outputs[0]
-        if self.scheme.quantize_outputs or (
-            averaged and not self._read_in_int8(result) and not self.topology.escapes(result)
-        ):
-            self._add(result, Precision.INT8, None)
+        if self.scheme.quantize_outputs:
+            self._add(node.outputs[0], Precision.INT8, None)
 
     def _residuals(self) -> None:
         """Put a pair on the skip input of a residual Add, so that the fused kernel reads 8 bits on both sides."""

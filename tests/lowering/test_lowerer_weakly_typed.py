@@ -121,7 +121,7 @@ def test_no_dequantizer_reads_a_constant(name: str) -> None:
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_each_node_of_a_unit_is_told_its_precision_and_no_other_node_any(name: str) -> None:
-    """A unit in INT8 whose pairs came to nothing is told the carrier, as are the float operators beside a product."""
+    """A unit in INT8 whose pairs came to nothing is told the carrier, in which it runs."""
     one = weak(name)
     for label, plan in plans(one).items():
         lowered = one.lower(plan)
@@ -129,8 +129,7 @@ def test_each_node_of_a_unit_is_told_its_precision_and_no_other_node_any(name: s
         expected = {}
         for unit in one.partition.units:
             told = FP16 if unit.name in lowered.placement.skipped else plan[unit.name]
-            beside = FP16 if unit.kind == "matmul" and told.is_quantized else told
-            expected |= {n: (told if n in unit.anchors else beside).value for n in unit.nodes if n in present}
+            expected |= {node: told.value for node in unit.nodes if node in present}
 
         assert annotated(lowered.ir) == expected, label
         assert expected, label
