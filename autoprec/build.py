@@ -16,6 +16,7 @@ from autoprec.files.json import write_bytes, write_json
 from autoprec.graph.interface import Interface
 from autoprec.graph.model import Model, check_model, load_model, save_model, to_bytes
 from autoprec.graph.topology import Topology
+from autoprec.graph.written import file_bytes
 from autoprec.lowering.lowerer import Lowered, Lowerer
 from autoprec.lowering.possible import usable_precisions
 from autoprec.plan import Plan, check_plan_fits, load_plan
@@ -135,9 +136,7 @@ def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish |
     check_model(lowered.ir)
     save_model(lowered.ir, target)
     counts = {p.value: sum(q is p for q in precisions.values()) for p in sorted(set(precisions.values()))}
-    found = Delivered(
-        model=target, counts=counts, model_bytes=target.stat().st_size, original_bytes=model.stat().st_size
-    )
+    found = Delivered(model=target, counts=counts, model_bytes=file_bytes(target), original_bytes=file_bytes(model))
     if wish is None or runtimes is None:
         return found
     data = to_bytes(lowered.ir)

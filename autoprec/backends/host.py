@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import platform
 import subprocess
@@ -23,6 +25,12 @@ def clocks(*, gpu: bool) -> str:
     if gpu:
         return _output(_QUERY)
     return " ".join(filter(None, (_read(_CPU / "scaling_governor"), _read(_CPU / "cpuinfo_max_freq"))))
+
+
+def return_memory() -> None:
+    """Give freed memory back to the system, which the C library of Linux keeps for later where blocks were small."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def available_cpus() -> int:

@@ -21,6 +21,7 @@ from autoprec.backends.protocol import Clock, RanAs, TimeProfile
 from autoprec.backends.scheme import ORT_CPU
 from autoprec.backends.sharing import Kernel, share_out
 from autoprec.errors import BackendError
+from autoprec.files.onnx_message import OnnxMessage
 from autoprec.precision import Array, Precision
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _QUANTIZED_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize")
 _PROFILED_RUNS = 6
+_DUMPED_INSIDE_BYTES = 1024
 _TRIAL = ModelTrial()
 """One for all backends of this Python process: what it has tried out need not be tried again."""
 
@@ -91,7 +93,8 @@ class OrtBackend:
         """
         if threads is None:
             self._trial.survives(model, TrialRequest(self.threads, exact, self._shapes))
-        return OrtEngine(self._session(model, session_options(threads or self.threads, exact=exact), exact=exact))
+        options = session_options(threads or self.threads, exact=exact, in_files=isinstance(model, OnnxMessage))
+        return OrtEngine(self._session(model, options, exact=exact), large=isinstance(model, OnnxMessage))
 
     def build_busy(self, model: bytes) -> BusyOrtEngine:
         """As many callers as threads, each run on one thread: what serves most samples per second.
@@ -100,7 +103,8 @@ class OrtBackend:
             BackendError: ONNX Runtime refused the model, or crashed when it was tried out.
         """
         self._trial.survives(model, TrialRequest(1, exact=False, shapes=self._shapes))
-        return BusyOrtEngine(self._session(model, session_options(1)), self.threads)
+        session = self._session(model, session_options(1))
+        return BusyOrtEngine(session, self.threads, large=isinstance(model, OnnxMessage))
 
     def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
         """Read the graph as ONNX Runtime optimised it."""
@@ -154,6 +158,11 @@ class OrtBackend:
         self._trial.survives(model, TrialRequest(self.threads, exact=False, shapes=self._shapes))
         path = folder / "optimized.onnx"
         options.optimized_model_filepath = str(path)
+        if isinstance(model, OnnxMessage):  # protobuf cannot hold all of its weights
+            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
+            options.add_session_config_entry(
+                "session.optimized_model_external_initializers_min_size_in_bytes", str(_DUMPED_INSIDE_BYTES)
+            )
         try:
             session = self._session(model, options)
         except BackendError as error:
@@ -162,10 +171,10 @@ class OrtBackend:
             raise BackendError(
                 f"ONNX Runtime could not write the optimised model to {folder}; free space there, or set TMPDIR"
             ) from error
-        return session, onnx.load(str(path)).graph
+        return session, onnx.load(str(path), load_external_data=False).graph
 
     def _session(self, model: bytes, options: ort.SessionOptions, *, exact: bool = False) -> ort.InferenceSession:
         try:
-            return open_session(model, options, exact=exact)
+            return open_session(model, options, exact=exact, in_files=isinstance(model, OnnxMessage))
         except Exception as error:  # ONNX Runtime raises plain RuntimeErrors of its C++ part
             raise BackendError(f"ONNX Runtime {ort.__version__} refused the model: {first_line(error)}") from error

@@ -25,8 +25,10 @@ _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(d
 def try_out(path: Path) -> None:
     """Load the model of a request, and run it once on made-up inputs."""
     request = TrialRequest.read(path)
-    options = session_options(request.threads, exact=request.exact)
-    session = open_session(str(path.parent / MODEL), options, exact=request.exact)
+    options = session_options(request.threads, exact=request.exact, in_files=request.in_files)
+    # ONNX Runtime looks for weights beside a model that it is given as a file.
+    model = (path.parent / MODEL).read_bytes() if request.in_files else str(path.parent / MODEL)
+    session = open_session(model, options, exact=request.exact, in_files=request.in_files)
     (path.parent / RUNNING).touch()
     session.run(None, {each.name: _made_up(each, request.shapes.get(each.name)) for each in session.get_inputs()})
 

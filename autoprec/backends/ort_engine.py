@@ -12,17 +12,24 @@ from typing import Any
 
 import onnxruntime as ort
 
+from autoprec.backends.host import return_memory
 from autoprec.errors import BackendError
 from autoprec.precision import Array
 
 
 class OrtEngine:
-    """An ONNX Runtime session."""
+    """An ONNX Runtime session.
+
+    Args:
+        session: the session.
+        large: whether it holds so much memory that it must be given back to the system when the session ends.
+    """
 
     size_bytes = 0
 
-    def __init__(self, session: ort.InferenceSession) -> None:
+    def __init__(self, session: ort.InferenceSession, *, large: bool = False) -> None:
         self._session: Any = session
+        self._large = large
         self._outputs = [output.name for output in session.get_outputs()]
 
     def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
@@ -55,6 +62,8 @@ class OrtEngine:
     ) -> None:
         """Free the session and its threads."""
         self._session = None
+        if self._large:
+            return_memory()
 
 
 class BusyOrtEngine(OrtEngine):
@@ -65,8 +74,8 @@ class BusyOrtEngine(OrtEngine):
         callers: the number of threads that call it.
     """
 
-    def __init__(self, session: ort.InferenceSession, callers: int) -> None:
-        super().__init__(session)
+    def __init__(self, session: ort.InferenceSession, callers: int, *, large: bool = False) -> None:
+        super().__init__(session, large=large)
         self._callers = callers
 
     def time_ms(self, feed: Mapping[str, Array], runs: int) -> list[float]:

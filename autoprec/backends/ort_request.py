@@ -23,16 +23,21 @@ class TrialRequest:
         threads: the threads of one run.
         exact: whether Q/DQ pairs stay as they are written.
         shapes: input name -> the shape of a batch; where an input is missing, its open dimensions are 1.
+        in_files: whether large weights of the model lie in files, placed relative to the root.
     """
 
     threads: int
     exact: bool
     shapes: Mapping[str, tuple[int, ...]]
+    in_files: bool = False
 
     def write(self, folder: Path) -> Path:
         """Write the request into the folder; returns the file."""
         shapes = {name: list(shape) for name, shape in self.shapes.items()}
-        write_json(folder / _REQUEST, {"threads": self.threads, "exact": self.exact, "shapes": shapes})
+        write_json(
+            folder / _REQUEST,
+            {"threads": self.threads, "exact": self.exact, "shapes": shapes, "in_files": self.in_files},
+        )
         return folder / _REQUEST
 
     @staticmethod
@@ -40,4 +45,4 @@ class TrialRequest:
         """The request in a file."""
         record = json.loads(path.read_text(encoding="utf-8"))
         shapes = {name: tuple(shape) for name, shape in record["shapes"].items()}
-        return TrialRequest(record["threads"], record["exact"], shapes)
+        return TrialRequest(record["threads"], record["exact"], shapes, record["in_files"])

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import onnxruntime as ort
 
+from autoprec.files.onnx_message import ROOT
+
 _LOG_ERRORS_ONLY = 3
 # They drop a Relu or Clip before QuantizeLinear as if FP8 had no negative numbers (ONNX Runtime 1.31).
 _WRONG_FOR_FP8 = ("ReluQuantRewrite", "ClipQuantRewrite")
 
 
-def session_options(threads: int, *, exact: bool = False) -> ort.SessionOptions:
-    """Options for runs of so many threads; `exact` keeps Q/DQ pairs from becoming 8-bit kernels."""
+def session_options(threads: int, *, exact: bool = False, in_files: bool = False) -> ort.SessionOptions:
+    """Options for runs of so many threads.
+
+    Args:
+        threads: the number of threads.
+        exact: whether Q/DQ pairs are kept from becoming 8-bit kernels.
+        in_files: whether large weights of the model lie in files. In exact arithmetic, whose clock nobody reads,
+            they are read from there and not packed, so that sessions share them.
+    """
     options = ort.SessionOptions()
     options.log_severity_level = _LOG_ERRORS_ONLY
     options.intra_op_num_threads = threads
@@ -18,12 +27,20 @@ def session_options(threads: int, *, exact: bool = False) -> ort.SessionOptions:
     # Engines run in turns: threads of one that spin on after its run take the cores of the next. With
     # that, the same model measured against itself came out at 0.5 times its own latency.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Weights in files are placed relative to the root. ONNX Runtime maps them, and lets go of each as it packs it.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", ROOT)
+    if exact and in_files:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if exact:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     return options
 
 
-def open_session(model: bytes | str, options: ort.SessionOptions, *, exact: bool = False) -> ort.InferenceSession:
+def open_session(
+    model: bytes | str, options: ort.SessionOptions, *, exact: bool = False, in_files: bool = False
+) -> ort.InferenceSession:
     """A session of a serialised model or of a file; raises whatever ONNX Runtime raises."""
     disabled = list(_WRONG_FOR_FP8) if exact else []
+    if exact and in_files:
+        disabled.append("ConstantFolding")  # which would write every 8-bit weight out as FP32
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled)

@@ -8,11 +8,13 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from autoprec.backends.child_process import STDERR, ChildProcess
 from autoprec.backends.ort_request import MODEL, RUNNING, TrialRequest
 from autoprec.errors import BackendError
+from autoprec.files.onnx_message import OnnxMessage, whole_bytes
 
 CHILD = (sys.executable, "-m", "autoprec.backends.ort_child")
 """The command that tries models out."""
@@ -46,6 +48,7 @@ class ModelTrial:
         Raises:
             BackendError: the process crashed, or took too long.
         """
+        told = replace(request, in_files=isinstance(model, OnnxMessage))
         key = hashlib.sha256(model).hexdigest() + str(request.exact)
         if key in self._fine:
             return
@@ -54,14 +57,14 @@ class ModelTrial:
         with tempfile.TemporaryDirectory(prefix="autoprec-") as name:
             folder = Path(name)
             (folder / MODEL).write_bytes(model)
-            limit_s = self._limit_s * (1 + len(model) / (1 << 30))
+            limit_s = self._limit_s * (1 + whole_bytes(model) / (1 << 30))
             try:
-                code = process.run(request.write(folder), limit_s)
+                code = process.run(told.write(folder), limit_s)
             except TimeoutError as error:
                 raise BackendError(
                     f"ONNX Runtime did not {_doing(folder)} the model within {limit_s:g} s and was stopped"
                 ) from error
-            if len(model) >= _LARGE_BYTES:
+            if len(model) >= _LARGE_BYTES or isinstance(model, OnnxMessage):
                 process.close()
             if code < 0:
                 raise BackendError(_death(-code, folder))

@@ -97,7 +97,7 @@ def infinite_if_none(value: float | None) -> float:
     return math.inf if value is None else float(value)
 
 
-def fingerprint(parts: Iterable[bytes | str]) -> str:
+def fingerprint(parts: Iterable[bytes | memoryview | str]) -> str:
     """Return a fingerprint of `parts`: the first 16 hexadecimal digits of a SHA-256 digest.
 
     Each part is preceded by its length, so that ["ab", "c"] and ["a", "bc"] have different fingerprints.

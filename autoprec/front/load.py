@@ -9,6 +9,7 @@ from autoprec.backends.make import make_backend
 from autoprec.backends.protocol import Backend
 from autoprec.backends.scheme import Scheme, scheme_named
 from autoprec.errors import ModelError, RunDirectoryError, UsageError
+from autoprec.files.onnx_message import whole_bytes
 from autoprec.front.points import Point
 from autoprec.graph.model import Model, load_model, to_bytes
 from autoprec.lowering.lowerer import Lowerer
@@ -123,7 +124,7 @@ def load_run(root: Path, model: str | Path | None, backend: Backend | None) -> L
 def _point(trial: Trial, studied: StudyDescription, lowerer: Lowerer, ranges: RangeTable | None) -> Point:
     answer, measured = studied.answer, trial.measured
     # Studies of older versions do not say the size, nor do trials of a runtime that keeps no engine.
-    size = int(measured.bytes or 0) or len(to_bytes(lowerer.lower(trial.plan, ranges).ir))
+    size = int(measured.bytes or 0) or whole_bytes(to_bytes(lowerer.lower(trial.plan, ranges).ir))
     return Point(
         trial=trial,
         samples=measured.samples or studied.samples,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from autoprec.gate.evidence import Evidence, Rounds, SampleScores
 from autoprec.graph.interface import TensorSpec
 from autoprec.graph.model import Model, to_bytes
 from autoprec.graph.topology import Topology
+from autoprec.graph.written import read_message, written
 from autoprec.metrics.metric import Metric
 from autoprec.precision import Array
 from autoprec.ranges.table import RangeTable
@@ -39,7 +39,7 @@ _DIGITS = 7  # the digits of a score that are stored, which is what float32 hold
 def evidence_of(tuned: TuneResult, lowered: Path) -> Evidence:
     """Return the evidence of a run whose lowered model is the file `lowered`."""
     task, chosen = tuned.task, tuned.candidates[tuned.chosen]
-    settings, report, model = task.settings, task.splits.report, lowered.read_bytes()
+    settings, report, model = task.settings, task.splits.report, read_message(lowered)
     exact = None if tuned.simulated is None or task.backend.portable else tuned.simulated.scores
     data = {
         "calib": source_text(settings.calib),
@@ -110,7 +110,8 @@ def model_record(model: Model) -> dict[str, Any]:
 
 def lowered_record(lowered: bytes, path: Path) -> dict[str, Any]:
     """Return what identifies a lowered model, as plain JSON values."""
-    return {"path": portable(path), "bytes": len(lowered), "sha256": hashlib.sha256(lowered).hexdigest()}
+    size, digest = written(lowered)
+    return {"path": portable(path), "bytes": size, "sha256": digest}
 
 
 def metric_record(metric: Metric, max_drop: float) -> dict[str, Any]:

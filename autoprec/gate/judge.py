@@ -28,6 +28,7 @@ from autoprec.gate.session import (
 )
 from autoprec.gate.verdict import Check, GateReport, Status
 from autoprec.graph.model import to_bytes
+from autoprec.graph.written import written
 from autoprec.plan import load_plan
 from autoprec.proof.verification import Verification
 from autoprec.run.directory import RunDirectory
@@ -107,7 +108,7 @@ def _judge(session: Session, bounds: Limits, baseline_model: Path | None) -> tup
         accuracy.judge_accuracy(committed, measured, session.metric, allowed, absent=absent),
         _precision(session, verification),
         _latency(session, bounds, baseline_model),
-        shipped.judge_size(committed.lowered["bytes"], len(session.rebuilt.lowered), bounds),
+        shipped.judge_size(committed.lowered["bytes"], written(session.rebuilt.lowered)[0], bounds),
         _ranges(session, bounds),
     )
     now = evidence_now(session, measured, verification, committed.rounds)

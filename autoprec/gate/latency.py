@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from autoprec.gate.duel import ALPHA, BLOCKS, Arena, Paired, RaceVerdict
 from autoprec.gate.evidence import Evidence, Rounds
 from autoprec.gate.gather import rounds_of
 from autoprec.gate.verdict import Check, Status
+from autoprec.graph.written import is_written, read_message, written
 from autoprec.stats.intervals import Interval, mad, median, ratio_of_medians
 from autoprec.stats.significance import rank_sum
 from autoprec.timing.race import race as race_of_all
@@ -34,24 +34,20 @@ def find_rival(committed: Evidence, baseline: Path, given: Path | None, candidat
     Raises:
         UsageError: the file that the user gave is missing, or it is another model.
     """
-    wanted, recorded = committed.lowered["sha256"], Path(committed.lowered["path"])
+    size, wanted, recorded = (committed.lowered[key] for key in ("bytes", "sha256", "path"))
+    same, recorded = written(candidate) == (size, wanted), Path(recorded)
     if given is not None:
         if not given.is_file():
             raise UsageError(f"no such file: {given}; give the baseline's lowered model, or leave --baseline-model out")
-        data = given.read_bytes()
-        if hashlib.sha256(data).hexdigest() != wanted:
+        if not is_written(given, size, wanted):
             raise UsageError(
                 f"{given} is not the lowered model of the baseline {baseline}; give the model.onnx of its run"
             )
-        return data, str(given)
-    if hashlib.sha256(candidate).hexdigest() == wanted:
+        return (candidate if same else read_message(given)), str(given)
+    if same:
         return candidate, "the candidate itself, which is the same file"
-    for path in (recorded, baseline.parent / recorded):
-        if path.is_file() and path.stat().st_size == committed.lowered["bytes"]:
-            data = path.read_bytes()
-            if hashlib.sha256(data).hexdigest() == wanted:
-                return data, str(path)
-    return None
+    found = (path for path in (recorded, baseline.parent / recorded) if is_written(path, size, wanted))
+    return next(((read_message(path), str(path)) for path in found), None)
 
 
 def judge_race(arena: Arena, base: bytes, now: bytes, allowed: float, where: str) -> Check:

@@ -3,49 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
 from autoprec.graph.topology import attribute_int, attribute_ints, const_array, main_domain
+from autoprec.graph.weight_files import LARGE_BYTES, FileWeight, WeightStore
 from autoprec.precision import Array
 
 _LARGE_ELEMENTS = 4096
 
 
-def add_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+def add_initializer(
+    graph: ir.Graph, name: str, array: Array | FileWeight, store: WeightStore | None = None
+) -> ir.Value:
     """Add an initializer to `graph`.
 
     Args:
         graph: the graph that gets it.
         name: a name that no other value has (see `autoprec.graph.names`).
-        array: the numbers.
+        array: the numbers, or the weight in a file.
+        store: where large arrays are kept, None for in memory.
 
     Raises:
         ValueError: an initializer has the name.
     """
     if name in graph.initializers:
         raise ValueError(f"there is an initializer {name!r} already")
-    tensor = ir.tensor(np.ascontiguousarray(array) if array.ndim else array, name=name)
-    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+    tensor: ir.TensorProtocol
+    if isinstance(array, FileWeight):
+        tensor = array.renamed(name)
+    elif store is not None and array.nbytes >= LARGE_BYTES:
+        tensor = store.put(array, name)
+    else:
+        tensor = ir.tensor(np.ascontiguousarray(array) if array.ndim else array, name=name)
+    shape = ir.Shape(tensor.shape.numpy())
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor)
     graph.register_initializer(value)
     return value
 
 
-def fold_rearranged(graph: ir.Graph, kept: Collection[str] = ()) -> int:
+def fold_rearranged(graph: ir.Graph, kept: Collection[str] = (), store: WeightStore | None = None) -> int:
     """Replace Transpose, Reshape, Identity and the like of an initializer by an initializer.
 
     A DequantizeLinear must feed its product directly, so nothing may stand between a weight and its op.
-    Returns the number of nodes removed.
 
     Args:
         graph: the graph.
         kept: the names of nodes that stay as they are.
+        store: where large results are kept, None for in memory.
+
+    Returns:
+        The number of nodes removed.
     """
     folded = 0
     for node in list(graph):
-        value = _rearranged(graph, node) if node.name not in kept else None
+        value = _rearranged(graph, node, store) if node.name not in kept else None
         if value is None:
             continue
         ir.convenience.replace_all_uses_with(node.outputs[0], value)
@@ -82,7 +97,7 @@ def is_foldable(value: ir.Value | None) -> bool:
     return all(map(is_foldable, node.inputs))
 
 
-def _rearranged(graph: ir.Graph, node: ir.Node) -> ir.Value | None:
+def _rearranged(graph: ir.Graph, node: ir.Node, store: WeightStore | None) -> ir.Value | None:
     """Return the initializer that can stand for the result of `node`, or None if there is none."""
     if node.op_type not in _FOLDERS or not main_domain(node) or not node.inputs:
         return None
@@ -94,7 +109,12 @@ def _rearranged(graph: ir.Graph, node: ir.Node) -> ir.Value | None:
     result = _FOLDERS[node.op_type](node, arrays)
     if result is None:
         return None
-    return add_initializer(graph, str(node.outputs[0].name), result)  # the node goes, and the name is free then
+    source = node.inputs[0].const_value if node.inputs[0] is not None else None
+    if store is not None and isinstance(source, FileWeight):  # plans that fold it anew share what was made
+        what = (source.place, node.op_type, str(node.attributes), *(array.tobytes() for array in arrays[1:]))
+        kept = store.once(what, partial(store.put, result, str(node.outputs[0].name)))
+        return add_initializer(graph, str(node.outputs[0].name), kept)
+    return add_initializer(graph, str(node.outputs[0].name), result, store)  # the node goes, and the name is free then
 
 
 def drop_unused(graph: ir.Graph) -> None:

@@ -72,7 +72,8 @@ def weights_fingerprint(graph: ir.Graph) -> str:
     )
 
 
-def _tensor_parts(tensor: ir.TensorProtocol) -> Iterator[bytes | str]:
+def _tensor_parts(tensor: ir.TensorProtocol) -> Iterator[bytes | memoryview | str]:
     array = np.asarray(tensor.numpy())
     yield f"{tensor.dtype}{array.shape}"
-    yield repr(array.tolist()) if array.dtype == object else np.ascontiguousarray(array).tobytes()
+    # Not `tobytes`, which would copy the whole weight.
+    yield repr(array.tolist()) if array.dtype == object else np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

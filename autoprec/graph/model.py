@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 from onnx_ir import Graph
 
@@ -19,10 +20,21 @@ from autoprec.graph.fingerprints import graph_fingerprint, weights_fingerprint
 from autoprec.graph.float_check import check_weights, refuse_quantized
 from autoprec.graph.interface import Interface, TensorSpec
 from autoprec.graph.names import rename_duplicates
-from autoprec.graph.onnx_file import check_proto, first_line, fits_one_message, load_external, read_proto
+from autoprec.graph.onnx_file import (
+    bring_inside,
+    check_proto,
+    first_line,
+    fits_one_message,
+    move_outside,
+    place_weights,
+    read_proto,
+    serialize,
+    sizes_of,
+)
 from autoprec.graph.opset.convert import opset_of, to_opset
 from autoprec.graph.preparation import prepare
 from autoprec.graph.sparse_weights import densify
+from autoprec.graph.weight_files import WeightStore, keepers_of, map_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +49,8 @@ class Model:
         interface: the names, types and shapes of inputs and outputs.
         graph_fingerprint: the fingerprint of operators, attributes, connections and shapes, but not of names.
         weights_fingerprint: the fingerprint of the bytes of all initializers.
+        store: the weights that are in no file of the user's and those that plans make of them, for a large model;
+            None for a model that is in memory.
     """
 
     original: ir.Model
@@ -45,11 +59,18 @@ class Model:
     interface: Interface
     graph_fingerprint: str
     weights_fingerprint: str
+    store: WeightStore | None = None
 
     @property
     def graph(self) -> Graph:
         """The main graph."""
         return self.ir.graph
+
+    @property
+    def weight_bytes(self) -> int:
+        """The bytes of all constants."""
+        tensors = (value.const_value for value in self.graph.initializers.values())
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 def load_model(path: str | os.PathLike[str], newest_opset: int | None = None) -> Model:
@@ -66,13 +87,14 @@ def load_model(path: str | os.PathLike[str], newest_opset: int | None = None) ->
     file = Path(path)
     proto = read_proto(file)
     try:
-        load_external(proto, file)
+        proto, store = place_weights(proto, file)
         check_proto(proto)
         densify(proto, file)
-        original = ir.from_proto(proto)  # both graphs share the weights of `proto`, so they are in memory once
+        original = map_weights(ir.from_proto(proto), store)  # both graphs share weights, so they are in memory once
         rename_duplicates(original.graph)
         forget_placeholders(original)
-        model = prepare(ir.from_proto(proto))
+        model = prepare(map_weights(ir.from_proto(proto), store))
+        map_weights(model, store)  # what was in attributes is an initializer now
         refuse_quantized(model, file)
         check_weights(model, file)
         interface = _interface(model.graph)
@@ -93,6 +115,7 @@ def load_model(path: str | os.PathLike[str], newest_opset: int | None = None) ->
         interface=interface,
         graph_fingerprint=graph,
         weights_fingerprint=weights,
+        store=store,
     )
 
 
@@ -108,32 +131,43 @@ def _lowered_to(model: ir.Model, newest_opset: int, file: Path) -> ir.Model:
 
 
 def to_bytes(model: ir.Model) -> bytes:
-    """Return the serialised model with its weights inside."""
-    return bytes(ir.to_proto(model).SerializeToString())
+    """Return the serialised model: an OnnxMessage if some of its weights lie in files, else all weights are inside."""
+    return serialize(ir.to_proto(model), keepers_of(model))
 
 
 def save_model(model: ir.Model, path: Path) -> None:
     """Write `model` to `path` atomically.
 
-    If one protobuf message cannot hold the weights, they are written to a file beside the model, `path` + ".data".
+    If one protobuf message cannot hold the weights, they are written to a file beside the model, `path` + ".data",
+    which is there before the model is.
 
     Raises:
         RunDirectoryError: the folder cannot be written to.
     """
-    tensors = [value.const_value for value in model.graph.initializers.values()]
-    if fits_one_message(tensor.nbytes for tensor in tensors if tensor is not None):
-        write_bytes(path, to_bytes(model))
-        return
+    proto = ir.to_proto(model)
+    if fits_one_message(sizes_of(proto)):
+        bring_inside(proto)
+    else:
+        _write_beside(proto, path, Path(f"{path}.data"))
+    write_bytes(path, bytes(proto.SerializeToString()))
+
+
+def _write_beside(proto: onnx.ModelProto, path: Path, beside: Path) -> None:
+    """Move the weights of a model to the file `beside`, block by block."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            temporary = Path(folder) / path.name
-            ir.save(model, temporary, external_data=f"{path.name}.data")
-            # The weights move first: whoever sees the new model also finds its weights.
-            os.replace(f"{temporary}.data", f"{path}.data")
-            os.replace(temporary, path)
+            temporary = Path(folder) / beside.name
+            with temporary.open("wb") as data:
+                move_outside(proto, data, beside.name)
+                data.flush()
+                os.fsync(data.fileno())
+            path.unlink(missing_ok=True)  # nobody may ever find an earlier model beside these weights
+            os.replace(temporary, beside)
     except OSError as error:
-        raise RunDirectoryError(f"cannot write {path}: {error.strerror}; choose another folder by --out") from error
+        raise RunDirectoryError(
+            f"cannot write {beside}: {error.strerror or error}; choose a writable folder with free space by --out"
+        ) from error
 
 
 def check_model(model: ir.Model) -> None:

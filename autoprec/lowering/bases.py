@@ -9,6 +9,7 @@ import onnx_ir as ir
 from autoprec.graph.constants import fold_rearranged, tied_transposes
 from autoprec.graph.opset.convert import raised
 from autoprec.graph.preparation import prepare
+from autoprec.graph.weight_files import WeightStore
 
 
 class Bases:
@@ -16,10 +17,11 @@ class Bases:
 
     Args:
         model: the prepared model.
+        store: where large weights are kept, None for in memory.
     """
 
-    def __init__(self, model: ir.Model) -> None:
-        self._model = model
+    def __init__(self, model: ir.Model, store: WeightStore | None = None) -> None:
+        self._model, self._store = model, store
         self._folded: dict[int, ir.Model] = {}
         self._tied: dict[int, ir.Model] = {}
 
@@ -31,7 +33,7 @@ class Bases:
         """
         if opset not in self._folded:
             base = self._raised(opset)
-            fold_rearranged(base.graph)  # a DequantizeLinear must feed its product directly
+            fold_rearranged(base.graph, store=self._store)  # a DequantizeLinear must feed its product directly
             self._folded[opset] = base
         return self._folded[opset]
 
@@ -47,11 +49,12 @@ class Bases:
         """
         if opset not in self._tied:
             base = self._raised(opset)
-            fold_rearranged(base.graph, tied_transposes(base.graph))
+            fold_rearranged(base.graph, tied_transposes(base.graph), self._store)
             self._tied[opset] = base
         work = self._tied[opset].clone()
         ties = tied_transposes(work.graph)
-        fold_rearranged(work.graph, {n for n, v in ties.items() if not any(r.name in folded for r in v.consumers())})
+        kept = {name for name, value in ties.items() if not any(r.name in folded for r in value.consumers())}
+        fold_rearranged(work.graph, kept, self._store)
         return work
 
     def _raised(self, opset: int) -> ir.Model:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 import onnx_ir as ir
 
 from autoprec.graph.constants import add_initializer
 from autoprec.graph.names import Names
+from autoprec.graph.weight_files import LARGE_BYTES, FileWeight, WeightStore
 from autoprec.lowering.placement import ActivationPoint
 from autoprec.lowering.record import LoweringRecord, PairRecord, ValueRecord
 from autoprec.precision import Array
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -37,10 +42,12 @@ class GraphEditor:
 
     Args:
         model: the copy that is lowered; its values and nodes are the originals of the record.
+        store: where large weights are kept, so that all plans share them; None for in memory.
     """
 
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(self, model: ir.Model, store: WeightStore | None = None) -> None:
         self.graph = model.graph
+        self._store = store
         self.names = Names(model.graph, model.functions.values())
         self._shared: dict[Hashable, ir.Value] = {}
         self._pairs: list[PairRecord] = []
@@ -52,7 +59,41 @@ class GraphEditor:
 
     def constant(self, wish: str, array: Array) -> ir.Value:
         """Add an initializer, called `wish` where that is free."""
-        return add_initializer(self.graph, self.names.new(wish), array)
+        return add_initializer(self.graph, self.names.new(wish), array, self._store)
+
+    def derived(self, source: ir.Value, what: Hashable, wish: str, make: Callable[[Array], Array]) -> ir.Value:
+        """Add an initializer that is made of another one, once for all plans where that is kept in a file.
+
+        Args:
+            source: the initializer that it is made of.
+            what: all that the result depends on beside the source.
+            wish: the name, where that is free.
+            make: makes the numbers of those of the source.
+
+        Raises:
+            ValueError: the source is not constant.
+        """
+        name, store = self.names.new(wish), self._store
+
+        def keep(array: Array) -> Array | FileWeight:
+            made = make(array)
+            return made if store is None or made.nbytes < LARGE_BYTES else store.put(made, name)
+
+        if source.const_value is None:
+            raise ValueError(f"{source.name!r} must be constant")
+        return add_initializer(self.graph, name, self.computed(source.const_value, what, keep), store)
+
+    def computed(self, source: ir.TensorProtocol, what: Hashable, make: Callable[[Array], T]) -> T:
+        """Return what `make` computes of a weight, once for all plans where that is kept in a file.
+
+        Args:
+            source: the tensor of the initializer.
+            what: all that the result depends on beside the source.
+            make: computes it of the numbers of the source.
+        """
+        if self._store is None or not isinstance(source, FileWeight):
+            return make(np.asarray(source.numpy()))
+        return self._store.once((source.place, what), lambda: make(source.numpy()))
 
     def shared_constant(self, key: Hashable, wish: str, array: Array) -> ir.Value:
         """Add an initializer for what `key` says it is for, or give the one that was added for it before."""

@@ -15,6 +15,7 @@ from autoprec.backends.scheme import Scheme
 from autoprec.errors import PlanError
 from autoprec.graph.model import Model
 from autoprec.graph.topology import Topology, const_array
+from autoprec.graph.weight_files import FileWeight
 from autoprec.lowering.bases import Bases
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.annotate_precisions import AnnotatePrecisionsPass
@@ -97,7 +98,7 @@ class Lowerer:
             raise PlanError(f"the carrier must be a float type (fp32, fp16 or bf16), got {carrier}")
         self.model, self.partition = model, partition
         self.scheme, self.carrier, self.unify_concat = scheme, carrier, unify_concat
-        self._bases = Bases(model.ir)
+        self._bases = Bases(model.ir, model.store)
 
     def lower(
         self, precisions: Mapping[str, Precision], ranges: RangeTable | None, *, simulate: bool = False
@@ -167,7 +168,7 @@ class Lowerer:
 
     def _draft(self, precisions: Mapping[str, Precision], simulate: bool) -> _Draft:
         work = self._copy(precisions, simulate)
-        editor = GraphEditor(work)
+        editor = GraphEditor(work, self.model.store)
         self._fold(work, editor, precisions)
         topology = Topology(work.graph)
         placement = place(
@@ -283,7 +284,14 @@ def _params(point: ActivationPoint, spans: list[Range], scheme: Scheme) -> Quant
     return symmetric_params(span) if scheme.symmetric else asymmetric_params(span)
 
 
-def _weights_of(graph: ir.Graph, placement: Placement) -> dict[str, Array]:
+def _weights_of(graph: ir.Graph, placement: Placement) -> dict[str, Array | FileWeight]:
+    """Node name -> its float weights; those in files are not read, since all of them may not fit into memory."""
     nodes = {node.name: node for node in graph}
-    found = {point.node: const_array(nodes[point.node].inputs[point.index]) for point in placement.weights}
-    return {name: array for name, array in found.items() if array is not None}
+    found: dict[str, Array | FileWeight] = {}
+    for point in placement.weights:
+        value = nodes[point.node].inputs[point.index]
+        if value is not None and isinstance(value.const_value, FileWeight):
+            found[point.node] = value.const_value
+        elif (array := const_array(value)) is not None:
+            found[point.node] = array
+    return found

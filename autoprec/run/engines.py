@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from autoprec.backends.protocol import Backend, Engine, TimeProfile
 from autoprec.data.dataset import Batch, Dataset
 from autoprec.data.feeds import feed_of
 from autoprec.errors import BackendError
+from autoprec.files.onnx_message import OnnxMessage, whole_bytes
 from autoprec.graph.model import Model, to_bytes
 from autoprec.plan import Assignment
 from autoprec.precision import Array
@@ -18,6 +20,10 @@ from autoprec.proof.inspect import time_profile_of, verified
 from autoprec.proof.verification import Verification
 from autoprec.ranges.table import RangeTable
 from autoprec.run.task import Task
+from autoprec.run.turns import Turns
+
+_AT_ONCE = 2.2
+"""So many times the bytes of the model may be in engines at once: FP32, and a plan with weights in two types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +48,24 @@ class Engines:
         task: the task whose plans are built.
         backend: the backend of this run.
         busy: whether plans are timed with several batches in flight.
+        turns: the engines of large models that are open already; by default there are none.
     """
 
-    def __init__(self, task: Task, backend: Backend, *, busy: bool = False) -> None:
+    def __init__(self, task: Task, backend: Backend, *, busy: bool = False, turns: Turns | None = None) -> None:
         self._task, self._backend, self._busy = task, backend, busy
         self._last: tuple[Assignment, RangeTable, bytes] | None = None
+        self.turns = turns or Turns(int(_AT_ONCE * task.subject.model.weight_bytes))
 
     def open(self, plan: Assignment, ranges: RangeTable, stack: ExitStack) -> PlanEngine:
-        """Build a plan; its engines are freed with the stack.
+        """Build a plan; its engines are freed with the stack, or while others need their memory where they are large.
 
         Raises:
             BackendError: the runtime refused the plan.
         """
         lowered = self.lowered(plan, ranges)
-        timed = stack.enter_context(self._backend.build_busy(lowered) if self._busy else self._backend.build(lowered))
-        size = timed.size_bytes or len(lowered)
+        build = self._backend.build_busy if self._busy else self._backend.build
+        timed = self._opened(lowered, lambda: build(lowered), stack)
+        size = timed.size_bytes or whole_bytes(lowered)
         if self._backend.runs_here:
             return PlanEngine(timed, timed, size)
         return PlanEngine(timed, self.simulated(plan, ranges, stack), size)
@@ -67,7 +76,13 @@ class Engines:
         Its outputs show what the plan itself loses, without what the runtime adds.
         """
         model = to_bytes(self._task.subject.lowerer.lower(plan, ranges, simulate=True).ir)
-        return stack.enter_context(self._backend.build(model, exact=True))
+        return self._opened(model, lambda: self._backend.build(model, exact=True), stack)
+
+    def _opened(self, model: bytes, build: Callable[[], Engine], stack: ExitStack) -> Engine:
+        """An engine, which takes turns with others if its model is large."""
+        if not isinstance(model, OnnxMessage):
+            return stack.enter_context(build())
+        return stack.enter_context(self.turns.engine(build, whole_bytes(model)))
 
     def lowered(self, plan: Assignment, ranges: RangeTable) -> bytes:
         """The serialised model under a plan."""

@@ -55,6 +55,8 @@ def groups_of(job: SensitivityJob, entries: list[Entry], opsets: Mapping[Precisi
     """Entries that fit into one engine: of one opset, and not too many copies of weights and nodes behind them."""
     units = {unit.name: unit for unit in job.lowerer.partition.units}
     weights = np.cumsum([unit.weights for unit in reversed(units.values())])[::-1]
+    if job.lowerer.model.store is not None:  # weights in files are shared by all branches, but for the unit's own
+        weights = np.array([unit.weights for unit in units.values()])
     nodes = np.cumsum([len(unit.nodes) for unit in reversed(units.values())])[::-1]
     behind = {name: (4 * int(w), int(n)) for name, w, n in zip(units, weights, nodes, strict=True)}
     group: list[Entry] = []

@@ -11,6 +11,7 @@ from autoprec.backends.tensorrt.inspector import sources_of
 from autoprec.backends.tensorrt.records import ShapeProfile
 from autoprec.backends.tensorrt.request import ParserError
 from autoprec.errors import BackendError
+from autoprec.files.onnx_message import ROOT
 from autoprec.precision import PRECISION_KEY
 
 _FLOAT_TYPES = ("FLOAT", "HALF")
@@ -84,7 +85,8 @@ def parse_model(bindings: Bindings, network: Any, logger: Any, model: bytes) -> 
         BackendError: the bytes hold no graph.
     """
     parser = bindings.module.OnnxParser(network, logger)
-    if not parser.parse(model):
+    # Weights in files are placed relative to the root, and the parser looks for them beside this path.
+    if not (parser.parse(model, f"{ROOT}model.onnx") if b"location" in model else parser.parse(model)):
         raise ModelRefused(tuple(_parser_error(parser.get_error(number)) for number in range(parser.num_errors)))
     if network.num_layers == 0 or network.num_outputs == 0:  # nothing at all parses without an error
         raise BackendError("the ONNX model must have nodes and outputs, and TensorRT finds none in it; export it again")

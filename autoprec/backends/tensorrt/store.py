@@ -18,6 +18,7 @@ from autoprec.backends.tensorrt.records import BuildOptions, EngineFile
 from autoprec.backends.tensorrt.request import ENGINE, LAYERS, options_record
 from autoprec.errors import AutoprecError, RunDirectoryError
 from autoprec.files.json import as_json, fingerprint, write_json
+from autoprec.files.onnx_message import OnnxMessage, message_digest
 
 DEFAULT_LIMIT_BYTES = 8 << 30
 WORK_PREFIX = ".build-"
@@ -50,7 +51,8 @@ class EngineKey:
     def digest(self) -> str:
         """The name of its files."""
         options = {key: value for key, value in options_record(self.options).items() if key != "time_limit_s"}
-        return fingerprint([self.model, as_json(options), self.runtime, self.version, self.hardware])
+        model = message_digest(self.model) if isinstance(self.model, OnnxMessage) else self.model
+        return fingerprint([model, as_json(options), self.runtime, self.version, self.hardware])
 
 
 class EngineStore:

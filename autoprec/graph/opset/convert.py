@@ -9,6 +9,7 @@ import onnx_ir as ir
 from autoprec.errors import ModelError
 from autoprec.graph.constants import drop_unused
 from autoprec.graph.names import Names
+from autoprec.graph.onnx_file import as_inputs, is_external
 from autoprec.graph.opset.expand import expand
 from autoprec.graph.opset.schemas import drop_defaults, schema_at, versions_between, why_unfit
 from autoprec.graph.opset.site import NotConvertible, Site
@@ -160,9 +161,23 @@ def _refuse_unfit(site: Site, opset: int) -> None:
 def _from_prehistory(model: ir.Model, target: int) -> ir.Model:
     """Raise a model of before opset 7 by ONNX's own converter."""
     try:
-        return ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), target))
+        proto = ir.to_proto(model)  # the converter serialises it, and drops what lies in files
+        slim = as_inputs(proto, [tensor for tensor in proto.graph.initializer if is_external(tensor)])
+        return _with_weights(ir.from_proto(onnx.version_converter.convert_version(slim, target)), model)
     except Exception as error:  # the converter throws plain RuntimeErrors of its C++ part
         raise ModelError(
             f"the model must be raised from opset {opset_of(model)} to {target}, but the ONNX converter refused: "
             f"{error}; export it at opset 13 or newer"
         ) from error
+
+
+def _with_weights(converted: ir.Model, model: ir.Model) -> ir.Model:
+    """Give a model that was converted without its weights in files these weights back; returns it."""
+    inputs = {value.name: value for value in converted.graph.inputs}
+    for name, value in model.graph.initializers.items():
+        if isinstance(value.const_value, ir.ExternalTensor):
+            declared = inputs[name]
+            converted.graph.inputs.remove(declared)
+            declared.const_value = value.const_value
+            converted.graph.register_initializer(declared)
+    return converted

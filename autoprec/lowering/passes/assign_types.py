@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from autoprec.graph.constants import drop_unused
 from autoprec.graph.schemas import signature_of
-from autoprec.graph.topology import COPY_OPS, RESHAPING_OPS, all_graphs, bodies, const_array, main_domain
+from autoprec.graph.topology import COPY_OPS, RESHAPING_OPS, all_graphs, bodies, main_domain
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.type_slots import DATA_TYPES, PRECISIONS, following_slots, is_tensor, require_floats
@@ -167,9 +167,9 @@ class _Typing:
         return self._casts[key]
 
     def _converted(self, value: ir.Value, wanted: Precision) -> ir.Value:
-        array = const_array(value)
-        if array is not None and value.is_initializer():
-            return self._editor.constant(f"{value.name}/{wanted}", cast_clamped(array, wanted))
+        if value.const_value is not None and value.is_initializer():
+            wish = f"{value.name}/{wanted}"
+            return self._editor.derived(value, ("cast", wanted), wish, lambda array: cast_clamped(array, wanted))
         output = self._editor.value(f"{value.name}/{wanted}", value, DATA_TYPES[wanted])
         node = value.producer()
         if node is not None and _rearranges_weight(node):

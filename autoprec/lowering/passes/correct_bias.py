@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from autoprec.graph.constants import drop_unused
 from autoprec.graph.topology import attribute_int, const_array, is_float
+from autoprec.graph.weight_files import FileWeight
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.quantize_weights import require_stored
@@ -26,7 +27,7 @@ class CorrectBiasPass(LoweringPass):
     Args:
         editor: the editor of the model.
         points: the weights that QuantizeWeightsPass stored.
-        originals: node name -> its float weights.
+        originals: node name -> its float weights, or the file that they lie in.
         means: value name -> mean of each channel over calibration data, float64[channels].
 
     Requires: QuantizeWeightsPass ran, and no type was assigned yet. Ensures: only biases changed; a Conv or
@@ -37,7 +38,7 @@ class CorrectBiasPass(LoweringPass):
         self,
         editor: GraphEditor,
         points: Sequence[WeightPoint],
-        originals: Mapping[str, Array],
+        originals: Mapping[str, Array | FileWeight],
         means: Mapping[str, Array],
     ) -> None:
         super().__init__(editor)
@@ -77,16 +78,23 @@ class CorrectBiasPass(LoweringPass):
         stored = node.inputs[1].producer() if node.inputs[1] is not None else None
         if point.index != 1 or point.after_gather or source is None or stored is None:
             return None
-        mean = self.means.get(str(source.name))
+        mean, original = self.means.get(str(source.name)), self.originals[point.node]
         codes, scales = const_array(stored.inputs[0]), const_array(stored.inputs[1])
         if mean is None or codes is None or scales is None:
             return None
-        shape = [1] * codes.ndim
-        if point.axis is not None:
-            shape[point.axis] = -1
-        original = self.originals[point.node].astype(np.float64)
-        error = codes.astype(np.float64) * scales.astype(np.float64).reshape(shape) - original
-        return channel_error(node, error, mean)
+
+        def mean_error(exact: Array) -> Array | None:
+            shape = [1] * codes.ndim
+            if point.axis is not None:
+                shape[point.axis] = -1
+            error = codes.astype(np.float64) * scales.astype(np.float64).reshape(shape)
+            error -= exact
+            return channel_error(node, error, mean)
+
+        if not isinstance(original, FileWeight):
+            return mean_error(original)
+        what = ("mean error", point, scales.tobytes(), mean.tobytes())
+        return self.editor.computed(original, what, mean_error)
 
 
 def channel_error(node: ir.Node, error: Array, mean: Array) -> Array | None:

@@ -8,12 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 from autoprec.graph.constants import drop_unused
-from autoprec.graph.topology import const_array
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.scales import round_scale
 from autoprec.lowering.placement import WeightPoint
-from autoprec.precision import Precision
+from autoprec.precision import Array, Precision
 from autoprec.ranges.affine import SMALLEST_HALF_SCALE
 from autoprec.ranges.weights import quantize_weight, weight_scales
 
@@ -72,16 +71,21 @@ class QuantizeWeightsPass(LoweringPass):
 
     def _codes(self, node: ir.Node, point: WeightPoint) -> tuple[ir.Value, ir.Value, ir.Value]:
         weight = node.inputs[point.index]
-        array = const_array(weight)
-        if weight is None or array is None:
+        if weight is None or weight.const_value is None:
             raise ValueError(f"input {point.index} of {point.node!r} must be an initializer")
-        floats = array.astype(np.float32)
-        exact = weight_scales(floats, point.axis, point.precision)
-        scales = round_scale(exact, self.scale_type, SMALLEST_HALF_SCALE)
-        codes = quantize_weight(floats, scales, point.axis, point.precision)
-        stored = self.editor.constant(f"{weight.name}/{point.precision}", codes)
+        what = (point.axis, point.precision, self.scale_type)
+        scales = self.editor.computed(weight.const_value, ("scales", *what), lambda array: self._scales(array, point))
+
+        def codes(array: Array) -> Array:
+            return quantize_weight(array.astype(np.float32, copy=False), scales, point.axis, point.precision)
+
+        stored = self.editor.derived(weight, ("codes", *what), f"{weight.name}/{point.precision}", codes)
         scale = self.editor.constant(f"{weight.name}/{point.precision}.scale", np.asarray(scales, np.float32))
         return weight, stored, scale
+
+    def _scales(self, array: Array, point: WeightPoint) -> Array:
+        exact = weight_scales(array.astype(np.float32, copy=False), point.axis, point.precision)
+        return round_scale(exact, self.scale_type, SMALLEST_HALF_SCALE)
 
     def _dequantized(self, graph: ir.Graph, node: ir.Node, point: WeightPoint) -> ir.Value:
         weight, stored, scale = self._codes(node, point)

@@ -9,11 +9,10 @@ import onnx_ir as ir
 
 from autoprec.graph.constants import drop_unused
 from autoprec.graph.schemas import opset_of
-from autoprec.graph.topology import const_array
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.type_slots import DATA_TYPES, OPSET_BF16, following_slots, require_floats
-from autoprec.precision import Precision, cast_clamped
+from autoprec.precision import Array, Precision, cast_clamped
 
 
 class SimulateTypesPass(LoweringPass):
@@ -97,10 +96,12 @@ class _Rounding:
         return self._results.get(value, None if producer is None else self._half.get(str(producer.name)))
 
     def _operand(self, value: ir.Value, precision: Precision) -> ir.Value:
-        array = const_array(value)
-        if array is not None and value.is_initializer():
-            rounded = cast_clamped(array, precision).astype(np.float32)
-            return self._editor.constant(f"{value.name}/as_{precision}", rounded)
+        if value.const_value is not None and value.is_initializer():
+
+            def rounded(exact: Array) -> Array:
+                return cast_clamped(exact, precision).astype(np.float32)
+
+            return self._editor.derived(value, ("rounded", precision), f"{value.name}/as_{precision}", rounded)
         output = self._editor.value(f"{value.name}/as_{precision}", value, ir.DataType.FLOAT)
         self._round_trip(value, output, precision, f"{value.name}/in_{precision}")
         return output

@@ -75,7 +75,7 @@ def with_single_batches(run: Run, candidates: Mapping[str, Candidate], ranges: R
     """The same candidates; where they were timed with several batches in flight, with the latency of one alone too."""
     if run.task.settings.aim != "throughput":
         return dict(candidates)
-    engines = Engines(run.task, run.backend)
+    engines = Engines(run.task, run.backend, turns=run.engines.turns)
     with ExitStack() as stack:
         timed = {name: engines.open(c.plan, ranges, stack).timed for name, c in candidates.items()}
         alone: Mapping[str, Timing] = shared_rounds(run, timed)
