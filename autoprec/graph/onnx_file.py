@@ -103,6 +103,8 @@ def _place(tensor: onnx.TensorProto, file: Path, store: WeightStore) -> bool:
     if not large:
         return False
     data = tensor.raw_data or onnx.numpy_helper.to_array(tensor).tobytes()
+    if len(data) != _bytes_of(tensor):
+        return False  # the checker will say so
     path = str(store.path)
     for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
         tensor.ClearField(field)
@@ -162,7 +164,7 @@ def bring_inside(proto: onnx.ModelProto) -> None:
 
 
 def move_outside(proto: onnx.ModelProto, data: BinaryIO, location: str) -> None:
-    """Write all large weights to one file, block by block.
+    """Write all weights but the smallest to one file, block by block.
 
     Args:
         proto: the model, whose weights are placed there afterwards.
@@ -170,7 +172,7 @@ def move_outside(proto: onnx.ModelProto, data: BinaryIO, location: str) -> None:
         location: its name, as seen from the folder of the model.
     """
     for tensor in tensors_of(proto):
-        if _bytes_of(tensor) < LARGE_BYTES:
+        if _bytes_of(tensor) < _LARGE_WEIGHT_BYTES:
             continue
         data.write(b"\0" * (-data.tell() % _ALIGNED_BYTES))  # runtimes map weights that begin at a page
         begin = data.tell()

@@ -31,7 +31,7 @@ from autoprec.cli.screen import print_table
 SIZES = {10: (256, 3), 100: (640, 5), 500: (1152, 8), 1500: (1792, 10), 3000: (2304, 12)}
 """Megabytes -> width and number of layers."""
 TOKENS, WORDS, CLASSES, HEADS = 8, 64, 16, 8
-_SAMPLES = {"calib": 32, "eval": 128}
+_SAMPLES = {"calib": 16, "eval": 64}
 _EVERY_S = 0.02
 
 
