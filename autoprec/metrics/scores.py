@@ -13,6 +13,7 @@ import numpy as np
 
 from autoprec.errors import MetricError
 from autoprec.graph.interface import is_float
+from autoprec.metrics.kinds import decisions_agree, mixed, separate_kl
 from autoprec.precision import Array
 
 Outputs = Mapping[str, Array]
@@ -82,17 +83,41 @@ def label_margins(outputs: Outputs, labels: Array) -> Array:
 
 
 def agreement(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
-    """Return the share of the positions of the output whose largest class is that of FP32.
+    """Return the share of the decisions of the output that are those of FP32.
 
-    A classifier has one position for each sample; a segmentation or language model has many.
+    A classifier has one position for each sample; a segmentation or language model has many, and at each of them the
+    largest class is the decision. Where an output holds boxes and scores, the decisions are the scores that are high.
+    Where other outputs hold probabilities, the one whose decisions agree least counts.
 
     Raises:
         MetricError: the output has one value per sample, or its shape differs from FP32's.
     """
-    name, before, after = _first_pair("agreement", outputs, reference)
-    answers = [_class_rows("agreement", name, array).argmax(axis=-1) for array in (before, after)]
-    share: Array = (answers[0] == answers[1]).mean(axis=1) * _finite_rows(after)
+    first = next(iter(outputs))
+    share = _agreeing(*_first_pair("agreement", outputs, reference)) if _decides(outputs[first]) else None
+    for name in list(outputs)[1:]:
+        if not is_float(np.asarray(outputs[name]).dtype) or not _decides(outputs[name]):
+            continue
+        before, after = _pair("agreement", name, outputs, reference)
+        rows = before.reshape(len(before), -1)
+        probable = ((rows >= 0) & (rows <= 1)).all(axis=1)
+        other = np.where(probable, _agreeing(name, before, after), 1.0)
+        share = other if share is None else np.minimum(share, other)
+    if share is None:
+        raise MetricError(_single_value("agreement", first))
     return share
+
+
+def _decides(array: Array) -> bool:
+    return any(length > 1 for length in np.shape(array)[1:])
+
+
+def _agreeing(name: str, before: Array, after: Array) -> Array:
+    """Return the share of the decisions of one output that agree, float64[samples]."""
+    answers = [_class_rows("agreement", name, array).argmax(axis=-1) for array in (before, after)]
+    share: Array = (answers[0] == answers[1]).mean(axis=1)
+    for row, kinds in mixed(before, after):
+        share[row] = decisions_agree(kinds[-1])
+    return share * _finite_rows(after)
 
 
 def kl(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
@@ -109,65 +134,73 @@ def kl(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Arr
     to_log = _log_normalised if _are_probabilities(rows[0]) else _log_softmax
     log_p, log_q = map(to_log, rows)
     divergence = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1).mean(axis=1)
+    for row, kinds in mixed(before, after):
+        if kinds[-1].probable:  # boxes are no classes, and each score is a decision of its own
+            divergence[row] = separate_kl(kinds[-1])
     bounded: Array = np.where(_finite_rows(after), np.clip(divergence, 0, WORST_KL), WORST_KL)
     return bounded
 
 
 def cosine(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
-    """Return the cosine similarity with FP32's outputs, from 0 to 1, averaged over all float outputs.
+    """Return the cosine similarity with FP32's outputs, from 0 to 1; the output and kind of values least alike count.
 
     Raises:
         MetricError: there is no float output, or the shape of one differs from FP32's.
     """
 
-    def similarity(before: Array, after: Array) -> Array:
-        norms = np.sqrt(np.square(before).sum(axis=1) * np.square(after).sum(axis=1))
-        dot = (before * after).sum(axis=1)
+    def similarity(before: Array, after: Array, floor: float) -> Array:
+        norms = np.sqrt((np.square(before).sum(axis=1) + floor) * (np.square(after).sum(axis=1) + floor))
+        dot = (before * after).sum(axis=1) + floor
         both_zero = ~before.any(axis=1) & ~after.any(axis=1)
         # A negative cosine counts as 0: an output that points the other way is as useless as one at a right angle.
         return np.where(norms > 0, np.clip(dot / np.where(norms > 0, norms, 1), 0, 1), both_zero)
 
-    return _over_float_outputs("cosine", outputs, reference, similarity, worst=0.0)
+    return _over_float_outputs("cosine", outputs, reference, similarity, worst=0.0, least=np.minimum)
 
 
 def noise_to_signal(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
-    """Return the power of the error divided by the power of FP32's outputs, averaged over all float outputs.
+    """Return the power of the error over that of FP32's outputs; the output and the kind of values least alike count.
 
     Raises:
         MetricError: there is no float output, or the shape of one differs from FP32's.
     """
 
-    def ratio(before: Array, after: Array) -> Array:
+    def ratio(before: Array, after: Array, floor: float) -> Array:
         error = after - before
-        noise, signal = np.einsum("ij,ij->i", error, error), np.einsum("ij,ij->i", before, before)
+        noise, signal = np.einsum("ij,ij->i", error, error), np.einsum("ij,ij->i", before, before) + floor
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             quotient = noise / signal
         return np.where(noise > 0, np.minimum(quotient, WORST_NOISE_TO_SIGNAL), 0.0)
 
-    return _over_float_outputs("sqnr", outputs, reference, ratio, worst=WORST_NOISE_TO_SIGNAL)
+    return _over_float_outputs("sqnr", outputs, reference, ratio, worst=WORST_NOISE_TO_SIGNAL, least=np.maximum)
 
 
 def _over_float_outputs(
     metric: str,
     outputs: Outputs,
     reference: Outputs | None,
-    compare: Callable[[Array, Array], Array],
+    compare: Callable[[Array, Array, float], Array],
+    *,
     worst: float,
+    least: np.ufunc,
 ) -> Array:
-    """Return the mean score over all float outputs; each counts the same, whatever its size and scale.
+    """Return the worst score over all float outputs and the kinds of values in them, whatever their size and scale.
 
     Args:
         metric: the name of the metric in messages.
         outputs: the outputs of the candidate.
         reference: the outputs of FP32.
-        compare: (before, after) -> scores, with float64[samples, values] for each of the two.
+        compare: (before, after, power of the reference that is added to what is there) -> scores, with
+            float64[samples, values] for each of the two.
         worst: the score of a sample that is not finite.
+        least: takes the worse one of two scores.
     """
-    results = []
+    result: Array | None = None
     for name in outputs:
         if not is_float(np.asarray(outputs[name]).dtype):
             continue
-        before, after = (array.reshape(len(array), -1) for array in _pair(metric, name, outputs, reference))
+        shaped = _pair(metric, name, outputs, reference)
+        before, after = (array.reshape(len(array), -1) for array in shaped)
         finite = _finite_rows(after)
         if not finite.all():
             after = np.where(finite[:, None], after, 0.0)
@@ -176,11 +209,17 @@ def _over_float_outputs(
             scale = np.maximum(np.abs(before).max(axis=1), np.abs(after).max(axis=1))
             scale = np.where(scale > 0, scale, 1.0)[:, None]
             before, after = before / scale, after / scale
-        results.append(np.where(finite, compare(before, after), worst))
-    if not results:
+        found = compare(before, after, 0.0)
+        with np.errstate(over="ignore", invalid="ignore"):  # samples that are not finite get the worst score anyway
+            for row, kinds in mixed(*shaped):
+                for kind in kinds:
+                    pair = (kind.before.reshape(1, -1), kind.after.reshape(1, -1))
+                    found[row] = least(found[row], compare(*pair, kind.floor)[0])
+        found = np.where(finite, found, worst)
+        result = found if result is None else least(result, found)
+    if result is None:
         raise MetricError(f"{metric} needs at least one float output, the model gives {', '.join(outputs)}")
-    mean: Array = np.mean(results, axis=0)
-    return mean
+    return result
 
 
 def _first_pair(metric: str, outputs: Outputs, reference: Outputs | None) -> tuple[str, Array, Array]:

@@ -120,7 +120,7 @@ def say_result(result: SearchResult, folder: Path) -> None:
 
 def _drop_lines(tuned: TuneResult) -> list[str]:
     """The drop of the answer on held-out samples, whether that certifies the bound, and how plans were accepted."""
-    from autoprec.run.answer.reasons import verdict
+    from autoprec.run.answer.reasons import unlike_decisions, verdict
 
     settings, splits = tuned.task.settings, tuned.task.splits
     drop, counted = tuned.answer.drop, tuned.counted_drop(tuned.answer)
@@ -132,7 +132,9 @@ def _drop_lines(tuned: TuneResult) -> list[str]:
         f"{counted.low:+.4f} to {counted.high:+.4f}){allowed}."
     )
     accepted = f"the search accepted plans by {basis} on {splits.select.count} other samples."
-    return [fresh, f"{verdict(drop, settings.max_drop)}; {accepted}"]
+    unlike = unlike_decisions(tuned)
+    doubts = [] if unlike is None else [f"warning: {unlike}."]
+    return [fresh, f"{verdict(drop, settings.max_drop)}; {accepted}", *doubts]
 
 
 def _uniform_lines(tuned: TuneResult) -> list[str]:

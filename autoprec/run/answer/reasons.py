@@ -11,6 +11,9 @@ from autoprec.run.uniform import FP32_PLAN, PINNED_FP32_PLAN
 from autoprec.stats.drop import Drop
 from autoprec.study.trial import Trial
 
+_ALIKE = 0.9
+"""Of fewer equal decisions than this share the user is told, however alike the outputs are by another figure."""
+
 
 def verdict(drop: Drop, bound: float) -> str:
     """Whether held-out samples prove that the bound is met, as a sentence."""
@@ -85,6 +88,17 @@ def _not_finite(tuned: TuneResult) -> str:
         f"no plan meets {tuned.goal.bounds}: {answer.name} came nearest in the search, but its outputs on the held-out "
         f"samples hold NaN or infinity{where}; values that overflow in {' or '.join(low)} must stay in fp32 or bf16: "
         f"pin their units by --pin, or choose another --space"
+    )
+
+
+def unlike_decisions(tuned: TuneResult) -> str | None:
+    """That decisions have changed although the outputs are alike by the metric, None where they have not."""
+    metric, outcome = tuned.task.metric, tuned.answer.outcome
+    if not metric.built_in or metric.needs_labels or outcome.agreement is None or outcome.agreement >= _ALIKE:
+        return None
+    return (
+        f"only {outcome.agreement:.0%} of the decisions on the held-out samples are those of FP32, whatever "
+        f"{metric.name} allows: judge {tuned.chosen} with labels or by a metric of your own before it is used"
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from autoprec.run.answer.candidate import Candidate
-from autoprec.run.answer.reasons import passed_over, reason, verdict
+from autoprec.run.answer.reasons import passed_over, reason, unlike_decisions, verdict
 from autoprec.run.answer.result import TuneResult
 from autoprec.stats.drop import Drop
 from autoprec.stats.intervals import Interval
@@ -48,6 +48,7 @@ def _answer(tuned: TuneResult) -> dict[str, Any]:
         "chosen": tuned.chosen,
         "best_uniform": tuned.best_uniform.name,
         "passed_over": passed_over(tuned),
+        "unlike_decisions": unlike_decisions(tuned),
         "candidates": {name: candidate_record(tuned, candidate) for name, candidate in tuned.candidates.items()},
         "latency_vs_best_uniform": _interval(versus),
         "clock": tuned.task.backend.clock.text,
