@@ -11,6 +11,7 @@ from autoprec.calibrate.observe import Observed, needed_tensors, observe
 from autoprec.calibrate.refine import refine
 from autoprec.data.dataset import Dataset
 from autoprec.errors import BackendError
+from autoprec.files.computed_by import algorithm
 from autoprec.files.json import fingerprint
 from autoprec.graph.model import to_bytes
 from autoprec.lowering.lowerer import Lowerer
@@ -67,7 +68,7 @@ def range_fingerprint(lowerer: Lowerer, dataset: Dataset, recipe: CalibrationRec
     """Return the fingerprint of all that a range table depends on."""
     model = lowerer.model
     parts = [model.graph_fingerprint, model.weights_fingerprint, dataset.fingerprint(), recipe.fingerprint]
-    return fingerprint([*parts, lowerer.scheme.name, str(lowerer.carrier)])
+    return fingerprint([*parts, lowerer.scheme.name, str(lowerer.carrier), *algorithm("ranges")])
 
 
 def _methods(recipe: CalibrationRecipe) -> list[tuple[str, str, float]]:

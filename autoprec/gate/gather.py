@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from autoprec.backends.host import clocks, driver
 from autoprec.backends.protocol import Backend
 from autoprec.data.dataset import Dataset
+from autoprec.files.computed_by import release
 from autoprec.files.json import fingerprint
 from autoprec.gate.evidence import Evidence, Rounds, SampleScores
 from autoprec.graph.interface import TensorSpec
@@ -128,7 +128,7 @@ def machine_record(backend: Backend, batch: int) -> dict[str, Any]:
     """Return what a latency depends on, as plain JSON values."""
     clock, gpu = backend.clock, backend.uses_gpu
     return {
-        "autoprec": _own_version(),
+        "autoprec": release(),
         "batch": batch,
         "threads": backend.threads,
         "scheme": backend.scheme.name,
@@ -139,13 +139,6 @@ def machine_record(backend: Backend, batch: int) -> dict[str, Any]:
         "clocks": clocks(gpu=gpu),
         "describe": dict(backend.describe()),
     }
-
-
-def _own_version() -> str:
-    try:
-        return version("autoprec")
-    except PackageNotFoundError:  # run from a checkout
-        return "not installed"
 
 
 def rounds_of(fastest: Mapping[str, Sequence[float]]) -> Rounds:

@@ -229,6 +229,10 @@ def _read_only(array: Array) -> Array:
     return view
 
 
+_VERSIONS = {"top1": "1", "agreement": "2", "cosine": "2", "kl": "2", "sqnr": "2"}
+"""Built-in metric -> the version of what it computes: figures of another version are measured anew."""
+
+
 def _built_in(name: str, score: Score, *, higher: bool, labels: bool) -> Metric:
     margin = label_margins if name == "top1" else None
     return Metric(
@@ -236,7 +240,7 @@ def _built_in(name: str, score: Score, *, higher: bool, labels: bool) -> Metric:
         higher_is_better=higher,
         needs_labels=labels,
         needs_reference=not labels,
-        fingerprint=fingerprint([name, "1"]),
+        fingerprint=fingerprint([name, _VERSIONS[name]]),
         score=score,
         margin=margin,
     )

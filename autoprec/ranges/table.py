@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from autoprec.errors import AutoprecError, DataError, PlanError, RunDirectoryError
+from autoprec.files.computed_by import stamped
 from autoprec.files.json import read_json, write_json
 from autoprec.precision import Array
 from autoprec.ranges.bins import Range
@@ -63,7 +64,7 @@ class RangeTable:
         Raises:
             RunDirectoryError: the file cannot be written.
         """
-        write_json(path, self.to_record())
+        write_json(path, stamped(self.to_record()))
 
 
 def storable(mean: Array) -> Array:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoprec.errors import RunDirectoryError
+from autoprec.files.computed_by import stamped
 from autoprec.files.json import read_json, write_bytes, write_json
 
 
@@ -208,7 +209,7 @@ class RunDirectory:
 
     def store_unit_ms(self, fingerprint: str, rows: Mapping[str, Mapping[str, float]]) -> None:
         """Write the profiled milliseconds with the fingerprint of what they depend on."""
-        write_json(self.latency, {"schema": SCHEMA, "fingerprint": fingerprint, "unit_ms": rows})
+        write_json(self.latency, stamped({"schema": SCHEMA, "fingerprint": fingerprint, "unit_ms": rows}))
 
 
 def _lock(path: Path, *, shared: bool = False) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autoprec.files.computed_by import algorithm
 from autoprec.files.json import fingerprint
 from autoprec.ranges.table import RangeTable
 from autoprec.run.task import Task
@@ -19,7 +20,7 @@ def study_name(task: Task, profile: Sensitivities) -> str:
     # Only the guided sampler can learn from trials that were measured for another goal.
     if settings.sampler != "guided" and settings.aim not in ("latency", "throughput"):
         parts.append(f"{settings.aim} {settings.max_drop!r}")
-    return fingerprint(parts)
+    return fingerprint([*parts, *algorithm("trials")])
 
 
 def plan_fingerprints(task: Task, ranges: RangeTable) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprec.errors import RunDirectoryError
+from autoprec.files.computed_by import stamped
 from autoprec.files.json import infinite_if_none, read_json, write_json
 from autoprec.plan import Assignment
 from autoprec.precision import FLOATS, Precision
@@ -168,7 +169,7 @@ class StudyDescription:
         Raises:
             RunDirectoryError: the folder cannot be written.
         """
-        write_json(path, {"schema": SCHEMA, "kind": "autoprec study", **asdict(self)})
+        write_json(path, stamped({"schema": SCHEMA, "kind": "autoprec study", **asdict(self)}))
 
 
 def read_study_description(path: Path) -> StudyDescription:

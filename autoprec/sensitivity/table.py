@@ -13,6 +13,7 @@ from pathlib import Path
 
 from autoprec.data.dataset import Dataset
 from autoprec.errors import RunDirectoryError
+from autoprec.files.computed_by import algorithm, stamped
 from autoprec.files.json import fingerprint, read_json, write_json
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.metrics.metric import Metric
@@ -76,7 +77,7 @@ class Sensitivities:
             "spent_s": self.spent_s,
             "entries": rows,
         }
-        write_json(path, record)
+        write_json(path, stamped(record))
 
 
 def load_sensitivities(path: Path) -> Sensitivities:
@@ -110,7 +111,8 @@ def sensitivity_fingerprint(lowerer: Lowerer, dataset: Dataset, metric: Metric, 
     """Return the fingerprint of all that sensitivities depend on."""
     model = lowerer.model
     inputs = [model.graph_fingerprint, model.weights_fingerprint, dataset.fingerprint(), metric.fingerprint]
-    return fingerprint([*inputs, ranges.fingerprint, lowerer.scheme.name, str(lowerer.carrier)])
+    about = [ranges.fingerprint, lowerer.scheme.name, str(lowerer.carrier), *algorithm("sensitivities")]
+    return fingerprint([*inputs, *about])
 
 
 def _number(value: float | None) -> float:

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from autoprec.files.computed_by import release
 from autoprec.run.answer.candidate import Candidate
 from autoprec.run.answer.reasons import passed_over, reason, unlike_decisions, verdict
 from autoprec.run.answer.result import TuneResult
@@ -27,6 +28,7 @@ def _question(tuned: TuneResult) -> dict[str, Any]:
     task = tuned.task
     return {
         "model": str(task.subject.model.path),
+        "autoprec": release(),
         "feasible": tuned.found.feasible,
         "reason": reason(tuned),
         "metric": task.metric.name,

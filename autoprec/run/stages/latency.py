@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from autoprec.errors import BackendError
+from autoprec.files.computed_by import algorithm, computed_by
 from autoprec.files.json import fingerprint
 from autoprec.plan import Assignment
 from autoprec.precision import Array, Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.run.context import Run
+from autoprec.run.directory import SCHEMA
 from autoprec.run.engines import timing_feed
 from autoprec.run.uniform import FP32_PLAN, uniform_plans
 from autoprec.sensitivity.table import Sensitivities
@@ -32,10 +34,12 @@ def profile_uniform_plans(run: Run, ranges: RangeTable, sensitivities: Sensitivi
     """
     plans = uniform_plans(run.task.subject)
     machine = map(str, sorted(run.backend.describe().items()))
-    wanted = fingerprint([ranges.fingerprint, *machine, str(run.task.settings.batch), str(plans)])
+    wanted = fingerprint(
+        [ranges.fingerprint, *machine, str(run.task.settings.batch), str(plans), *algorithm("time profiles")]
+    )
     rows = run.directory.stored_unit_ms(wanted)
     if rows is not None:
-        run.clock.begin("latency", "from an earlier run")
+        run.clock.begin("latency", f"from an earlier run{computed_by(run.directory.latency, SCHEMA)}")
     elif sensitivities is not None and not sensitivities.entries and run.budget.limited:
         run.clock.begin("latency", "left out: there is no time for it")
         rows = {FP32_PLAN: {}}

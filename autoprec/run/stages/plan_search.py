@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from autoprec.files.computed_by import computed_by
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.run.answer.blocking import Blocking, find_blocking
@@ -18,6 +19,7 @@ from autoprec.run.engines import PlanEngine, timing_feed
 from autoprec.run.identity import study_name
 from autoprec.run.measure import PlanMeasurer
 from autoprec.run.search_description import SearchDescription, settings_record
+from autoprec.run.study_description import SCHEMA
 from autoprec.run.uniform import problem_of, seed_plans, uniform_plans
 from autoprec.sensitivity.table import Sensitivities
 from autoprec.study.goal import Goal
@@ -64,6 +66,8 @@ def search_plans(
     task, settings, goal = run.task, run.task.settings, measurer.goal
     limit = f", {run.budget.deadline.left_s:.0f} s left of {settings.timeout_s:g} s" if run.budget.limited else ""
     detail = f"at most {settings.trials} plans on {task.splits.select.count} samples, {settings.sampler}{limit}"
+    earlier = computed_by(run.directory.studied, SCHEMA)
+    detail += f"; those of earlier runs stay{earlier}" if earlier else ""
     run.clock.begin("search", detail)
     name = study_name(task, sensitivities)
     describe_study(task, measurer.ranges, name, goal, prior).save(run.directory.studied)

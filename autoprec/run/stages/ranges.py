@@ -7,8 +7,9 @@ from dataclasses import replace
 from autoprec.calibrate.choose import calibrate_model, range_fingerprint
 from autoprec.calibrate.job import CalibrationJob
 from autoprec.calibrate.observe import needed_tensors
+from autoprec.files.computed_by import computed_by
 from autoprec.files.json import fingerprint
-from autoprec.ranges.table import RangeTable, load_ranges
+from autoprec.ranges.table import SCHEMA, RangeTable, load_ranges
 from autoprec.run.budget import RangesTime
 from autoprec.run.context import Run
 
@@ -25,7 +26,9 @@ def find_ranges(run: Run) -> RangeTable:
     used = data.subset(range(min(data.count, task.recipe.samples)))
     stored = _stored(run, range_fingerprint(task.subject.lowerer, used, task.recipe))
     if stored is not None:
-        run.clock.begin("ranges", f"{len(stored.clipped)} values, from an earlier run")
+        run.clock.begin(
+            "ranges", f"{len(stored.clipped)} values, from an earlier run{computed_by(run.directory.ranges, SCHEMA)}"
+        )
         return stored
     count = len(needed_tensors(task.subject.lowerer, task.subject.possible))
     run.clock.begin("ranges", f"{count} values over {used.count} samples, calibrator {task.recipe.method}")

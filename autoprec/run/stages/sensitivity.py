@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from autoprec.data.dataset import Dataset
+from autoprec.files.computed_by import computed_by
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.run.context import Run
 from autoprec.run.uniform import no_sensitivities
 from autoprec.sensitivity.job import SensitivityJob
 from autoprec.sensitivity.measure import sensitivities_of
-from autoprec.sensitivity.table import Sensitivities, load_sensitivities, sensitivity_fingerprint
+from autoprec.sensitivity.table import SCHEMA, Sensitivities, load_sensitivities, sensitivity_fingerprint
 
 _ALL_MACS = 1e12
 """The multiply-accumulates that all entries together may cost."""
@@ -30,7 +31,8 @@ def measure_sensitivities(run: Run, ranges: RangeTable) -> Sensitivities:
     precisions = tuple(sorted({p for options in task.subject.choices.values() for p in options}))
     stored = _stored(run, ranges, precisions)
     if stored is not None:
-        run.clock.begin("sensitivity", f"{len(stored.entries)} entries, from an earlier run")
+        by = computed_by(directory.profile, SCHEMA)
+        run.clock.begin("sensitivity", f"{len(stored.entries)} entries, from an earlier run{by}")
         return stored
     data = sensitivity_samples(run)
     if data is None:
