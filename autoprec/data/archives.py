@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ _BROKEN = (
     TypeError,
     RuntimeError,  # RecursionError too, of brackets in brackets
     SyntaxError,
+    tokenize.TokenError,  # NumPy reads headers as Python literals
     MemoryError,
     OverflowError,
     NotImplementedError,

@@ -34,16 +34,16 @@ class Journal:
         spent = 0.0
         if self._path is None or not self._path.is_file():
             return done, spent
-        for line in self._path.read_text(encoding="utf-8").splitlines():
+        for line in self._path.read_bytes().splitlines():
             try:
-                row = parse_json(line)
+                row = parse_json(line.decode())
                 if row["mark"] != self._fingerprint:
                     continue
                 key = (int(row["chunk"]), str(row["unit"]), Precision(row["precision"]))
                 drop = float("inf") if row["drop"] is None else float(row["drop"])
                 done[key] = Total(float(row["noise"]), row["kl"], drop)
                 spent = float(row["spent_s"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, OverflowError):
                 continue  # the line that a kill cut off
         return done, spent
 
