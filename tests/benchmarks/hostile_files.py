@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from autoprec.errors import AutoprecError  # noqa: E402
-from tests.helpers.hostile_files import Readers  # noqa: E402
+from autoprec.errors import AutoprecError
+from tests.helpers.hostile_files import Readers
 
 
 def tried(readers: Readers, kind: str, seeds: range) -> str:

@@ -1,4 +1,4 @@
-"""A slice of tests/benchmarks/hostile_files.py: whatever was done to a file, its reader refuses it in words or reads it."""
+"""A slice of tests/benchmarks/hostile_files.py: a file is read or refused in words, whatever was done to it."""
 
 from __future__ import annotations
 
