@@ -166,52 +166,64 @@ def _model(data: bytes, draw: random.Random) -> bytes:
     if draw.random() < 0.3:
         return odd_bytes(data, draw)
     model = onnx.ModelProto.FromString(data)
-    graph, number = model.graph, draw.choice([0, -1, 1, 7, 2**31, 2**40, 2**62])
-    node, weight = draw.choice(graph.node), draw.choice(graph.initializer)
-    info = draw.choice([*graph.input, *graph.output])
-    act = draw.randrange(14)
-    if act == 0:
+    number = draw.choice([0, -1, 1, 7, 2**31, 2**40, 2**62])
+    part = draw.choice([_odd_weight, _odd_node, _odd_interface, _odd_body])
+    part(model, number, draw)
+    return bytes(model.SerializeToString())
+
+
+def _odd_weight(model: onnx.ModelProto, number: int, draw: random.Random) -> None:
+    weight, act = draw.choice(model.graph.initializer), draw.choice(["dims", "type", "outside"])
+    if act == "dims":
         weight.dims[:] = [number] * draw.choice([0, 1, 2, 4])
-    elif act == 1:
+    elif act == "type":
         weight.data_type = draw.choice([*range(27), 99])
-    elif act == 2:
-        node.op_type = draw.choice(["", "Nope", "Loop", "If", "Resize", "Reshape", "LSTM", "Einsum", "Constant"])
-    elif act == 3:
-        node.input[0] = draw.choice(["", "nowhere", graph.node[-1].output[0], node.output[0]])
-    elif act == 4:
-        model.opset_import[0].version = draw.choice([0, -1, 1, 5, 9, 11, 15, 18, 24, 10**9])
-    elif act == 5:
-        model.ir_version = number
-    elif act == 6:
-        info.type.tensor_type.elem_type = draw.choice([*range(27), 99])
-    elif act == 7:
-        info.ClearField("type")
-    elif act == 8:
-        for dim in info.type.tensor_type.shape.dim:
-            dim.dim_value = number
-    elif act == 9:
-        graph.node.append(copy.deepcopy(node))
-    elif act == 10:
-        node.name, node.domain = draw.choice(["", "../x", "a\nb", "\x1b[2J"]), draw.choice(["", "x.y"])
-    elif act == 11:
+    else:
         weight.ClearField("raw_data")
         weight.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in (
-            ("location", draw.choice(["../../etc/passwd", "/etc/passwd", "", "w"])),
-            ("offset", str(number)),
-        ):
-            weight.external_data.add(key=key, value=value)
-    elif act == 12:
-        inner = onnx.GraphProto(name="inner")
-        for _ in range(draw.choice([1, 10, 28])):
-            outer = onnx.GraphProto(name="outer")
-            outer.node.append(helper.make_node("If", ["c"], ["o"], then_branch=inner))
-            inner = outer
-        node.attribute.add(name="body", type=onnx.AttributeProto.GRAPH).g.CopyFrom(inner)
-    else:
-        for attribute in node.attribute:
-            attribute.i, attribute.ints[:] = number, [number] * len(attribute.ints)
-    return bytes(model.SerializeToString())
+        weight.external_data.add(key="location", value=draw.choice(["../../etc/passwd", "/etc/passwd", "", "w"]))
+        weight.external_data.add(key="offset", value=str(number))
+
+
+def _odd_node(model: onnx.ModelProto, number: int, draw: random.Random) -> None:
+    node, act = draw.choice(model.graph.node), draw.choice(["type", "input", "name", "twice", "attribute"])
+    if act == "type":
+        node.op_type = draw.choice(["", "Nope", "Loop", "If", "Resize", "Reshape", "LSTM", "Einsum", "Constant"])
+    elif act == "input":
+        node.input[0] = draw.choice(["", "nowhere", model.graph.node[-1].output[0], node.output[0]])
+    elif act == "name":
+        node.name, node.domain = draw.choice(["", "../x", "a\nb", "\x1b[2J"]), draw.choice(["", "x.y"])
+    elif act == "twice":
+        model.graph.node.append(copy.deepcopy(node))
+    for attribute in node.attribute if act == "attribute" else ():
+        attribute.i, attribute.ints[:] = number, [number] * len(attribute.ints)
+
+
+def _odd_interface(model: onnx.ModelProto, number: int, draw: random.Random) -> None:
+    info, act = (
+        draw.choice([*model.graph.input, *model.graph.output]),
+        draw.choice(["type", "none", "dims", "opset", "ir"]),
+    )
+    if act == "type":
+        info.type.tensor_type.elem_type = draw.choice([*range(27), 99])
+    elif act == "none":
+        info.ClearField("type")
+    elif act == "opset":
+        model.opset_import[0].version = draw.choice([0, -1, 1, 5, 9, 11, 15, 18, 24, 10**9])
+    elif act == "ir":
+        model.ir_version = number
+    for dim in info.type.tensor_type.shape.dim if act == "dims" else ():
+        dim.dim_value = number
+
+
+def _odd_body(model: onnx.ModelProto, number: int, draw: random.Random) -> None:
+    """A graph in a graph in a graph; protobuf itself refuses more than a hundred messages in one another."""
+    inner = onnx.GraphProto(name="inner")
+    for _ in range(draw.choice([1, 10, 28])):
+        outer = onnx.GraphProto(name="outer")
+        outer.node.append(helper.make_node("If", ["c"], ["o"], then_branch=inner))
+        inner = outer
+    draw.choice(model.graph.node).attribute.add(name="body", type=onnx.AttributeProto.GRAPH).g.CopyFrom(inner)
 
 
 class Readers:
