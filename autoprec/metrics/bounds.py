@@ -16,7 +16,7 @@ _MANY_POINTS = 0.2
 _TIMES = 10.0
 _FEWEST = 4
 """With fewer samples to select or to report with, one sample decides everything."""
-_FEW = 30
+_FEW = 16
 
 
 def refuse_bound(metric: Metric, max_drop: float) -> None:

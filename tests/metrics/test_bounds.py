@@ -54,4 +54,4 @@ def test_too_few_samples_are_refused_and_few_are_said() -> None:
         few_samples(2, 1, 0.01)
 
     assert "can miss what happens to 26% of all samples" in str(few_samples(11, 10, 0.01))
-    assert few_samples(30, 30, 0.01) is None
+    assert few_samples(16, 16, 0.01) is None
