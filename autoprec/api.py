@@ -11,6 +11,7 @@ from typing import Any, Literal
 from autoprec.backends.make import checked_clock, make_backend
 from autoprec.backends.protocol import Backend
 from autoprec.files.json import write_json
+from autoprec.files.trust import trusted_files
 from autoprec.gate.evidence import write_evidence
 from autoprec.gate.gather import evidence_of
 from autoprec.graph.model import check_model, save_model
@@ -20,10 +21,12 @@ from autoprec.run.answer.plan_file import plan_of
 from autoprec.run.answer.report import summary
 from autoprec.run.answer.result import TuneResult
 from autoprec.run.context import prepare_run
-from autoprec.run.directory import RunDirectory, default_out
+from autoprec.run.directory import RunDirectory
+from autoprec.run.owner import claimed_run, refuse_foreign, run_folder
 from autoprec.run.progress import Progress
 from autoprec.run.settings import DataLike, Settings, drop_bound
 from autoprec.run.task import Task, prepare_task
+from autoprec.run.trusted import trusted_search
 from autoprec.run.tune import tune
 from autoprec.stats.drop import Drop
 from autoprec.study.ledger.storages import open_storage, place_of
@@ -70,17 +73,21 @@ class SearchResult:
             folder: the folder to write to, by default the run directory.
 
         Raises:
-            RunDirectoryError: the folder cannot be written to.
+            RunDirectoryError: the folder cannot be written to, belongs to another model, or has a file of one of these
+                names that autoprec did not write there.
+            UsageError: one of these files is the model or data of the search.
         """
         target = RunDirectory(Path(folder) if folder is not None else self.directory)
+        subject, settings = self.tuned.task.subject, self.tuned.task.settings
+        refuse_foreign(target, subject.model, settings)
         target.prepare()
-        self.plan.save(target.plan)
-        lowerer = self.tuned.task.subject.lowerer
-        lowered = lowerer.lower(self.plan.precisions(), self.tuned.ranges)
+        lowered = subject.lowerer.lower(self.plan.precisions(), self.tuned.ranges)
         check_model(lowered.ir)
-        save_model(lowered.ir, target.model)
-        write_json(target.result, self.summary)
-        write_evidence(evidence_of(self.tuned, target.model), self.plan, target.evidence)
+        with target.inventory.replacing(*target.answer_files, inputs=settings.inputs):
+            self.plan.save(target.plan)
+            save_model(lowered.ir, target.model)
+            write_json(target.result, self.summary)
+            write_evidence(evidence_of(self.tuned, target.model), self.plan, target.evidence)
         return target.root
 
 
@@ -137,7 +144,8 @@ def search(
         recipe: the name of a calibration recipe, or its TOML file.
         backend: the name of a runtime, or an object of the Backend protocol.
         pins: "REGEX=PRECISION" for each group of units whose precision is fixed.
-        out: the run directory, by default autoprec-runs/<name of the model>; an interrupted run continues from it.
+        out: the run directory, by default autoprec-runs/<name of the model>, with a suffix where another model of that
+            name has it; an interrupted run continues from it.
         seed: the seed of data splits and samplers.
         trials: the largest number of plans to measure.
         timeout_s: the most seconds that the whole run may take.
@@ -189,6 +197,8 @@ def work(
     calib: DataLike | None = None,
     eval: DataLike | None = None,
     storage: str | None = None,
+    metric: str | Callable[..., Any] | None = None,
+    trust: str | Path | Sequence[str | Path] = (),
     backend: Backend | None = None,
     wait_s: float = 600.0,
     progress: Callable[[Trial], None] = lambda trial: None,
@@ -202,6 +212,8 @@ def work(
         calib: the calibration data for this process, by default that of the run.
         eval: the evaluation data for this process, by default that of the run.
         storage: the URL of the study with its password, which the run directory does not keep.
+        metric: the metric, which must be given where it is a function and the run is not trusted.
+        trust: the run directory, or its search.json, if that may name functions, paths and the study's database.
         backend: an object of the Backend protocol, if the run was given one.
         wait_s: the most seconds to wait for the search to begin.
         progress: the function to call after each plan that this process measured.
@@ -212,7 +224,9 @@ def work(
     """
     directory = RunDirectory(Path(run))
     studied, shared = await_search(directory, wait_s, say)
-    settings = shared.settings_with(model=model, calib=calib, evaluate=eval)
+    given = {"model": model, "calib": calib, "evaluate": eval, "metric": metric}
+    trusted = trusted_search(directory.search, shared, {**given, "storage": storage}, trusted_files(trust))
+    settings = trusted.settings_with(**given)
     task = prepare_task(settings, make_backend(backend or studied.backend, shared.threads, shared.targets))
     return Worker(directory, studied, shared, task, storage=storage, progress=progress).run()
 
@@ -240,8 +254,8 @@ def run(
     if location is not None:
         open_storage(location)  # a wrong URL should be found now, not after minutes of calibration
     checked_clock(task.backend)  # a GPU of which no figures are known is refused before a folder is made
-    directory = RunDirectory(default_out(task.settings.model) if out is None else Path(out))
-    with directory.claim():
+    directory = RunDirectory(run_folder(out, task.subject.model))
+    with claimed_run(directory, task.subject.model, task.settings):
         directory.search.unlink(missing_ok=True)  # workers wait until this run's search begins
         claimed()
         tuned = tune(prepare_run(task, directory, progress, elapsed_s=elapsed_s, location=location))

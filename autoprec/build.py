@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from autoprec.backends.make import CPU_BACKEND, ENGINE_BUILDERS, make_backend
 from autoprec.backends.protocol import Backend
 from autoprec.backends.scheme import Scheme, scheme_named
 from autoprec.errors import UsageError
+from autoprec.files.forms import recognised
+from autoprec.files.inventory import Inventory
 from autoprec.files.json import write_bytes, write_json
 from autoprec.graph.interface import Interface
 from autoprec.graph.model import Model, check_model, load_model, save_model, to_bytes
@@ -122,35 +125,52 @@ def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish |
 
     Raises:
         PlanError: the plan is broken, or it was made for another model.
-        UsageError: `out` is the model itself, a backend or a shape is unknown, or the profile is not possible.
+        UsageError: `out` is the model or the plan itself, a backend or a shape is unknown, or the profile is not
+            possible.
+        RunDirectoryError: a file would be written over that autoprec did not write there.
         BackendError: the runtime refused the model.
     """
     chosen, target = load_plan(plan), out if out is not None else plan.parent / "model.onnx"
+    inventory, names = Inventory(target.parent, partial(recognised, target.parent)), _written(target, wish)
+    inventory.refuse_foreign(names, (model, plan))
     runtimes = None if wish is None else _runtimes(wish, target.parent)
     scheme = runtimes.backend.scheme if runtimes else scheme_named(chosen.scheme)
     loaded = load_model(model, scheme.newest_opset)
     check_plan_fits(chosen, loaded.graph_fingerprint, loaded.weights_fingerprint, model)
-    if target.exists() and target.resolve() == model.resolve():
-        raise UsageError(f"{target} is the model itself; choose another file by --out")
     lowerer, precisions, lowered = _lower(chosen, loaded, scheme)
     check_model(lowered.ir)
-    save_model(lowered.ir, target)
-    counts = {p.value: sum(q is p for q in precisions.values()) for p in sorted(set(precisions.values()))}
-    found = Delivered(model=target, counts=counts, model_bytes=file_bytes(target), original_bytes=file_bytes(model))
-    if wish is None or runtimes is None:
-        return found
-    data = to_bytes(lowered.ir)
-    if runtimes.builder is not None:
-        file = runtimes.builder.build_file(data)
-        found = replace(found, engine_path=target.with_suffix(".engine"), engine=file)
-        write_bytes(target.with_suffix(".engine"), file.path.read_bytes())
-    found = replace(found, verification=verified(lowerer, precisions, runtimes.backend, data))
-    found.write_record(plan)
-    if wish.profile:  # this may fail, so the engine and its proof are written before
-        times = time_units(lowerer.partition, runtimes.backend, data, _feed(loaded.interface, wish))
-        found = replace(found, times=times)
+    with inventory.replacing(*names, inputs=(model, plan)):
+        save_model(lowered.ir, target)
+        counts = {p.value: sum(q is p for q in precisions.values()) for p in sorted(set(precisions.values()))}
+        found = Delivered(model=target, counts=counts, model_bytes=file_bytes(target), original_bytes=file_bytes(model))
+        if wish is None or runtimes is None:
+            return found
+        data = to_bytes(lowered.ir)
+        if runtimes.builder is not None:
+            file = runtimes.builder.build_file(data)
+            found = replace(found, engine_path=target.with_suffix(".engine"), engine=file)
+            write_bytes(target.with_suffix(".engine"), file.path.read_bytes())
+        found = replace(found, verification=verified(lowerer, precisions, runtimes.backend, data))
         found.write_record(plan)
-    return found
+        if wish.profile:  # this may fail, so the engine and its proof are written before
+            times = time_units(lowerer.partition, runtimes.backend, data, _feed(loaded.interface, wish))
+            found = replace(found, times=times)
+            found.write_record(plan)
+        return found
+
+
+def _written(target: Path, wish: EngineWish | None) -> list[str]:
+    """The names of all files that are written beside the lowered model, and its own.
+
+    Raises:
+        UsageError: two of them would be one file.
+    """
+    files = [target, Path(f"{target}.data")]
+    if wish is not None and wish.backend in ENGINE_BUILDERS:
+        files += [target.with_suffix(".engine"), target.with_suffix(".json")]
+    if len(set(files)) < len(files):
+        raise UsageError(f"--out must end in .onnx where an engine is built beside it, got {target}")
+    return [file.name for file in files]
 
 
 def engine_record(file: EngineFile) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from autoprec.errors import PlanError
+from autoprec.files.forms import refuse_other_kind
 from autoprec.files.json import read_json, write_json
 from autoprec.precision import FLOATS, Precision
 
 SCHEMA = 1
+KIND = "autoprec plan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,9 @@ class Plan:
         """Write the plan as JSON, atomically.
 
         Raises:
-            RunDirectoryError: the folder cannot be written to.
+            RunDirectoryError: the folder cannot be written to, or there is a file that is no plan.
         """
+        refuse_other_kind(Path(path), KIND)
         write_json(Path(path), self.to_record())
 
     def to_record(self) -> dict[str, Any]:
@@ -73,7 +76,7 @@ class Plan:
         }
         return {
             "schema": SCHEMA,
-            "kind": "autoprec plan",
+            "kind": KIND,
             "backend": self.backend,
             "scheme": self.scheme,
             "carrier": self.carrier.value,

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from autoprec.gate.verdict import GateReport
 
 _LIMITS = ("max_drop", "max_slowdown", "max_size", "max_bytes", "max_range_bits", "latency_required")
-_SOURCES = ("eval", "calib", "backend", "threads")  # what measuring takes, for a verdict and for a new baseline
+_SOURCES = (
+    "eval",
+    "calib",
+    "metric",
+    "recipe",
+    "trust",
+    "backend",
+    "threads",
+)  # what measuring takes, for a verdict and for a new baseline
 _OPTIONS = ("baseline", "baseline_model", *_SOURCES, *_LIMITS, "cannot_judge")
 _FAIL, _SKIP = "fail", "skip"
 
@@ -104,9 +112,10 @@ class Gate:
 
         Args:
             model: the path of an ONNX file or of a run directory.
-            options: `baseline`, the file that `autoprec baseline` wrote; `eval`, `calib` and `baseline_model`, if these
-                files are not where the baseline says; `backend` and `threads`; every field of
-                `autoprec.gate.limits.Limits`; and `cannot_judge`, which is "fail" or "skip".
+            options: `baseline`, the file that `autoprec baseline` wrote; `eval`, `calib`, `recipe` and
+                `baseline_model`, if these files are not where the baseline says; `metric`, where it is a function;
+                `trust`, a file such as the baseline that may name functions and paths anywhere; `backend` and
+                `threads`; every field of `autoprec.gate.limits.Limits`; and `cannot_judge`, which is "fail" or "skip".
 
         Returns:
             The report of a gate that passed.

@@ -20,7 +20,7 @@ import autoprec
 from autoprec.errors import DataError, RunDirectoryError
 from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
-from autoprec.run.directory import default_out
+from autoprec.run.owner import default_out
 from autoprec.run.uniform import uniform_plans
 from autoprec.testing import FakeBackend, tiny_data
 
@@ -92,9 +92,23 @@ def test_nothing_but_the_stages_files_is_written_before_save(result: autoprec.Se
     before = {path.name for path in result.directory.iterdir()}
     folder = result.save(tmp_path / "saved")
 
-    assert before == {"latency.json", "profile.json", "ranges.json", "search.json", "study.json", "study.log"}
+    assert before == {
+        "files.json",
+        "latency.json",
+        "profile.json",
+        "ranges.json",
+        "search.json",
+        "study.json",
+        "study.log",
+    }
     assert folder == tmp_path / "saved"
-    assert {path.name for path in folder.iterdir()} == {"evidence.json", "plan.json", "model.onnx", "result.json"}
+    assert {path.name for path in folder.iterdir()} == {
+        "autoprec-files.json",
+        "evidence.json",
+        "model.onnx",
+        "plan.json",
+        "result.json",
+    }
     assert {path.name for path in result.directory.iterdir()} == before
 
 

@@ -52,6 +52,7 @@ def test_model_engine_and_proof_lie_side_by_side(folder: Path, delivered: Delive
     assert delivered.model == folder / "out" / "small.onnx"
     assert delivered.engine_path == folder / "out" / "small.engine"
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
+        "autoprec-files.json",
         "engines",
         "small.engine",
         "small.json",
@@ -173,7 +174,10 @@ def test_fp8_for_ampere_is_refused_in_words(tmp_path: Path) -> None:
 @rtx
 def test_an_engine_that_cannot_be_written_is_said(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "model.engine").mkdir()
-    with pytest.raises(RunDirectoryError, match=r"cannot write .*model.engine: .*; choose a writable folder"):
+    with pytest.raises(
+        RunDirectoryError,
+        match=r"model.engine must be a file to be written, but it is a folder; choose another by --out",
+    ):
         deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx", WISH)
 
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
@@ -254,7 +258,7 @@ def test_onnx_runtime_profiles_without_an_engine(tmp_path: Path) -> None:
     found = deliver(plan, tmp_path / "tiny.onnx", tmp_path / "out" / "model.onnx", wish)
     profile = found.to_record()["profile"]
 
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.onnx"]
+    assert not list((tmp_path / "out").glob("*.engine"))
     assert "engine" not in found.to_record()
     assert profile["clock"].startswith("measured on ")
     assert profile["shapes"] == {"x": [16, 24, 8, 8]}
@@ -306,7 +310,7 @@ def test_shapes_that_the_model_does_not_take_are_refused(tmp_path: Path, shape: 
 def test_without_a_wish_there_is_a_model_and_nothing_else(folder: Path, tmp_path: Path) -> None:
     found = deliver(folder / "plan.json", folder / "tiny.onnx", tmp_path / "model.onnx")
 
-    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["autoprec-files.json", "model.onnx"]
     assert (found.engine_path, found.engine, found.verification) == (None, None, None)
     assert set(found.to_record()) == {"written", "units", "bytes", "model_bytes"}
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoprec.cli.options import latency_limit
+from autoprec.cli.options import latency_limit, trust_option
 from autoprec.cli.screen import Screen, print_json
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK, UsageError
 from autoprec.files.printable import printable
@@ -56,6 +56,7 @@ def _point(_context: click.Context, _parameter: click.Parameter, text: str | Non
 )
 @click.option("--calib", metavar="DATA", help="For --measure: where the calibration data is now.")
 @click.option("--eval", "evaluate", metavar="DATA", help="For --measure: where the evaluation data is now.")
+@trust_option
 @click.option(
     "--point", callback=_point, metavar="N|best", help="Build this plan: its number, or what a bound chooses."
 )
@@ -72,6 +73,7 @@ def command(
     measure: bool,
     calib: str | None,
     evaluate: str | None,
+    trust: tuple[str, ...],
     point: int | str | None,
     out: str | None,
     model: str | None,
@@ -90,7 +92,7 @@ def command(
     _check_measuring(measure, point, calib or evaluate)
     loaded = load_front(run, model)
     goal = asked_goal(loaded, max_drop, objective, **limit)
-    if measure and _measure(loaded, goal, {"calib": calib, "eval": evaluate}, quiet=as_json):
+    if measure and _measure(loaded, goal, {"calib": calib, "eval": evaluate, "trust": trust}, quiet=as_json):
         loaded = load_front(loaded.directory.root, model)
     chosen = loaded.fast_enough(**limit) if limit else loaded.within(max_drop, objective)
     if point is None:
@@ -155,7 +157,7 @@ def _check_measuring(measure: bool, point: int | str | None, data: str | None) -
         raise UsageError("--measure finds plans for a bound: give it with --point best, or leave --point out")
 
 
-def _measure(run: RunFront, goal: Goal, data: dict[str, str | None], *, quiet: bool) -> bool:
+def _measure(run: RunFront, goal: Goal, data: dict[str, Any], *, quiet: bool) -> bool:
     """Measure the plans that the run's models predict to be better; returns whether there were any."""
     from autoprec.front.predicted import measure_predicted, predicted_plans
 
@@ -166,7 +168,7 @@ def _measure(run: RunFront, goal: Goal, data: dict[str, str | None], *, quiet: b
     screen = Screen(quiet)
     screen.aim(goal)
     try:
-        measure_predicted(run, plans, calib=data["calib"], eval=data["eval"], progress=screen)
+        measure_predicted(run, plans, **data, progress=screen)
     finally:
         screen.close()
     return True

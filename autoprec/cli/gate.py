@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autoprec.cli.options import trust_option
 from autoprec.cli.screen import Screen, print_json
 
 if TYPE_CHECKING:
@@ -72,6 +73,9 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str) -> tu
 @click.option("--require-latency", is_flag=True, help="Do not pass where latency cannot be judged, as without the GPU.")
 @click.option("--eval", "evaluate", metavar="DATA", help="Evaluation data.  [default: the tune's]")
 @click.option("--calib", metavar="DATA", help="Calibration data, to see drift of ranges.  [default: the tune's]")
+@click.option("--metric", metavar="NAME", help="The baseline's metric, where it is a module:function of yours.")
+@click.option("--recipe", metavar="NAME|FILE", help="Calibration recipe.  [default: the tune's]")
+@trust_option
 @click.option(
     "--baseline-model", metavar="FILE", help="The baseline's lowered model, to run beside.  [default: the run's]"
 )
@@ -111,6 +115,9 @@ def command(model: str, baseline: str, **options: Any) -> None:
             baseline,
             eval=options["evaluate"],
             calib=options["calib"],
+            metric=options["metric"],
+            recipe=options["recipe"],
+            trust=options["trust"],
             limits=limits,
             backend=options["backend"],
             threads=options["threads"],

@@ -68,12 +68,16 @@ def pinned(
 
 
 def worker_processes(
-    helpers: list[Helper], out: str | None, model: str | Path, storage: str | None, say: Callable[[str], None]
+    helpers: list[Helper], folder: Path, storage: str | None, say: Callable[[str], None]
 ) -> WorkerProcesses:
-    """The workers of a run. The study's URL is no argument of theirs, since all users of a machine see those."""
-    from autoprec.run.directory import RunDirectory, default_out
+    """The workers of the run in `folder`.
+
+    The study's URL is no argument of theirs, since all users of a machine see those.
+    """
+    from autoprec.run.directory import RunDirectory
     from autoprec.workers.processes import WorkerProcesses
 
-    directory = RunDirectory(default_out(model) if out is None else Path(out))
     location = {} if storage is None else {"AUTOPREC_STORAGE": storage}
-    return WorkerProcesses(directory, [text for text, _ in helpers], [{**env, **location} for _, env in helpers], say)
+    return WorkerProcesses(
+        RunDirectory(folder), [text for text, _ in helpers], [{**env, **location} for _, env in helpers], say
+    )

@@ -74,6 +74,13 @@ _PLACE = (
     click.option("--cores", metavar="LIST", help="Use only these cores of the CPU, such as 0-3,8."),
 )
 
+trust_option = click.option(
+    "--trust",
+    multiple=True,
+    metavar="FILE",
+    help="Let this baseline or run name functions, paths and databases, as your own would; may be repeated.",
+)
+
 _NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
 
 

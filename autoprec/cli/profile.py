@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,7 +29,8 @@ def command(
     """Measure how much the outputs of MODEL change when one unit at a time runs in a lower precision."""
     from autoprec.backends.make import make_backend
     from autoprec.run.context import prepare_run
-    from autoprec.run.directory import RunDirectory, default_out
+    from autoprec.run.directory import RunDirectory
+    from autoprec.run.owner import claimed_run, run_folder
     from autoprec.run.settings import Settings
     from autoprec.run.stages.halves import deal_halves
     from autoprec.run.stages.ranges import find_ranges
@@ -39,10 +39,10 @@ def command(
 
     settings = Settings(**options)
     task = prepare_task(settings, make_backend(backend, threads, target_list(targets)), timed=False)
-    directory = RunDirectory(default_out(settings.model) if out is None else Path(out))
+    directory = RunDirectory(run_folder(out, task.subject.model))
     screen = Screen(quiet)
     try:
-        with directory.claim():
+        with claimed_run(directory, task.subject.model, settings):
             run = deal_halves(prepare_run(task, directory, screen))
             sensitivities = measure_sensitivities(run, find_ranges(run))
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -93,24 +94,37 @@ def command(
     # A process must be pinned before the runtime is loaded.
     helpers = pinned(backend, targets, threads=threads, device=device, cores=cores, workers=workers)
     task = _task(**options)
+    folder = _folder(out, task)
     if dry_run:
-        say_plan(task, out, as_json)
+        say_plan(task, folder, as_json)
         return
     screen = Screen(quiet)
     screen.aim(Goal(task.settings.aim))
     introduce(task, quiet or as_json)
     try:
-        with worker_processes(helpers, out, task.settings.model, storage, screen.note) as processes:
-            result = run(task, out, screen, elapsed_s=elapsed_s(), storage=storage, claimed=processes.start)
+        with worker_processes(helpers, folder, storage, screen.note) as processes:
+            result = run(task, folder, screen, elapsed_s=elapsed_s(), storage=storage, claimed=processes.start)
     finally:
         screen.close()
-    folder = result.save()
+    result.save()
     if as_json:
         print_json({**result.summary, "directory": str(folder)})
     else:
         say_result(result, folder)
     code = EXIT_OK if result.feasible else EXIT_INFEASIBLE
     click.get_current_context().exit(EXIT_NOT_HONOURED if result.tuned.verification.refused else code)
+
+
+def _folder(out: str | None, task: Task) -> Path:
+    """The run directory, in which nothing is that must not be written over."""
+    from autoprec.run.directory import RunDirectory
+    from autoprec.run.owner import default_out, refuse_foreign, run_folder
+
+    folder = run_folder(out, task.subject.model)
+    refuse_foreign(RunDirectory(folder), task.subject.model, task.settings)
+    if out is None and folder != (usual := default_out(task.settings.model)):
+        click.echo(f"note: {usual} belongs to another model of that name, so the run directory is {folder}", err=True)
+    return folder
 
 
 def _task(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoprec.cli.options import place_options
+from autoprec.cli.options import place_options, trust_option
 from autoprec.cli.screen import Screen, print_json
 from autoprec.errors import SearchOverError
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 @click.option("--model", metavar="FILE", help="Where the model is here.  [default: where the run found it]")
 @click.option("--calib", metavar="DATA", help="Likewise the calibration data.")
 @click.option("--eval", "evaluate", metavar="DATA", help="Likewise the data to judge plans by.")
+@click.option("--metric", metavar="NAME", help="The run's metric, where it is a module:function of yours.")
+@trust_option
 @place_options
 @click.option(
     "--wait",
@@ -43,6 +45,8 @@ def command(
     model: str | None,
     calib: str | None,
     evaluate: str | None,
+    metric: str | None,
+    trust: tuple[str, ...],
     storage: str | None,
     device: int | None,
     cores: str | None,
@@ -54,11 +58,12 @@ def command(
     """Measure plans for the search of RUN, a run directory in which `autoprec tune` is at work, until it is over.
 
     RUN must be on a disk that both can reach, or a copy of it made after the search began. Everything comes from there:
-    settings, model, data, ranges. Each plan is measured by one process; what a killed one had begun is measured by the
+    settings, model, data, ranges. Functions, databases and far paths that it names are followed only with --trust RUN,
+    or are given by their options. Each plan is measured by one process; what a killed one had begun is measured by the
     next. The machine must be of the same kind as the run's, since latencies are compared.
 
     Over a network that has no common disk, or from many hosts, keep the study in a database
-    (`autoprec tune ... --storage postgresql://USER@HOST/NAME`; the password comes from --storage, AUTOPREC_STORAGE,
+    (`--storage postgresql://USER@HOST/NAME` for both commands; the password comes from --storage, AUTOPREC_STORAGE,
     PGPASSWORD or ~/.pgpass, and is stored nowhere). Where workers cannot reach the database, or there are hundreds of
     them, run Optuna's proxy beside it and give --storage grpc://HOST:13000 to both commands:
 
@@ -75,7 +80,7 @@ def command(
         threading.Thread(target=_end_with_parent, daemon=True).start()
     pin(device, cores)
     screen = Screen(quiet)
-    places = {"model": model, "calib": calib, "eval": evaluate, "storage": storage}
+    places = {"model": model, "calib": calib, "eval": evaluate, "metric": metric, "storage": storage, "trust": trust}
     try:
         worked = _worked(run, places, math.inf if with_parent else wait_s, screen)
     except SearchOverError as error:

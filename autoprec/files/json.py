@@ -14,7 +14,11 @@ from typing import Any
 import numpy as np
 
 from autoprec.errors import AutoprecError, RunDirectoryError
+from autoprec.files.links import refuse_links
 from autoprec.files.parse import parse_json, read_text
+
+PART = ".part-"
+"""Stands in the names of files that are being written, between the name of the file and a random part."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -23,13 +27,14 @@ def write_bytes(path: Path, data: bytes) -> None:
     Missing folders are made.
 
     Raises:
-        RunDirectoryError: the folder cannot be written to, or the disk is full.
+        RunDirectoryError: the folder cannot be written to, the disk is full, or there is a link in the file's place.
     """
+    refuse_links(path)
     temporary: str | None = None
     try:
         # The temporary file lies in the same folder, since a rename is atomic within one file system only.
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{PART}")
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()

@@ -79,8 +79,8 @@ def build_point(run: LoadedRun, point: Point, folder: Path, max_drop: float | No
         max_drop: the bound that the plan was chosen by; None for the run's.
 
     Raises:
-        UsageError: the folder is a run directory.
-        RunDirectoryError: it cannot be written.
+        UsageError: the folder is a run directory, or its model.onnx is the run's model.
+        RunDirectoryError: it cannot be written, or has files of these names that autoprec did not write there.
     """
     target = RunDirectory(folder)
     if target.study.exists() or target.evidence.exists() or target.root.resolve() == run.directory.root.resolve():
@@ -88,10 +88,13 @@ def build_point(run: LoadedRun, point: Point, folder: Path, max_drop: float | No
             f"-o must be a folder of its own, but {folder} is a run directory, whose files belong to its answer; "
             f"choose another"
         )
+    names, inputs = target.answer_files[:3], [run.model.path]
+    target.inventory.refuse_foreign(names, inputs)
     plan = plan_of(run, point, max_drop)
     target.prepare()
     lowered = run.lowerer.lower(plan.precisions(), run.ranges)
     check_model(lowered.ir)
-    save_model(lowered.ir, target.model)
-    plan.save(target.plan)
+    with target.inventory.replacing(*names, inputs=inputs):
+        save_model(lowered.ir, target.model)
+        plan.save(target.plan)
     return target

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from autoprec.backends.make import make_backend
 from autoprec.backends.protocol import Backend
 from autoprec.errors import BackendError, RunDirectoryError, UsageError
+from autoprec.files.trust import trusted_files
 from autoprec.front.points import Cost, Point
 from autoprec.front.run_front import RunFront
 from autoprec.plan import Assignment
@@ -19,11 +21,13 @@ from autoprec.ranges.table import RangeTable
 from autoprec.run.compatible import check_machine, check_samples
 from autoprec.run.context import Run, prepare_run
 from autoprec.run.measure import PlanMeasurer
+from autoprec.run.owner import claimed_run
 from autoprec.run.progress import Progress
 from autoprec.run.settings import DataLike, Settings
 from autoprec.run.stages.halves import deal_halves
 from autoprec.run.stages.ranges import find_ranges
 from autoprec.run.task import Task, prepare_task
+from autoprec.run.trusted import trusted_settings
 from autoprec.run.uniform import FP32_PLAN, uniform_plans
 from autoprec.study.goal import Goal, Objective
 from autoprec.study.guide.proposals import PredictedPlan
@@ -80,6 +84,7 @@ def measure_predicted(
     *,
     calib: DataLike | None = None,
     eval: DataLike | None = None,
+    trust: str | Path | Sequence[str | Path] = (),
     backend: Backend | None = None,
     progress: Progress | None = None,
 ) -> list[Trial]:
@@ -90,6 +95,7 @@ def measure_predicted(
         predicted: the plans.
         calib: the calibration data, where the run's was in memory or has moved.
         eval: the evaluation data, likewise.
+        trust: the run directory, or its study.json, if that may name functions and paths anywhere.
         backend: the runtime, where the run's has no name.
         progress: told how far the measurement is.
 
@@ -103,8 +109,8 @@ def measure_predicted(
         UsageError: the run has nothing to measure.
         RunDirectoryError: the run does not say how its plans were measured, or another process works in it.
     """
-    task = _task(run, calib, eval, backend)
-    with run.directory.claim():
+    task = _task(run, {"calib": calib, "evaluate": eval}, trusted_files(trust), backend)
+    with claimed_run(run.directory, run.model, task.settings):
         again = deal_halves(prepare_run(task, run.directory, progress))
         _refuse_others(run, again.task)
         ranges = find_ranges(again)
@@ -148,14 +154,18 @@ def _refuse_others(run: RunFront, task: Task) -> None:
     check_machine(run.studied.machine, task.backend.describe(), run.directory.root)
 
 
-def _task(run: RunFront, calib: DataLike | None, eval: DataLike | None, backend: Backend | None) -> Task:
+def _task(
+    run: RunFront, data: Mapping[str, DataLike | None], trusted: tuple[str | Path, ...], backend: Backend | None
+) -> Task:
     studied, asked = run.studied, run.studied.asked
     if not asked:
         raise RunDirectoryError(
             f"{run.directory.studied} does not say how plans were measured, as an older autoprec made it; run "
             f"`autoprec tune` with the same options and --out {run.directory.root}"
         )
-    given = {"calib": calib or asked["calib"], "evaluate": eval or asked["evaluate"], "metric": asked["metric"]}
+    mine = {name: source for name, source in data.items() if source is not None}
+    asked = {**trusted_settings(run.directory.studied, asked, set(mine), trusted), **mine}
+    given = {name: asked[name] for name in ("calib", "evaluate", "metric")}
     _refuse_memory(asked, given)
     settings = Settings(
         model=run.model.path,

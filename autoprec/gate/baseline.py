@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprec.errors import AutoprecError, BaselineError, NoBaselineError
+from autoprec.files.forms import refuse_other_kind
 from autoprec.files.json import as_json, write_bytes
 from autoprec.files.parse import parse_json, read_text
 from autoprec.gate.evidence import Evidence, from_record, to_record
@@ -46,8 +47,9 @@ def write_baseline(plan: Plan, evidence: Evidence, path: Path) -> Path:
     """Write a baseline, atomically.
 
     Raises:
-        RunDirectoryError: the folder cannot be written.
+        RunDirectoryError: the folder cannot be written, or there is a file that is no baseline.
     """
+    refuse_other_kind(path, KIND)
     content = {"summary": summary_of(plan, evidence), **_packed(to_record(evidence)), "plan": plan.to_record()}
     content = json.loads(as_json(content))  # the numbers that are read back are those that are sealed
     record = {"schema": SCHEMA, "kind": KIND, "seal": seal(content), **content}

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from autoprec.errors import RunDirectoryError
+from autoprec.files.functions import is_function_name
 from autoprec.files.json import as_json, fingerprint, read_json, write_bytes
+from autoprec.files.trust import relative_text
 from autoprec.graph.interface import Interface, TensorSpec
 from autoprec.plan import Plan
 
 SCHEMA = 1
+SEEN_FROM = "relative to this file"
+"""What evidence says of its paths; in that of older versions, they are relative to the folder of the tune."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +89,12 @@ def interface_of(record: Mapping[str, Any]) -> Interface:
 
 def write_evidence(evidence: Evidence, plan: Plan, path: Path) -> None:
     """Write the evidence of a run, atomically, with the fingerprint of the plan that was measured."""
-    head = {"schema": SCHEMA, "kind": "autoprec evidence", "plan": plan_fingerprint(plan)}
+    head = {"schema": SCHEMA, "kind": "autoprec evidence", "plan": plan_fingerprint(plan), "paths": SEEN_FROM}
     write_bytes(path, (as_json(head | to_record(evidence)) + "\n").encode())
 
 
 def read_evidence(path: Path, plan: Plan) -> Evidence:
-    """Read the evidence of a run.
+    """Read the evidence of a run; its paths become absolute.
 
     Args:
         path: the path of the file.
@@ -110,9 +115,42 @@ def read_evidence(path: Path, plan: Plan) -> Evidence:
             f"`autoprec tune` with the same options and --out {path.parent} again"
         )
     try:
-        return from_record(record)
+        return _with_whole_paths(from_record(record), path.parent, seen_from_file=record.get("paths") == SEEN_FROM)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunDirectoryError(f"the evidence {path} is damaged ({error!r}); tune the model again") from error
+
+
+def seen_from(evidence: Evidence, folder: Path) -> Evidence:
+    """The evidence with its absolute paths as a file in `folder` names them, so that both can be moved together."""
+    return _with_paths(evidence, lambda text: relative_text(text, folder) if os.path.isabs(text) else text)
+
+
+def _with_whole_paths(evidence: Evidence, folder: Path, *, seen_from_file: bool) -> Evidence:
+    """The evidence with absolute paths; where it is older, only of what is there in the current folder."""
+
+    def whole(text: str) -> str:
+        path = os.path.normpath(os.path.join(os.path.abspath(folder if seen_from_file else "."), text))
+        return path if seen_from_file or os.path.exists(path) else text
+
+    return _with_paths(evidence, whole)
+
+
+def _with_paths(evidence: Evidence, change: Callable[[str], str]) -> Evidence:
+    sources = {name: evidence.data.get(name) for name in ("calib", "eval")}
+    data = {name: change(s) for name, s in sources.items() if isinstance(s, str) and not is_function_name(s)}
+    if is_recipe_file(str(evidence.data["recipe"])):
+        data["recipe"] = change(str(evidence.data["recipe"]))
+    return replace(
+        evidence,
+        model={**evidence.model, "path": change(evidence.model["path"])},
+        lowered={**evidence.lowered, "path": change(evidence.lowered["path"])},
+        data={**evidence.data, **data},
+    )
+
+
+def is_recipe_file(text: str) -> bool:
+    """Whether a recipe is named by its file."""
+    return Path(text).suffix == ".toml" or Path(text).name != text
 
 
 def plan_fingerprint(plan: Plan) -> str:

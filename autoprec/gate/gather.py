@@ -15,7 +15,8 @@ from autoprec.backends.protocol import Backend
 from autoprec.data.dataset import Dataset
 from autoprec.files.computed_by import release
 from autoprec.files.json import fingerprint
-from autoprec.gate.evidence import Evidence, Rounds, SampleScores
+from autoprec.files.trust import relative_text
+from autoprec.gate.evidence import Evidence, Rounds, SampleScores, is_recipe_file
 from autoprec.graph.interface import TensorSpec
 from autoprec.graph.model import Model, to_bytes
 from autoprec.graph.topology import Topology
@@ -41,18 +42,19 @@ def evidence_of(tuned: TuneResult, lowered: Path) -> Evidence:
     task, chosen = tuned.task, tuned.candidates[tuned.chosen]
     settings, report, model = task.settings, task.splits.report, read_message(lowered)
     exact = None if tuned.simulated is None or task.backend.portable else tuned.simulated.scores
+    folder = lowered.parent
     data = {
-        "calib": source_text(settings.calib),
-        "eval": source_text(settings.evaluate),
-        "recipe": str(settings.recipe),
+        "calib": source_text(settings.calib, folder),
+        "eval": source_text(settings.evaluate, folder),
+        "recipe": recipe_text(settings.recipe, folder),
         "seed": settings.seed,
         "splits": task.splits.text,
         "calibration": task.splits.calibrate.fingerprint(),
         "report": samples_fingerprint(report),
     }
     return Evidence(
-        model=model_record(task.subject.model),
-        lowered=lowered_record(model, lowered),
+        model=model_record(task.subject.model, folder),
+        lowered=lowered_record(model, lowered.name),
         data=data,
         metric=metric_record(task.metric, settings.max_drop if math.isfinite(settings.max_drop) else DEFAULT_MAX_DROP),
         machine=machine_record(task.backend, settings.batch),
@@ -96,10 +98,10 @@ def samples_fingerprint(data: Dataset) -> str:
     return fingerprint(sorted(data.identities()))
 
 
-def model_record(model: Model) -> dict[str, Any]:
-    """Return what identifies a model, as plain JSON values."""
+def model_record(model: Model, folder: Path) -> dict[str, Any]:
+    """Return what identifies a model for a file in `folder`, as plain JSON values."""
     return {
-        "path": portable(model.path),
+        "path": relative_text(model.path, folder),
         "bytes": model.path.stat().st_size,
         "graph": model.graph_fingerprint,
         "weights": model.weights_fingerprint,
@@ -108,10 +110,10 @@ def model_record(model: Model) -> dict[str, Any]:
     }
 
 
-def lowered_record(lowered: bytes, path: Path) -> dict[str, Any]:
-    """Return what identifies a lowered model, as plain JSON values."""
+def lowered_record(lowered: bytes, path: str) -> dict[str, Any]:
+    """Return what identifies a lowered model, as plain JSON values; `path` is seen from the file that names it."""
     size, digest = written(lowered)
-    return {"path": portable(path), "bytes": size, "sha256": digest}
+    return {"path": path, "bytes": size, "sha256": digest}
 
 
 def metric_record(metric: Metric, max_drop: float) -> dict[str, Any]:
@@ -159,18 +161,18 @@ def keys_of_ranges(topology: Topology, ranges: RangeTable | None) -> dict[str, s
     return {name: keys[name] for name in dict.fromkeys(wanted) if name in keys}
 
 
-def source_text(source: DataLike | None) -> str | None:
-    """Return the source as text that can be given again, or None for arrays in memory."""
+def source_text(source: DataLike | None, folder: Path) -> str | None:
+    """Return the source as a file in `folder` names it, or None for arrays in memory."""
     if source is None or not isinstance(source, (str, os.PathLike)):
         return None
     text = os.fspath(source)
-    return portable(Path(text)) if Path(text).exists() else str(text)
+    return relative_text(text, folder) if os.path.exists(text) else text
 
 
-def portable(path: Path) -> str:
-    """Return `path` relative to the current folder if it lies below it, so that it is valid in another checkout."""
-    absolute, here = Path(os.path.abspath(path)), Path.cwd()
-    return (absolute.relative_to(here) if absolute.is_relative_to(here) else absolute).as_posix()
+def recipe_text(recipe: str | Path, folder: Path) -> str:
+    """Return the recipe as a file in `folder` names it; a name stays a name."""
+    text = str(recipe)
+    return relative_text(text, folder) if is_recipe_file(text) else text
 
 
 def _spec(spec: TensorSpec) -> list[Any]:

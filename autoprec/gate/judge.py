@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from autoprec.backends.protocol import Backend
-from autoprec.data.dataset import Dataset
-from autoprec.data.sources import load_data
-from autoprec.data.splits import make_splits
-from autoprec.errors import BackendError, DataError, RunDirectoryError
-from autoprec.gate import accuracy, drift, latency, shipped
+from autoprec.errors import BackendError, RunDirectoryError
+from autoprec.files.trust import trusted_files
+from autoprec.gate import accuracy, latency, shipped
 from autoprec.gate.baseline import write_baseline
-from autoprec.gate.evidence import read_evidence
+from autoprec.gate.evidence import read_evidence, seen_from
 from autoprec.gate.gather import machine_record
 from autoprec.gate.limits import Limits
+from autoprec.gate.range_check import judge_ranges
 from autoprec.gate.session import (
     GateRequest,
     Session,
     evidence_now,
     measure,
     open_session,
-    recorded_source,
     verification_of,
 )
 from autoprec.gate.verdict import Check, GateReport, Status
@@ -45,6 +45,9 @@ def gate(
     *,
     eval: DataLike | None = None,
     calib: DataLike | None = None,
+    metric: str | Callable[..., Any] | None = None,
+    recipe: str | Path | None = None,
+    trust: str | Path | Sequence[str | Path] = (),
     limits: Limits | None = None,
     backend: str | Backend | None = None,
     threads: int | None = None,
@@ -62,6 +65,9 @@ def gate(
         baseline: the path of the file that `record_baseline` wrote.
         eval: the evaluation data with the baseline's samples, by default the data that the tune used.
         calib: the calibration data that shows whether ranges drifted, by default the data that the tune used.
+        metric: the metric of the baseline, which must be given where it is a function and the baseline is not trusted.
+        recipe: the calibration recipe, by default that of the tune.
+        trust: the files that may name functions to import and paths anywhere, such as the baseline; by default none.
         limits: the limits within which the model is fine.
         backend: the runtime, by default the one that the plan is for; "ort-cpu" judges everything but the latency
             without a GPU.
@@ -84,6 +90,9 @@ def gate(
         baseline=baseline,
         evaluate=eval,
         calib=calib,
+        metric=metric,
+        recipe=recipe,
+        trust=trusted_files(trust),
         backend=backend,
         threads=threads,
         work=work,
@@ -109,7 +118,7 @@ def _judge(session: Session, bounds: Limits, baseline_model: Path | None) -> tup
         _precision(session, verification),
         _latency(session, bounds, baseline_model),
         shipped.judge_size(committed.lowered["bytes"], written(session.rebuilt.lowered)[0], bounds),
-        _ranges(session, bounds),
+        judge_ranges(session, bounds),
     )
     now = evidence_now(session, measured, verification, committed.rounds)
     return checks, (*session.rebuilt.notes, *shipped.changes(committed, now))
@@ -129,7 +138,8 @@ def record_baseline(run: str | Path, path: str | Path) -> Path:
             f"{run} is no run directory: it has no {folder.plan.name}; give the folder that `autoprec tune` wrote"
         )
     plan = load_plan(folder.plan)
-    return write_baseline(plan, read_evidence(folder.evidence, plan), Path(path))
+    target = Path(path)
+    return write_baseline(plan, seen_from(read_evidence(folder.evidence, plan), target.parent), target)
 
 
 def update_baseline(
@@ -138,6 +148,9 @@ def update_baseline(
     *,
     eval: DataLike | None = None,
     calib: DataLike | None = None,
+    metric: str | Callable[..., Any] | None = None,
+    recipe: str | Path | None = None,
+    trust: str | Path | Sequence[str | Path] = (),
     backend: str | Backend | None = None,
     threads: int | None = None,
     work: str | Path | None = None,
@@ -159,6 +172,9 @@ def update_baseline(
         baseline=baseline,
         evaluate=eval,
         calib=calib,
+        metric=metric,
+        recipe=recipe,
+        trust=trusted_files(trust),
         backend=backend,
         threads=threads,
         work=work,
@@ -258,43 +274,3 @@ def _recorded_rounds(session: Session, limits: Limits, *, by_ratio: bool) -> Che
     if check.status is Status.CANNOT_JUDGE and not limits.latency_required:
         return replace(check, status=Status.SKIPPED, sentence=f"cannot judge here: {check.sentence}")
     return check
-
-
-def _ranges(session: Session, limits: Limits) -> Check:
-    rebuilt = session.rebuilt
-    if rebuilt.ranges is None:
-        return drift.judge_drift([], limits.max_range_bits, "")
-    try:
-        data = _calibration_data(session)
-    except DataError as error:
-        if session.request.calib is not None:
-            raise
-        return Check(
-            name="ranges",
-            status=Status.SKIPPED,
-            baseline="-",
-            now="-",
-            change="-",
-            allowed=f"{limits.max_range_bits:g} bits",
-            sentence=f"cannot judge here: {error}; give calibration data by --calib",
-        )
-    session.progress.stage("ranges", f"calibrated again on {data.origin}")
-    found = drift.drifts(rebuilt, session.runtime.backend, data, session.recipe)
-    return drift.judge_drift(found, limits.max_range_bits, data.origin)
-
-
-def _calibration_data(session: Session) -> Dataset:
-    """Return the calibration data that was given, or else the data that the tune calibrated on.
-
-    The tune used either a data set of its own for calibration, or a part of its only data set.
-
-    Raises:
-        DataError: the data is not there.
-    """
-    committed, interface = session.baseline.evidence.data, session.rebuilt.model.interface
-    if session.request.calib is not None:
-        return load_data(session.request.calib, interface, session.recipe)
-    if committed.get("calib") and committed.get("eval"):
-        return load_data(str(committed["calib"]), interface, session.recipe)
-    whole = load_data(recorded_source(session.baseline.evidence), interface, session.recipe)
-    return make_splits(None, whole, committed["seed"]).calibrate

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +13,13 @@ from autoprec.backends.make import make_backend
 from autoprec.backends.protocol import Backend
 from autoprec.backends.scheme import Scheme
 from autoprec.data.dataset import Dataset
-from autoprec.errors import DataError
+from autoprec.errors import DataError, MetricError, RecipeError
+from autoprec.files.functions import is_function_name
+from autoprec.files.trust import Named, NamingFile
 from autoprec.gate import accuracy
 from autoprec.gate.baseline import Baseline, load_baseline
 from autoprec.gate.duel import Arena
-from autoprec.gate.evidence import Evidence, Rounds
+from autoprec.gate.evidence import Evidence, Rounds, is_recipe_file
 from autoprec.gate.gather import keys_of_ranges, lowered_record, machine_record, model_record, samples_fingerprint
 from autoprec.gate.rebuild import Rebuilt, rebuild_plan
 from autoprec.gate.runtime import Runtime, find_runtime
@@ -41,6 +43,9 @@ class GateRequest:
         baseline: the path of the baseline.
         evaluate: the evaluation data, None for where the tune had it from.
         calib: the calibration data, likewise.
+        metric: the metric, None for the one that the baseline names.
+        recipe: the calibration recipe, likewise.
+        trust: the files that may name functions and paths anywhere.
         backend: the runtime, None for the plan's own.
         threads: the number of CPU threads, None for the baseline's.
         work: the folder for engines, None for a temporary one.
@@ -51,10 +56,18 @@ class GateRequest:
     baseline: str | Path
     evaluate: DataLike | None = None
     calib: DataLike | None = None
+    metric: str | Callable[..., Any] | None = None
+    recipe: str | Path | None = None
+    trust: tuple[str | Path, ...] = ()
     backend: str | Backend | None = None
     threads: int | None = None
     work: str | Path | None = None
     progress: StageProgress | None = None
+
+    @property
+    def naming(self) -> NamingFile:
+        """The baseline as a file that names functions and paths."""
+        return NamingFile(path=Path(self.baseline), near=(Path(self.model),), trusted=self.trust)
 
     @property
     def own_scheme(self) -> Scheme | None:
@@ -112,10 +125,9 @@ def open_session(request: GateRequest, stack: ExitStack) -> Session:
     rebuilt = rebuild_plan(request.model, baseline, request.own_scheme)
     threads = request.threads or committed.machine["threads"]
     runtime = find_runtime(rebuilt.plan, request.backend, threads, _targets(committed.machine))
-    direction: Direction = "higher" if committed.metric["higher_is_better"] else "lower"
-    metric = load_metric(committed.metric["name"], direction)
-    recipe = load_calibration_recipe(committed.data["recipe"])
-    source = request.evaluate if request.evaluate is not None else recorded_source(committed)
+    metric = _metric(request, committed)
+    recipe = load_calibration_recipe(_recipe(request, committed))
+    source = request.evaluate if request.evaluate is not None else recorded_source(request, committed)
     data = accuracy.find_samples(source, rebuilt, recipe, committed.samples)
     work = request.work
     if work is None:
@@ -140,18 +152,44 @@ def _targets(machine: Mapping[str, Any]) -> tuple[str, ...]:
     return () if machine["runs_here"] else tuple(str(machine["describe"].get("hardware", "")).split(","))
 
 
-def recorded_source(committed: Evidence) -> DataLike:
+def _metric(request: GateRequest, committed: Evidence) -> Metric:
+    """The metric of the baseline, which is imported only where the user named it or trusts the baseline."""
+    name = str(committed.metric["name"])
+    direction: Direction = "higher" if committed.metric["higher_is_better"] else "lower"
+    if request.metric is None:
+        if is_function_name(name):
+            request.naming.refuse_function(Named(what="metric", text=name, option="--metric"), MetricError)
+        return load_metric(name, direction)
+    metric = load_metric(request.metric, direction)
+    if metric.name != name and metric.fingerprint != committed.metric["fingerprint"]:
+        raise MetricError(
+            f"the metric must be the baseline's, which is {name}, got {metric.name}: scores of two metrics cannot be "
+            f"compared; give {name}, or make a new baseline"
+        )
+    return metric
+
+
+def _recipe(request: GateRequest, committed: Evidence) -> str | Path:
+    name = str(committed.data["recipe"])
+    if request.recipe is not None:
+        return request.recipe
+    named = Named(what="calibration recipe", text=name, option="--recipe")
+    return request.naming.source(named, RecipeError) if is_recipe_file(name) else name
+
+
+def recorded_source(request: GateRequest, committed: Evidence) -> DataLike:
     """Where the tune had the report samples from.
 
     Raises:
-        DataError: it was given arrays.
+        DataError: it was given arrays, the data is not there, or the baseline is not trusted enough to go there.
     """
-    source = committed.data.get("eval") or committed.data.get("calib")
+    which = "eval" if committed.data.get("eval") else "calib"
+    source = committed.data.get(which)
     if source is None:
         raise DataError(
             "the baseline does not say where its evaluation data is, since the tune was given arrays; give --eval"
         )
-    return str(source)
+    return request.naming.source(Named(what="evaluation data", text=str(source), option="--eval"), DataError)
 
 
 def measure(session: Session, *, exact: bool) -> accuracy.Measured:
@@ -184,11 +222,10 @@ def evidence_now(
 ) -> Evidence:
     """What this session measured, in the form of a baseline."""
     committed, rebuilt = session.baseline.evidence, session.rebuilt
-    where = Path(committed.lowered["path"])
     return replace(
         committed,
-        model=model_record(rebuilt.model),
-        lowered=lowered_record(rebuilt.lowered, where),
+        model=model_record(rebuilt.model, session.baseline.path.parent),
+        lowered=lowered_record(rebuilt.lowered, committed.lowered["path"]),
         data={**committed.data, "report": samples_fingerprint(session.data)},
         machine=machine_record(session.runtime.backend, session.batch),
         metric={**committed.metric, "fingerprint": session.metric.fingerprint},

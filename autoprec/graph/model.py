@@ -14,7 +14,8 @@ import onnx_ir as ir
 from onnx_ir import Graph
 
 from autoprec.errors import AutoprecError, ModelError, RunDirectoryError
-from autoprec.files.json import write_bytes
+from autoprec.files.json import PART, write_bytes
+from autoprec.files.links import refuse_links
 from autoprec.graph.dimensions import dimensions, forget_placeholders, sample_axes
 from autoprec.graph.fingerprints import graph_fingerprint, weights_fingerprint
 from autoprec.graph.float_check import check_weights, refuse_quantized
@@ -144,11 +145,13 @@ def save_model(model: ir.Model, path: Path) -> None:
     Raises:
         RunDirectoryError: the folder cannot be written to.
     """
-    proto = ir.to_proto(model)
+    proto, beside = ir.to_proto(model), Path(f"{path}.data")
+    for file in (path, beside):
+        refuse_links(file)
     if fits_one_message(sizes_of(proto)):
         bring_inside(proto)
     else:
-        _write_beside(proto, path, Path(f"{path}.data"))
+        _write_beside(proto, path, beside)
     write_bytes(path, bytes(proto.SerializeToString()))
 
 
@@ -156,7 +159,7 @@ def _write_beside(proto: onnx.ModelProto, path: Path, beside: Path) -> None:
     """Move the weights of a model to the file `beside`, block by block."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}{PART}") as folder:
             temporary = Path(folder) / beside.name
             with temporary.open("wb") as data:
                 move_outside(proto, data, beside.name)

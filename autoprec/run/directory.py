@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from autoprec.errors import RunDirectoryError
 from autoprec.files.computed_by import stamped
-from autoprec.files.json import read_json, write_bytes, write_json
-
-
-def default_out(model: str | Path) -> Path:
-    """The run directory if the user gives none: a folder of its own under the current folder."""
-    return Path("autoprec-runs") / Path(model).stem
-
+from autoprec.files.forms import recognised, refuse_foreign_stages
+from autoprec.files.inventory import Inventory
+from autoprec.files.json import PART, read_json, write_json
 
 SCHEMA = 1
 
@@ -88,6 +86,17 @@ class RunDirectory:
         """The evidence from which a baseline is made."""
         return self.root / "evidence.json"
 
+    @property
+    def inventory(self) -> Inventory:
+        """The list of what autoprec wrote here."""
+        return Inventory(self.root, partial(recognised, self.root))
+
+    @property
+    def answer_files(self) -> tuple[str, ...]:
+        """The names of what is written when a run has ended."""
+        files = (self.plan, self.model, Path(f"{self.model}.data"), self.result, self.evidence)
+        return tuple(file.name for file in files)
+
     def prepare(self) -> None:
         """Make the folder and check that it can be written.
 
@@ -100,9 +109,13 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"the run directory {self.root} cannot be made: {error.strerror or error}; choose another by --out"
             ) from error
-        probe = self.root / ".writable"
-        write_bytes(probe, b"")
-        probe.unlink(missing_ok=True)
+        try:
+            tempfile.TemporaryFile(dir=self.root, prefix=f".{self.root.name}{PART}").close()
+        except OSError as error:
+            raise RunDirectoryError(
+                f"cannot write into {self.root}: {error.strerror or error}; choose a writable folder with free space "
+                f"by --out"
+            ) from error
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
@@ -111,9 +124,10 @@ class RunDirectory:
         The operating system locks the folder itself: the lock leaves no file and ends with the process.
 
         Raises:
-            RunDirectoryError: the folder cannot be written, or another run works in it.
+            RunDirectoryError: the folder cannot be written, another run works in it, or a file there is not a run's.
         """
         self.prepare()
+        refuse_foreign_stages(self.root)
         handle = _lock(self.root)
         try:
             self._tidy()
@@ -166,8 +180,9 @@ class RunDirectory:
             self.result,
             self.evidence,
             self.search,
+            self.inventory.path,
         )
-        leftovers = [path for file in files for path in self.root.glob(f".{file.name}.*")]
+        leftovers = [path for file in files for path in self.root.glob(f".{file.name}{PART}*")]
         try:
             handle = _lock(self.study) if self.study.is_file() else None
         except RunDirectoryError:  # workers of the killed run are still at work
@@ -175,7 +190,8 @@ class RunDirectory:
         if handle is not None:
             os.close(handle)
         try:
-            for path in [*leftovers, *self.root.glob(f"{self.study.name}.lock*")]:  # Optuna's own lock is a link
+            locks = [path for path in self.root.glob(f"{self.study.name}.lock*") if path.is_symlink()]
+            for path in [*leftovers, *locks]:  # Optuna's own lock is a link
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 else:

@@ -14,7 +14,7 @@ from autoprec.run.settings import Settings
 
 SCHEMA = 1
 _FILES = ("model", "calib", "evaluate", "space", "recipe")
-_UNSHARED = "given in Python"
+UNSHARED = "given in Python"
 _TUPLES = ("pins",)
 
 
@@ -63,14 +63,14 @@ class SearchDescription:
         """
         values = {**self.settings, **{name: value for name, value in others.items() if value is not None}}
         for name, option in (("calib", "--calib"), ("evaluate", "--eval")):
-            if values.get(name) == _UNSHARED:
+            if values.get(name) == UNSHARED:
                 raise DataError(
-                    f"a worker must be able to read the run's data, but its {option} was {_UNSHARED} and not by a "
+                    f"a worker must be able to read the run's data, but its {option} was {UNSHARED} and not by a "
                     f"path; tune with a file, or give the worker the same samples by {option}"
                 )
-        if values.get("metric") == _UNSHARED:
+        if values.get("metric") == UNSHARED:
             raise MetricError(
-                f"a worker must be able to import the run's metric, but it was {_UNSHARED}; tune with "
+                f"a worker must be able to import the run's metric, but it was {UNSHARED}; tune with "
                 f"--metric module:function"
             )
         values |= {name: tuple(values.get(name) or ()) for name in _TUPLES}
@@ -93,7 +93,7 @@ def settings_record(settings: Settings) -> dict[str, Any]:
         elif isinstance(value, tuple):
             value = list(value)
         elif value is not None and not isinstance(value, (str, int, float, bool)):
-            value = _UNSHARED
+            value = UNSHARED
         rows[field.name] = value
     return rows
 

@@ -66,6 +66,12 @@ class Settings:
     max_latency_ms: float | None = None
 
     @property
+    def inputs(self) -> list[str | Path]:
+        """What the user gave to read: paths, and names that may be paths."""
+        given = (self.model, self.calib, self.evaluate, self.space, self.recipe)
+        return [source for source in given if isinstance(source, (str, Path))]
+
+    @property
     def limited(self) -> bool:
         """Whether the latency is bounded."""
         return self.max_latency is not None or self.max_latency_ms is not None

@@ -52,6 +52,8 @@ class WorkerProcesses:
         for number, (arguments, environment) in enumerate(self._plans, 1):
             log = self._directory.worker_log(number)
             command = [sys.executable, "-c", _MAIN, "worker", str(self._directory.root), "--with-parent", *arguments]
+            command += ["--trust", str(self._directory.search)]  # this process wrote it
+            self._directory.inventory.take(log.name)
             try:
                 with log.open("wb") as output:
                     process = subprocess.Popen(

@@ -165,6 +165,6 @@ def test_build_does_not_overwrite_the_model(copied: Path, invoke: Invoke) -> Non
 
     refused(
         invoke("build", "run/plan.json", "tiny.onnx", "--out", "./run/../tiny.onnx"),
-        "is the model itself; choose another file by --out",
+        "tiny.onnx, which you gave as input; choose another by --out",
     )
     assert (copied / "tiny.onnx").read_bytes() == before

@@ -59,7 +59,11 @@ def test_profile_lists_what_each_unit_loses_worst_first(work: Path, invoke: Invo
     assert noise == sorted(noise, reverse=True)
     assert {entry["precision"] for entry in record["entries"]} == {"int8"}
     assert {"conv1", "conv2", "conv3", "head"} <= {entry["unit"] for entry in record["entries"]}
-    assert sorted(path.name for path in (work / "run").iterdir()) == ["profile.json", "ranges.json"]
+    assert sorted(path.name for path in (work / "run").iterdir()) == [
+        "autoprec-files.json",
+        "profile.json",
+        "ranges.json",
+    ]
 
 
 def test_profile_measures_precisions_that_cannot_be_timed_here(invoke: Invoke) -> None:

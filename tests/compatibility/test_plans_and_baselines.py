@@ -88,8 +88,9 @@ def test_a_run_is_judged_by_a_baseline(invoke: Invoke) -> None:
 
 
 @pytest.mark.usefixtures("same_machine")
-def test_a_baseline_with_a_metric_of_ones_own_is_judged_by(invoke: Invoke) -> None:
-    done = invoke("gate", "digits.onnx", "--baseline", "baseline-own-metric.json", "--json", "--quiet")
+def test_a_baseline_with_a_metric_of_ones_own_is_judged_by_where_it_is_trusted(invoke: Invoke) -> None:
+    file = "baseline-own-metric.json"
+    done = invoke("gate", "digits.onnx", "--baseline", file, "--trust", file, "--json", "--quiet")
     accuracy = next(check for check in json.loads(done.stdout)["checks"] if check["name"] == "accuracy")
 
     assert done.exit_code == 0, done.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 FINISHED = [
+    "autoprec-files.json",
     "evidence.json",
     "latency.json",
     "model.onnx",

@@ -45,12 +45,9 @@ def introduce(task: Task, quiet: bool) -> None:
         click.echo(printable(f"note: {note}"), err=True)
 
 
-def say_plan(task: Task, out: str | None, as_json: bool) -> None:
-    """Print what a tune would do, without doing it."""
-    from autoprec.run.directory import default_out
-
+def say_plan(task: Task, folder: Path, as_json: bool) -> None:
+    """Print what a tune would do with this run directory, without doing it."""
     subject = task.subject
-    folder = default_out(task.settings.model) if out is None else Path(out)
     if as_json:
         print_json(_plan_record(task, folder))
         return

@@ -23,6 +23,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from autoprec.errors import AutoprecError, RunDirectoryError, StorageError, UsageError
+from autoprec.files.forms import refuse_foreign_journal
 
 _CONNECT_S = 10
 _DEAD_LOCK_S = 10
@@ -96,6 +97,7 @@ def open_storage(location: StudyLocation) -> BaseStorage:
 
     Raises:
         StorageError: a library is missing, or nothing answers there.
+        RunDirectoryError: the journal is a link, or a file that is no journal.
         OSError: a journal file cannot be written.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -104,6 +106,7 @@ def open_storage(location: StudyLocation) -> BaseStorage:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Absolute: Optuna's lock is a link to the file, and one that leads nowhere is never taken from a dead process.
         path = Path(os.path.abspath(path))
+        refuse_foreign_journal(path)
         return JournalStorage(JournalFileBackend(str(path), JournalFileSymlinkLock(str(path), _DEAD_LOCK_S)))
     with lost(location, "cannot open the study's storage"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # experimental features of Optuna say so at each use

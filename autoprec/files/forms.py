@@ -1,0 +1,130 @@
+"""By what files are known as autoprec's own, where no list of written files names them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from autoprec.errors import RunDirectoryError
+from autoprec.files.inventory import digest_of
+from autoprec.files.json import fingerprint
+from autoprec.files.links import refuse_links
+
+_HEAD = rb'\s*\{\s*"schema":\s*\d+,\s*'
+_STAGES = {
+    "ranges.json": re.compile(_HEAD + rb'"method":'),
+    "profile.json": re.compile(_HEAD + rb'"direction":'),
+    "latency.json": re.compile(_HEAD + rb'"fingerprint":'),
+    "study.json": re.compile(_HEAD + rb'"kind":\s*"autoprec study"'),
+    "search.json": re.compile(_HEAD + rb'"kind":\s*"autoprec search"'),
+    "study.log": re.compile(rb'\{"op_code":'),
+    "profile.partial.jsonl": re.compile(rb'\{"mark": "'),
+}
+"""The beginning of each file that a stage leaves, or that grows while a stage is at work."""
+_JOURNAL = _STAGES["study.log"]
+_LONGEST = 200
+_WORKER_LOG = re.compile(r"worker-\d+\.log")
+
+
+def refuse_foreign_stages(root: Path) -> None:
+    """Refuse a folder in which a file has the name of a stage's file, but is a link or something else.
+
+    Raises:
+        RunDirectoryError: there is such a file.
+    """
+    for name in _STAGES:
+        refuse_foreign_stage(root / name)
+
+
+def refuse_foreign_stage(path: Path) -> None:
+    """Refuse to write to a stage's file that is a link, or that autoprec did not write.
+
+    Raises:
+        RunDirectoryError: it is.
+    """
+    refuse_links(path)
+    if not has_form(path):
+        raise RunDirectoryError(
+            f"{path} would be written, but it is damaged, or autoprec did not write it; delete it if it is damaged, as "
+            f"it is made again; otherwise move it away, or choose another folder by --out"
+        )
+
+
+def refuse_foreign_journal(path: Path) -> None:
+    """Refuse to add to a file that is a link or no journal of a study, or to break a lock that is no lock.
+
+    Raises:
+        RunDirectoryError: it is.
+    """
+    refuse_links(path)
+    if not _begins(path, _JOURNAL):
+        raise RunDirectoryError(
+            f"{path} must be the journal of a study to be added to, but it is damaged or another file; delete it if it "
+            f"is damaged, to search again; otherwise choose another file"
+        )
+    lock = path.with_name(f"{path.name}.lock")
+    if lock.exists() and not lock.is_symlink():
+        raise RunDirectoryError(f"{lock} must be free for the lock of {path.name}, but there is a file; move it away")
+
+
+def has_form(path: Path) -> bool:
+    """Whether a stage's file is absent, empty, or begins as autoprec writes it."""
+    return _begins(path, _STAGES[path.name])
+
+
+def _begins(path: Path, form: re.Pattern[bytes]) -> bool:
+    try:
+        with path.open("rb") as file:
+            begin = file.read(_LONGEST)
+    except OSError:
+        return not path.exists()
+    return not begin or form.match(begin) is not None
+
+
+def recognised(root: Path, name: str) -> bool:
+    """Whether a file that no list names was written by a version of autoprec that kept none."""
+    evidence = _record(root / "evidence.json")
+    if evidence.get("kind") != "autoprec evidence":
+        evidence = {}
+    if name == "evidence.json":
+        return bool(evidence)
+    if name == "result.json":
+        return {"schema", "feasible", "reason"} <= set(_record(root / name))
+    if name == "plan.json":
+        text = json.dumps(_record(root / name), sort_keys=True)
+        return bool(evidence) and evidence.get("plan") == fingerprint([text])
+    if name == "model.onnx":
+        lowered = evidence.get("lowered")
+        return isinstance(lowered, dict) and lowered.get("sha256") == digest_of(root / name)
+    return _WORKER_LOG.fullmatch(name) is not None and has_form(root / "study.log") and (root / "study.log").is_file()
+
+
+def refuse_other_kind(path: Path, kind: str) -> None:
+    """Refuse to replace a file by a record of this kind, unless it is an older record of the kind.
+
+    Args:
+        path: the file.
+        kind: what such records have under "kind", such as "autoprec plan".
+
+    Raises:
+        RunDirectoryError: it is something else.
+    """
+    refuse_links(path)
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            begin = file.read(_LONGEST)
+        if re.match(_HEAD + b'"kind":\\s*"' + re.escape(kind).encode() + b'"', begin) is None:
+            raise RunDirectoryError(
+                f"{path} would be written, but the file that is there is no {kind}; move it away, or choose another "
+                f"file"
+            )
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
