@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,11 @@ class Inventory:
             RunDirectoryError: a file is a link, or not as autoprec wrote it.
             UsageError: a file is one of the inputs.
         """
-        listed, given = self.read().get("files", {}), list(inputs)
+        # A folder such as new/.. that is not there yet will be another one as soon as it is made.
+        folder = self.folder if self.folder.exists() else Path(os.path.realpath(self.folder))
+        listed, given = replace(self, folder=folder).read().get("files", {}), list(inputs)
         for name in names:
-            path = self.folder / name
+            path = folder / name
             refuse_inputs(path, given)
             refuse_links(path)
             if path.is_file() and path.stat().st_size and not self._own(path, listed):

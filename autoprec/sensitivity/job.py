@@ -30,6 +30,7 @@ class SensitivityJob:
         metric: the user's metric.
         ranges: the calibrated ranges.
         batch_size: the largest number of samples of one run.
+        known: the entries that an earlier run measured, which are left out.
         journal: the file that gets a line for each measured part, so that a killed run goes on; None keeps nothing.
         progress: the function that is told the share that is done.
     """
@@ -41,6 +42,7 @@ class SensitivityJob:
     metric: Metric
     ranges: RangeTable
     batch_size: int
+    known: frozenset[Entry] = frozenset()
     journal: Path | None = None
     progress: Callable[[float], None] = lambda share: None
 
@@ -50,10 +52,14 @@ class SensitivityJob:
         return [spec.name for spec in self.lowerer.model.interface.outputs if spec.sample_axis is not None]
 
     def entries(self, precisions: Iterable[Precision]) -> list[Entry]:
-        """Each unit with each of the precisions that it can run in, unit by unit, without FP32, which loses nothing."""
+        """Each unit with each of the precisions that it can run in, unit by unit, but those that are known.
+
+        FP32 is left out, as it loses nothing.
+        """
         wanted = [p for p in precisions if p is not Precision.FP32]
         units = [unit.name for unit in self.lowerer.partition.units]
-        return [(u, p) for u in units for p in wanted if self.possible[u].get(p, "not offered") is None]
+        able = [(u, p) for u in units for p in wanted if self.possible[u].get(p, "not offered") is None]
+        return [entry for entry in able if entry not in self.known]
 
     def lowered(self, precision: Precision) -> Lowered:
         """The simulated model with every unit in `precision` that can run in it, and the others in FP32."""

@@ -8,7 +8,7 @@ the FP32 model; only what its outputs reach is computed again, so a profile cost
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoprec.data.dataset import Dataset
@@ -61,6 +61,11 @@ class Sensitivities:
     def passes_per_entry(self) -> float:
         """The cost of an entry in full passes; 1 would be as slow as computing the whole model for each entry."""
         return self.spent_s / max(self.pass_s * len(self.entries), 1e-9)
+
+    def joined(self, earlier: Sensitivities) -> Sensitivities:
+        """These together with those of an earlier run of the same fingerprint, and what both cost."""
+        entries = {**earlier.entries, **self.entries}
+        return replace(self, entries=entries, spent_s=self.spent_s + earlier.spent_s)
 
     def save(self, path: Path) -> None:
         """Write the sensitivities as JSON."""

@@ -15,7 +15,7 @@ from autoprec.run.context import Run
 
 
 def find_ranges(run: Run) -> RangeTable:
-    """Calibrate, unless the stored ranges are of the same model, data and recipe.
+    """Calibrate, unless the stored ranges are of the same model, data and recipe, and of all values that are needed.
 
     Raises:
         DataError: a value of the model is NaN or infinite on the calibration samples.
@@ -24,14 +24,14 @@ def find_ranges(run: Run) -> RangeTable:
     task = run.task
     data = task.splits.calibrate
     used = data.subset(range(min(data.count, task.recipe.samples)))
+    needed = needed_tensors(task.subject.lowerer, task.subject.possible)
     stored = _stored(run, range_fingerprint(task.subject.lowerer, used, task.recipe))
-    if stored is not None:
+    if stored is not None and stored.clipped.keys() >= set(needed):
         run.clock.begin(
             "ranges", f"{len(stored.clipped)} values, from an earlier run{computed_by(run.directory.ranges, SCHEMA)}"
         )
         return stored
-    count = len(needed_tensors(task.subject.lowerer, task.subject.possible))
-    run.clock.begin("ranges", f"{count} values over {used.count} samples, calibrator {task.recipe.method}")
+    run.clock.begin("ranges", f"{len(needed)} values over {used.count} samples, calibrator {task.recipe.method}")
     time = RangesTime(run.budget.deadline)
 
     def progress(step: str, share: float) -> bool:
@@ -50,6 +50,9 @@ def find_ranges(run: Run) -> RangeTable:
     if time.cut_short:
         table = replace(table, fingerprint=_hurried(table, table.fingerprint))
         run.budget.leave_out(f"ranges are of {table.samples} samples, by {table.method}, without all refinement")
+    if stored is not None and stored.clipped:
+        # Calibrators are chosen for all values together, so that others beside them may change what is chosen.
+        table = replace(table, fingerprint=_widened(table, table.fingerprint))
     table.save(run.directory.ranges)
     return table
 
@@ -59,8 +62,16 @@ def _stored(run: Run, wanted: str) -> RangeTable | None:
     if not run.directory.ranges.is_file():
         return None
     stored = load_ranges(run.directory.ranges)
-    good_enough = run.budget.limited and stored.fingerprint == _hurried(stored, wanted)
-    return stored if stored.fingerprint == wanted or good_enough else None
+    hurried = _hurried(stored, wanted)
+    good = [wanted, _widened(stored, wanted)]
+    if run.budget.limited:
+        good += [hurried, _widened(stored, hurried)]
+    return stored if stored.fingerprint in good else None
+
+
+def _widened(table: RangeTable, wanted: str) -> str:
+    """The fingerprint of ranges of more values than those that an earlier run in the same folder had needed."""
+    return fingerprint([wanted, "of these values", *sorted(table.clipped)])
 
 
 def _hurried(table: RangeTable, wanted: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from autoprec.data.dataset import Dataset
@@ -10,7 +12,7 @@ from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.run.context import Run
 from autoprec.run.uniform import no_sensitivities
-from autoprec.sensitivity.job import SensitivityJob
+from autoprec.sensitivity.job import Entry, SensitivityJob
 from autoprec.sensitivity.measure import sensitivities_of
 from autoprec.sensitivity.table import SCHEMA, Sensitivities, load_sensitivities, sensitivity_fingerprint
 
@@ -29,8 +31,8 @@ def measure_sensitivities(run: Run, ranges: RangeTable) -> Sensitivities:
     """
     task, directory = run.task, run.directory
     precisions = tuple(sorted({p for options in task.subject.choices.values() for p in options}))
-    stored = _stored(run, ranges, precisions)
-    if stored is not None:
+    stored, wanted = _stored(run, ranges), _entries_of(run, precisions)
+    if stored is not None and stored.entries.keys() >= wanted:
         by = computed_by(directory.profile, SCHEMA)
         run.clock.begin("sensitivity", f"{len(stored.entries)} entries, from an earlier run{by}")
         return stored
@@ -41,6 +43,7 @@ def measure_sensitivities(run: Run, ranges: RangeTable) -> Sensitivities:
         return no_sensitivities(ranges)
     units = sum(len(options) > 1 for options in task.subject.choices.values())
     run.clock.begin("sensitivity", f"{units} units on {data.count} samples")
+    known = stored if stored is not None and stored.fingerprint == _fingerprint(run, data, ranges) else None
     job = SensitivityJob(
         lowerer=task.subject.lowerer,
         possible=task.subject.possible,
@@ -51,8 +54,11 @@ def measure_sensitivities(run: Run, ranges: RangeTable) -> Sensitivities:
         batch_size=task.settings.batch,
         journal=directory.profile_journal,
         progress=run.progress.advance,
+        known=frozenset() if known is None else frozenset(known.entries),
     )
     sensitivities = sensitivities_of(job, precisions)
+    if known is not None:
+        sensitivities = sensitivities.joined(known)
     sensitivities.save(directory.profile)
     directory.profile_journal.unlink(missing_ok=True)
     return sensitivities
@@ -76,15 +82,24 @@ def sensitivity_samples(run: Run) -> Dataset | None:
     return parts[counts.index(found)]
 
 
-def _stored(run: Run, ranges: RangeTable, precisions: tuple[Precision, ...]) -> Sensitivities | None:
+def _stored(run: Run, ranges: RangeTable) -> Sensitivities | None:
     """The sensitivities of an earlier run, None where there are none that hold for this one."""
     if not run.directory.profile.is_file():
         return None
-    task, stored = run.task, load_sensitivities(run.directory.profile)
+    stored = load_sensitivities(run.directory.profile)
     # An earlier run may have had time for fewer samples.
-    wanted = [sensitivity_fingerprint(task.subject.lowerer, part, task.metric, ranges) for part in _parts(run)]
-    complete = {p for _, p in stored.entries} >= set(precisions) - {Precision.FP32}
-    return stored if stored.fingerprint in wanted and complete else None
+    return stored if stored.fingerprint in [_fingerprint(run, part, ranges) for part in _parts(run)] else None
+
+
+def _fingerprint(run: Run, data: Dataset, ranges: RangeTable) -> str:
+    return sensitivity_fingerprint(run.task.subject.lowerer, data, run.task.metric, ranges)
+
+
+def _entries_of(run: Run, precisions: Sequence[Precision]) -> set[Entry]:
+    """The entries that this run needs: another space or pin of the same directory may need others."""
+    subject = run.task.subject
+    rows = subject.possible.items()
+    return {(unit, p) for unit, row in rows for p in precisions if p is not Precision.FP32 and row.get(p, "") is None}
 
 
 def _parts(run: Run) -> list[Dataset]:
