@@ -23,7 +23,7 @@ def test_a_run_becomes_one_file(work: Path, invoke: Invoke) -> None:
     assert "samples (FP32 1.0)" in result.stdout
     record = json.loads((work / "ci" / "baseline.json").read_text(encoding="utf-8"))
     assert record["kind"] == "autoprec baseline"
-    assert record["data"]["calib"] == "data.npz"
+    assert record["data"]["calib"] == "../data.npz"  # as the baseline sees it
     assert record["data"]["eval"] is None
     assert record["model"]["path"] == "tiny.onnx"
     assert record["lowered"]["path"] == "run/model.onnx"

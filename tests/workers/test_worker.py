@@ -82,7 +82,7 @@ def invoke(*words: str | Path) -> Result:
 
 def test_a_worker_measures_what_is_left_and_writes_nothing_but_the_study(run: Path) -> None:
     before = {path.name: path.read_bytes() for path in run.iterdir()}
-    worked = work(run, backend=FakeBackend())
+    worked = work(run, trust=run, backend=FakeBackend())
     after = {path.name: path.read_bytes() for path in run.iterdir()}
 
     assert worked.stopped == "all 9 trials were used"
@@ -92,7 +92,7 @@ def test_a_worker_measures_what_is_left_and_writes_nothing_but_the_study(run: Pa
 
 
 def test_a_run_takes_in_what_a_worker_measured_meanwhile(finished: Path, run: Path) -> None:
-    worked = work(run, backend=FakeBackend())
+    worked = work(run, trust=run, backend=FakeBackend())
     result = autoprec.search(
         finished / "tiny.onnx", calib=finished / "data.npz", trials=9, sampler="random", backend=FakeBackend(), out=run
     )
@@ -133,7 +133,7 @@ def test_a_run_that_has_not_come_to_its_search_is_waited_for(run: Path) -> None:
         said.append(words)
         (run / "later").rename(run / "search.json")
 
-    assert work(run, backend=FakeBackend(), say=say).measured >= 4
+    assert work(run, trust=run, backend=FakeBackend(), say=say).measured >= 4
     assert said == [f"waiting up to 600 s for the search in {run} to begin: ranges and sensitivities come first"]
 
 
@@ -141,14 +141,14 @@ def test_waiting_has_an_end(run: Path) -> None:
     (run / "search.json").unlink()
 
     with pytest.raises(RunDirectoryError, match=r"has no search.json after 1 s; start .*, or wait longer by --wait"):
-        work(run, backend=FakeBackend(), wait_s=0.6)
+        work(run, trust=run, backend=FakeBackend(), wait_s=0.6)
 
 
 def test_another_model_is_refused(run: Path, tmp_path: Path) -> None:
     other = tiny_model(tmp_path, seed=1, name="other.onnx")
 
     with pytest.raises(ModelError, match=r"other.onnx is not the model that .* was begun with: .* its weights is"):
-        work(run, model=other, backend=FakeBackend())
+        work(run, trust=run, model=other, backend=FakeBackend())
 
 
 def test_other_data_is_refused(finished: Path, run: Path, tmp_path: Path) -> None:
@@ -156,9 +156,9 @@ def test_other_data_is_refused(finished: Path, run: Path, tmp_path: Path) -> Non
     np.savez(tmp_path / "fewer.npz", **tiny_data(finished / "tiny.onnx", 40))
 
     with pytest.raises(DataError, match=r"other.npz is not the data that the run was begun with: .* by --calib"):
-        work(run, calib=tmp_path / "other.npz", backend=FakeBackend())
+        work(run, trust=run, calib=tmp_path / "other.npz", backend=FakeBackend())
     with pytest.raises(DataError, match=r"fewer.npz must have the 48 samples to select and to report with"):
-        work(run, calib=tmp_path / "fewer.npz", backend=FakeBackend())
+        work(run, trust=run, calib=tmp_path / "fewer.npz", backend=FakeBackend())
 
 
 def test_the_same_model_and_data_may_lie_elsewhere(finished: Path, run: Path, tmp_path: Path) -> None:
@@ -166,13 +166,13 @@ def test_the_same_model_and_data_may_lie_elsewhere(finished: Path, run: Path, tm
         shutil.copy(finished / name, tmp_path / name)
     changed(run, lambda record: record["settings"].update(model="/nowhere.onnx", calib="/nowhere.npz"))
 
-    worked = work(run, model=tmp_path / "tiny.onnx", calib=tmp_path / "data.npz", backend=FakeBackend())
+    worked = work(run, trust=run, model=tmp_path / "tiny.onnx", calib=tmp_path / "data.npz", backend=FakeBackend())
     assert worked.measured >= 4
 
 
 def test_another_kind_of_machine_is_refused(run: Path) -> None:
     with pytest.raises(BackendError, match=r"same kind of machine as the run in .*; here is jitter 0.5, not 0.0. Use"):
-        work(run, backend=FakeBackend(jitter=0.5))
+        work(run, trust=run, backend=FakeBackend(jitter=0.5))
 
 
 def test_another_release_of_the_kernel_is_no_other_machine(run: Path) -> None:
@@ -183,7 +183,7 @@ def test_another_release_of_the_kernel_is_no_other_machine(run: Path) -> None:
         def describe(self) -> dict[str, str]:
             return {**super().describe(), "platform": "Linux-6.1.99"}
 
-    assert work(run, backend=Patched()).measured >= 4
+    assert work(run, trust=run, backend=Patched()).measured >= 4
 
 
 @pytest.mark.parametrize("damage", ["{}", "no JSON", '{"schema": 1, "prior": 3}'])
@@ -191,22 +191,22 @@ def test_a_damaged_description_is_refused(run: Path, damage: str) -> None:
     (run / "search.json").write_text(damage)
 
     with pytest.raises(RunDirectoryError, match=r"search's description .*search.json"):
-        work(run, backend=FakeBackend())
+        work(run, trust=run, backend=FakeBackend())
 
 
 def test_ranges_of_another_run_are_refused(run: Path) -> None:
     changed(run, lambda record: record.update(profile="0" * 16))
 
     with pytest.raises(RunDirectoryError, match="are not those that the search began with; copy the run directory"):
-        work(run, backend=FakeBackend())
+        work(run, trust=run, backend=FakeBackend())
 
 
 def test_data_from_memory_must_be_given_by_path(finished: Path, run: Path) -> None:
     changed(run, lambda record: record["settings"].update(calib="given in Python"))
 
     with pytest.raises(DataError, match="its --calib was given in Python and not by a path; tune with a file, or give"):
-        work(run, backend=FakeBackend())
-    assert work(run, calib=finished / "data.npz", backend=FakeBackend()).measured >= 4
+        work(run, trust=run, backend=FakeBackend())
+    assert work(run, trust=run, calib=finished / "data.npz", backend=FakeBackend()).measured >= 4
 
 
 def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ HOLD = (
 def test_a_worker_ends_with_the_run_that_started_it(run: Path) -> None:
     """Its standard input closes, however the run ended; its plan is left to others."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD + COMMAND, "worker", str(run), "--with-parent"],
+        [sys.executable, "-c", HOLD + COMMAND, "worker", str(run), "--with-parent", "--trust", str(run)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -250,13 +250,13 @@ def test_a_worker_ends_with_the_run_that_started_it(run: Path) -> None:
     _, errors = process.communicate(timeout=60)
 
     assert process.returncode == 130, errors
-    assert work(run, backend=FakeBackend()).measured >= 4
+    assert work(run, trust=run, backend=FakeBackend()).measured >= 4
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no signals")
 def test_a_scheduler_may_end_a_worker(run: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD + COMMAND, "worker", str(run)],
+        [sys.executable, "-c", HOLD + COMMAND, "worker", str(run), "--trust", str(run)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
