@@ -11,6 +11,7 @@ from autoprec.errors import RunDirectoryError
 from autoprec.files.inventory import digest_of
 from autoprec.files.json import fingerprint
 from autoprec.files.links import refuse_links
+from autoprec.files.parse import parse_json, read_text
 
 _HEAD = rb'\s*\{\s*"schema":\s*\d+,\s*'
 _STAGES = {
@@ -124,7 +125,7 @@ def refuse_other_kind(path: Path, kind: str) -> None:
 
 def _record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        record = parse_json(read_text(path))
+    except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
