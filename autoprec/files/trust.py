@@ -99,7 +99,7 @@ class NamingFile:
 
     def find(self, text: str) -> Path | None:
         """The file or folder that a path means, seen from this file or, as older ones were, from the current folder."""
-        if not text or text.startswith(("//", "\\\\")):  # a share in the network, which would be sent the user's name
+        if not text or text[:2] in ("//", "\\\\"):  # a share in the network, which would be sent the user's name
             return None
         for start in (self.path.parent, Path()):
             path = Path(os.path.normpath(os.path.join(os.path.abspath(start), text)))
