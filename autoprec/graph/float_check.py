@@ -55,7 +55,19 @@ _TAKES_ANY = frozenset(
         "Not",
     }
 )
-_TAKES_INFINITY = _TAKES_ANY | {"Add", "Sub", "Clip", "Min", "Max", "Softmax", "LogSoftmax", "Loop", "If", "Scan"}
+_TAKES_INFINITY = _TAKES_ANY | {
+    "Add",
+    "Sub",
+    "Clip",
+    "Min",
+    "Max",
+    "Softmax",
+    "LogSoftmax",
+    "Attention",
+    "Loop",
+    "If",
+    "Scan",
+}
 # The operators whose results hold the numbers of their first input alone, so that it matters who reads those.
 _MOVES = RESHAPING_OPS | {
     "Slice",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import onnx
+import onnx.shape_inference
 import onnx_ir as ir
 
 from autoprec.graph.topology import bodies
@@ -96,6 +97,25 @@ def complete_types(nodes: Iterable[ir.Node], imports: Mapping[str, int]) -> None
                 kind = types.get(name) or _from_text(signature.only(name))
                 if kind is not None:
                     value.type, changed = kind, True
+
+
+def inferred_types(node: ir.Node, imports: Mapping[str, int]) -> dict[int, ir.DataType]:
+    """Return what ONNX infers of one node from the types of its inputs: index of the output -> element type.
+
+    An operator may tie types beyond its variables: a state that it is not given has the type of the data.
+    """
+    domain = "" if node.domain in STANDARD else node.domain
+    fed = {str(value.name): value for value in node.inputs if value is not None}
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset_of(imports, domain), domain)
+        types = {name: ir.to_proto(value).type for name, value in fed.items()}
+        found = onnx.shape_inference.infer_node_outputs(schema, ir.to_proto(node), types)
+    except Exception:  # the inference of each operator raises what it likes, and says nothing then
+        return {}
+    known = {str(value.name): index for index, value in enumerate(node.outputs)}
+    return {
+        known[n]: ir.DataType(kind.tensor_type.elem_type) for n, kind in found.items() if kind.HasField("tensor_type")
+    }
 
 
 def restore_containers(graph: ir.Graph, imports: Mapping[str, int]) -> None:

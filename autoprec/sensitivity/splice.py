@@ -184,4 +184,7 @@ class _Branches:
             node.name = self._names.new(f"{prefix}/{node.name}")
             for value in node.outputs:
                 value.name = self._names.new(f"{prefix}/{value.name}") if value.name else value.name
+                if value.shape is not None and not value.shape.is_static():
+                    # How many rows Unique keeps differs between branches, so that they cannot share a symbol for it.
+                    value.shape = None
         self._trunk.extend(part.nodes)

@@ -52,7 +52,8 @@ def why_untunable(topology: Topology, node: ir.Node) -> str | None:
         return "random numbers: its output cannot be compared"
     if all(value in topology.constants for value in node.outputs):
         return "constant: every runtime folds it"
-    if any(value.type is not None and not isinstance(value.type, ir.TensorType) for value in node.outputs):
+    around = [value for value in (*node.inputs, *node.outputs) if value is not None and value.type is not None]
+    if not all(isinstance(value.type, ir.TensorType) for value in around):
         return "sequences and optional values stay as they are"
     if all(value in topology.shape_values for value in node.outputs) and any(map(is_float, node.outputs)):
         return "shape arithmetic in floats: it depends on shapes alone and must stay exact"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -42,6 +43,9 @@ INT = np.int64
         ("Squeeze", WEIGHT[None, :, None], (), {}, WEIGHT),
         ("Unsqueeze", WEIGHT, (np.array([0, -1], INT),), {}, WEIGHT[None, ..., None]),
         ("Cast", WEIGHT.astype(INT), (), {"to": TensorProto.FLOAT}, WEIGHT),
+        ("Cast", WEIGHT.astype(np.float16), (), {"to": TensorProto.FLOAT}, WEIGHT),
+        ("Cast", WEIGHT.astype(ml_dtypes.bfloat16), (), {"to": TensorProto.FLOAT}, WEIGHT),
+        ("Flatten", WEIGHT[None], (), {"axis": 2}, WEIGHT),
         ("Cast", WEIGHT - 2.5, (), {"to": TensorProto.INT32}, np.trunc(WEIGHT - 2.5)),
     ],
 )

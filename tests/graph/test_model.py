@@ -118,6 +118,26 @@ def test_infinity_in_a_mask_is_no_broken_weight(tmp_path: Path) -> None:
     load_model(write(b.model(), tmp_path))
 
 
+def test_infinity_in_the_mask_of_an_attention_is_no_broken_weight(tmp_path: Path) -> None:
+    b = Builder()
+    x = b.input("x", ["N", 4, 8])
+    mask = b.const("mask", np.triu(np.full((4, 4), -np.inf), 1))
+    b.node("Attention", "attention", [x, x, x, mask], q_num_heads=2, kv_num_heads=2)
+    b.output("attention_out", ["N", 4, 8])
+    proto = b.model(check=False)
+    proto.opset_import[0].version = 23
+    load_model(write(proto, tmp_path))
+
+
+def test_a_graph_needs_no_name(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Relu", "relu", [b.input("x", ["N", 4])])
+    b.output("relu_out", ["N", 4])
+    proto = b.model()
+    proto.graph.name = ""
+    load_model(write(proto, tmp_path))
+
+
 # ---------------------------------------------------------------------------- what is refused
 
 

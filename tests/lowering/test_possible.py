@@ -103,6 +103,15 @@ def test_fp8_convolutions_have_limits(cin: int, cout: int, kernel: tuple[int, in
     assert words is None or words.startswith("FP8 convolutions need more than 16 input channels per group")
 
 
+def test_weights_that_are_stored_in_half_precision_may_be_quantised() -> None:
+    b = Builder()
+    wide = b.node("Cast", "cast", [b.const("w", np.ones((32, 32, 3, 3)), np.float16)], to=TensorProto.FLOAT)
+    b.node("Conv", "conv", [b.image(), wide])
+    b.output("conv_out", ["N", 32, 6, 6])
+
+    assert refusal(b.model(), "conv", INT8) is None
+
+
 def test_fp8_has_no_transposed_convolution() -> None:
     proto = conv_model(32, 32, op="ConvTranspose")
 

@@ -62,6 +62,22 @@ def test_a_unit_that_no_output_needs_has_no_branch() -> None:
     assert branched(exact, [part]).outputs == ({},)
 
 
+def test_branches_share_no_symbol_for_a_size_that_depends_on_numbers() -> None:
+    """ONNX Runtime takes two values of one symbol to have one size."""
+    b = Builder()
+    hidden = b.node("Relu", "relu", [b.linear("first", b.input("x", ["N", WIDTH]), WIDTH, WIDTH)])
+    b.node("Neg", "neg", [b.node("Unique", "unique", [hidden])])
+    b.output("neg_out", ["K"])
+    one = Bench(b.model())
+    lowered = one.lower(one.uniform(FP16), simulate=True)
+    exact = one.lowerer.base(lowered.ir.opset_imports[""]).graph
+    made = branched(exact, [splice(lowered, exact, one.partition.unit("first"))])
+    infos = {info.name: info.type.tensor_type for info in onnx.load_from_string(made.model).graph.value_info}
+
+    sizes = [d for name, kind in infos.items() if name.startswith("branch0/") for d in kind.shape.dim]
+    assert not any(size.dim_param for size in sizes)
+
+
 def test_branches_share_the_weights_that_no_unit_has_changed() -> None:
     """FC2 in FP32 behind fc1 in FP16 reads the trunk's own weights."""
     one = Bench(BUILDERS["mlp"]())

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from autoprec.graph.opset.site import NotConvertible, Site
 from autoprec.graph.opset.steps_up import REDUCTIONS, Step
+from autoprec.graph.topology import is_float
 from autoprec.precision import Array
 
 _SAME_WITHOUT_AXES = ("Max", "Mean", "Min", "Prod")  # of one number each of these is the number itself
@@ -76,9 +77,8 @@ def _resize_18(site: Site) -> None:
     order = _positive(axes, rank)
     for index, default in ((1, None), (2, 1.0), (3, 0)):
         value = site.input(index)
-        if value is None or not (tensor := ir.convenience.get_const_tensor(value)) or not tensor.size:
-            if value is not None and index == 3:
-                site.set_input(3, _all_sizes(site, value, order))
+        tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+        if value is None or (tensor is not None and not tensor.size):
             continue
         if default is None:
             raise NotConvertible("a roi of some axes is not known there")
@@ -108,7 +108,30 @@ def _resize_19(site: Site) -> None:
 def _average_pool_19(site: Site) -> None:
     if any(step != 1 for step in site.integers("dilations") or ()):
         raise NotConvertible("dilations are not known there")
+    if site.integer("ceil_mode", 0) and any(map(_starts_in_padding, *_windows(site))):
+        raise NotConvertible("a last window that starts in the padding counts there")
     site.drop("dilations")
+
+
+def _windows(site: Site) -> tuple[tuple[int, ...], ...]:
+    """Return the sizes, kernels, strides and paddings on both sides of a pool along each axis; none where unknown."""
+    shape, kernel = site.first().shape, site.integers("kernel_shape") or ()
+    sizes = tuple(size for size in (shape or ())[2:] if isinstance(size, int))
+    if len(sizes) != len(kernel) or site.text("auto_pad", "NOTSET") != "NOTSET":
+        return ((), (), (), (), ())
+    pads = site.integers("pads") or (0,) * 2 * len(kernel)
+    strides = site.integers("strides") or (1,) * len(kernel)
+    return sizes, kernel, strides, pads[: len(kernel)], pads[len(kernel) :]
+
+
+def _starts_in_padding(size: int, kernel: int, stride: int, before: int, after: int) -> bool:
+    last = -(-(size + before + after - kernel) // stride) * stride
+    return last >= size + before
+
+
+def _mod_28(site: Site) -> None:
+    if not site.integer("fmod", 0) and is_float(site.first()):
+        raise NotConvertible("a remainder of floats has the sign of the dividend there, so that fmod must be 1")
 
 
 def _dft_20(site: Site) -> None:
@@ -221,6 +244,7 @@ STEPS_DOWN: dict[tuple[str, int], Step] = {
     ("GroupNormalization", 21): _group_normalization_21,
     ("LpPool", 18): _average_pool_19,
     ("Mish", 18): _mish_18,
+    ("Mod", 28): _mod_28,
     ("Pad", 18): _pad_18,
     ("Pad", 19): _pad_19,
     ("RMSNormalization", 23): _rms_normalization_23,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from autoprec.graph.constants import drop_unused
-from autoprec.graph.schemas import signature_of
+from autoprec.graph.schemas import inferred_types, signature_of
 from autoprec.graph.topology import COPY_OPS, RESHAPING_OPS, all_graphs, bodies, main_domain
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.lowering_pass import LoweringPass
@@ -141,6 +141,9 @@ class _Typing:
         for index in outputs:
             if _float_type(node.outputs[index]) is not None:
                 _set_type(node.outputs[index], wanted)
+        if inputs and any(_float_type(v) is not None for i, v in enumerate(node.outputs) if i not in outputs):
+            for index, dtype in inferred_types(node, self._imports).items():  # a state that starts with the first input
+                node.outputs[index].type = ir.TensorType(dtype)
 
     def _keep(self, node: ir.Node, slots: range | list[int]) -> None:
         """Let the node read values in the types that they had before."""

@@ -14,6 +14,8 @@ from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.type_slots import DATA_TYPES, OPSET_BF16, following_slots, require_floats
 from autoprec.precision import Array, Precision, cast_clamped
 
+_FLOAT = ir.TensorType(ir.DataType.FLOAT)
+
 
 class SimulateTypesPass(LoweringPass):
     """Round what half-precision nodes read and make, and leave the arithmetic in FP32.
@@ -71,7 +73,7 @@ class _Rounding:
     def inputs(self, node: ir.Node, precision: Precision, free: set[int]) -> None:
         """Let the node read rounded values."""
         for index, value in enumerate(node.inputs):
-            if index not in free or value is None or value.dtype is not ir.DataType.FLOAT:
+            if index not in free or value is None or value.type != _FLOAT:
                 continue
             if self._made_in(value) is precision:
                 continue  # already rounded where it was made
@@ -84,7 +86,7 @@ class _Rounding:
         """Let the readers of the node's results take them rounded."""
         for index, value in enumerate(list(node.outputs)):
             used = value.uses() or value.is_graph_output()
-            if index in free and value.dtype is ir.DataType.FLOAT and used:
+            if index in free and value.type == _FLOAT and used:
                 rounded = ir.Value(type=value.type, shape=value.shape)
                 self._editor.rounded(value, rounded, f"{value.name}/exact")
                 self._round_trip(value, rounded, precision, f"{node.name}/round_{precision}")

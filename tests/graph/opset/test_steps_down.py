@@ -57,6 +57,14 @@ def test_parts_of_unequal_size_are_written_out() -> None:
         ("Pad", 19, [whole(0, 0, 1, 1, 0, 0, 1, 1)], {"mode": "wrap"}, "the mode wrap is not known there"),
         ("CumProd", 26, [np.array(0, np.int64)], {}, "it does not exist there, and ONNX does not define it by other"),
         ("AveragePool", 19, [], {"kernel_shape": [2, 2], "dilations": [2, 2]}, "dilations are not known there"),
+        (
+            "AveragePool",
+            19,
+            [],
+            {"kernel_shape": [2, 2], "strides": [3, 3], "pads": [0, 0, 1, 1], "ceil_mode": 1},
+            "a last window that starts in the padding counts there",
+        ),
+        ("Mod", 28, [np.full((2, 4, 6, 6), 0.3, F)], {}, "a remainder of floats has the sign of the dividend there"),
     ],
 )
 def test_what_an_older_opset_cannot_say_is_refused_by_name(

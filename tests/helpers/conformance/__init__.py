@@ -1,0 +1,1 @@
+"""The ONNX project's own operator tests, taken through units, lowering and sensitivities."""
