@@ -13,9 +13,12 @@ AutoprecError               exit 2
 │   └── SearchOverError     exit 2   a worker tried to join a search that has ended
 ├── StorageError            exit 2   the storage that a study is kept in cannot be used
 └── BackendError            exit 2   a runtime could not build or run a model
+    └── NotHonouredError    exit 2   it runs units of a plan in other precisions than asked, so the search avoids them
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 EXIT_OK = 0
 """The command did what was asked."""
@@ -91,3 +94,15 @@ class StorageError(AutoprecError):
 
 class BackendError(AutoprecError):
     """A runtime could not build, run or time a model."""
+
+
+class NotHonouredError(BackendError):
+    """A runtime runs units with arithmetic in other precisions than a plan asks for.
+
+    Attributes:
+        units: the names of these units.
+    """
+
+    def __init__(self, message: str, units: Sequence[str]) -> None:
+        super().__init__(message)
+        self.units = tuple(units)

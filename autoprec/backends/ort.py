@@ -13,6 +13,7 @@ import onnxruntime as ort
 
 from autoprec.backends.host import available_cpus, cpu_name
 from autoprec.backends.ort_engine import BusyOrtEngine, OrtEngine, first_line
+from autoprec.backends.ort_inspection import ran_as
 from autoprec.backends.ort_kernels import KernelOwners, durations_ms, kernel_of
 from autoprec.backends.ort_request import TrialRequest
 from autoprec.backends.ort_sessions import open_session, session_options
@@ -27,7 +28,6 @@ from autoprec.precision import Array, Precision
 if TYPE_CHECKING:
     import onnx
 
-_QUANTIZED_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize")
 _PROFILED_RUNS = 6
 _DUMPED_INSIDE_BYTES = 1024
 _TRIAL = ModelTrial()
@@ -108,22 +108,18 @@ class OrtBackend:
 
     def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
         """Read the graph as ONNX Runtime optimised it."""
+        import onnx
+
         with tempfile.TemporaryDirectory(prefix="autoprec-") as folder:
             _, graph = self._optimized(model, session_options(self.threads), Path(folder))
-        owners = KernelOwners(nodes, model)
-        found: dict[str, RanAs] = {}
-        for node in graph.node:
-            name = owners.of(node.name, node.output)
-            if name is not None and not node.op_type.startswith(("Quantize", "Dequantize", "Reorder")):
-                found.setdefault(
-                    name, RanAs(operator=node.op_type, quantized=node.op_type.startswith(_QUANTIZED_PREFIXES))
-                )
-        return found
+        return ran_as(graph, onnx.load_from_string(model).graph, nodes)
 
     def profile(
         self, model: bytes, feed: Mapping[str, Array], home: Mapping[str, str], macs: Mapping[str, int]
     ) -> TimeProfile:
         """Kernel times by ONNX Runtime's profiler, each the median over a few runs; a kernel is of one unit alone."""
+        import onnx
+
         with tempfile.TemporaryDirectory(prefix="autoprec-") as folder:
             options = session_options(self.threads)
             options.enable_profiling = True
@@ -135,7 +131,8 @@ class OrtBackend:
                 events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
             except Exception as error:  # its C++ part, or a profile that a full disk cut short
                 raise BackendError(f"ONNX Runtime could not profile the model: {first_line(error)}") from error
-        owners, constants = KernelOwners(home, model), {tensor.name for tensor in graph.initializer}
+        owners = KernelOwners(home, onnx.load_from_string(model).graph)
+        constants = {tensor.name for tensor in graph.initializer}
         kernels = [kernel_of(node, home, owners, constants) for node in graph.node]
         named: dict[str, list[Kernel]] = {}
         for kernel in kernels:

@@ -43,15 +43,27 @@ class KernelOwners:
 
     Fusions keep a node's name and append to it, and blocked convolutions take that of their output; others are known
     by the tensor that they write, which is the one that the last of their nodes wrote.
+
+    Args:
+        nodes: names of the nodes that matter.
+        model: the graph that was optimised.
     """
 
-    def __init__(self, nodes: Iterable[str], model: bytes) -> None:
-        import onnx
+    def __init__(self, nodes: Iterable[str], model: onnx.GraphProto) -> None:
+        self.nodes = frozenset(nodes)
+        self._by_name = {node.name: node for node in model.node}
+        self._by_tensor = {tensor: node for node in model.node for tensor in node.output}
+        makers = self._by_tensor.items()
+        self._makers: dict[str, str] = {tensor: node.name for tensor, node in makers if node.name in self.nodes}
 
-        self._nodes = frozenset(nodes)
-        graph = onnx.load_from_string(model).graph
-        makers = ((name, node.name) for node in graph.node if node.name in self._nodes for name in node.output)
-        self._makers: dict[str, str] = dict(makers)
+    def operator(self, node: str) -> str:
+        """The operator of a node of the model."""
+        return str(self._by_name[node].op_type) if node in self._by_name else ""
+
+    def maker(self, tensor: str, kernel: str) -> onnx.NodeProto | None:
+        """The node of the model that writes a tensor, or the one that a kernel is called after; or None."""
+        named = kernel.removesuffix("_nchwc")
+        return self._by_tensor.get(tensor) or self._by_tensor.get(named) or self._by_name.get(named)
 
     def of(self, kernel: str, outputs: Sequence[str] = ()) -> str | None:
         """The node that a kernel was made of, by its name or by the tensors that it writes; or None."""
@@ -59,7 +71,7 @@ class KernelOwners:
             return self._makers[tensor]
         name = kernel
         while name:
-            if name in self._nodes:
+            if name in self.nodes:
                 return name
             cut = max(name.rfind("_"), name.rfind("/"))
             name = name[:cut] if cut > 0 else ""

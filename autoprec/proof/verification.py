@@ -15,8 +15,9 @@ from autoprec.units.records import Partition, Unit, UnitKind
 class UnitStatus(str, Enum):
     """What became of the precision that a unit was asked for; the values are those in reports on disk.
 
-    A unit is FUSED if its layer computes in several precisions or belongs to another unit, so that the unit has no
-    precision of its own. It is GONE if the engine does not speak of it, as of a constant.
+    A unit is FUSED if its layer computes in several precisions or belongs to another unit, or if a light operator
+    computes on the codes of its neighbours, so that the unit has no precision of its own. It is GONE if the engine does
+    not speak of it, as of a constant.
     """
 
     HONOURED = "honoured"
@@ -70,11 +71,17 @@ class UnitRan:
 
     def describe(self) -> str:
         """Return one sentence for people."""
-        layer = f"layer {self.layer!r}" + (f", tactic {self.tactic}" if self.tactic else "")
+        layer = f"layer {self.layer!r}" if self.layer else f"kernel {self.operator}"
+        layer += f", tactic {self.tactic}" if self.tactic else ""
         if self.status == UnitStatus.HONOURED:
             return f"{self.unit} runs in {self.requested}: {layer}"
         if self.status == UnitStatus.GONE:
             return f"{self.unit} was asked for in {self.requested}, but the engine speaks of none of its nodes"
+        if self.status == UnitStatus.FUSED and not self.layer:
+            return (
+                f"{self.unit} was asked for in {self.requested} and computes on the 8-bit codes of its neighbours, "
+                f"which gives the same values: {layer}"
+            )
         if self.status == UnitStatus.FUSED:
             other = f" of {self.into}" if self.into else ""
             return f"{self.unit} was asked for in {self.requested} and is fused into {layer}{other}"
@@ -205,7 +212,9 @@ def _judge(unit: Unit, wish: Precision, asked: Precision, why: str, layers: _Lay
         )
     ran = max(seen, key=lambda one: _suspicion(one, asked))
     host = layers.host(unit, ran)
-    status = _status(ran, wish, asked, fused=not heavy and host is not None)
+    # Between two pairs a runtime may compute a light operator on the codes: the pairs say all that is rounded.
+    on_codes = ran.quantized and ran.precision is None and not asked.is_quantized
+    status = _status(ran, wish, asked, fused=not heavy and (host is not None or on_codes))
     return UnitRan(
         unit=unit.name,
         requested=wish,

@@ -11,7 +11,7 @@ import numpy as np
 from autoprec.backends.protocol import Backend, Engine, TimeProfile
 from autoprec.data.dataset import Batch, Dataset
 from autoprec.data.feeds import feed_of
-from autoprec.errors import BackendError
+from autoprec.errors import BackendError, NotHonouredError
 from autoprec.files.onnx_message import OnnxMessage, whole_bytes
 from autoprec.graph.model import Model, to_bytes
 from autoprec.plan import Assignment
@@ -94,6 +94,21 @@ class Engines:
     def verified(self, plan: Assignment, ranges: RangeTable) -> Verification:
         """Compare what the runtime made of each unit with what the plan asked for."""
         return verified(self._task.subject.lowerer, plan, self._backend, self.lowered(plan, ranges))
+
+    def require_honoured(self, plan: Assignment, ranges: RangeTable) -> None:
+        """Check that the runtime runs each unit with arithmetic as the plan asks, where there is a choice for the unit.
+
+        Raises:
+            NotHonouredError: it does not.
+        """
+        try:
+            refused = self.verified(plan, ranges).refused
+        except BackendError:  # a runtime that tells nothing keeps no plan from being measured
+            return
+        found = [unit for unit in refused if len(self._task.subject.choices[unit.unit]) > 1]
+        if found:
+            text = "; ".join(unit.describe() for unit in found)
+            raise NotHonouredError(f"it would not run as asked: {text}", [unit.unit for unit in found])
 
     def unit_ms(self, plan: Assignment, ranges: RangeTable, feed: dict[str, Array]) -> dict[str, float]:
         """Unit -> milliseconds in the runtime's own profile.

@@ -87,7 +87,7 @@ class PlanMeasurer:
         """Measure what the search wants to know of a plan.
 
         Raises:
-            BackendError: the runtime refused the plan.
+            BackendError: the runtime refused the plan, or does not run a plan that may be the answer as it asks.
         """
         if all(precision is Precision.FP32 for precision in plan.values()):
             return Measurement(
@@ -115,7 +115,10 @@ class PlanMeasurer:
                 self.spent.untimed += 1
                 return self._measurement(outcome, float("inf"), None, engine.size)
             ratio, error = self._ratio(engine, wanted.rival)
-            if self._partial(outcome) and not over and self._near(outcome, ratio, engine.size, wanted.rival):
+            near = not over and self._near(outcome, ratio, engine.size, wanted.rival)
+            if near:
+                self._engines.require_honoured(plan, self.ranges)
+            if near and self._partial(outcome):
                 outcome = self._evaluated(engine, wanted, early=False)
             self.spent.cut += self._partial(outcome)
             begun = time.monotonic()

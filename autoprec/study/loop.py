@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 
-from autoprec.errors import BackendError, RunDirectoryError, StorageError
+from autoprec.errors import BackendError, NotHonouredError, RunDirectoryError, StorageError
 from autoprec.plan import Assignment
 from autoprec.study.guide.proposals import model_fits
 from autoprec.study.ledger.ask_tell import Ledger
@@ -109,6 +109,8 @@ class Search(Participant):
     def _refuse(self, asked: Asked, error: BackendError) -> None:
         self.ledger.fail(asked, str(error))
         self.ledger.refuse(asked.plan)
+        for unit in error.units if isinstance(error, NotHonouredError) else ():
+            self.ledger.refuse({unit: asked.plan[unit]})  # it alone is the reason, whatever else a plan asks for
         self.refused.append((asked.plan, f"{asked.origin}: {error}"))
         if not self.trials:  # not even FP32: there is nothing to compare with
             raise error

@@ -81,7 +81,10 @@ class ModelGuidedSampler(optuna.samplers.BaseSampler):
         self._one_at_a_time = threading.Lock()
 
     def refuse(self, plan: Assignment) -> None:
-        """Never propose this plan again in this process, whatever becomes of its trial."""
+        """Never propose this plan again in this process, whatever becomes of its trial.
+
+        A plan of one unit alone stands for every plan in which that unit has this precision.
+        """
         self._refused.append(dict(plan))
 
     def propose(self, study: optuna.Study, excluded: Sequence[Assignment] = ()) -> Proposal | None:

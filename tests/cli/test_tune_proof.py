@@ -61,6 +61,17 @@ def test_a_convolution_that_was_not_honoured_has_its_own_exit_code(tune: Tune, w
     assert (work / "run" / "plan.json").is_file()
 
 
+def test_where_there_is_a_choice_the_answer_is_a_plan_that_runs_as_asked(tune: Tune, work: Path) -> None:
+    result = tune(Disobedient("conv1"), "--max-drop", "inf")
+    assert result.exit_code == EXIT_OK, result.output
+    units = json.loads((work / "run" / "plan.json").read_text())["units"]
+
+    assert result.exit_code == EXIT_OK
+    assert units["conv1"]["precision"] == "fp32"
+    assert "int8" in {choice["precision"] for choice in units.values()}
+    assert "it would not run as asked: conv1 was asked for in int8 but runs in a float type" in result.stdout
+
+
 def test_that_exit_code_goes_before_the_one_of_an_unmet_bound(tune: Tune) -> None:
     """The bound was judged on an engine that is not the plan's."""
     pins = ("--pin", ".*=int8", "--max-drop", "0", "--metric", "sqnr")

@@ -50,7 +50,8 @@ class Proposer:
             refused: plans that the runtime refused.
         """
         if refused:
-            return self._avoiding(trials, refused).propose(trials, [*taken, *refused])
+            whole = [plan for plan in refused if len(plan) == len(self.problem.choices)]
+            return self._avoiding(trials, refused).propose(trials, [*taken, *whole])
         seen = {plan_key(t.plan) for t in trials} | {plan_key(plan) for plan in taken}
         for plan in uniform_assignments(self.problem):
             if plan_key(plan) not in seen:

@@ -53,3 +53,7 @@ def test_a_combination_forbids_nothing_by_itself() -> None:
 
 def test_without_refusals_nothing_is_forbidden() -> None:
     assert forbidden([], [plan("u0")]) == frozenset()
+
+
+def test_a_pair_that_the_runtime_named_is_bad_at_once_whatever_was_built() -> None:
+    assert forbidden([plan("u3", "u4", "u5"), {"u4": INT8}], [plan("u4"), plan()]) == {("u4", INT8)}

@@ -1,0 +1,91 @@
+"""What became of each node of a model in the graph that ONNX Runtime's optimiser made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from autoprec.backends.ort_kernels import KernelOwners
+from autoprec.backends.protocol import RanAs
+
+if TYPE_CHECKING:
+    import onnx
+
+_QUANTIZED_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize")
+_CONVERSIONS = ("Quantize", "Dequantize", "Reorder")
+_MAKES_CODES = ("QuantizeLinear", "QLinear")
+_CHANGES_TYPE = frozenset({"DequantizeLinear", "Cast", "Shape", "Size", "ArgMax", "ArgMin"})
+_CODE_TYPES = frozenset({2, 3})
+"""UINT8 and INT8 as ONNX numbers the types of tensors."""
+_FUSED_NODES = 8
+"""So many nodes behind a product or convolution are looked through at most for what was fused into its kernel."""
+
+
+def ran_as(optimised: onnx.GraphProto, model: onnx.GraphProto, nodes: Sequence[str]) -> dict[str, RanAs]:
+    """The kernel that each named node became; nodes that the graph no longer speaks of are left out.
+
+    Args:
+        optimised: the graph that runs, as ONNX Runtime wrote it.
+        model: the graph that it was made of.
+        nodes: names of nodes of the model.
+    """
+    owners, codes = KernelOwners(nodes, model), _codes(optimised)
+    found: dict[str, RanAs] = {}
+    fused: list[tuple[onnx.NodeProto, RanAs]] = []
+    for kernel in optimised.node:
+        if kernel.op_type.startswith(_CONVERSIONS):
+            continue
+        ran = RanAs(operator=kernel.op_type, quantized=_on_codes(kernel, codes))
+        name = owners.of(kernel.name, kernel.output)
+        if name is not None:
+            found.setdefault(name, ran)
+        if _family(kernel.op_type) and (name is None or _family(owners.operator(name)) != _family(kernel.op_type)):
+            fused.append((kernel, ran))
+    # A kernel that computes a product and what follows may be known by what follows alone.
+    for kernel, ran in fused:
+        wanted = _family(kernel.op_type)
+        behind = (node for tensor in kernel.output for node in _before(model, owners.maker(tensor, kernel.name)))
+        product = next((n for n in behind if n.name not in found and _family(n.op_type) == wanted), None)
+        if product is not None and product.name in owners.nodes:
+            found[product.name] = ran
+    return found
+
+
+def _codes(graph: onnx.GraphProto) -> frozenset[str]:
+    """The tensors of 8-bit codes; those that the optimiser has added have no type in the graph, so it is followed."""
+    found = {each.name for each in graph.initializer if each.data_type in _CODE_TYPES}
+    found |= {each.name for each in (*graph.input, *graph.value_info) if each.type.tensor_type.elem_type in _CODE_TYPES}
+    for kernel in graph.node:  # in the order in which they run
+        keeps = kernel.op_type not in _CHANGES_TYPE and not kernel.op_type.startswith(_QUANTIZED_PREFIXES)
+        if kernel.op_type.startswith(_MAKES_CODES) or (keeps and kernel.input[:1] and kernel.input[0] in found):
+            found.update(kernel.output)
+    return frozenset(found)
+
+
+def _on_codes(kernel: onnx.NodeProto, codes: frozenset[str]) -> bool:
+    """Whether a kernel computes on 8-bit codes, or moves, pools or looks up some."""
+    if kernel.op_type.startswith(_QUANTIZED_PREFIXES):
+        return True
+    read, made = kernel.input[:1], kernel.output[:1]
+    return bool(read and made) and all(name in codes for name in (*read, *made))
+
+
+def _family(operator: str) -> str:
+    """Convolutions and products each have several kernels; "" for all else."""
+    if "Conv" in operator:
+        return "convolution"
+    return "product" if "Gemm" in operator or "MatMul" in operator else ""
+
+
+def _before(model: onnx.GraphProto, last: onnx.NodeProto | None) -> Iterator[onnx.NodeProto]:
+    """The node and those before it, the nearest first."""
+    makers = {tensor: node for node in model.node for tensor in node.output}
+    front = [last] if last is not None else []
+    seen: set[str] = set()
+    while front and len(seen) < _FUSED_NODES:
+        node = front.pop(0)
+        if node.name in seen:
+            continue
+        seen.add(node.name)
+        yield node
+        front += [makers[tensor] for tensor in node.input if tensor in makers]
