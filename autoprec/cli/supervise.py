@@ -40,6 +40,7 @@ def supervised(functions: Sequence[str]) -> Iterator[None]:
     if not functions:
         yield
         return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent that ignored it would never learn how its child ended
     known, parent = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD}), os.getpid()
     reading, writing = os.pipe()
     child = os.fork()

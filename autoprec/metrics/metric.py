@@ -1,13 +1,14 @@
 """Metrics: one score per sample with an explicit direction, computed from outputs and labels or FP32's outputs.
 
     top1        whether the largest output is at the label             higher is better, needs labels
-    agreement   share of top-1 answers equal to FP32's                 higher is better
+    agreement   share of decisions equal to FP32's                     higher is better
     cosine      cosine similarity with FP32's outputs, 0 to 1          higher is better
     kl          KL(FP32 || candidate) of class distributions, nats     lower is better
     sqnr        noise-to-signal power ratio against FP32's outputs     lower is better
 
-The score of `sqnr` is the ratio, not decibels, because ratios can be averaged. Its drop is that ratio too, so a bound
-of 0.001 means 30 dB. If the outputs of a candidate hold NaN or infinity, the sample gets the worst score instead of
+Of several outputs, and of several kinds of values in one, the one that fares worst counts, see
+`autoprec.metrics.kinds`. The score of `sqnr` is the ratio, not decibels, because ratios can be averaged. Its drop is
+that ratio too, so a bound of 0.001 means 30 dB. If the outputs of a candidate hold NaN or infinity, the sample gets the worst score instead of
 NaN.
 """
 

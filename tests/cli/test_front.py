@@ -320,6 +320,15 @@ def test_a_damaged_or_missing_file_of_the_run(run: Path, invoke: Invoke, name: s
     refused(invoke("front", "run"), name)
 
 
+def test_a_run_without_sensitivities_lists_and_builds_what_it_measured(run: Path, invoke: Invoke) -> None:
+    (run / "profile.json").unlink()
+    said = invoke("front", "run")
+
+    assert said.exit_code == EXIT_OK
+    assert "uniform fp32" in said.stdout
+    assert invoke("front", "run", "--point", "0", "-o", "built").exit_code == EXIT_OK
+
+
 def test_a_damaged_profile_writes_nothing(run: Path, invoke: Invoke) -> None:
     (run / "profile.json").write_bytes(b"{")
 

@@ -51,6 +51,15 @@ def test_it_begins_with_the_seeds_and_measures_no_plan_twice() -> None:
     assert len({tuple(trial.plan.values()) for trial in found.trials}) == len(found.trials)
 
 
+@pytest.mark.parametrize("limit", [1, 2])
+def test_the_plans_that_a_search_begins_with_count_as_trials(limit: int, tmp_path: Path) -> None:
+    found = searched(ledger(path=tmp_path / "log"), limit=limit)
+    again = searched(ledger(path=tmp_path / "log"), limit=limit)
+
+    assert [trial.origin for trial in found.trials] == list(SEEDS)[:limit]
+    assert len(again.trials) == limit
+
+
 def test_it_finds_the_optimum_and_says_why_it_ended() -> None:
     found = searched(ledger())
 
