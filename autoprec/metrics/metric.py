@@ -8,8 +8,8 @@
 
 Of several outputs, and of several kinds of values in one, the one that fares worst counts, see
 `autoprec.metrics.kinds`. The score of `sqnr` is the ratio, not decibels, because ratios can be averaged. Its drop is
-that ratio too, so a bound of 0.001 means 30 dB. If the outputs of a candidate hold NaN or infinity, the sample gets the worst score instead of
-NaN.
+that ratio too, so a bound of 0.001 means 30 dB. If the outputs of a candidate hold NaN or infinity, the sample gets the
+worst score instead of NaN.
 """
 
 from __future__ import annotations
