@@ -41,6 +41,7 @@ from .source_tree import ROOT
 KEPT = ROOT / "tests" / "compatibility" / "data"
 RUN = KEPT / "runs" / "finished"
 JOURNAL = KEPT / "runs" / "killed-sensitivity" / "profile.partial.jsonl"
+_LARGEST = 1 << 22  # repeated nesting makes files of 50 MB, which take a while to read without any fault
 ODD: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 2**31, 2**63, 2**64, 10**400, 1e308, -1e308, 1e-320, 0.5, math.inf, math.nan),
     *("", "a", "fp32", "int8", "../../etc/passwd", "\x00", "\ud800", "x" * 50_000, "nan", "-1", "os:abort", "\x1b[2J"),
@@ -109,7 +110,8 @@ def odd_bytes(data: bytes, draw: random.Random) -> bytes:
 def _json(data: bytes, draw: random.Random) -> bytes:
     if draw.random() < 0.25:
         return odd_bytes(data, draw)
-    return json.dumps(odd_record(json.loads(data), draw)).encode("utf-8", "surrogatepass")
+    changed = json.dumps(odd_record(json.loads(data), draw)).encode("utf-8", "surrogatepass")
+    return changed if len(changed) < _LARGEST else odd_bytes(data, draw)
 
 
 def _sealed(data: bytes, draw: random.Random) -> bytes:
