@@ -29,6 +29,7 @@ from autoprec.proof.unit_times import UnitTimes, time_units
 from autoprec.proof.verification import Verification
 from autoprec.ranges.table import ranges_from_plan
 from autoprec.units.find import find_units
+from autoprec.units.shapes import sized_for
 
 if TYPE_CHECKING:
     from autoprec.backends.tensorrt.backend import TensorRtBackend
@@ -133,9 +134,10 @@ def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish |
     chosen, target = load_plan(plan), out if out is not None else plan.parent / "model.onnx"
     inventory, names = Inventory(target.parent, partial(recognised, target.parent)), _written(target, wish)
     inventory.refuse_foreign(names, (model, plan))
-    runtimes = None if wish is None else _runtimes(wish, target.parent)
+    runtimes = None if wish is None else _runtimes(wish, target.parent, chosen.shapes)
     scheme = runtimes.backend.scheme if runtimes else scheme_named(chosen.scheme)
     loaded = load_model(model, scheme.newest_opset)
+    shapes = {} if wish is None else _shapes(loaded.interface, wish, chosen.shapes)
     check_plan_fits(chosen, loaded.graph_fingerprint, loaded.weights_fingerprint, model)
     lowerer, precisions, lowered = _lower(chosen, loaded, scheme)
     check_model(lowered.ir)
@@ -153,7 +155,7 @@ def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish |
         found = replace(found, verification=verified(lowerer, precisions, runtimes.backend, data))
         found.write_record(plan)
         if wish.profile:  # this may fail, so the engine and its proof are written before
-            times = time_units(lowerer.partition, runtimes.backend, data, _feed(loaded.interface, wish))
+            times = time_units(lowerer.partition, runtimes.backend, data, _feed(loaded.interface, shapes))
             found = replace(found, times=times)
             found.write_record(plan)
         return found
@@ -220,9 +222,9 @@ class _Runtimes:
     builder: TensorRtBackend | None
 
 
-def _runtimes(wish: EngineWish, folder: Path) -> _Runtimes:
+def _runtimes(wish: EngineWish, folder: Path, sizes: Mapping[str, tuple[int, ...]]) -> _Runtimes:
     if wish.backend in ENGINE_BUILDERS:
-        builder = _builder(wish, folder)
+        builder = _builder(wish, folder, sizes)
         return _Runtimes(builder, builder)
     if wish.backend != CPU_BACKEND or not wish.profile:
         also = f", and a profile alone is made by {CPU_BACKEND}" if wish.profile else ""
@@ -230,7 +232,7 @@ def _runtimes(wish: EngineWish, folder: Path) -> _Runtimes:
     return _Runtimes(make_backend(wish.backend, targets=wish.targets), None)
 
 
-def _builder(wish: EngineWish, folder: Path) -> TensorRtBackend:
+def _builder(wish: EngineWish, folder: Path, sizes: Mapping[str, tuple[int, ...]]) -> TensorRtBackend:
     from autoprec.backends.tensorrt.backend import TensorRtBackend
     from autoprec.backends.tensorrt.records import BuildOptions
 
@@ -238,7 +240,7 @@ def _builder(wish: EngineWish, folder: Path) -> TensorRtBackend:
     options = BuildOptions(
         shapes=shapes, targets=wish.targets, time_limit_s=wish.time_limit_s, timing_cache=wish.timing_cache
     )
-    builder = TensorRtBackend(wish.backend, options, folder=folder / "engines", batch=wish.batch)
+    builder = TensorRtBackend(wish.backend, options, folder=folder / "engines", batch=wish.batch, sizes=sizes)
     # Asking for the clock also refuses a GPU of which the roofline model has no figures.
     if wish.profile and builder.clock.kind == "modelled":
         for name, shape in shapes.items():
@@ -250,7 +252,18 @@ def _builder(wish: EngineWish, folder: Path) -> TensorRtBackend:
     return builder
 
 
-def _feed(interface: Interface, wish: EngineWish) -> dict[str, Array]:
+def _shapes(interface: Interface, wish: EngineWish, sizes: Mapping[str, tuple[int, ...]]) -> dict[str, ShapeProfile]:
+    """Return the shapes of the inputs that the model leaves open; what nobody says is refused before any work."""
+    from autoprec.backends.tensorrt.open_shapes import shape_profiles
+
+    given = parse_shapes(wish.shapes)
+    if wish.backend == CPU_BACKEND and not wish.profile:
+        return given
+    inputs = {spec.name: tuple(d if isinstance(d, int) else None for d in spec.shape) for spec in interface.inputs}
+    return shape_profiles(inputs, given, sizes, wish.batch)
+
+
+def _feed(interface: Interface, shapes: Mapping[str, ShapeProfile]) -> dict[str, Array]:
     """Return random inputs of the shapes that the user wants; of several shapes for an input, the best one."""
     from autoprec.backends.tensorrt.feeds import InputSlot, sample_feed
     from autoprec.backends.tensorrt.records import ShapeProfile
@@ -260,15 +273,15 @@ def _feed(interface: Interface, wish: EngineWish) -> dict[str, Array]:
         sizes = [size if isinstance(size, int) else None for size in spec.shape]
         profile = ShapeProfile(
             tuple(size or 1 for size in sizes),
-            tuple(size or (1 if axis else wish.batch) for axis, size in enumerate(sizes)),
+            shapes[spec.name].best if spec.name in shapes else tuple(size or 1 for size in sizes),
             tuple(size or _ANY for size in sizes),
         )
         slots.append(InputSlot(spec.name, spec.dtype, profile))
-    return sample_feed(slots, shapes={name: shape.best for name, shape in parse_shapes(wish.shapes).items()})
+    return sample_feed(slots, shapes={name: shape.best for name, shape in shapes.items()})
 
 
 def _lower(plan: Plan, model: Model, scheme: Scheme) -> tuple[Lowerer, dict[str, Precision], Lowered]:
-    partition = find_units(model.graph)
+    partition = sized_for(find_units(model.graph), model, plan.shapes, make_backend(CPU_BACKEND))
     precisions = usable_precisions(plan, partition, Topology(model.graph), scheme)
     lowerer = Lowerer(model, partition, scheme, plan.carrier)
     return lowerer, precisions, lowerer.lower(precisions, ranges_from_plan(plan.ranges))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class Plan:
         fingerprints: the fingerprints of graph, weights, data, metric, ranges, and of the machine that measured it.
         evidence: the measured figures, for people and reports.
         ranges: the calibrated ranges, as `RangeTable.to_record` returns them, or None if nothing is quantised.
+        shapes: input name -> its shape in a run of one sample of the data, for inputs with free dimensions; empty in
+            older plans.
     """
 
     units: Mapping[str, Choice]
@@ -54,6 +56,7 @@ class Plan:
     fingerprints: Mapping[str, str]
     evidence: Mapping[str, Any]
     ranges: Mapping[str, Any] | None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def precisions(self) -> dict[str, Precision]:
         """Return the precision of each unit by its name."""
@@ -84,7 +87,7 @@ class Plan:
             "evidence": dict(self.evidence),
             "units": units,
             "ranges": self.ranges,
-        }
+        } | ({"shapes": {name: list(shape) for name, shape in self.shapes.items()}} if self.shapes else {})
 
 
 def load_plan(path: str | Path) -> Plan:
@@ -124,6 +127,7 @@ def plan_from_record(record: Mapping[str, Any], path: str | Path) -> Plan:
             fingerprints=dict(record["fingerprints"]),
             evidence=dict(record["evidence"]),
             ranges=record["ranges"],
+            shapes={str(name): tuple(map(int, shape)) for name, shape in record.get("shapes", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PlanError(f"the plan {path} is damaged: {error!r}; tune the model again") from error

@@ -13,7 +13,7 @@ from autoprec.calibrate.job import Progress
 from autoprec.data.dataset import Dataset
 from autoprec.errors import DataError
 from autoprec.graph.model import to_bytes
-from autoprec.graph.topology import LINEAR_OPS, elements
+from autoprec.graph.topology import LINEAR_OPS
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.placement import calibration_tensors
 from autoprec.lowering.possible import Possible, uniform
@@ -21,6 +21,7 @@ from autoprec.metrics.running import run_whole
 from autoprec.precision import Array, Precision
 from autoprec.ranges.histogram import Histogram
 from autoprec.ranges.table import storable
+from autoprec.units.sizes import elements_in
 
 _CAPTURE_BYTES = 1 << 29
 
@@ -77,7 +78,8 @@ def observe(
     for name in tensors:
         if name in values and not values[name].is_graph_output():
             model.graph.outputs.append(values[name])
-    size = sum(4 * elements(values.get(name) or inputs.get(name)) for name in tensors)
+    shapes = lowerer.partition.shapes
+    size = sum(4 * elements_in(values.get(name) or inputs.get(name), shapes) for name in tensors)
     batch_size = int(np.clip(_CAPTURE_BYTES // max(size, 1), 1, batch_size))
     histograms = {name: Histogram() for name in tensors}
     sums: dict[str, Array] = {}

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from autoprec.data.dataset import Dataset
 from autoprec.errors import DataError
 from autoprec.graph.interface import Batch, Interface, TensorSpec
 from autoprec.precision import Array
@@ -33,6 +34,20 @@ def feed_of(batch: Batch, interface: Interface, size: int | None = None) -> dict
             array = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
         feed[spec.name] = np.ascontiguousarray(np.moveaxis(array, 0, spec.sample_axis)) if spec.sample_axis else array
     return feed
+
+
+def batch_feed(interface: Interface, data: Dataset, batch_size: int) -> dict[str, Array]:
+    """The first `batch_size` samples, repeated if there are fewer; a model with a fixed batch size takes that many.
+
+    Where samples differ in length, they are the first ones of the shape that most samples have.
+    """
+    wanted = interface.batch_size or batch_size
+    batch = next(iter(data.largest_bucket().batches(wanted)))
+    whole = any(spec.takes_whole(batch.inputs[spec.name]) for spec in interface.inputs)
+    indices = np.arange(1 if whole else wanted) % batch.count
+    repeated = Batch({name: array[indices] for name, array in batch.inputs.items()}, None)
+    feed = feed_of(repeated, interface, interface.batch_size)
+    return {name: np.ascontiguousarray(array) if array.ndim else array for name, array in feed.items()}
 
 
 def samples_fed(feed: Mapping[str, Array], batch: Batch, interface: Interface) -> int:

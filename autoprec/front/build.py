@@ -12,6 +12,7 @@ from autoprec.graph.model import check_model, save_model
 from autoprec.plan import Choice, Plan
 from autoprec.run.directory import RunDirectory
 from autoprec.run.unit_reasons import searched_reason
+from autoprec.units.sizes import shapes_of_inputs
 
 
 def plan_of(run: LoadedRun, point: Point, max_drop: float | None) -> Plan:
@@ -55,6 +56,7 @@ def plan_of(run: LoadedRun, point: Point, max_drop: float | None) -> Plan:
         fingerprints=studied.fingerprints,
         evidence=evidence,
         ranges=run.ranges.to_record() if quantized and run.ranges is not None else None,
+        shapes=shapes_of_inputs(run.partition, run.model.graph),
     )
 
 

@@ -25,6 +25,7 @@ from autoprec.units.find import find_units
 from autoprec.units.homes import homes_of, renamed
 from autoprec.units.records import Partition
 from autoprec.units.shares import mac_share
+from autoprec.units.sizes import sized
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,8 @@ def load_run(root: Path, model: str | Path | None, backend: Backend | None) -> L
         raise RunDirectoryError(
             f"the units in {root} are not those that this autoprec finds in the model; run `autoprec tune` again"
         )
-    partition = renamed(partition, homes)  # an earlier version may have named them by other rules
+    # An earlier version may have named the units by other rules.
+    partition = sized(renamed(partition, homes), loaded.graph, studied.shapes)
     lowerer = Lowerer(loaded, partition, scheme, studied.carrier)
     ranges = stored_ranges(studied, directory)
     return LoadedRun(

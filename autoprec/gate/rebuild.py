@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoprec.backends.make import CPU_BACKEND, make_backend
 from autoprec.backends.scheme import Scheme, scheme_named
 from autoprec.errors import BaselineError, RunDirectoryError
 from autoprec.gate.baseline import Baseline
@@ -19,6 +20,7 @@ from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable, ranges_from_plan
 from autoprec.run.directory import RunDirectory
 from autoprec.units.find import find_units
+from autoprec.units.shapes import sized_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,8 @@ def rebuild_plan(path: str | Path, baseline: Baseline, own: Scheme | None = None
     scheme = scheme_named(source.plan.scheme, own)
     model = load_model(source.model, scheme.newest_opset)
     check_interface(interface_of(baseline.evidence.model), model.interface, str(source.model))
-    partition, topology = find_units(model.graph), Topology(model.graph)
+    partition = sized_for(find_units(model.graph), model, source.plan.shapes, make_backend(CPU_BACKEND))
+    topology = Topology(model.graph)
     fitted = fit_plan(source.plan, source.values, topology, partition, str(source.model))
     precisions = usable_precisions(fitted.plan, partition, topology, scheme)
     ranges = ranges_from_plan(fitted.plan.ranges)

@@ -13,6 +13,7 @@ from autoprec.backends.make import make_backend
 from autoprec.backends.protocol import Backend
 from autoprec.backends.scheme import Scheme
 from autoprec.data.dataset import Dataset
+from autoprec.data.feeds import batch_feed
 from autoprec.errors import DataError, MetricError, RecipeError
 from autoprec.files.functions import is_function_name
 from autoprec.files.trust import Named, NamingFile
@@ -28,7 +29,6 @@ from autoprec.metrics.metric import Direction, Metric, load_metric
 from autoprec.proof.inspect import verified
 from autoprec.proof.verification import Verification
 from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
-from autoprec.run.engines import batch_feed
 from autoprec.run.progress import Silent, StageProgress
 from autoprec.run.settings import DataLike
 from autoprec.timing.race import RACE_THREADS
@@ -107,7 +107,7 @@ class Session:
 
     def arena(self, threads: int = RACE_THREADS) -> Arena:
         """Where latencies are raced: one batch of the data in the runtime."""
-        return Arena(self.runtime.backend, batch_feed(self.rebuilt.model, self.data, self.batch), threads)
+        return Arena(self.runtime.backend, batch_feed(self.rebuilt.model.interface, self.data, self.batch), threads)
 
 
 def open_session(request: GateRequest, stack: ExitStack) -> Session:
@@ -132,7 +132,7 @@ def open_session(request: GateRequest, stack: ExitStack) -> Session:
     work = request.work
     if work is None:
         work = stack.enter_context(tempfile.TemporaryDirectory(prefix="autoprec-gate-"))
-    feed = batch_feed(rebuilt.model, data, committed.machine["batch"])
+    feed = batch_feed(rebuilt.model.interface, data, committed.machine["batch"])
     shapes = {name: array.shape for name, array in feed.items()}
     return Session(
         request=request,

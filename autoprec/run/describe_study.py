@@ -14,6 +14,7 @@ from autoprec.run.study_description import StudyDescription, StudyUnit
 from autoprec.run.task import Task
 from autoprec.run.unit_reasons import fixed_reason
 from autoprec.study.goal import Goal
+from autoprec.units.sizes import shapes_of_sizes
 
 
 def describe_study(
@@ -54,6 +55,7 @@ def describe_study(
         max_latency=goal.max_latency,
         prior={name: {p: share for (unit, p), share in prior.items() if unit == name} for name in units},
         asked=measuring_settings(task),
+        shapes=shapes_of_sizes(subject.partition, subject.model.graph),
     )
 
 

@@ -6,14 +6,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import numpy as np
-
 from autoprec.backends.protocol import Backend, Engine, TimeProfile
-from autoprec.data.dataset import Batch, Dataset
-from autoprec.data.feeds import feed_of
+from autoprec.data.dataset import Dataset
+from autoprec.data.feeds import batch_feed
 from autoprec.errors import BackendError, NotHonouredError
 from autoprec.files.onnx_message import OnnxMessage, whole_bytes
-from autoprec.graph.model import Model, to_bytes
+from autoprec.graph.model import to_bytes
 from autoprec.plan import Assignment
 from autoprec.precision import Array
 from autoprec.proof.inspect import time_profile_of, verified
@@ -134,18 +132,4 @@ class Engines:
 
 def timing_feed(task: Task, data: Dataset) -> dict[str, Array]:
     """One full batch, in which samples are repeated where there are too few."""
-    return batch_feed(task.subject.model, data, task.settings.batch)
-
-
-def batch_feed(model: Model, data: Dataset, batch_size: int) -> dict[str, Array]:
-    """The first `batch_size` samples, repeated if there are fewer; a model with a fixed batch size takes that many.
-
-    Where samples differ in length, they are the first ones of the shape that most samples have.
-    """
-    wanted = model.interface.batch_size or batch_size
-    batch = next(iter(data.largest_bucket().batches(wanted)))
-    whole = any(spec.takes_whole(batch.inputs[spec.name]) for spec in model.interface.inputs)
-    indices = np.arange(1 if whole else wanted) % batch.count
-    repeated = Batch({name: array[indices] for name, array in batch.inputs.items()}, None)
-    feed = feed_of(repeated, model.interface, model.interface.batch_size)
-    return {name: np.ascontiguousarray(array) if array.ndim else array for name, array in feed.items()}
+    return batch_feed(task.subject.model.interface, data, task.settings.batch)

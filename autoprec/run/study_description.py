@@ -123,6 +123,7 @@ class StudyDescription:
         max_latency: the most latency as a share of FP32's, infinite where there is no bound.
         prior: unit -> precision -> share of FP32's latency in the runtime's own profile; empty in older studies.
         asked: the data and the settings that plans are measured by; empty in older studies.
+        shapes: value name -> its shape for one sample, where only a run shows it; empty in older studies.
     """
 
     study: str
@@ -143,6 +144,7 @@ class StudyDescription:
     max_latency: float = math.inf
     prior: Mapping[str, Mapping[Precision, float]] = field(default_factory=dict)
     asked: Mapping[str, Any] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def goal(self) -> Goal:
@@ -226,6 +228,7 @@ def _from_record(record: Mapping[str, Any]) -> StudyDescription:
         max_latency=infinite_if_none(record.get("max_latency")),
         prior={str(u): {Precision(p): float(v) for p, v in row.items()} for u, row in record.get("prior", {}).items()},
         asked=dict(record.get("asked", {})),
+        shapes={str(name): tuple(map(int, shape)) for name, shape in record.get("shapes", {}).items()},
     )
 
 

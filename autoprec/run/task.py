@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autoprec.backends.protocol import Backend
 from autoprec.backends.scheme import scheme_of_space
+from autoprec.data.feeds import batch_feed
 from autoprec.data.sources import load_data
 from autoprec.data.splits import Splits, make_splits
 from autoprec.errors import DataError, UsageError
@@ -17,12 +18,14 @@ from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.possible import Possible, why_not
 from autoprec.metrics.bounds import doubtful_bound, few_samples, refuse_bound
 from autoprec.metrics.metric import Metric, choose_metric
-from autoprec.precision import FLOATS, Precision
+from autoprec.precision import FLOATS, Array, Precision
 from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
 from autoprec.recipes.space import Pin, SearchSpace, load_search_space, parse_pin
 from autoprec.run.settings import Settings, check_numbers
 from autoprec.units.find import find_units
 from autoprec.units.records import Partition
+from autoprec.units.shapes import shapes_in_run
+from autoprec.units.sizes import sized
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +153,7 @@ def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) ->
         doubtful_bound(metric, settings.max_drop),
         few_samples(splits.select.count, splits.report.count, settings.max_drop),
     )
+    subject = with_shapes_of(subject, batch_feed(subject.model.interface, splits.select, 1), backend)
     return Task(
         settings=settings,
         subject=subject,
@@ -159,6 +163,21 @@ def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) ->
         backend=backend,
         doubts=tuple(text for text in found if text is not None),
     )
+
+
+def with_shapes_of(subject: Subject, feed: Mapping[str, Array], backend: Backend) -> Subject:
+    """Return the subject with the sizes of units and edges that they have for these inputs.
+
+    Args:
+        subject: the model and its units.
+        feed: the inputs of one sample.
+        backend: the runtime, which runs the model once where its shapes cannot be inferred.
+    """
+    shapes = shapes_in_run(subject.model, feed, backend)
+    partition = sized(subject.partition, subject.model.graph, shapes)
+    old = subject.lowerer
+    lowerer = Lowerer(old.model, partition, old.scheme, old.carrier, unify_concat=old.unify_concat)
+    return replace(subject, partition=partition, lowerer=lowerer)
 
 
 def _usable(space: SearchSpace, backend: Backend, timed: bool) -> tuple[list[Precision], tuple[str, ...]]:

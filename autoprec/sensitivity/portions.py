@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from autoprec.data.dataset import Dataset
-from autoprec.graph.topology import elements
 from autoprec.precision import Precision
 from autoprec.sensitivity.job import Entry, SensitivityJob
 from autoprec.sensitivity.splice import reached_part
+from autoprec.units.sizes import elements_in
 
 ENGINE_BYTES = 1 << 30
 """The most bytes of weights that the branches of one engine may hold."""
@@ -33,7 +33,8 @@ def _sample_bytes(job: SensitivityJob) -> int:
     names: set[str] = set()
     for unit in job.lowerer.partition.units:
         names.update(unit.inputs, reached_part(graph, unit)[0])
-    return max(1, sum(4 * elements(v) for node in graph for v in node.outputs if v.name in names))
+    shapes = job.lowerer.partition.shapes
+    return max(1, sum(4 * elements_in(v, shapes) for node in graph for v in node.outputs if v.name in names))
 
 
 def chunks_of(job: SensitivityJob, step: int, entries: int) -> list[Dataset]:
@@ -45,7 +46,8 @@ def chunks_of(job: SensitivityJob, step: int, entries: int) -> list[Dataset]:
         entries: the number of entries, each of which has outputs of its own.
     """
     whole, count = job.backend.threads * step, job.dataset.count
-    output = sum(4 * elements(value) for value in job.lowerer.model.graph.outputs)
+    shapes = job.lowerer.partition.shapes
+    output = sum(4 * elements_in(value, shapes) for value in job.lowerer.model.graph.outputs)
     size = whole * max(1, count // (_CHUNKS * whole))
     size = max(1, min(size, _OUTPUT_BYTES // max(1, output * (entries + 1))))
     return [job.dataset.subset(range(first, min(first + size, count))) for first in range(0, count, size)]

@@ -9,12 +9,12 @@ import numpy as np
 
 from autoprec.data.dataset import Batch
 from autoprec.errors import MetricError
-from autoprec.graph.topology import elements
 from autoprec.metrics.metric import Metric, load_metric
 from autoprec.metrics.scores import finite_samples
 from autoprec.precision import Array
 from autoprec.sensitivity.job import SensitivityJob
 from autoprec.sensitivity.table import Sensitivity
+from autoprec.units.sizes import elements_in
 
 Outputs = dict[str, Array]
 
@@ -68,7 +68,8 @@ class Scorer:
 
     def __init__(self, job: SensitivityJob) -> None:
         self._metric, self._noise = job.metric, load_metric("sqnr")
-        few = sum(elements(value) for value in job.lowerer.model.graph.outputs) <= _KL_ELEMENTS
+        shapes = job.lowerer.partition.shapes
+        few = sum(elements_in(value, shapes) for value in job.lowerer.model.graph.outputs) <= _KL_ELEMENTS
         self._kl: Metric | None = load_metric("kl") if few else None
 
     def score(self, chunk: ScoredChunk, outputs: Outputs) -> Total:

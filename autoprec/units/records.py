@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 
@@ -84,11 +84,13 @@ class Partition:
         reasons: node name -> why the node cannot be tuned, for each node that is in no unit. The nodes of the bodies of
             control flow are named "outer/attribute/inner".
         edges: the values between units; a change of precision there costs a conversion.
+        shapes: value name -> the shape that it has for one sample, where the graph does not say it but a run did.
     """
 
     units: tuple[Unit, ...]
     reasons: Mapping[str, str]
     edges: tuple[Edge, ...]
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def unit(self, name: str) -> Unit:
         """Return the unit of that name.

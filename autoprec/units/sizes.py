@@ -1,29 +1,75 @@
-"""Sizes of units: multiply-accumulates and weights."""
+"""Sizes of units and edges: multiply-accumulates, weights and elements, for the shapes that values have."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 
 import onnx_ir as ir
 
 from autoprec.graph.topology import Topology, attribute_int, elements, is_float, static_shape
+from autoprec.units.records import Partition
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Value name -> the shape that it had in a run of one sample, for the values whose shape the graph does not say."""
+_UNSEEN: Shapes = {}
 
 
-def node_macs(node: ir.Node) -> int:
+def sized(partition: Partition, graph: ir.Graph, shapes: Shapes) -> Partition:
+    """Return the partition with the sizes that it has for these shapes.
+
+    Args:
+        partition: the units of the graph.
+        graph: the graph.
+        shapes: what a run showed, see `autoprec.units.shapes`.
+    """
+    nodes = {str(node.name): node for node in graph}
+    values = {str(value.name): value for value in (*graph.inputs, *(v for node in graph for v in node.outputs))}
+    units = tuple(
+        replace(unit, macs=sum(node_macs(nodes[name], shapes) for name in unit.nodes)) for unit in partition.units
+    )
+    edges = tuple(replace(edge, elements=elements_in(values[edge.tensor], shapes)) for edge in partition.edges)
+    return replace(partition, units=units, edges=edges, shapes=dict(shapes))
+
+
+def shapes_of_inputs(partition: Partition, graph: ir.Graph) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each input of the graph that a run showed."""
+    return {str(v.name): partition.shapes[str(v.name)] for v in graph.inputs if v.name in partition.shapes}
+
+
+def shapes_of_sizes(partition: Partition, graph: ir.Graph) -> dict[str, tuple[int, ...]]:
+    """Return those of the shapes that a run showed from which `sized` computes what it does."""
+    values = [v for node in graph if node_macs(node, partition.shapes) for v in (*node.inputs, *node.outputs)]
+    names = {str(v.name) for v in (*values, *graph.inputs) if v is not None} | {edge.tensor for edge in partition.edges}
+    return {name: shape for name, shape in partition.shapes.items() if name in names}
+
+
+def elements_in(value: ir.Value | None, shapes: Shapes) -> int:
+    """Return the number of elements of a value for one sample, or 0 if its rank is unknown."""
+    seen = shapes.get(str(value.name)) if value is not None else None
+    return elements(value) if seen is None else math.prod(seen)
+
+
+def node_macs(node: ir.Node, shapes: Shapes = _UNSEEN) -> int:
     """Return the number of multiply-accumulates of one node for one sample, or 0 if it is not a sum of products."""
-    if node.op_type == "Conv":
-        weight = static_shape(node.inputs[1])  # [outputs, inputs / groups, kernel ...]
-        return elements(node.outputs[0]) * math.prod(weight[1:]) if weight else 0
-    if node.op_type == "ConvTranspose":
-        weight = static_shape(node.inputs[1])  # [inputs, outputs / groups, kernel ...]
-        return elements(node.inputs[0]) * math.prod(weight[1:]) if weight else 0
-    shape = static_shape(node.inputs[0]) if node.inputs else None
+    if node.op_type in ("Conv", "ConvTranspose"):
+        weight = _shape(node.inputs[1], shapes)
+        # Of Conv [outputs, inputs / groups, kernel ...]; of ConvTranspose [inputs, outputs / groups, kernel ...].
+        counted = node.outputs[0] if node.op_type == "Conv" else node.inputs[0]
+        return elements_in(counted, shapes) * math.prod(weight[1:]) if weight else 0
+    shape = _shape(node.inputs[0], shapes) if node.inputs else None
     if node.op_type in ("Gemm", "MatMul") and shape:
-        return elements(node.outputs[0]) * shape[0 if attribute_int(node, "transA", 0) else -1]
+        return elements_in(node.outputs[0], shapes) * shape[0 if attribute_int(node, "transA", 0) else -1]
     if node.op_type in ("LSTM", "GRU", "RNN") and shape:
-        steps = shape[0] * shape[1]  # the input is [sequence, batch, features]
-        return steps * (elements(node.inputs[1]) + elements(node.inputs[2]))
+        steps = shape[0] * shape[1]  # the input is [sequence, batch, features], in either layout of the first two
+        return steps * (elements_in(node.inputs[1], shapes) + elements_in(node.inputs[2], shapes))
     return 0
+
+
+def _shape(value: ir.Value | None, shapes: Shapes) -> tuple[int, ...] | None:
+    seen = shapes.get(str(value.name)) if value is not None else None
+    return static_shape(value) if seen is None else seen
 
 
 def weight_elements(topology: Topology, members: list[ir.Node]) -> int:

@@ -43,13 +43,13 @@ from onnx import helper, numpy_helper
 import autoprec
 from autoprec.backends.host import cpu_name
 from autoprec.backends.ort import OrtBackend
+from autoprec.data.feeds import batch_feed
 from autoprec.data.sources import load_data
 from autoprec.gate.baseline import load_baseline
 from autoprec.gate.judge import gate, record_baseline
 from autoprec.gate.limits import Limits
 from autoprec.gate.rebuild import rebuild_plan
 from autoprec.gate.verdict import GateReport, Status
-from autoprec.run.engines import batch_feed
 from autoprec.stats.intervals import median
 from autoprec.timing.race import race
 
@@ -197,7 +197,7 @@ def slowed(work: Path, baseline: Path) -> tuple[Path, float]:
     for _ in range(6):
         add_work(path, times)
         found = rebuild_plan(path, committed)
-        feed = batch_feed(found.model, load_data(DIGITS / "eval.npz", found.model.interface), 16)
+        feed = batch_feed(found.model.interface, load_data(DIGITS / "eval.npz", found.model.interface), 16)
         fastest = race(OrtBackend(1), {"base": base, "now": found.lowered}, feed, 12)
         ratio = median(np.divide(fastest["now"], fastest["base"]))
         if abs(ratio - 1.1) < 0.006:

@@ -24,6 +24,7 @@ from autoprec.backends.tensorrt.machine import precisions_of
 from autoprec.backends.tensorrt.modelled import ModelledEngine
 from autoprec.backends.tensorrt.network import input_shapes
 from autoprec.backends.tensorrt.nodes import ran_as
+from autoprec.backends.tensorrt.open_shapes import shape_profiles
 from autoprec.backends.tensorrt.records import BuildOptions, EngineFile, EngineLayer, ShapeProfile
 from autoprec.backends.tensorrt.request import CHILD
 from autoprec.files.user_cache import user_cache
@@ -46,7 +47,8 @@ class TensorRtBackend:
         threads: the number of CPU threads, for calibration and for exact arithmetic.
         folder: the folder where engines are kept; by default a temporary one, which is made for the first engine and
             removed with the backend. Kernel timings are kept in the user's cache.
-        batch: the first dimension of inputs without a given shape; other open dimensions are 1.
+        batch: the number of samples of inputs without a given shape.
+        sizes: the shapes of inputs in a run of one sample, from which other open dimensions are taken.
         process: the process that builds the engines; by default one of its own, which ends with the backend.
 
     Raises:
@@ -66,13 +68,14 @@ class TensorRtBackend:
         folder: Path | None = None,
         *,
         batch: int = 1,
+        sizes: Mapping[str, tuple[int, ...]] | None = None,
         process: ChildProcess | None = None,
     ) -> None:
         self.name = name
         self._bindings = find_bindings(_MODULES[name])
         self._options = options or BuildOptions()
         check_options(self._bindings, self._options)
-        self._batch, self._folder = batch, folder
+        self._batch, self._sizes, self._folder = batch, dict(sizes or {}), folder
         self._process = process or ChildProcess(CHILD)
         self._reference = OrtBackend(threads)
         self.threads = self._reference.threads
@@ -168,13 +171,9 @@ class TensorRtBackend:
         Raises:
             BackendError: the engine cannot be built, as for `build`.
             RunDirectoryError: the folder cannot be written.
+            UsageError: the sizes of an input are not known.
         """
-        shapes = dict(self._options.shapes)
-        for name, shape in input_shapes(model).items():
-            if name not in shapes and any(size is None for size in shape):
-                fixed = tuple(size or (1 if axis else self._batch) for axis, size in enumerate(shape))
-                shapes[name] = ShapeProfile(fixed, fixed, fixed)
-        options = replace(self._options, shapes=shapes)
+        options = replace(self._options, shapes=self.profiles(input_shapes(model)))
         builder = EngineBuilder(
             _MODULES[self.name],
             self._kept_in(),
@@ -184,6 +183,14 @@ class TensorRtBackend:
             timings=user_cache("kernel-timings"),  # those of one model serve others too
         )
         return builder.build(model, anew=anew)
+
+    def profiles(self, inputs: Mapping[str, tuple[int | None, ...]]) -> dict[str, ShapeProfile]:
+        """The shapes that an engine is built for, where inputs have these dimensions; None is an open one.
+
+        Raises:
+            UsageError: the sizes of an input are not known.
+        """
+        return shape_profiles(inputs, self._options.shapes, self._sizes, self._batch)
 
     def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
         """What the engine's own inspector says of each node."""

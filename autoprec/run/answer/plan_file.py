@@ -8,6 +8,7 @@ from autoprec.run.answer.result import TuneResult
 from autoprec.run.identity import plan_fingerprints
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.run.unit_reasons import fixed_reason, searched_reason
+from autoprec.units.sizes import shapes_of_inputs
 
 
 def plan_of(tuned: TuneResult) -> Plan:
@@ -43,6 +44,7 @@ def plan_of(tuned: TuneResult) -> Plan:
         fingerprints=plan_fingerprints(task, tuned.ranges),
         evidence=evidence,
         ranges=tuned.ranges.to_record() if quantized else None,
+        shapes=shapes_of_inputs(subject.partition, subject.model.graph),
     )
 
 
