@@ -239,7 +239,7 @@ def _why_not_light(topology: Topology, unit: Unit, node: ir.Node, scheme: Scheme
         return "its result leaves the network, so it stays float"
     if unit.kind == "pool":
         return scheme.float_ops.get(node.op_type)
-    if unit.kind == "add":
+    if unit.kind in ("add", "se_product"):
         return None if len(unit.nodes) == 1 else "part of a longer pointwise chain"
     if unit.kind == "resize":
         source = node.inputs[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from autoprec.graph.topology import RESHAPING_OPS, Topology
+from autoprec.units.rotary import find_rotation
 
 _BETWEEN = frozenset({"Add", "Sub", "Mul", "Div", "Where", "Cast", "Min", "Max", "Clip"}) | RESHAPING_OPS
 
@@ -29,9 +30,19 @@ def find_attention(topology: Topology, softmax: ir.Node) -> list[ir.Node] | None
     if before is None or after is None:
         return None
     members = {*before, softmax, *after, *_scales(topology, before[-1])}
-    if not topology.is_convex(members):
-        return None
-    return sorted(members, key=topology.index.__getitem__)
+    return sorted(members, key=topology.index.__getitem__) if topology.is_convex(members) else None
+
+
+def find_rotations(topology: Topology, core: list[ir.Node]) -> list[ir.Node]:
+    """Return the nodes that rotate the queries and keys of an attention core by their positions, if any do."""
+    product = next(node for node in core if _is_bmm(topology, node))
+    inside = set(core)
+    found: dict[ir.Node, None] = {}
+    for value in product.inputs:
+        while (node := value.producer() if value is not None else None) in inside:
+            value = topology.flowing_inputs(node)[0] if node is not None else None  # a scale before the product
+        found.update(dict.fromkeys(find_rotation(topology, value)))
+    return list(found)
 
 
 def _scales(topology: Topology, product: ir.Node) -> list[ir.Node]:

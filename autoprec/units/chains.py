@@ -7,6 +7,8 @@ belong to it. It may take in one Add with another branch.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import onnx_ir as ir
 
 from autoprec.graph.topology import LINEAR_OPS, Topology, is_float, main_domain
@@ -47,7 +49,9 @@ EPILOGUE_OPS = UNARY_OPS | BINARY_OPS | {"BatchNormalization"}
 _LONGEST_EPILOGUE = 24
 
 
-def grow_chain(topology: Topology, anchors: list[ir.Node], taken: set[ir.Node]) -> list[ir.Node]:
+def grow_chain(
+    topology: Topology, anchors: list[ir.Node], taken: set[ir.Node], carriers: Collection[ir.Node] = ()
+) -> list[ir.Node]:
     """Return the nodes of the unit around `anchors`, in the order in which the unit grew.
 
     The result is the largest set that hands no more values to other nodes than it has anchors, because a fused kernel
@@ -56,14 +60,16 @@ def grow_chain(topology: Topology, anchors: list[ir.Node], taken: set[ir.Node]) 
     Args:
         topology: the graph.
         anchors: one linear node, or several that share their input.
-        taken: the nodes that belong to other units already.
+        taken: the nodes that belong to other units already, or to none.
+        carriers: those of them that only move data and belong to none. A Gemm reaches over a Reshape to its
+            activation, since exporters write a product of three axes as Reshape, Gemm and Reshape.
     """
     members = list(anchors)
     if len(anchors) > 1:
         for anchor in anchors:  # each branch grows alone first, so that it takes in its own bias
             members += [node for node in _closed_growth(topology, [anchor], taken, 1) if node is not anchor]
         return _closed_growth(topology, members, taken, len(anchors))
-    members = _closed_growth(topology, members, taken, 1)
+    members = _closed_growth(topology, members, taken, 1, carriers if anchors[0].op_type == "Gemm" else ())
     members = _with_residual(topology, members, taken)
     return _with_max_pool(topology, members, taken)
 
@@ -79,18 +85,26 @@ def escaping(topology: Topology, members: set[ir.Node]) -> list[ir.Value]:
     return values
 
 
-def _closed_growth(topology: Topology, start: list[ir.Node], taken: set[ir.Node], limit: int) -> list[ir.Node]:
+def _closed_growth(
+    topology: Topology,
+    start: list[ir.Node],
+    taken: set[ir.Node],
+    limit: int,
+    carriers: Collection[ir.Node] = (),
+) -> list[ir.Node]:
     """Grow `start` over epilogue nodes, and return the largest set from which at most `limit` values escape.
+
+    The set does not end with one of the carriers.
 
     Growth goes on while more values escape: the two branches of x * sigmoid(x) meet again one node later.
     """
     members, best = list(start), list(start)
     while len(members) - len(start) < _LONGEST_EPILOGUE:
-        node = _next_epilogue(topology, members, taken)
+        node = _next_epilogue(topology, members, taken) or _next_carrier(topology, members, carriers)
         if node is None:
             break
         members.append(node)
-        if len(escaping(topology, set(members))) <= limit:
+        if node not in carriers and len(escaping(topology, set(members))) <= limit:
             best = list(members)
     return best
 
@@ -115,6 +129,16 @@ def _next_epilogue(topology: Topology, members: list[ir.Node], taken: set[ir.Nod
         if all(value in topology.shape_values for value in fed) and topology.is_convex({*inside, node}):
             return node
     return None
+
+
+def _next_carrier(topology: Topology, members: list[ir.Node], carriers: Collection[ir.Node]) -> ir.Node | None:
+    """Return the one reader of the chain's end, if it only gives its elements another shape."""
+    end = _single_end(topology, members) if carriers else None
+    readers = topology.consumers(end) if end is not None and not topology.escapes(end) else []
+    if len(readers) != 1 or readers[0] not in carriers or readers[0].op_type not in ("Reshape", "Flatten"):
+        return None
+    fed = [value for value in topology.flowing_inputs(readers[0]) if value is not end]
+    return readers[0] if not fed and topology.is_convex({*members, readers[0]}) else None
 
 
 def _with_residual(topology: Topology, members: list[ir.Node], taken: set[ir.Node]) -> list[ir.Node]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from autoprec.graph.topology import LINEAR_OPS, Topology, main_domain
-from autoprec.units.attention import find_attention
+from autoprec.units.attention import find_attention, find_rotations
 from autoprec.units.chains import escaping, grow_chain
 from autoprec.units.edges import edges_between
 from autoprec.units.groups import Groups
@@ -74,19 +74,25 @@ class _Cutter:
             self.reasons.pop(str(node.name), None)
 
     def _attention(self, softmax: ir.Node) -> None:
-        members = find_attention(self.topology, softmax)
-        if members is None or not self.groups.fits(set(members)):
+        core = find_attention(self.topology, softmax)
+        if core is None:
             return
-        free = all(node not in self.taken or self._may_join(node) for node in members)
-        if free:
-            self._claim(UnitKind.ATTENTION, members, [node for node in members if node.op_type == "MatMul"])
+        anchors = [node for node in core if node.op_type == "MatMul"]
+        for members in ([*find_rotations(self.topology, core), *core], core):
+            free = all(node not in self.taken or self._may_join(node) for node in members)
+            if free and self.groups.fits(set(members)):
+                self._claim(UnitKind.ATTENTION, members, anchors)
+                return
 
     def _may_join(self, node: ir.Node) -> bool:
         return node not in self.groups and (is_carrier(node) or node.op_type == "IsNaN")
 
     def _chain(self, node: ir.Node) -> None:
         anchors = siblings(self.topology, node, self.taken)
-        members = grow_chain(self.topology, anchors, self.taken)
+        carriers = (
+            {n for n in self.taken if n not in self.groups and is_carrier(n)} if node.op_type == "Gemm" else set()
+        )
+        members = grow_chain(self.topology, anchors, self.taken, carriers)
         while not self.groups.fits(set(members)):
             members.pop()  # the members are in the order of growth, so what is left is still a chain
         kind = UnitKind.CONV if node.op_type in ("Conv", "ConvTranspose") else UnitKind.MATMUL

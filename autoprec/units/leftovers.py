@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from autoprec.graph.topology import LINEAR_OPS, POOL_OPS, Topology
+from autoprec.graph.topology import LINEAR_OPS, POOL_OPS, RESHAPING_OPS, Topology
 from autoprec.units.chains import EPILOGUE_OPS
 from autoprec.units.groups import Groups
 from autoprec.units.records import UnitKind
@@ -49,6 +49,10 @@ _POINTWISE_OPS = EPILOGUE_OPS | {
     "Sum",
     "Mod",
 }
+_RECURRENT = {"LSTM": UnitKind.LSTM, "GRU": UnitKind.GRU, "RNN": UnitKind.RNN}
+_SQUEEZES = frozenset({"GlobalAveragePool", "GlobalMaxPool", "AveragePool", "ReduceMean", "ReduceMax"})
+_GATE_OPS = EPILOGUE_OPS | LINEAR_OPS | RESHAPING_OPS
+_FARTHEST_SQUEEZE = 24  # the most values between a gate and the pooling that it is computed from
 _FUSABLE = _NORM_OPS | _POINTWISE_OPS
 _LARGEST = 32  # the most nodes of a merged unit, so that a long run of such nodes still has several units
 
@@ -118,6 +122,28 @@ def _after_conv(topology: Topology, node: ir.Node) -> bool:
     return False
 
 
+def _is_excitation(topology: Topology, node: ir.Node) -> bool:
+    """Return whether the node multiplies features by a gate that is computed from their own mean.
+
+    The way back from the gate leads through small products and activations to a pooling of the features (Hu, Shen and
+    Sun, Squeeze-and-Excitation Networks, 2018).
+    """
+    features = set(topology.flowing_inputs(node))
+    for gate in features:
+        front, seen = [gate], {gate}
+        while front and len(seen) < _FARTHEST_SQUEEZE:
+            maker = front.pop(0).producer()
+            if maker is None or maker not in topology.index:
+                continue
+            before = topology.flowing_inputs(maker)
+            if maker.op_type in _SQUEEZES and not (features - {gate}).isdisjoint(before):
+                return True
+            if maker.op_type in _GATE_OPS:
+                front += [value for value in before if value not in seen]
+                seen.update(before)
+    return False
+
+
 def _kind(topology: Topology, group: list[ir.Node]) -> UnitKind:
     node = group[-1]
     if any(member.op_type in _NORM_OPS for member in group):
@@ -128,6 +154,10 @@ def _kind(topology: Topology, group: list[ir.Node]) -> UnitKind:
         return UnitKind.POOL
     if len(group) == 1 and node.op_type in ("Resize", "Upsample"):
         return UnitKind.RESIZE
+    if len(group) == 1 and node.op_type in _RECURRENT:
+        return _RECURRENT[node.op_type]
+    if len(group) == 1 and node.op_type == "Mul" and _is_excitation(topology, node):
+        return UnitKind.SE_PRODUCT
     if len(group) == 1 and _is_branch_op(topology, node):
         return UnitKind.ADD
     return UnitKind.POINTWISE if all(member.op_type in _POINTWISE_OPS for member in group) else UnitKind.OTHER

@@ -163,7 +163,7 @@ def test_a_recurrent_layer_counts_its_macs_and_its_first_state_is_no_unit() -> N
     b.node("LSTM", "lstm", [x, w, r, "", "", state, state], hidden_size=64)
     b.output("lstm_out", [10, 1, "N", 64])
     found = partition(b.model())
-    assert [(unit.name, unit.kind, unit.macs) for unit in found.units] == [("lstm", "other", 10 * 256 * (32 + 64))]
+    assert [(unit.name, unit.kind, unit.macs) for unit in found.units] == [("lstm", "lstm", 10 * 256 * (32 + 64))]
     assert SHAPE in found.reasons["zeros"]
 
 
