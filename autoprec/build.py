@@ -273,7 +273,7 @@ def _feed(interface: Interface, shapes: Mapping[str, ShapeProfile]) -> dict[str,
         sizes = [size if isinstance(size, int) else None for size in spec.shape]
         profile = ShapeProfile(
             tuple(size or 1 for size in sizes),
-            shapes[spec.name].best if spec.name in shapes else tuple(size or 1 for size in sizes),
+            tuple(size or 1 for size in sizes),
             tuple(size or _ANY for size in sizes),
         )
         slots.append(InputSlot(spec.name, spec.dtype, profile))
