@@ -6,12 +6,17 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from autoprec.backends.protocol import Backend
 from autoprec.backends.scheme import scheme_of_space
+from autoprec.data.buckets import needs_runs_apart
+from autoprec.data.dataset import Dataset
 from autoprec.data.feeds import batch_feed
 from autoprec.data.sources import load_data
 from autoprec.data.splits import Splits, make_splits
 from autoprec.errors import DataError, UsageError
+from autoprec.graph.interface import Interface
 from autoprec.graph.model import Model, load_model
 from autoprec.graph.topology import Topology
 from autoprec.lowering.lowerer import Lowerer
@@ -153,6 +158,7 @@ def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) ->
         doubtful_bound(metric, settings.max_drop),
         few_samples(splits.select.count, splits.report.count, settings.max_drop),
     )
+    subject = replace(subject, notes=(*subject.notes, *_lengths(splits.select, interface, backend)))
     subject = with_shapes_of(subject, batch_feed(subject.model.interface, splits.select, 1), backend)
     return Task(
         settings=settings,
@@ -163,6 +169,24 @@ def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) ->
         backend=backend,
         doubts=tuple(text for text in found if text is not None),
     )
+
+
+def _lengths(data: Dataset, interface: Interface, backend: Backend) -> tuple[str, ...]:
+    """Return what the user should know about samples of different shapes, if there are any.
+
+    Raises:
+        DataError: the runtime here builds engines for one shape.
+    """
+    kinds = len(np.unique(data.buckets))
+    if kinds == 1 or needs_runs_apart(data.read([0]), interface):
+        return ()
+    if backend.keeps_engines and backend.runs_here:
+        raise DataError(
+            f"the samples of {data.origin} have {kinds} shapes, but a run of {backend.name} builds engines "
+            f"for one; give samples of one shape, or pad them as the model was trained with"
+        )
+    text = f"the samples have {kinds} shapes: those of one shape share batches, and nothing is padded; latency is"
+    return (f"{text} that of the shape of most samples",)
 
 
 def with_shapes_of(subject: Subject, feed: Mapping[str, Array], backend: Backend) -> Subject:

@@ -25,7 +25,7 @@ from autoprec.precision import Precision
 from autoprec.sensitivity.job import Entry, SensitivityJob
 from autoprec.sensitivity.journal import Journal, Part
 from autoprec.sensitivity.portions import chunks_of, groups_of, samples_per_run
-from autoprec.sensitivity.scoring import Outputs, ScoredChunk, Scorer, Total
+from autoprec.sensitivity.scoring import Outputs, ScoredChunk, Scorer, Total, of_one_shape
 from autoprec.sensitivity.splice import branched, splice
 from autoprec.sensitivity.table import Sensitivities, Sensitivity, sensitivity_fingerprint
 from autoprec.sensitivity.yardstick import FullPass
@@ -154,14 +154,15 @@ class _Measurement:
     def _scored(self, branches: _Branches, parts: Parts) -> dict[Entry, Total]:
         """The totals of all entries on one chunk; the one in the middle tells the yardstick what scoring takes."""
         finals = self.job.output_names
-        chunk = ScoredChunk(parts, finals, self.job.metric)
-        found = {}
-        for index, (entry, made) in enumerate(branches.outputs.items()):
-            start = time.thread_time()
-            outputs = chunk.outputs({final: made.get(final, final) for final in finals})
-            found[entry] = self.scorer.score(chunk, outputs)
-            if index == len(branches.outputs) // 2:
-                self.full.scored(time.thread_time() - start, chunk.count)
+        found = {entry: Total() for entry in branches.outputs}
+        for alike in of_one_shape(parts, finals):
+            chunk = ScoredChunk(alike, finals, self.job.metric)
+            for index, (entry, made) in enumerate(branches.outputs.items()):
+                start = time.thread_time()
+                outputs = chunk.outputs({final: made.get(final, final) for final in finals})
+                found[entry].add(self.scorer.score(chunk, outputs))
+                if index == len(branches.outputs) // 2:
+                    self.full.scored(time.thread_time() - start, chunk.count)
         return found
 
 

@@ -47,6 +47,15 @@ class Total:
         return Sensitivity(self.noise / count, None if self.kl is None else self.kl / count, self.drop / count)
 
 
+def of_one_shape(parts: Sequence[tuple[Batch, Outputs]], finals: Sequence[str]) -> list[list[tuple[Batch, Outputs]]]:
+    """Batches with their outputs, those in one list whose samples have outputs and labels of one shape."""
+    groups: dict[object, list[tuple[Batch, Outputs]]] = {}
+    for batch, made in parts:
+        arrays = [made[name] for name in finals] + ([] if batch.labels is None else [batch.labels])
+        groups.setdefault(tuple(array.shape[1:] for array in arrays), []).append((batch, made))
+    return list(groups.values())
+
+
 class ScoredChunk:
     """The outputs of one chunk, its labels, and FP32's own scores."""
 
