@@ -86,6 +86,15 @@ def test_sensitivities_are_measured_alone_from_stored_ranges(dealt: Run, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["profile.json"]
 
 
+def test_sensitivities_of_units_that_are_called_otherwise_now_are_measured_anew(dealt: Run, tmp_path: Path) -> None:
+    stored, fresh = load_sensitivities(dealt.directory.profile), replace(dealt, directory=RunDirectory(tmp_path))
+    replace(stored, entries={(f"old {unit}", p): entry for (unit, p), entry in stored.entries.items()}).save(
+        fresh.directory.profile
+    )
+
+    assert measure_sensitivities(fresh, load_ranges(dealt.directory.ranges)).entries == stored.entries
+
+
 def test_uniform_plans_are_profiled_alone_from_stored_ranges(dealt: Run, tmp_path: Path) -> None:
     ranges, fresh = load_ranges(dealt.directory.ranges), replace(dealt, directory=RunDirectory(tmp_path))
 
