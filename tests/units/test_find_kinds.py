@@ -21,7 +21,7 @@ def units_of(b: Builder, output: str, shape: list[int | str]) -> Partition:
     return find_units(prepare(ir.from_proto(b.model())).graph)
 
 
-def cut(b: Builder, name: str, x: str, low: int, high: int, step: int = 1) -> str:
+def cut(b: Builder, name: str, x: str, low: int, high: int, *, step: int = 1) -> str:
     bounds = [b.const(f"{name}.{part}", [number], np.int64) for part, number in (("low", low), ("high", high))]
     return b.node(
         "Slice", name, [x, *bounds, b.const(f"{name}.axis", [-1], np.int64), b.const(f"{name}.step", [step], np.int64)]
@@ -38,7 +38,7 @@ def by_halves(b: Builder, name: str, x: str) -> str:
 
 def by_columns(b: Builder, name: str, x: str) -> str:
     """Even and odd columns are rotated as real and imaginary parts."""
-    even, odd = cut(b, f"{name}.even", x, 0, WIDTH, 2), cut(b, f"{name}.odd", x, 1, WIDTH, 2)
+    even, odd = cut(b, f"{name}.even", x, 0, WIDTH, step=2), cut(b, f"{name}.odd", x, 1, WIDTH, step=2)
 
     def product(what: str, value: str, table: str) -> str:
         return b.node("Mul", f"{name}.{what}", [value, cut(b, f"{name}.{what}.half", table, 0, WIDTH // 2)])
