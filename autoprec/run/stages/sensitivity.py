@@ -87,10 +87,10 @@ def _stored(run: Run, ranges: RangeTable) -> Sensitivities | None:
     if not run.directory.profile.is_file():
         return None
     stored = load_sensitivities(run.directory.profile)
-    # An earlier run may have had time for fewer samples.
     # An earlier version may have cut the model into other units, or have called them by other names.
     if not {name for name, _ in stored.entries} <= {unit.name for unit in run.task.subject.partition.units}:
         return None
+    # An earlier run may have had time for fewer samples.
     return stored if stored.fingerprint in [_fingerprint(run, part, ranges) for part in _parts(run)] else None
 
 
