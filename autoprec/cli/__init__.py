@@ -6,7 +6,9 @@ verb that does everything; `options.py` holds the options that verbs share, `tex
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -74,9 +76,24 @@ class LazyGroup(click.Group):
         except AutoprecError as error:
             click.echo(f"autoprec: {printable(str(error))}", err=True)
             ctx.exit(error.exit_code)
+        except BrokenPipeError:
+            with contextlib.suppress(OSError):  # Python flushes what is left once more when it ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            click.echo(
+                "autoprec: nobody reads the output any more, so that the rest was not printed; what was measured and "
+                "written is kept, and the same command goes on",
+                err=True,
+            )
+            ctx.exit(EXIT_INTERRUPTED)
         except OSError as error:  # a full disk under a library's own files
             where = f" ({error.filename})" if error.filename else ""
             click.echo(f"autoprec: {error.strerror or error}{where}; free space or choose another --out", err=True)
+            ctx.exit(EXIT_USAGE)
+        except ImportError as error:  # of a library, which is loaded when it is needed
+            click.echo(
+                f"autoprec: cannot load a library: {error}; allow more memory if that is limited, or install it again",
+                err=True,
+            )
             ctx.exit(EXIT_USAGE)
         except MemoryError:
             click.echo("autoprec: the memory is used up; allow more, or give smaller batches or less data", err=True)

@@ -62,8 +62,8 @@ def refuse_foreign_journal(path: Path) -> None:
     refuse_links(path)
     if not _begins(path, _JOURNAL):
         raise RunDirectoryError(
-            f"{path} must be the journal of a study to be added to, but it is damaged or another file; delete it if it "
-            f"is damaged, to search again; otherwise choose another file"
+            f"the study {path} is damaged or is no journal of a study; delete it to search again, or choose another "
+            f"file if it is not autoprec's"
         )
     lock = path.with_name(f"{path.name}.lock")
     if lock.exists() and not lock.is_symlink():

@@ -24,6 +24,7 @@ from autoprec.run.uniform import problem_of, seed_plans, uniform_plans
 from autoprec.sensitivity.table import Sensitivities
 from autoprec.study.goal import Goal
 from autoprec.study.ledger.ask_tell import Ledger
+from autoprec.study.ledger.patience import patiently
 from autoprec.study.ledger.samplers import make_sampler
 from autoprec.study.ledger.storages import carry, has_study, same
 from autoprec.study.loop import Search
@@ -89,7 +90,8 @@ def search_plans(
     finally:
         if run.directory.search.is_file():
             description.over(search.stopped).save(run.directory.search)
-    carry(run.location, run.journal, name)  # The run directory must hold the whole study, wherever it was kept.
+    # The run directory must hold the whole study, wherever it was kept.
+    patiently(run.location, lambda: carry(run.location, run.journal, name))
     return found
 
 

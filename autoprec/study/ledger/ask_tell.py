@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -23,6 +22,7 @@ from autoprec.study.ledger.asked import Asked, Queue
 from autoprec.study.ledger.claims import OWNER, Claims, Key
 from autoprec.study.ledger.outcomes import tell
 from autoprec.study.ledger.owners import Watch, own_label
+from autoprec.study.ledger.patience import guarded
 from autoprec.study.ledger.session import Session
 from autoprec.study.ledger.status import TrialStatus, is_measured, refused_with
 from autoprec.study.ledger.storages import StudyLocation, journal_location, lost, opened_study
@@ -32,21 +32,8 @@ from autoprec.study.optuna_adapter import MEASUREMENT, ORIGIN, PROPOSED_AS, fail
 from autoprec.study.sampler import ModelGuidedSampler
 from autoprec.study.trial import Choices, Measurement, Trial
 
-P = ParamSpec("P")
-R = TypeVar("R")
 _TOLD_LATE = (UpdateFinishedTrialError, ValueError)
 """What Optuna raises for a trial that was taken from a process that was thought dead."""
-
-
-def _guarded(method: Callable[Concatenate[Ledger, P], R]) -> Callable[Concatenate[Ledger, P], R]:
-    """Turn what Optuna raises when the storage cannot be reached into errors that say what to do."""
-
-    @functools.wraps(method)
-    def guarded(self: Ledger, /, *args: P.args, **options: P.kwargs) -> R:
-        with contextlib.nullcontext() if self.location is None else lost(self.location):
-            return method(self, *args, **options)
-
-    return guarded
 
 
 class Ledger:
@@ -84,6 +71,7 @@ class Ledger:
         watch: Watch | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.patient = True
         self.location = journal_location(location) if isinstance(location, Path) else location
         self.goal, self.sampler = goal_of(goal), sampler
         self._choices = choices
@@ -97,22 +85,26 @@ class Ledger:
         self._session = Session(self.study, self._process, watch or Watch())
         self.release()
 
-    @_guarded
+    @guarded
     def trials(self) -> list[Trial]:
         """Measured plans in order, whoever measured them."""
         return measured_trials(self._records(), self._choices, self.goal)
 
-    @_guarded
+    @guarded
     def begin(self) -> None:
-        """Open the study to workers: those that join from now on belong to this session."""
+        """Open the study to workers: those that join from now on belong to this session.
+
+        Raises:
+            UsageError: another process that is alive leads the study.
+        """
         self._session.begin(len(self._records()))
 
-    @_guarded
+    @guarded
     def end(self, text: str) -> None:
         """Tell the workers why no more plans are wanted."""
         self._session.end(text)
 
-    @_guarded
+    @guarded
     def ended(self) -> str | None:
         """Why no more plans are wanted, None where they are."""
         return self._session.ended()
@@ -126,7 +118,7 @@ class Ledger:
         with lost(self.location), self._session.present():
             yield
 
-    @_guarded
+    @guarded
     def enqueue(self, seeds: Mapping[str, Assignment]) -> None:
         """Have these plans measured first, unless they were measured, are being measured, or wait already."""
         claims = self.claims()
@@ -139,7 +131,7 @@ class Ledger:
                 self._enqueue(key, name)
         self._drop_twins()
 
-    @_guarded
+    @guarded
     def recover(self) -> None:
         """Have what dead processes had begun measured by others, once more each."""
         again, _ = self.release().orphans(self._session.first())
@@ -148,14 +140,14 @@ class Ledger:
         if again:
             self._drop_twins()
 
-    @_guarded
+    @guarded
     def queue(self) -> Queue:
         """What is under way in all processes."""
         counted = list(self.claims().counted())
         states = Counter(r.state for r in counted)
         return Queue(states[TrialState.WAITING], states[TrialState.RUNNING], len(counted))
 
-    @_guarded
+    @guarded
     def refusals(self) -> list[tuple[Assignment, str]]:
         """Plans that the runtime refused in this session, in whichever process, and those that ended several."""
         return [
@@ -163,7 +155,7 @@ class Ledger:
             for key, record, text in self.claims().refused(self._session.first())
         ]
 
-    @_guarded
+    @guarded
     def proposal(self) -> Proposal | None:
         """What the guided sampler would ask for next; None where it has nothing left.
 
@@ -179,7 +171,7 @@ class Ledger:
         """Whether the sampler can say when no other plan is predicted to be better."""
         return isinstance(self.sampler, ModelGuidedSampler)
 
-    @_guarded
+    @guarded
     def ask(self, limit: int | None = None) -> Asked | None:
         """Take the next plan: it counts as running until it is told.
 
@@ -207,7 +199,7 @@ class Ledger:
             predicted=prediction_of(record),
         )
 
-    @_guarded
+    @guarded
     def tell(self, asked: Asked, measured: Measurement) -> Trial | None:
         """Store what was measured. A plan whose objective is not known is told as pruned, with its constraints.
 
@@ -231,7 +223,7 @@ class Ledger:
             predicted=asked.predicted,
         )
 
-    @_guarded
+    @guarded
     def repeat(self, asked: Asked, measured: Measurement) -> None:
         """Tell the sampler what is known of a plan that it asked for again; it is no new trial."""
         with contextlib.suppress(*_TOLD_LATE):
@@ -243,10 +235,11 @@ class Ledger:
 
     def leave(self, asked: Asked) -> None:
         """Leave a plan to other processes, as this one ends."""
+        self.patient = False
         with contextlib.suppress(StorageError, RunDirectoryError):  # the process ends for another reason
             self._fail(asked, TrialStatus.STOPPED.attributes)
 
-    @_guarded
+    @guarded
     def _fail(self, asked: Asked, attributes: Mapping[str, str]) -> None:
         fail_trial(self.study, asked.trial, attributes)
 
@@ -255,7 +248,7 @@ class Ledger:
         if isinstance(self.sampler, ModelGuidedSampler):
             self.sampler.refuse(plan)
 
-    @_guarded
+    @guarded
     def by_process(self) -> dict[str, int]:
         """host:pid -> the number of plans that it measured in this session."""
         first = self._session.first()

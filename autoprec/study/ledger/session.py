@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from autoprec.errors import UsageError
 from autoprec.study.ledger.claims import OWNER
-from autoprec.study.ledger.owners import HUNG_S, Watch, abandoned, beating, elsewhere, label
+from autoprec.study.ledger.owners import BEAT_S, HUNG_S, Watch, abandoned, beating, elsewhere, label
 from autoprec.study.ledger.status import TrialStatus
 from autoprec.study.optuna_adapter import fail_trial, is_enqueued
 
 _ENDED = "autoprec:ended"
 _FIRST = "autoprec:first"
+_LEADER = "autoprec:leader"
 _BEAT = "autoprec:beat:"
 
 
@@ -33,10 +36,39 @@ class Session:
         self._first: int | None = None
 
     def begin(self, trials: int) -> None:
-        """Begin after so many trials; workers that join from now on belong to this session."""
+        """Begin after so many trials; workers that join from now on belong to this session.
+
+        Raises:
+            UsageError: another process that is alive leads the study.
+        """
+        leader = self._study.user_attrs.get(_LEADER)
+        if leader and leader != self._process and self.ended() is None and self._lives(leader):
+            self._refuse(leader)
+        self._study.set_user_attr(_LEADER, self._process)
+        leader = self._study.user_attrs.get(_LEADER, {})
+        if leader != self._process:  # of two that begin at once, the one that wrote last leads
+            self._refuse(leader)
         self._first = trials
         self._study.set_user_attr(_FIRST, trials)
         self._study.set_user_attr(_ENDED, None)
+
+    def _lives(self, leader: Mapping[str, Any]) -> bool:
+        """Whether the process that leads the study is at work: the kernel says it, or a sign of life does."""
+        if not elsewhere(dict(leader)):
+            return not abandoned(dict(leader), None)
+        key = _BEAT + label(dict(leader))
+        before, until = self._study.user_attrs.get(key), time.monotonic() + 1.5 * BEAT_S
+        while time.monotonic() < until:
+            time.sleep(BEAT_S / 20)
+            if self._study.user_attrs.get(key) != before:
+                return True
+        return False
+
+    def _refuse(self, leader: Mapping[str, Any]) -> None:
+        raise UsageError(
+            f"another tune (process {leader.get('pid')} on {leader.get('host')}) leads this very search already; join "
+            f"it by `autoprec worker`, wait until it has ended, or keep this one apart by another --storage"
+        )
 
     def end(self, text: str) -> None:
         """Tell the workers why no more plans are wanted."""
