@@ -108,6 +108,8 @@ def command(model: str, baseline: str, **options: Any) -> None:
         max_range_bits=options["max_range_bits"],
         latency_required=options["require_latency"],
     )
+    sources = (model, baseline, *(options[name] for name in ("evaluate", "calib", "baseline_model", "recipe")))
+    _refuse_foreign(options["markdown"], options["junit"], [source for source in sources if source is not None])
     screen = Screen(options["quiet"])
     try:
         report = gate(
@@ -130,6 +132,17 @@ def command(model: str, baseline: str, **options: Any) -> None:
     _write(report, options["markdown"], options["junit"])
     _say(report, as_json=options["as_json"], annotations=options["annotations"])
     click.get_current_context().exit(report.exit_code)
+
+
+def _refuse_foreign(markdown: str | None, junit: str | None, inputs: list[str]) -> None:
+    """Refuse to write reports over what is read, or what is no report, before anything is measured."""
+    from autoprec.files.forms import refuse_no_junit, refuse_no_text
+    from autoprec.files.links import refuse_inputs
+
+    for name, refuse in ((markdown, refuse_no_text), (junit, refuse_no_junit)):
+        if name is not None:
+            refuse_inputs(Path(name), inputs)
+            refuse(Path(name))
 
 
 def _write(report: GateReport, markdown: str | None, junit: str | None) -> None:

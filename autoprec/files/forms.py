@@ -123,6 +123,40 @@ def refuse_other_kind(path: Path, kind: str) -> None:
             )
 
 
+def refuse_no_junit(path: Path) -> None:
+    """Refuse to replace a file by a JUnit report of a gate, unless it is one.
+
+    Raises:
+        RunDirectoryError: it is something else.
+    """
+    refuse_links(path)
+    begin = _begin(path, _LONGEST)
+    if begin and b'<testsuite name="autoprec gate"' not in begin:
+        raise RunDirectoryError(
+            f"{path} would be written, but the file that is there is no report of a gate; move it away, or choose "
+            f"another file"
+        )
+
+
+def refuse_no_text(path: Path) -> None:
+    """Refuse to add Markdown to a file that is no text, or that is a record.
+
+    Raises:
+        RunDirectoryError: it is.
+    """
+    refuse_links(path)
+    begin = _begin(path, _LONGEST)
+    if begin[:1] in (b"{", b"[") or b"\0" in begin or begin.decode("utf-8", "replace").count("\ufffd") > 1:
+        raise RunDirectoryError(f"{path} would be added to, but it is no text in Markdown; choose another file")
+
+
+def _begin(path: Path, length: int) -> bytes:
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(length)
+
+
 def _record(path: Path) -> dict[str, Any]:
     try:
         record = parse_json(read_text(path))
