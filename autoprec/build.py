@@ -13,7 +13,7 @@ from autoprec.backends.make import CPU_BACKEND, ENGINE_BUILDERS, make_backend
 from autoprec.backends.protocol import Backend
 from autoprec.backends.scheme import Scheme, scheme_named
 from autoprec.errors import UsageError
-from autoprec.files.forms import recognised
+from autoprec.files.forms import RUN_RECORDS, recognised
 from autoprec.files.inventory import Inventory
 from autoprec.files.json import write_bytes, write_json
 from autoprec.graph.interface import Interface
@@ -165,13 +165,17 @@ def _written(target: Path, wish: EngineWish | None) -> list[str]:
     """The names of all files that are written beside the lowered model, and its own.
 
     Raises:
-        UsageError: two of them would be one file.
+        UsageError: two of them would be one file, or one has the name of a record of a run.
     """
     files = [target, Path(f"{target}.data")]
     if wish is not None and wish.backend in ENGINE_BUILDERS:
         files += [target.with_suffix(".engine"), target.with_suffix(".json")]
     if len(set(files)) < len(files):
         raise UsageError(f"--out must end in .onnx where an engine is built beside it, got {target}")
+    if taken := [file for file in files if file.name in RUN_RECORDS]:
+        raise UsageError(
+            f"--out must leave the records of a run alone, but {taken[0]} would be written; choose another"
+        )
     return [file.name for file in files]
 
 

@@ -24,6 +24,8 @@ _STAGES = {
     "profile.partial.jsonl": re.compile(rb'\{"mark": "'),
 }
 """The beginning of each file that a stage leaves, or that grows while a stage is at work."""
+RUN_RECORDS = frozenset({*_STAGES, "plan.json", "result.json", "evidence.json"})
+"""The names of the records of a run: they are autoprec's own, but nothing else may take their place."""
 _JOURNAL = _STAGES["study.log"]
 _LONGEST = 200
 _WORKER_LOG = re.compile(r"worker-\d+\.log")

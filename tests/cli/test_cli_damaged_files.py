@@ -160,6 +160,16 @@ def test_a_plan_that_is_missing(work: Path, invoke: Invoke) -> None:
     refused(invoke("build", "plan.json", "tiny.onnx"), "cannot read the plan plan.json: No such file or directory")
 
 
+@pytest.mark.parametrize("name", ["evidence.json", "study.log"])
+def test_build_does_not_overwrite_the_records_of_a_run(copied: Path, invoke: Invoke, name: str) -> None:
+    before = (copied / "run" / name).read_bytes()
+
+    refused(
+        invoke("build", "run/plan.json", "tiny.onnx", "--out", f"run/{name}"), "must leave the records of a run alone"
+    )
+    assert (copied / "run" / name).read_bytes() == before
+
+
 def test_build_does_not_overwrite_the_model(copied: Path, invoke: Invoke) -> None:
     before = (copied / "tiny.onnx").read_bytes()
 
