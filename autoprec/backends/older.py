@@ -13,6 +13,7 @@ from typing import Any
 
 from autoprec.backends.protocol import Backend, Clock, Engine, RanAs, TimeProfile
 from autoprec.backends.scheme import ORT_CPU, scheme_named
+from autoprec.backends.whole import with_weights_inside
 from autoprec.precision import Array, Precision
 
 
@@ -96,19 +97,19 @@ class OlderBackend:
 
     def build(self, model: bytes, *, exact: bool = False, threads: int | None = None) -> Engine:
         """An engine, with a size."""
-        return OlderEngine(self._backend.build(model, exact=exact, threads=threads))
+        return OlderEngine(self._backend.build(with_weights_inside(model), exact=exact, threads=threads))
 
     def build_busy(self, model: bytes) -> Engine:
         """An engine that is timed with several batches in flight, with a size."""
-        return OlderEngine(self._backend.build_busy(model))
+        return OlderEngine(self._backend.build_busy(with_weights_inside(model)))
 
     def inspect(self, model: bytes, nodes: Sequence[str]) -> dict[str, RanAs]:
         """The kernel that each named node became."""
-        return dict(self._backend.inspect(model, nodes))
+        return dict(self._backend.inspect(with_weights_inside(model), nodes))
 
     def profile(
         self, model: bytes, feed: Mapping[str, Array], home: Mapping[str, str], macs: Mapping[str, int]
     ) -> TimeProfile:
         """Where the time of one run goes."""
-        profile: TimeProfile = self._backend.profile(model, feed, home, macs)
+        profile: TimeProfile = self._backend.profile(with_weights_inside(model), feed, home, macs)
         return profile

@@ -173,7 +173,8 @@ class Backend(Protocol):
         """Build an engine from a serialised ONNX model.
 
         Args:
-            model: the model.
+            model: the model. Of a large one it is an `OnnxMessage`, whose large weights are external data that is
+                placed relative to the root of the file system; `autoprec.backends.whole` brings them inside.
             exact: run every node as written, without fusing Q/DQ into 8-bit kernels, so that
                 simulated arithmetic is what the graph says.
             threads: the number of threads of one run, where that can be chosen; by default the backend's own number.

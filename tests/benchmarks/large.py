@@ -1,6 +1,6 @@
 """Memory and CPU seconds of each stage of a tune, by the size of a model.
 
-    python tests/benchmarks/large.py WORK [--sizes 10,100,500,1500,3000] [--inside] [--keep]
+    python tests/benchmarks/large.py WORK [--sizes 10,100,500,1500,3000] [--samples N] [--inside] [--keep]
 
 Each model is a synthetic pre-norm transformer encoder with random weights. Its external data is written layer by
 layer, so that even the largest needs little memory to be made. `autoprec tune` then runs in a process of its own.
@@ -31,7 +31,6 @@ from autoprec.cli.screen import print_table
 SIZES = {10: (256, 3), 100: (640, 5), 500: (1152, 8), 1500: (1792, 10), 3000: (2304, 12)}
 """Megabytes -> width and number of layers."""
 TOKENS, WORDS, CLASSES, HEADS = 8, 64, 16, 8
-_SAMPLES = {"calib": 16, "eval": 64}
 _EVERY_S = 0.02
 
 
@@ -132,28 +131,31 @@ class Watch:
 
     def __init__(self, pid: int) -> None:
         self._pid, self._ended = pid, threading.Event()
-        self._stages: list[tuple[str, float, float]] = []
-        self._peak, self._cpu_s, self._gone_s = 0, 0.0, {}
+        self._stages: list[tuple[str, float]] = []
+        self._stage_peaks: dict[str, int] = {}
+        self._peak, self._cpu_s = 0, 0.0
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def begin(self, stage: str) -> None:
-        """Note that a stage begins."""
-        self._stages.append((stage, self._cpu_s, 0.0))
-        self._stage_peaks = getattr(self, "_stage_peaks", {})
+        """Note that a stage begins, and show what the one before took, so that a run that is stopped shows something."""
+        if self._stages:
+            name, began_s = self._stages[-1]
+            peak = self._stage_peaks.get(name, 0) / 1e6
+            print(f"    {name}: {self._cpu_s - began_s:.1f} s of CPU, {peak:,.0f} MB", file=sys.stderr, flush=True)
+        self._stages.append((stage, self._cpu_s))
 
     def ended(self) -> tuple[dict[str, float], dict[str, float], float]:
         """CPU seconds of each stage, the peak of each in MB, and that of all."""
         self._ended.set()
         self._thread.join()
-        ends = [*(cpu for _, cpu, _ in self._stages[1:]), self._cpu_s]
+        ends = [*(cpu_s for _, cpu_s in self._stages[1:]), self._cpu_s]
         seconds: dict[str, float] = {}
-        for (stage, began, _), end in zip(self._stages, ends, strict=True):
+        for (stage, began), end in zip(self._stages, ends, strict=True):
             seconds[stage] = seconds.get(stage, 0.0) + end - began
         return seconds, {name: peak / 1e6 for name, peak in self._stage_peaks.items()}, self._peak / 1e6
 
     def _watch(self) -> None:
-        self._stage_peaks: dict[str, int] = {}
         page, ticks = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
         seen: dict[int, float] = {}
         while not self._ended.wait(_EVERY_S):
@@ -182,10 +184,12 @@ def _tree(pid: int) -> Iterator[int]:
         return
 
 
-def tune(model: Path, folder: Path, options: list[str]) -> tuple[dict[str, float], dict[str, float], float]:
+def tune(
+    model: Path, folder: Path, samples: int, options: list[str]
+) -> tuple[dict[str, float], dict[str, float], float]:
     """Tune the model with six trials and without labels."""
     rng = np.random.default_rng(1)
-    for name, count in _SAMPLES.items():
+    for name, count in {"calib": samples, "eval": 4 * samples}.items():
         np.savez(folder / f"{name}.npz", ids=rng.integers(0, WORDS, (count, TOKENS)))
     command = [sys.executable, "-m", "autoprec", "tune", str(model), "--calib", str(folder / "calib.npz")]
     command += ["--eval", str(folder / "eval.npz"), "--out", str(folder / "run"), "--trials", "6", "--batch", "16"]
@@ -210,6 +214,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--sizes", default="10,100,500,1500,3000", help="megabytes")
+    parser.add_argument(
+        "--samples", type=int, default=16, help="to calibrate on; plans are judged on four times as many"
+    )
     parser.add_argument("--inside", action="store_true", help="the weights are in the model's own file")
     parser.add_argument("--keep", action="store_true", help="keep the models")
     parser.add_argument("rest", nargs="*", help="further options of autoprec tune, after --")
@@ -227,7 +234,7 @@ def main() -> None:
         shutil.rmtree(folder / "run", ignore_errors=True)
         weights = sum(file.stat().st_size for file in folder.glob("model.onnx*")) / 1e6
         began = time.monotonic()
-        seconds, peaks, peak = tune(model, folder, options.rest)
+        seconds, peaks, peak = tune(model, folder, options.samples, options.rest)
         wall_s = time.monotonic() - began
         if not options.keep:
             shutil.rmtree(folder)
