@@ -4,8 +4,8 @@
 
 Each model is a synthetic pre-norm transformer encoder with random weights. Its external data is written layer by
 layer, so that even the largest needs little memory to be made. `autoprec tune` then runs in a process of its own.
-Its resident memory is sampled from /proc every 20 ms: the sum over the process and all that it started, pages of
-mapped files included, so that what two processes share counts twice. CPU seconds are those of the whole tree.
+Its memory is sampled from /proc every 20 ms: the sum of the proportional set sizes of the process and of all that it
+started, pages of mapped files included, so that each page counts once. CPU seconds are those of the whole tree.
 """
 
 from __future__ import annotations
@@ -122,6 +122,10 @@ def write_inside(path: Path) -> None:
     Path(f"{path}.data").unlink()
 
 
+Figures = tuple[dict[str, float], dict[str, float], float]
+"""CPU seconds of each stage, the peak of each in MB, and that of all."""
+
+
 class Watch:
     """Samples the memory and the CPU time of a process and of all that it started.
 
@@ -138,15 +142,15 @@ class Watch:
         self._thread.start()
 
     def begin(self, stage: str) -> None:
-        """Note that a stage begins, and show what the one before took, so that a run that is stopped shows something."""
+        """Note that a stage begins, and show at once what the one before took: the run may be stopped."""
         if self._stages:
             name, began_s = self._stages[-1]
             peak = self._stage_peaks.get(name, 0) / 1e6
             print(f"    {name}: {self._cpu_s - began_s:.1f} s of CPU, {peak:,.0f} MB", file=sys.stderr, flush=True)
         self._stages.append((stage, self._cpu_s))
 
-    def ended(self) -> tuple[dict[str, float], dict[str, float], float]:
-        """CPU seconds of each stage, the peak of each in MB, and that of all."""
+    def ended(self) -> Figures:
+        """End, and say what was seen."""
         self._ended.set()
         self._thread.join()
         ends = [*(cpu_s for _, cpu_s in self._stages[1:]), self._cpu_s]
@@ -156,13 +160,14 @@ class Watch:
         return seconds, {name: peak / 1e6 for name, peak in self._stage_peaks.items()}, self._peak / 1e6
 
     def _watch(self) -> None:
-        page, ticks = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
+        ticks = os.sysconf("SC_CLK_TCK")
         seen: dict[int, float] = {}
         while not self._ended.wait(_EVERY_S):
             memory = 0
             for pid in _tree(self._pid):
                 try:
-                    memory += int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]) * page
+                    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
+                    memory += 1024 * int(rollup.partition("\nPss:")[2].split()[0])
                     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
                     seen[pid] = (int(fields[11]) + int(fields[12])) / ticks
                 except (OSError, IndexError):
@@ -184,9 +189,7 @@ def _tree(pid: int) -> Iterator[int]:
         return
 
 
-def tune(
-    model: Path, folder: Path, samples: int, options: list[str]
-) -> tuple[dict[str, float], dict[str, float], float]:
+def tune(model: Path, folder: Path, samples: int, options: list[str]) -> Figures:
     """Tune the model with six trials and without labels."""
     rng = np.random.default_rng(1)
     for name, count in {"calib": samples, "eval": 4 * samples}.items():
