@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import onnxruntime as ort
 
@@ -26,6 +26,7 @@ class OrtEngine:
     """
 
     size_bytes = 0
+    runs_in_process: Literal[True] = True
 
     def __init__(self, session: ort.InferenceSession, *, large: bool = False) -> None:
         self._session: Any = session

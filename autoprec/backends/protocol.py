@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from autoprec.backends.scheme import Scheme
 from autoprec.precision import Array, Precision
@@ -119,6 +119,13 @@ class Engine(Computing, Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Free the engine."""
+
+
+@runtime_checkable
+class RunsInProcess(Protocol):
+    """An engine that runs on CPUs within this process, so that the CPU time of the process is that of its runs."""
+
+    runs_in_process: Literal[True]
 
 
 class Backend(Protocol):

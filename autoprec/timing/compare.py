@@ -1,26 +1,41 @@
 """Comparison of engines by their latency, in interleaved rounds.
 
 The clock rate of a machine changes within minutes. In interleaved rounds such a change affects all engines alike, so
-it cancels in their ratio.
+it cancels in their ratio. Where other programs take the CPU from the engines, turns are taken again. Where that does not
+help, the least disturbed run of each turn and the CPU time replace the median on the clock, and the interval is wider.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from autoprec.backends.protocol import Engine
+from autoprec.backends.protocol import Engine, RunsInProcess
 from autoprec.precision import Array
 from autoprec.stats.intervals import Interval, mad, median, ratio_of_medians
+from autoprec.timing.disturbance import DISTURBED_SHARE, Usage, stolen_s, usage
 
 # The first runs of a turn are too slow: threads have to wake up, and the caches hold another engine's data. Two runs
 # are left out, but only one where a run is long, since it contains the warm-up and a second one would cost too much.
 _FIRST_RUNS, _LONG_MS = 2, 20.0
+BUSY_FACTOR = 1.25
+"""How far from the truth a ratio may lie that was measured on a busy machine, even in runs that nothing interrupted.
+
+Programs on the other CPUs share caches, memory and often the very core. With 20 busy processes on two cores, the ratio of two
+chains of convolutions was 1.73 in the fastest of 300 runs of each, and 1.52 on the quiet machine; see
+tests/benchmarks/busy_clock.py.
+"""
+_NORMAL_95 = 1.96  # half of a 95 % interval in standard errors, for normal noise
 _FEWEST_ROUNDS = 3  # the number of rounds that are made however little time is left
 _HOPELESS = 1.1  # an engine that is slower than this many times the rival in each of the fewest rounds is given up
+
+
+_RETAKEN = 2  # how often a disturbed turn is taken again
+_HOPEFUL = 3  # after so many turns that stayed disturbed, the machine is busy, and no turn is taken again
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +44,16 @@ class Timing:
 
     Attributes:
         rounds_ms: the median latency of each round in milliseconds for one batch.
+        least_ms: the fastest run of each round, or the CPU time of a run where that was shorter; empty where the engine
+            does not run on the CPUs of this process.
+        cpu_ms: the milliseconds of all CPUs together for one batch, round by round; empty as above.
+        disturbed: whether other programs took the CPU from the engine, so that its time on the clock says little.
     """
 
     rounds_ms: tuple[float, ...]
+    least_ms: tuple[float, ...] = ()
+    cpu_ms: tuple[float, ...] = ()
+    disturbed: bool = False
 
     @property
     def median_ms(self) -> float:
@@ -39,11 +61,23 @@ class Timing:
         return median(self.rounds_ms)
 
     def ratio_to(self, baseline: Timing, confidence: float = 0.95) -> Interval:
-        """Return the latency divided by that of `baseline`, which was measured in the same rounds."""
-        return ratio_of_medians(baseline.rounds_ms, self.rounds_ms, confidence)
+        """Return the latency divided by that of `baseline`, which was measured in the same rounds.
+
+        Where the machine was busy, what others used is left out as far as that is possible, and the interval is wider by
+        `BUSY_FACTOR` at both ends.
+        """
+        if self is baseline or not (self.disturbed or baseline.disturbed) or not (self.least_ms and baseline.least_ms):
+            return ratio_of_medians(baseline.rounds_ms, self.rounds_ms, confidence)
+        least = ratio_of_medians(baseline.least_ms, self.least_ms, confidence)
+        cpu = ratio_of_medians(baseline.cpu_ms, self.cpu_ms, confidence)
+        low, high = min(least.low, cpu.low) / BUSY_FACTOR, max(least.high, cpu.high) * BUSY_FACTOR
+        return Interval(least.estimate, low, high)
 
     def error_to(self, baseline: Timing) -> float:
         """Return the standard error of the ratio to `baseline`, from the spread of the ratios of the rounds."""
+        if self is not baseline and (self.disturbed or baseline.disturbed):
+            ratio = self.ratio_to(baseline)
+            return (ratio.high - ratio.low) / (2 * _NORMAL_95)
         ratios = np.divide(self.rounds_ms, baseline.rounds_ms)
         # sqrt(pi / 2) = 1.2533: for normal noise the standard error of a median is so many times that of a mean.
         return 1.2533 * mad(ratios) / math.sqrt(len(ratios))
@@ -77,26 +111,64 @@ def compare(
     Returns:
         Name -> the latencies of that engine.
     """
-    times: dict[str, list[float]] = {name: [] for name in engines}
+    rows: dict[str, list[_Turn]] = {name: [] for name in engines}
     once = {name: _estimate(engine, feed) for name, engine in engines.items()}
-    fewest, most = rounds
+    (fewest, most), stolen, began, lasting = rounds, stolen_s(), usage(), 0
     for number in range(most):
         order = list(engines) if number % 2 == 0 else list(engines)[::-1]
         for name in order:
-            first, runs = _runs(once[name], turn_ms)
-            samples = engines[name].time_ms(feed, first + runs)[first:]
-            times[name].append(median(samples))
-        if number + 1 >= fewest and (number + 1 == most or _settled(times, tolerance, rival)):
+            turn = _turn(engines[name], feed, *_runs(once[name], turn_ms), again=lasting < _HOPEFUL)
+            lasting += turn.disturbed
+            rows[name].append(turn)
+        if number + 1 >= fewest and (number + 1 == most or _settled(rows, tolerance, rival)):
             break
-        hopeless = rival is not None and _slower(times, _HOPELESS * rival)
+        hopeless = rival is not None and _slower(rows, _HOPELESS * rival)
         if number + 1 >= _FEWEST_ROUNDS and (hopeless or out_of_time()):
             break
-    return {name: Timing(tuple(rounds_ms)) for name, rounds_ms in times.items()}
+    stolen_share = (stolen_s() - stolen) / (usage().since(began).wall_s * (os.cpu_count() or 1))
+    return {name: _timing(turns, stolen_share) for name, turns in rows.items()}
 
 
-def _settled(times: Mapping[str, list[float]], tolerance: float, rival: float | None) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One turn of an engine: the fields are those of `Timing` for one round, and 0 where they are not known."""
+
+    ms: float
+    least_ms: float = 0.0
+    cpu_ms: float = 0.0
+    disturbed: bool = False
+
+
+def _turn(engine: Engine, feed: Mapping[str, Array], first: int, runs: int, *, again: bool) -> _Turn:
+    """Run an engine `runs` times after `first` runs that do not count; a disturbed turn is taken again."""
+    if not isinstance(engine, RunsInProcess):
+        return _Turn(median(engine.time_ms(feed, first + runs)[first:]))
+    taken: list[tuple[float, _Turn]] = []
+    for _ in range(1 + _RETAKEN * again):
+        engine.time_ms(feed, first)
+        before = usage()
+        times = engine.time_ms(feed, runs)
+        used: Usage = usage().since(before)
+        cpu_ms = 1e3 * used.cpu_s / runs
+        taken.append((used.waited_s or 0.0, _Turn(median(times), min(*times, cpu_ms), cpu_ms, used.disturbed)))
+        if not used.disturbed:
+            break
+    return min(taken, key=lambda pair: pair[0])[1]
+
+
+def _timing(turns: list[_Turn], stolen_share: float) -> Timing:
+    """The turns of one engine as its timing; more than a quarter of them disturbed makes the whole so."""
+    disturbed = sum(turn.disturbed for turn in turns) > len(turns) / 4 or stolen_share > DISTURBED_SHARE
+    known = all(turn.cpu_ms > 0 for turn in turns)
+    least_ms, cpu_ms = (
+        (tuple(turn.least_ms for turn in turns), tuple(turn.cpu_ms for turn in turns)) if known else ((), ())
+    )
+    return Timing(tuple(turn.ms for turn in turns), least_ms, cpu_ms, disturbed)
+
+
+def _settled(rows: Mapping[str, list[_Turn]], tolerance: float, rival: float | None) -> bool:
     """Return whether each ratio is known to within the tolerance, or lies above the rival's."""
-    baseline, *others = times.values()
+    baseline, *others = ([turn.ms for turn in turns] for turns in rows.values())
     for rounds_ms in others:
         ratio = ratio_of_medians(baseline, rounds_ms, resamples=200)  # this runs each round, so it must be quick
         if rival is not None and ratio.low > rival:
@@ -106,10 +178,12 @@ def _settled(times: Mapping[str, list[float]], tolerance: float, rival: float | 
     return True
 
 
-def _slower(times: Mapping[str, list[float]], ratio: float) -> bool:
-    """Return whether each engine was slower than `ratio` times the first one in every round."""
-    baseline, *others = times.values()
-    return all(ms > ratio * base for rounds_ms in others for ms, base in zip(rounds_ms, baseline, strict=True))
+def _slower(rows: Mapping[str, list[_Turn]], ratio: float) -> bool:
+    """Return whether each engine was slower than `ratio` times the first one in every round, none of them disturbed."""
+    if any(turn.disturbed for turns in rows.values() for turn in turns):
+        return False
+    baseline, *others = rows.values()
+    return all(turn.ms > ratio * base.ms for turns in others for turn, base in zip(turns, baseline, strict=True))
 
 
 def _runs(once_ms: float, turn_ms: float) -> tuple[int, int]:
