@@ -1,8 +1,8 @@
 """Comparison of engines by their latency, in interleaved rounds.
 
 The clock rate of a machine changes within minutes. In interleaved rounds such a change affects all engines alike, so
-it cancels in their ratio. Where other programs take the CPU from the engines, turns are taken again. Where that does not
-help, the least disturbed run of each turn and the CPU time replace the median on the clock, and the interval is wider.
+it cancels in their ratio. Where other programs take the CPU from the engines, turns are taken again. Where that does
+not help, the least disturbed run of each turn and the CPU time replace the median, and the interval is wider.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _FIRST_RUNS, _LONG_MS = 2, 20.0
 BUSY_FACTOR = 1.25
 """How far from the truth a ratio may lie that was measured on a busy machine, even in runs that nothing interrupted.
 
-Programs on the other CPUs share caches, memory and often the very core. With 20 busy processes on two cores, the ratio of two
-chains of convolutions was 1.73 in the fastest of 300 runs of each, and 1.52 on the quiet machine; see
+Programs on the other CPUs share caches, memory and often the very core. With 20 busy processes on two cores, the ratio
+of two chains of convolutions was 1.73 in the fastest of 300 runs of each, and 1.52 on the quiet machine; see
 tests/benchmarks/busy_clock.py.
 """
 _NORMAL_95 = 1.96  # half of a 95 % interval in standard errors, for normal noise
@@ -63,8 +63,8 @@ class Timing:
     def ratio_to(self, baseline: Timing, confidence: float = 0.95) -> Interval:
         """Return the latency divided by that of `baseline`, which was measured in the same rounds.
 
-        Where the machine was busy, what others used is left out as far as that is possible, and the interval is wider by
-        `BUSY_FACTOR` at both ends.
+        Where the machine was busy, what others used is left out as far as that is possible, and the interval is wider
+        by `BUSY_FACTOR` at both ends.
         """
         if self is baseline or not (self.disturbed or baseline.disturbed) or not (self.least_ms and baseline.least_ms):
             return ratio_of_medians(baseline.rounds_ms, self.rounds_ms, confidence)
@@ -92,6 +92,7 @@ def compare(
     tolerance: float = 0.02,
     rival: float | None = None,
     out_of_time: Callable[[], bool] = lambda: False,
+    meter: Callable[[], Usage] = usage,
 ) -> dict[str, Timing]:
     """Time engines against each other, in as many rounds as the noise of the machine demands.
 
@@ -107,17 +108,18 @@ def compare(
         rival: a ratio is also known well enough if its whole interval lies above this one, since such an engine loses
             anyway. Three rounds are enough if in each of them the ratio was above 1.1 times this one. None: no limit.
         out_of_time: returns whether the time is up; then no further round begins after the first three.
+        meter: returns what this process has used until now.
 
     Returns:
         Name -> the latencies of that engine.
     """
     rows: dict[str, list[_Turn]] = {name: [] for name in engines}
     once = {name: _estimate(engine, feed) for name, engine in engines.items()}
-    (fewest, most), stolen, began, lasting = rounds, stolen_s(), usage(), 0
+    (fewest, most), stolen, began, lasting = rounds, stolen_s(), meter(), 0
     for number in range(most):
         order = list(engines) if number % 2 == 0 else list(engines)[::-1]
         for name in order:
-            turn = _turn(engines[name], feed, *_runs(once[name], turn_ms), again=lasting < _HOPEFUL)
+            turn = _turn(engines[name], feed, *_runs(once[name], turn_ms), again=lasting < _HOPEFUL, meter=meter)
             lasting += turn.disturbed
             rows[name].append(turn)
         if number + 1 >= fewest and (number + 1 == most or _settled(rows, tolerance, rival)):
@@ -125,7 +127,7 @@ def compare(
         hopeless = rival is not None and _slower(rows, _HOPELESS * rival)
         if number + 1 >= _FEWEST_ROUNDS and (hopeless or out_of_time()):
             break
-    stolen_share = (stolen_s() - stolen) / (usage().since(began).wall_s * (os.cpu_count() or 1))
+    stolen_share = (stolen_s() - stolen) / (meter().since(began).wall_s * (os.cpu_count() or 1))
     return {name: _timing(turns, stolen_share) for name, turns in rows.items()}
 
 
@@ -139,16 +141,18 @@ class _Turn:
     disturbed: bool = False
 
 
-def _turn(engine: Engine, feed: Mapping[str, Array], first: int, runs: int, *, again: bool) -> _Turn:
+def _turn(
+    engine: Engine, feed: Mapping[str, Array], first: int, runs: int, *, again: bool, meter: Callable[[], Usage]
+) -> _Turn:
     """Run an engine `runs` times after `first` runs that do not count; a disturbed turn is taken again."""
     if not isinstance(engine, RunsInProcess):
         return _Turn(median(engine.time_ms(feed, first + runs)[first:]))
     taken: list[tuple[float, _Turn]] = []
     for _ in range(1 + _RETAKEN * again):
         engine.time_ms(feed, first)
-        before = usage()
+        before = meter()
         times = engine.time_ms(feed, runs)
-        used: Usage = usage().since(before)
+        used = meter().since(before)
         cpu_ms = 1e3 * used.cpu_s / runs
         taken.append((used.waited_s or 0.0, _Turn(median(times), min(*times, cpu_ms), cpu_ms, used.disturbed)))
         if not used.disturbed:

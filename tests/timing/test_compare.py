@@ -11,6 +11,7 @@ import pytest
 from autoprec.testing import FakeEngine
 from autoprec.timing import compare as timing
 from autoprec.timing.compare import Timing, compare
+from autoprec.timing.disturbance import Usage
 
 
 class Scripted(FakeEngine):
@@ -112,3 +113,60 @@ def test_a_turn_begins_with_two_runs_that_do_not_count_or_one_of_a_slow_engine(m
     compare({"one": Counting()}, {}, rounds=(2, 2), turn_ms=15.0)
 
     assert asked[-2:] == [runs, runs]
+
+
+class OnCpu(Scripted):
+    """Runs on the CPUs of this process."""
+
+    runs_in_process = True
+
+
+class Meter:
+    """A process that uses `cpu_s` seconds of CPUs between two questions, and waits for `waited` of the time."""
+
+    def __init__(self, cpu_s: list[float], waited: float) -> None:
+        self.cpu_s, self.waited, self.asked = cpu_s, waited, 0
+
+    def __call__(self) -> Usage:
+        self.asked += 1
+        total = sum(self.cpu_s[number % len(self.cpu_s)] for number in range(self.asked))
+        return Usage(float(self.asked), total, self.waited * self.asked)
+
+
+def on_cpu(base_ms: float, other_ms: float) -> dict[str, OnCpu]:
+    return {"base": OnCpu("base", [], lambda turn: base_ms), "other": OnCpu("other", [], lambda turn: other_ms)}
+
+
+def test_a_quiet_machine_is_believed() -> None:
+    found = compare(on_cpu(10.0, 6.0), {}, rounds=(5, 5), meter=Meter([1.0], waited=0.01))
+
+    assert not found["other"].disturbed
+    assert found["other"].ratio_to(found["base"]).high == pytest.approx(0.6)
+
+
+def test_the_interval_of_a_busy_machine_holds_what_both_clocks_say() -> None:
+    """By the clock the other engine takes 0.05 of the time, by CPU time as long as the first: nothing is certain."""
+    found = compare(on_cpu(10.0, 0.5), {}, rounds=(5, 5), meter=Meter([1.0], waited=0.5))
+    ratio = found["other"].ratio_to(found["base"])
+
+    assert found["other"].disturbed
+    assert ratio.low < 0.05
+    assert ratio.high > 1.0
+
+
+def test_a_disturbed_turn_is_taken_again_until_the_machine_is_found_busy() -> None:
+    calls = {}
+    for waited in (0.0, 0.5):
+        engines = on_cpu(10.0, 6.0)
+        compare(engines, {}, rounds=(5, 5), meter=Meter([1.0], waited=waited))
+        calls[waited] = sum(len(engine.calls) for engine in engines.values())
+
+    assert calls[0.0] == 2 * (2 + 5 * 2)  # two estimates, and in each of five rounds the warm-up and the runs
+    assert calls[0.5] == calls[0.0] + 3 * 2 * 2  # three turns were taken twice more
+
+
+def test_nothing_is_said_of_an_engine_that_does_not_run_on_the_cpus() -> None:
+    engines, _ = scripted(base=lambda turn: 10.0, other=lambda turn: 6.0)
+    found = compare(engines, {}, rounds=(5, 5), meter=Meter([1.0], waited=0.5))
+
+    assert found["other"].ratio_to(found["base"]).high == pytest.approx(0.6)

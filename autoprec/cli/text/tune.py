@@ -105,7 +105,12 @@ def say_result(result: SearchResult, folder: Path) -> None:
     click.echo("")
     print_table(header, rows)
     click.echo(printable(f"\n{result.reason}."))
-    for line in [*_drop_lines(tuned), *_uniform_lines(tuned), *bias_lines(tuned.bias), *_runtime_lines(tuned)]:
+    for line in [
+        *_drop_lines(tuned),
+        *_uniform_lines(tuned),
+        *bias_lines(tuned.bias, tuned.clock_disturbed),
+        *_runtime_lines(tuned),
+    ]:
         click.echo(printable(line))
     complaint = tuned.verification.complaint()
     if complaint:
@@ -157,13 +162,20 @@ def _uniform_lines(tuned: TuneResult) -> list[str]:
     return [f"compared with {uniform.name}, {text}", *others]
 
 
-def bias_lines(bias: SelectionBias | None) -> list[str]:
-    """How much better the answer looked than it is, since it was chosen for its figures, and what fresh figures say."""
+def bias_lines(bias: SelectionBias | None, disturbed: bool = False) -> list[str]:
+    """How much better the answer looked than it is, since it was chosen for its figures, and what fresh figures say.
+
+    Nothing is said of the latency by fresh rounds that other programs disturbed.
+    """
     if bias is None:
         return []
     latency, drop = bias.latency, bias.drop
     unlike = [name for name, row in (("latency", latency), ("drop", drop)) if not row.confirmed]
+    if disturbed:
+        unlike = [name for name in unlike if name != "latency"]
     agree = f"they do not confirm the {' and the '.join(unlike)}" if unlike else "they agree"
+    if disturbed:
+        agree += ", but nothing can be told of the latency, as other programs used the CPUs"
     text = (
         f"it was chosen among {bias.plans} plans within the bound, so it is expected to look better than it is. "
         f"latency: {latency.selected:.3f} of FP32's when chosen, by {max(latency.optimism / latency.selected, 0):.1%} "
@@ -178,6 +190,11 @@ def _runtime_lines(tuned: TuneResult) -> list[str]:
     """Which finalists were set aside, how the units ran, and whether the engine computes what the model says."""
     lines = [f"set aside {text}." for text in tuned.set_aside]
     counts = tuned.verification.counts
+    if tuned.clock_disturbed:
+        lines.append(
+            "warning: other programs used the CPUs while the plans were timed, so which of them is fastest cannot be "
+            "told for certain; the intervals of the latencies allow for it. Tune again on a quiet machine."
+        )
     lines.append(
         "units as they ran: " + ", ".join(f"{count} {status}" for status, count in counts.items() if count) + "."
     )

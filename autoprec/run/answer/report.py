@@ -89,6 +89,7 @@ def _rest(tuned: TuneResult) -> dict[str, Any]:
         "left_out": list(tuned.time.left_out),
         "set_aside": list(tuned.set_aside),
         "machine": task.backend.describe(),
+        "clock_disturbed": tuned.clock_disturbed,
         "notes": [*task.subject.notes, *task.doubts],
     }
 

@@ -64,6 +64,11 @@ class TuneResult:
     time: TimeUse
 
     @property
+    def clock_disturbed(self) -> bool:
+        """Whether other programs used the CPUs while the candidates were timed, so that latencies say little."""
+        return any(candidate.latency.disturbed for candidate in self.candidates.values())
+
+    @property
     def plan(self) -> Assignment:
         """The chosen assignment."""
         return self.candidates[self.chosen].plan
