@@ -61,11 +61,12 @@ def race_block(
 
 def _least_ms(engine: Engine, feed: Mapping[str, Array], runs: int) -> float:
     """Return the fastest run of a turn, or the CPU time of a run where every run was interrupted."""
+    if not isinstance(engine, RunsInProcess):
+        return min(engine.time_ms(feed, _WARM + runs)[_WARM:])
     engine.time_ms(feed, _WARM)
     before = usage()
     fastest = min(engine.time_ms(feed, runs))
-    cpu_ms = 1e3 * usage().since(before).cpu_s / runs
-    return min(fastest, cpu_ms) if isinstance(engine, RunsInProcess) and cpu_ms > 0 else fastest
+    return min(fastest, 1e3 * usage().since(before).cpu_s / runs)
 
 
 def race_s(once_ms: float, threads: int) -> float:

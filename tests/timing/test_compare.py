@@ -146,7 +146,7 @@ def test_a_quiet_machine_is_believed() -> None:
 
 def test_the_interval_of_a_busy_machine_holds_what_both_clocks_say() -> None:
     """By the clock the other engine takes 0.05 of the time, by CPU time as long as the first: nothing is certain."""
-    found = compare(on_cpu(10.0, 0.5), {}, rounds=(5, 5), meter=Meter([1.0], waited=0.5))
+    found = compare(on_cpu(0.1, 0.005), {}, rounds=(5, 5), meter=Meter([1.0], waited=0.5))
     ratio = found["other"].ratio_to(found["base"])
 
     assert found["other"].disturbed
