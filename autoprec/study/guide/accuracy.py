@@ -44,11 +44,11 @@ class AccuracyFit:
 
     def noise(self, plans: Sequence[Assignment]) -> Array:
         """The predicted noise of the outputs, float64[plans]."""
-        return self._noise.predict(self._entries.indicators(plans))
+        return self._noise.predict(self._entries, plans)
 
     def drop(self, plans: Sequence[Assignment]) -> tuple[Array, Array]:
         """The predicted judged drop and its standard deviation, float64[plans] each."""
-        return self._drop.predict(self._noise, self._entries.indicators(plans))
+        return self._drop.predict(self._noise, self._entries, plans)
 
     def feasible(self, plans: Sequence[Assignment]) -> Array:
         """The probability that each plan meets the bound, float64[plans]."""

@@ -7,15 +7,17 @@ given to units by ridge regression.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from autoprec.plan import Assignment
 from autoprec.precision import Array
 from autoprec.study.guide.evidence import likeliest
-from autoprec.study.guide.noise import NoiseModel
+from autoprec.study.guide.noise import Entries, NoiseModel
 
 _DEVIATIONS = (0.1, 0.3, 1.0)
 _SCATTERS = (0.03, 0.1, 0.2, 0.4)
@@ -77,14 +79,17 @@ class DropModel:
     factor: Any
     rest: Array
 
-    def predict(self, noise_model: NoiseModel, indicators: Array) -> tuple[Array, Array]:
+    def predict(self, noise_model: NoiseModel, entries: Entries, plans: Sequence[Assignment]) -> tuple[Array, Array]:
         """The predicted drop of each plan and its standard deviation, float64[plans] each."""
-        noise = indicators @ noise_model.context
+        context = noise_model.context[:, None]
+        found = entries.summed(plans, np.concatenate([context, context**2, context * self.rows.T], axis=1))
+        noise = found[:, 0]
         linked = self.link(noise)
-        rows = noise_model.shares(indicators)
-        known = rows @ self.rows.T * self.deviation**2
+        # The share of an entry is its part of the plan's noise, so sums of shares are sums of parts over the noise.
+        whole = np.where(noise > 0, noise, np.inf)
+        known = found[:, 2:] / whole[:, None] * self.deviation**2
         rest = known @ self.rest
-        doubt = self.deviation**2 * (rows**2).sum(axis=1) + self.scatter**2
+        doubt = self.deviation**2 * found[:, 1] / whole**2 + self.scatter**2
         if len(self.rest):
             doubt = doubt - (known * cho_solve(self.factor, known.T).T).sum(axis=1)
         scale = np.maximum(linked, 0.0) + self.unit

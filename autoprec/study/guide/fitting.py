@@ -18,14 +18,12 @@ from scipy.linalg import cho_factor, cho_solve
 
 from autoprec.plan import Assignment
 from autoprec.precision import Array
-from autoprec.study.guide.columns import SHARED
+from autoprec.study.guide.columns import CONSTANT, SHARED
 from autoprec.study.guide.latency import LatencyModel
 from autoprec.study.guide.layers import FEWEST, Belief, Layers, before_profiles
 from autoprec.study.guide.pricing import Pricing
 
 _LAYER_NOISES = (0.05, 0.15, 0.5)
-_CHUNK = 512
-"""How many plans are predicted at once, which bounds the memory."""
 Profile = Mapping[str, float]
 
 
@@ -105,15 +103,27 @@ class LatencyFit:
 
         The deviation is that of the prices and of the measurement together.
         """
-        posterior = self._posterior
-        means, doubts = [], []
-        for first in range(0, len(plans), _CHUNK):
-            rows = self.pricing.rows(plans[first : first + _CHUNK])
-            spread = posterior.belief.covariance(rows)
-            known = self._rows @ spread
-            means.append(rows @ posterior.weights)
-            doubts.append(np.einsum("rc,cr->r", rows, spread) - (known * posterior.solved(known)).sum(axis=0))
-        mean, doubt = np.concatenate([*means, np.zeros(0)]), np.concatenate([*doubts, np.zeros(0)])
+        posterior, belief = self._posterior, self._posterior.belief
+        count, free = len(belief.shared), np.flatnonzero(np.diag(belief.shared) > 0)
+        linear = np.column_stack([posterior.weights, posterior.seen])
+        learned, width = belief.by_unit(), linear.shape[1]
+
+        def figures(unit: int, common: Array, own: Array) -> Array:
+            """The mean, the covariances with measured plans, what follows common parameters, and the variance."""
+            columns = belief.blocks[unit]
+            followed, variance = common[:, free], own**2 @ belief.variance[columns]
+            if unit in learned:
+                places, half, follows = learned[unit]
+                followed = followed + own[:, places] @ follows[:, free]
+                variance = variance - np.square(own[:, places] @ half.T).sum(axis=1)
+            return np.column_stack([common @ linear[:count] + own @ linear[columns], followed, variance])
+
+        found = self.pricing.summed(plans, width + len(free) + 1, figures)
+        found[:, :width] += linear[CONSTANT]
+        found[:, width:-1] += free == CONSTANT
+        mean, known, followed = found[:, 0], found[:, 1:width], found[:, width:-1]
+        doubt = found[:, -1] + ((followed @ belief.shared[np.ix_(free, free)]) * followed).sum(axis=1)
+        doubt -= (known * posterior.solved(known.T).T).sum(axis=1)
         return mean, np.sqrt(np.maximum(doubt, 0.0) + (self._noise * mean) ** 2)
 
     def drawn(self, random: np.random.Generator) -> LatencyModel:

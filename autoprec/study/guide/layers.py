@@ -12,7 +12,7 @@ parameters are solved for once: the Schur complement of a bordered block-diagona
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,27 +30,54 @@ _FLOOR = 0.15
 
 
 @dataclass(frozen=True, slots=True)
+class Learned:
+    """What profiles say of some units, which have about equally many parameters that profiled plans depend on.
+
+    Attributes:
+        units: the numbers of the units, int[units].
+        columns: the columns of these parameters, int[units, width]; filled up with columns of no weight.
+        halves: of the covariance of a unit's own parameters, where the common ones are known, this much is gone:
+            halves.T @ halves, float64[units, plans, width].
+        follows: how far they follow the common parameters, float64[units, width, common].
+    """
+
+    units: Indices
+    columns: Indices
+    halves: Array
+    follows: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Belief:
     """A Gaussian over all parameters: the common ones, and for each unit those of its own.
 
     Attributes:
         mean: the means, float64[columns].
         shared: the covariance of the common parameters, float64[common, common].
-        blocks: for each unit its columns, their covariance where the common parameters are known, and how far they
-            follow the common parameters.
+        variance: the variance of each parameter before anything is known, float64[columns].
+        blocks: the columns of each unit's own parameters.
+        learned: what is known of units.
     """
 
     mean: Array
     shared: Array
-    blocks: tuple[tuple[Indices, Array, Array], ...]
+    variance: Array
+    blocks: Sequence[Indices]
+    learned: Sequence[Learned] = ()
 
     def covariance(self, rows: Array) -> Array:
         """The covariance of all parameters with the figures that the rows add up to: float64[columns, rows]."""
         count = len(self.shared)
-        found = np.zeros((len(self.mean), len(rows)))
-        found[:count] = self.shared @ self._followed(rows).T
-        for columns, own, follows in self.blocks:
-            found[columns] = own @ rows[:, columns].T + follows @ found[:count]
+        followed: Array = rows[:, :count].copy()
+        for part in self.learned:
+            flat = part.columns.reshape(-1)
+            followed += rows[:, flat] @ part.follows.reshape(len(flat), count)
+        found: Array = self.variance[:, None] * rows.T
+        found[:count] = self.shared @ followed.T
+        for part in self.learned:
+            own = rows.T[part.columns]  # units, width, rows
+            moved = part.follows @ found[:count] - np.swapaxes(part.halves, 1, 2) @ (part.halves @ own)
+            np.add.at(found, part.columns.reshape(-1), moved.reshape(-1, len(rows)))
         return found
 
     def drawn(self, random: np.random.Generator) -> Array:
@@ -59,25 +86,53 @@ class Belief:
         count = len(self.shared)
         found[:count] += _root(self.shared) @ random.standard_normal(count)
         moved = found[:count] - self.mean[:count]
-        for columns, own, follows in self.blocks:
-            found[columns] += follows @ moved + _root(own) @ random.standard_normal(len(columns))
+        learned = self.by_unit()
+        for unit, columns in enumerate(self.blocks):
+            own = np.diag(self.variance[columns])
+            if unit in learned:
+                places, half, follows = learned[unit]
+                own[np.ix_(places, places)] -= half.T @ half
+                found[columns[places]] += follows @ moved
+            found[columns] += _root(own) @ random.standard_normal(len(columns))
         return found
 
-    def _followed(self, rows: Array) -> Array:
-        """The rows' common columns, with what their own columns follow of them."""
-        found: Array = rows[:, : len(self.shared)].copy()
-        for columns, _, follows in self.blocks:
-            found += rows[:, columns] @ follows
+    def by_unit(self) -> dict[int, tuple[Indices, Array, Array]]:
+        """Number of a unit -> the indices in its block of what is known of it, its halves and its follows."""
+        found = {}
+        for part in self.learned:
+            for unit, columns, half, follows in zip(part.units, part.columns, part.halves, part.follows, strict=True):
+                places = np.flatnonzero(np.isin(self.blocks[unit], columns))
+                real = np.searchsorted(columns[: len(places)], self.blocks[unit][places])
+                found[int(unit)] = places, half[:, real], follows[real]
         return found
 
 
 def before_profiles(pricing: Pricing, guess: Array, deviation: Array) -> Belief:
     """The belief before any profile: every parameter by itself, as it is assumed."""
-    count = pricing.columns.common
-    blocks = tuple(
-        (columns, np.diag(deviation[columns] ** 2), np.zeros((len(columns), count))) for columns in pricing.blocks
-    )
-    return Belief(guess, np.diag(deviation[:count] ** 2), blocks)
+    variance = deviation**2
+    shared = np.diag(variance[: pricing.columns.common])
+    return Belief(mean=guess, shared=shared, variance=variance, blocks=pricing.blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The profiles of units that have about equally many parameters.
+
+    Attributes:
+        units: the numbers of the units, int[units].
+        columns: the columns that the profiled plans depend on, int[units, width].
+        real: 1 where a column is one of the unit's, 0 where it only fills up, float64[units, width].
+        rows: what each plan is made of, float64[units, plans, width].
+        local: the common part of that, float64[units, plans, common].
+        shares: what each unit took, float64[units, plans].
+    """
+
+    units: Indices
+    columns: Indices
+    real: Array
+    rows: Array
+    local: Array
+    shares: Array
 
 
 class Layers:
@@ -101,8 +156,29 @@ class Layers:
         took = np.array([[profile.get(name, 0.0) for name in names] for profile in profiles])
         share, extra = _line(took, latencies)
         self.shares = np.where(took > 0, share * took - extra, 0.0)
-        self._local, self._rows = pricing.local_rows(plans)
+        self._parts = list(self._seen(*pricing.local_rows(plans)))
         self._floor = _FLOOR / max(len(names), 1)
+
+    def _seen(self, local: Array, rows: Array) -> Iterator[_Seen]:
+        """The units, those of about equally many parameters that matter together."""
+        used = np.abs(rows).sum(axis=0) > 0
+        blocks = [columns[used[columns]] for columns in self._pricing.blocks]
+        widths = np.array([1 << max(len(columns) - 1, 0).bit_length() for columns in blocks], np.intp)
+        for width in np.unique(widths):
+            units = np.flatnonzero(widths == width)
+            columns = np.zeros((len(units), width), np.intp)
+            real = np.zeros((len(units), width))
+            for index, unit in enumerate(units):
+                own = np.sort(blocks[unit])
+                columns[index, : len(own)], real[index, : len(own)] = own, 1.0
+            yield _Seen(
+                units,
+                columns,
+                real,
+                np.moveaxis(rows[:, columns], 0, 1) * real[:, None, :],
+                np.moveaxis(local[:, units], 0, 1),
+                self.shares[:, units].T,
+            )
 
     def believe(self, guess: Array, deviation: Array, noise: float) -> Belief:
         """The belief after the profiles.
@@ -112,33 +188,36 @@ class Layers:
             deviation: their standard deviations.
             noise: the relative standard deviation of a layer's share.
         """
-        count = self._pricing.columns.common
+        count, variance = self._pricing.columns.common, deviation**2
         free = np.flatnonzero(deviation[:count] > 0)  # a parameter that is fixed has no finite precision
         precision, pull = np.diag(deviation[free] ** -2.0), np.zeros(len(free))
-        units = []
-        for index, columns in enumerate(self._pricing.blocks):
-            rows, prior = self._rows[:, columns], deviation[columns] ** 2
-            local = self._local[:, index]
-            error = noise * (np.maximum(self.shares[:, index], 0.0) + self._floor)
-            gram = (rows * prior) @ rows.T + np.diag(error**2)
-            surprise = self.shares[:, index] - local @ guess[:count] - rows @ guess[columns]
-            root = np.linalg.cholesky(gram)
-            seen, short = np.linalg.solve(root, local[:, free]), np.linalg.solve(root, surprise)
+        whitened = []
+        for part in self._parts:
+            prior = variance[part.columns] * part.real
+            error = noise * (np.maximum(part.shares, 0.0) + self._floor)
+            weighted = part.rows * prior[:, None, :]
+            gram = weighted @ np.swapaxes(part.rows, 1, 2) + error[:, :, None] ** 2 * np.eye(error.shape[1])
+            surprise = part.shares - part.local @ guess[:count] - (part.rows @ guess[part.columns][:, :, None])[..., 0]
+            sides = np.concatenate([part.local, surprise[:, :, None], weighted], axis=2)
+            solved = np.linalg.solve(np.linalg.cholesky(gram), sides)
+            local, short, halves = solved[..., :count], solved[..., count : count + 1], solved[..., count + 1 :]
+            seen, flat = local[..., free].reshape(-1, len(free)), short.reshape(-1)
             precision += seen.T @ seen
-            pull += seen.T @ short
-            units.append((columns, rows, prior, local, gram, surprise))
+            pull += seen.T @ flat
+            whitened.append((part, local, short, halves))
         covariance = np.linalg.inv(precision)
         moved = np.zeros(count)
         moved[free] = covariance @ pull
         shared = np.zeros((count, count))
         shared[np.ix_(free, free)] = covariance
-        mean, blocks = guess.copy(), []
+        mean, learned = guess.copy(), []
         mean[:count] += moved
-        for columns, rows, prior, local, gram, surprise in units:
-            gain = np.linalg.solve(gram, rows * prior).T
-            mean[columns] += gain @ (surprise - local @ moved)
-            blocks.append((columns, np.diag(prior) - gain @ (rows * prior), -gain @ local))
-        return Belief(mean, shared, tuple(blocks))
+        for part, local, short, halves in whitened:
+            gain = np.swapaxes(halves, 1, 2)
+            shift = gain @ (short - (local @ moved)[:, :, None])
+            np.add.at(mean, part.columns.reshape(-1), shift.reshape(-1))
+            learned.append(Learned(part.units, part.columns, halves, -gain @ local))
+        return Belief(mean=mean, shared=shared, variance=variance, blocks=self._pricing.blocks, learned=tuple(learned))
 
 
 def _line(took: Array, latency: Array) -> tuple[float, float]:

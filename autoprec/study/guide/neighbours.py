@@ -6,20 +6,26 @@ an edge matter beside single units, because a lone unit in another precision pay
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from autoprec.plan import Assignment
 from autoprec.precision import Precision
+from autoprec.study.guide.plan_table import NUMBER, PRECISIONS, Indices, Numbers, PlanTable
 from autoprec.study.guide.solve import Problem
 
 _EXCHANGES = 400
 """The most exchanges of two units round one plan."""
+_SINGLES, _PAIRS, _BLOCKS = 400, 400, 1000
+"""The most single units, pairs along edges and blocks that are changed round one plan: all of them up to 100 units."""
+_BY_BITS = [NUMBER[precision] for precision in sorted(PRECISIONS)]
+
+Allowed = npt.NDArray[np.bool_]
 
 
-def neighbours(problem: Problem, plan: Assignment, random: np.random.Generator) -> Iterator[dict[str, Precision]]:
+def neighbours(problem: Problem, plan: Assignment, random: np.random.Generator) -> PlanTable:
     """Changes of single units, of pairs along an edge and of contiguous blocks, and exchanges of two units.
 
     Some plans come twice.
@@ -27,18 +33,27 @@ def neighbours(problem: Problem, plan: Assignment, random: np.random.Generator) 
     Args:
         problem: what may be chosen.
         plan: the plan in the middle.
-        random: draws some of the exchanges where there are very many.
+        random: draws some of the changes where there are very many.
     """
-    names = list(problem.choices)
-    for name in names:
-        yield from _changed(problem, plan, (name,))
-    for edge in problem.partition.edges:
-        if edge.producer in problem.choices and edge.consumer in problem.choices:
-            yield from _changed(problem, plan, (edge.producer, edge.consumer))
-    for length in _lengths(len(names)):
-        for first in range(len(names) - length + 1):
-            yield from _changed(problem, plan, names[first : first + length])
-    yield from _exchanged(problem, plan, names, random)
+    names = tuple(problem.choices)
+    middle = PlanTable.of(names, [plan]).numbers[0]
+    allowed = np.zeros((len(names), len(PRECISIONS)), np.bool_)
+    for index, options in enumerate(problem.choices.values()):
+        allowed[index, [NUMBER[p] for p in options]] = True
+    place = {name: index for index, name in enumerate(names)}
+    edges = [(edge.producer, edge.consumer) for edge in problem.partition.edges]
+    pairs = [np.array([place[a], place[b]]) for a, b in edges if a in place and b in place]
+    blocks = [(first, length) for length in _lengths(len(names)) for first in range(len(names) - length + 1)]
+    rows: list[Numbers] = []
+    for index in _some(len(names), _SINGLES, random):
+        rows += _changed(allowed, middle, slice(index, index + 1))
+    for index in _some(len(pairs), _PAIRS, random):
+        rows += _changed(allowed, middle, pairs[index])
+    for index in _some(len(blocks), _BLOCKS, random):
+        first, length = blocks[index]
+        rows += _changed(allowed, middle, slice(first, first + length))
+    rows += _exchanged(allowed, middle, random)
+    return PlanTable(names, np.array(rows, np.int8).reshape(len(rows), len(names)))
 
 
 def drawn(problem: Problem, plan: Assignment, random: np.random.Generator) -> dict[str, Precision]:
@@ -72,25 +87,34 @@ def everywhere(
     return {name: next((p for p in wanted if p in options), options[0]) for name, options in choices.items()}
 
 
-def _changed(problem: Problem, plan: Assignment, names: tuple[str, ...] | list[str]) -> Iterator[dict[str, Precision]]:
-    for precision in sorted({p for name in names for p in problem.choices[name]}):
-        moved = {name: precision for name in names if precision in problem.choices[name]}
-        if any(plan[name] is not p for name, p in moved.items()):
-            yield {**plan, **moved}
+def _some(count: int, most: int, random: np.random.Generator) -> Sequence[int]:
+    """All indices below `count`, or `most` of them, in order."""
+    return range(count) if count <= most else sorted(random.choice(count, most, replace=False).tolist())
 
 
-def _exchanged(
-    problem: Problem, plan: Assignment, names: list[str], random: np.random.Generator
-) -> Iterator[dict[str, Precision]]:
-    pairs = [
-        (a, b)
-        for a, b in itertools.combinations(names, 2)
-        if plan[a] is not plan[b] and plan[b] in problem.choices[a] and plan[a] in problem.choices[b]
-    ]
-    if len(pairs) > _EXCHANGES:
-        pairs = [pairs[index] for index in random.choice(len(pairs), _EXCHANGES, replace=False)]
-    for a, b in pairs:
-        yield {**plan, a: plan[b], b: plan[a]}
+def _changed(allowed: Allowed, middle: Numbers, where: slice | Indices) -> Iterator[Numbers]:
+    """The plan with some units in each precision that one of them may take, where that is another plan."""
+    for number in _BY_BITS:
+        moved = allowed[where, number] & (middle[where] != number)
+        if moved.any():
+            row = middle.copy()
+            row[where] = np.where(moved, number, middle[where])
+            yield row
+
+
+def _exchanged(allowed: Allowed, middle: Numbers, random: np.random.Generator) -> Iterator[Numbers]:
+    """The plan with the precisions of two units exchanged."""
+    units = np.arange(len(middle))
+    first, second = np.triu_indices(len(middle), 1)
+    taken = allowed[units[:, None], middle[None, :]]  # whether a unit may have the precision of another one
+    fits = taken & taken.T & (middle[:, None] != middle[None, :])
+    found = np.flatnonzero(fits[first, second])
+    if len(found) > _EXCHANGES:
+        found = found[random.choice(len(found), _EXCHANGES, replace=False)]
+    for a, b in zip(first[found], second[found], strict=True):
+        row = middle.copy()
+        row[a], row[b] = middle[b], middle[a]
+        yield row
 
 
 def _lengths(count: int) -> list[int]:

@@ -16,6 +16,8 @@ import numpy as np
 from autoprec.plan import Assignment
 from autoprec.precision import Array, Precision
 from autoprec.study.guide.evidence import likeliest
+from autoprec.study.guide.local import summed
+from autoprec.study.guide.plan_table import NUMBER, PRECISIONS, PlanTable
 
 Losses = Mapping[tuple[str, Precision], float]
 
@@ -49,6 +51,20 @@ class Entries:
             found[row, indices] = 1.0
         return found
 
+    def summed(self, plans: Sequence[Assignment], values: Array) -> Array:
+        """What the entries of each plan add up to, float64[plans, width], of values float64[entries, width]."""
+        if not isinstance(plans, PlanTable):
+            result: Array = self.indicators(plans) @ values
+            return result
+        units = {name: unit for unit, name in enumerate(plans.names)}
+        tables = np.zeros((len(units), len(PRECISIONS), values.shape[1]))
+        for (name, precision), index in self._index.items():
+            if name in units:
+                tables[units[name], NUMBER[precision]] = values[index]
+        around = [[unit] for unit in range(len(units))]
+        numbers = plans.numbers.astype(np.intp)
+        return summed(numbers, around, values.shape[1], lambda unit, rows: tables[unit, rows[:, unit]])
+
     def by_pair(self, values: Array) -> dict[tuple[str, Precision], float]:
         """(unit, precision) -> its value in float64[entries]."""
         return {key: float(values[index]) for key, index in self._index.items()}
@@ -68,9 +84,9 @@ class NoiseModel:
     power: float
     centre: float
 
-    def predict(self, indicators: Array) -> Array:
-        """The predicted noise, float64[plans], of plans given by `Entries.indicators`."""
-        total = indicators @ self.context
+    def predict(self, entries: Entries, plans: Sequence[Assignment]) -> Array:
+        """The predicted noise, float64[plans]."""
+        total = entries.summed(plans, self.context[:, None])[:, 0]
         logs = np.log(np.maximum(total, 1e-300))
         result: Array = np.where(total > 0, np.exp(logs + self.power * (logs - self.centre)), 0.0)
         return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,9 +24,12 @@ from autoprec.study.guide.columns import (
     Indices,
 )
 from autoprec.study.guide.latency import Crossing, LatencyModel
+from autoprec.study.guide.local import summed
+from autoprec.study.guide.plan_table import NUMBER, PRECISIONS, PlanTable
 from autoprec.units.records import Edge, Partition
 
 Prior = Mapping[tuple[str, Precision], float]
+UnitFigures = Callable[[int, Array, Array], Array]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,16 @@ class Pricing:
         self.columns = Columns(partition, prior, sorted({p for _, p in prior} | {carrier}))
         self.scales = self._scaled()
         self.blocks = self.columns.blocks()
+        self._pair_numbers = self.columns.pair_numbers()
+        self._edges_of: list[list[tuple[Edge, int, bool]]] = [[] for _ in partition.units]
+        for edge in partition.edges:
+            before, after = (self.columns.places.get(end) for end in (edge.producer, edge.consumer))
+            if after is not None and before is not None:
+                self._edges_of[before].append((edge, self.columns.before(edge), False))
+            if after is not None or before is not None:
+                entered = before if after is None else after
+                self._edges_of[entered or 0].append((edge, self.columns.after(edge), True))
+        self._around = [self._places_around(unit) for unit in range(len(partition.units))]
 
     def rows(self, plans: Sequence[Assignment]) -> Array:
         """What each plan is made of, float64[plans, columns]."""
@@ -117,6 +130,41 @@ class Pricing:
             self._add_edge((into, outof, rows), edge, plan, pair)
         rows[:, common:] *= self.scales
         return local, rows
+
+    def summed(self, plans: Sequence[Assignment], width: int, figures: UnitFigures) -> Array:
+        """Add up figures of all units in each plan.
+
+        Args:
+            plans: the plans.
+            width: how many figures there are.
+            figures: gives the figures of a unit, float64[rows, width], of the number of the unit, and what rows are
+                made of in the common columns, float64[rows, common], and in the unit's own, float64[rows, own].
+
+        Returns:
+            float64[plans, width], without what the constant adds.
+        """
+
+        def of_unit(unit: int, numbers: Indices) -> Array:
+            return figures(unit, *self._unit_rows(unit, numbers))
+
+        return summed(self._numbers(plans), self._around, width, of_unit)
+
+    def _unit_rows(self, unit: int, numbers: Indices) -> tuple[Array, Array]:
+        """What plans are made of in the common columns by one unit, and in the unit's own columns."""
+        columns, block = self.columns, self.blocks[unit]
+        common, own = np.zeros((len(numbers), columns.common)), np.zeros((len(numbers), len(block)))
+        name = self.partition.units[unit].name
+        chosen, profiled = self._of_unit(name, numbers[:, unit])
+        common[:, PROFILED] = profiled
+        own[np.arange(len(numbers)), np.searchsorted(block, chosen)] = 1.0
+        for edge, first, into in self._edges_of[unit]:
+            before, after = (columns.places.get(end, -1) for end in (edge.producer, edge.consumer))
+            pairs = self._pair_numbers[numbers[:, before], numbers[:, after]]
+            at = np.flatnonzero(pairs >= 0)
+            pairs, size = pairs[at], edge.elements / self.largest
+            self._add_common(common, size, at, pairs, into)
+            own[at, np.searchsorted(block, first + pairs)] += 1
+        return common, own * self.scales[block - columns.common]
 
     def model(self, weights: Array) -> LatencyModel:
         """The model with these parameters, float64[columns]."""
@@ -149,6 +197,11 @@ class Pricing:
                 if price:
                     yield (edge.producer, edge.consumer, producer, consumer), float(price)
 
+    def _places_around(self, unit: int) -> list[int]:
+        """The places of precisions that the part of a unit depends on, its own first."""
+        ends = [end for edge, _, _ in self._edges_of[unit] for end in (edge.producer, edge.consumer)]
+        return list(dict.fromkeys([unit, *(self.columns.places.get(end, len(self.blocks)) for end in ends)]))
+
     def _scaled(self) -> Array:
         """Doubts are relative: a parameter's unit is its unit's profiled share, or what its boundary should cost."""
         assumed, prior = self.assumed, self.prior
@@ -163,14 +216,19 @@ class Pricing:
 
     def _numbers(self, plans: Sequence[Assignment]) -> Indices:
         """int[plans, units + 1]: the number of each unit's precision; the last is that of the outside."""
-        number = {p: index for index, p in enumerate(self.columns.precisions)}
-        names = list(self.columns.places)
-        rows = [[*(number[plan[name]] for name in names), number[self.carrier]] for plan in plans]
-        return np.array(rows, dtype=np.intp).reshape(len(rows), len(names) + 1)
+        table = PlanTable.of(self.columns.places, plans)
+        number = np.full(len(PRECISIONS), -1, np.intp)
+        for index, precision in enumerate(self.columns.precisions):
+            number[NUMBER[precision]] = index
+        found = number[table.numbers]
+        if (found < 0).any():
+            raise KeyError("a plan has a precision that no unit has a profiled share in")
+        outside = np.full((len(table), 1), number[NUMBER[self.carrier]])
+        return np.concatenate([found, outside], axis=1)
 
     def _crossed(self, numbers: Indices) -> Iterator[tuple[Edge, Indices, Indices]]:
         """Each edge, the plans in which it is a boundary, and the number of the pair in each of them."""
-        pair, places = self.columns.pair_numbers(), self.columns.places
+        pair, places = self._pair_numbers, self.columns.places
         for edge in self.partition.edges:
             before, after = (numbers[:, places.get(name, -1)] for name in (edge.producer, edge.consumer))
             found = pair[before, after]
@@ -180,23 +238,36 @@ class Pricing:
 
     def _add_unit(self, common: Array, rows: Array, name: str, numbers: Indices) -> None:
         """Add a unit, whose precision in each plan has this number."""
+        columns, profiled = self._of_unit(name, numbers)
+        common[:, PROFILED] += profiled
+        rows[np.arange(len(numbers)), columns] = 1.0
+
+    def _of_unit(self, name: str, numbers: Indices) -> tuple[Indices, Array]:
+        """The column of a unit in precisions of these numbers, and its profiled share."""
         precisions = self.columns.precisions
         columns = np.array([self.columns.units.get((name, p), -1) for p in precisions])[numbers]
         profiled = np.array([self.prior.get((name, p), 0.0) for p in precisions])
         if (columns < 0).any():
             raise KeyError(f"unit {name} has no profiled share in one of its precisions")
-        common[:, PROFILED] += profiled[numbers]
-        rows[np.arange(len(numbers)), columns] = 1.0
+        return columns, profiled[numbers]
 
     def _add_edge(self, rows: tuple[Array, Array, Array], edge: Edge, plans: Indices, pairs: Indices) -> None:
         """Add a boundary to the common columns of the unit after and of the unit before, and to its own columns."""
         into, outof, own = rows
         columns, size = self.columns, edge.elements / self.largest
-        into[plans, columns.kinds[pairs]] += size
-        into[plans, BOUNDARIES] += 1
-        into[plans, columns.of_pairs(pairs, INTO)] += size
-        into[plans, columns.of_pairs(pairs, EACH)] += 1
+        self._add_common(into, size, plans, pairs, True)
         own[plans, columns.after(edge) + pairs] += 1
         if columns.is_between(edge):
-            outof[plans, columns.of_pairs(pairs, OUTOF)] += size
+            self._add_common(outof, size, plans, pairs, False)
             own[plans, columns.before(edge) + pairs] += 1
+
+    def _add_common(self, common: Array, size: float, plans: Indices, pairs: Indices, into: bool) -> None:
+        """Add a boundary to the common columns of the unit that it enters, or of the one that it leaves."""
+        columns = self.columns
+        if not into:
+            common[plans, columns.of_pairs(pairs, OUTOF)] += size
+            return
+        common[plans, columns.kinds[pairs]] += size
+        common[plans, BOUNDARIES] += 1
+        common[plans, columns.of_pairs(pairs, INTO)] += size
+        common[plans, columns.of_pairs(pairs, EACH)] += 1

@@ -12,12 +12,13 @@ from autoprec.plan import Assignment
 from autoprec.precision import Precision
 from autoprec.study.goal import Goal
 from autoprec.study.guide.neighbours import uniform_assignments
+from autoprec.study.guide.plan_table import plan_key
 from autoprec.study.guide.pricing import Pricing
 from autoprec.study.guide.proposals import PredictedPlan, Proposal
 from autoprec.study.guide.refusals import forbidden
 from autoprec.study.guide.size import size_pricing
 from autoprec.study.guide.solve import Problem
-from autoprec.study.guide.view import Prices, View, plan_key
+from autoprec.study.guide.view import Prices, View
 from autoprec.study.origin import Origin
 from autoprec.study.trial import Trial
 

@@ -15,11 +15,12 @@ from autoprec.study.goal import Goal
 from autoprec.study.guide.accuracy import AccuracyFit
 from autoprec.study.guide.fitting import LatencyFit
 from autoprec.study.guide.neighbours import drawn, neighbours, uniform_assignments
+from autoprec.study.guide.plan_table import Key, PlanTable, plan_key
 from autoprec.study.guide.pricing import Pricing
 from autoprec.study.guide.proposals import Estimate, PredictedPlan, Proposal, model_fits
 from autoprec.study.guide.rungs import SPEED_WORTH, Models, rungs
 from autoprec.study.guide.size import SizeFit
-from autoprec.study.guide.solve import Problem
+from autoprec.study.guide.solve import MANY_UNITS, Problem
 from autoprec.study.origin import Origin
 from autoprec.study.trial import Prediction, Trial
 
@@ -33,8 +34,8 @@ _WORTH_TELLING = 0.995
 _DRAWN = 40
 _CENTRES = 3
 _SHORTEST = 0.05  # of FP32's latency: below, a doubt relative to the prediction says little
-
-Key = tuple[str, ...]
+_FEW_RUNGS = 2
+"""Of a ladder, where there are many units and solving takes seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,18 +52,18 @@ class Prices:
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A plan that may be worth measuring.
+class _Candidates:
+    """Plans that may be worth measuring, each once.
 
     Attributes:
-        plan: unit -> precision.
-        origin: what proposed it.
-        near: whether it is a neighbour of one of the best measured plans.
+        plans: the plans.
+        origins: what proposed each.
+        near: whether each is a neighbour of one of the best measured plans, bool[plans].
     """
 
-    plan: dict[str, Precision]
-    origin: str
-    near: bool
+    plans: PlanTable
+    origins: Sequence[str]
+    near: Array
 
 
 class View:
@@ -87,6 +88,7 @@ class View:
         noises = [t.measured.noise for t in trials if 0 < t.measured.noise < math.inf]
         usual = float(np.median(noises)) if noises else math.inf
         self.noise_worth = _NOISE_WORTH * self.models.accuracy.unit / usual
+        self._around: list[PlanTable] | None = None
         self.incumbent = min(map(self._worth, self.accepted), default=math.inf)
 
     def best(self, seen: set[Key], known: Sequence[Assignment], turn: int | None) -> Proposal | None:
@@ -98,33 +100,31 @@ class View:
             turn: which rung of the ladder of budgets is solved for, None for all of them.
         """
         candidates = self._candidates(seen, known, turn)
-        if not candidates:
+        if candidates is None:
             return None
-        plans = [candidate.plan for candidate in candidates]
-        mean, doubt = self._costs(plans)
-        likely = self._likely(plans)
+        mean, doubt = self._costs(candidates.plans)
+        likely = self._likely(candidates.plans)
         best = self.incumbent if math.isfinite(self.incumbent) else float(mean.max())
         if not self.models.trusted:  # rely on measuring: a neighbour of an accepted plan may well be accepted too
-            likely = np.where([candidate.near for candidate in candidates], 0.5 + 0.5 * likely, likely)
+            likely = np.where(candidates.near, 0.5 + 0.5 * likely, likely)
         gain = likely * _expected_improvement(best, mean, doubt)
         index = int(np.argmax(gain))
         scale = best + self.models.accuracy.unit if self.goal.objective == "accuracy" else best
-        chosen = candidates[index]
+        plan = candidates.plans[index]
         promising = bool(gain[index] > LEAST_GAIN * scale)
-        return Proposal(chosen.plan, chosen.origin, self._predicted(chosen.plan), promising)
+        return Proposal(plan, candidates.origins[index], self._predicted(plan), promising)
 
     def better_plans(self, seen: set[Key], known: Sequence[Assignment]) -> list[PredictedPlan]:
         """The plans of most expected gain that are predicted to be better than the best measured one."""
         candidates = self._candidates(seen, known, None)
-        if not candidates:
+        if candidates is None:
             return []
-        plans = [candidate.plan for candidate in candidates]
-        mean, doubt = self._costs(plans)
-        likely = self._likely(plans)
+        mean, doubt = self._costs(candidates.plans)
+        likely = self._likely(candidates.plans)
         gain = likely * _expected_improvement(min(self.incumbent, float(mean.max())), mean, doubt)
         worth = (likely >= _LIKELY) & (mean < _WORTH_TELLING * self.incumbent)
         indices = [index for index in np.argsort(-gain) if worth[index]][:_MOST_PREDICTED]
-        return [self._better(candidates[index], float(likely[index])) for index in indices]
+        return [self._better(candidates.plans[i], candidates.origins[i], float(likely[i])) for i in indices]
 
     def teaching(self, seen: set[Key]) -> Proposal | None:
         """Of random plans in blocks the one that the models are least certain of."""
@@ -140,14 +140,14 @@ class View:
         plan = plans[int(np.argmax(worth))]
         return Proposal(plan, Origin.EXPLORE.value, self._predicted(plan), True)
 
-    def _better(self, candidate: _Candidate, likely: float) -> PredictedPlan:
-        plan, models = candidate.plan, self.models
+    def _better(self, plan: Assignment, origin: str, likely: float) -> PredictedPlan:
+        models = self.models
         size = None
         if any(t.measured.bytes is not None for t in self.trials):
             size = _estimate(*models.size.fit.predict([plan]), unit=models.size.unit)
         return PredictedPlan(
-            plan=plan,
-            origin=candidate.origin,
+            plan=dict(plan),
+            origin=origin,
             latency=_estimate(*models.latency.predict([plan])),
             drop=_estimate(*models.accuracy.drop([plan])),
             size=size,
@@ -184,33 +184,43 @@ class View:
             likely = likely * ndtr((self.goal.max_latency - mean) / np.maximum(doubt, 1e-9))
         return likely
 
-    def _candidates(self, seen: set[Key], known: Sequence[Assignment], turn: int | None) -> list[_Candidate]:
-        """Solutions and neighbours that were not seen, each plan once."""
-        found: dict[Key, _Candidate] = {}
-        for candidates in (self._solutions(known, turn), self._neighbours()):
-            for candidate in candidates:
-                key = plan_key(candidate.plan)
-                if key not in seen and key not in found:
-                    found[key] = candidate
-        return list(found.values())
+    def _candidates(self, seen: set[Key], known: Sequence[Assignment], turn: int | None) -> _Candidates | None:
+        """Solutions and neighbours that were not seen, each plan once; None where there are none."""
+        solutions = list(self._solutions(known, turn))
+        names = tuple(self.problem.choices)
+        tables = [PlanTable.of(names, [plan for plan, _ in solutions]), *self._neighbours()]
+        plans = PlanTable(names, np.concatenate([table.numbers for table in tables]))
+        found, kept = set(seen), []
+        for index, key in enumerate(plans.keys()):
+            if key not in found:
+                found.add(key)
+                kept.append(index)
+        if not kept:
+            return None
+        origins = [origin for _, origin in solutions]
+        near = np.array(kept) >= len(solutions)
+        labels = [Origin.SWAP.value if index >= len(solutions) else origins[index] for index in kept]
+        return _Candidates(plans.taken(kept), labels, near)
 
-    def _solutions(self, known: Sequence[Assignment], turn: int | None) -> Iterator[_Candidate]:
-        """The exact solutions of one rung of the ladder, or of all of them."""
+    def _solutions(self, known: Sequence[Assignment], turn: int | None) -> Iterator[tuple[dict[str, Precision], str]]:
+        """The exact solutions of one rung of the ladder, or of all of them, with their origins."""
         ladder = list(rungs(self.goal, self.models, self.random))
-        for rung in ladder if turn is None else [ladder[turn % len(ladder)]]:
+        whole = ladder[:_FEW_RUNGS] if len(self.problem.choices) > MANY_UNITS else ladder
+        for rung in whole if turn is None else [ladder[turn % len(ladder)]]:
             plan = rung.solve(self.problem, known)
             if plan is not None:
-                yield _Candidate(plan, rung.origin, near=False)
+                yield plan, rung.origin
 
-    def _neighbours(self) -> Iterator[_Candidate]:
+    def _neighbours(self) -> list[PlanTable]:
         """The neighbours of the best accepted plans, or else of the plan that comes nearest to being accepted."""
+        if self._around is not None and len(self.problem.choices) > MANY_UNITS:
+            return self._around
         centres = [t.plan for t in self.accepted[:_CENTRES]]
         if not centres and self.trials:
             nearest = min(self.trials, key=lambda t: (*t.short_of(self.goal), t.number))
             centres = [nearest.plan]
-        for centre in centres:
-            for plan in neighbours(self.problem, centre, self.random):
-                yield _Candidate(plan, Origin.SWAP.value, near=True)
+        self._around = [neighbours(self.problem, centre, self.random) for centre in centres]
+        return self._around
 
     def _predicted(self, plan: Assignment) -> Prediction:
         models = self.models
@@ -219,11 +229,6 @@ class View:
             noise=float(models.accuracy.noise([plan])[0]),
             drop=float(models.accuracy.drop([plan])[0][0]),
         )
-
-
-def plan_key(plan: Assignment) -> Key:
-    """A plan as a key of sets and dictionaries."""
-    return tuple(plan[name].value for name in sorted(plan))
 
 
 def _fitted(problem: Problem, goal: Goal, prices: Prices, trials: Sequence[Trial], accepted: Sequence[Trial]) -> Models:

@@ -126,3 +126,18 @@ def test_local_rows_add_up_to_the_rows_of_the_plan() -> None:
     constant = np.zeros(pricing.columns.common)
     constant[SHARED - 1] = 1
     assert local.sum(axis=1) + constant == pytest.approx(rows[:, : pricing.columns.common])
+
+
+@pytest.mark.parametrize("with_profiles", [True, False])
+def test_predictions_unit_by_unit_are_those_of_whole_rows(with_profiles: bool) -> None:
+    """The mean is that of the prices, and a plan is predicted alone as it is among others."""
+    pricing = Pricing(chain(), planted()[1], FP32)
+    seen = [profiled(truth(), plan) for plan in plans(9, 0)]
+    fit = fitted(pricing, seen if with_profiles else [replace(timed, layers_ms=None) for timed in seen])
+    unseen = plans(30, 5)
+    mean, deviation = fit.predict(unseen)
+    one = [fit.predict([plan]) for plan in unseen]
+
+    assert mean == pytest.approx([fit.model.predict(chain(), plan, FP32) for plan in unseen], rel=1e-9)
+    assert mean == pytest.approx([float(m[0]) for m, _ in one], rel=1e-9)
+    assert deviation == pytest.approx([float(d[0]) for _, d in one], rel=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 
@@ -66,3 +67,15 @@ def test_uniform_plans_give_each_unit_the_precision_if_it_can_have_it() -> None:
     assert {name: INT8 if INT8 in options else FP32 for name, options in CHOICES.items()} in plans
     assert dict.fromkeys(NAMES, FP32) in plans
     assert len(plans) == 3
+
+
+def test_round_a_plan_of_many_units_there_are_no_more_neighbours_than_can_be_looked_at() -> None:
+    names = [f"u{number}" for number in range(600)]
+    units = tuple(replace(UNITS[0], name=name) for name in names)
+    edges = tuple(Edge(a, b, f"{a}>{b}", 10) for a, b in itertools.pairwise(names))
+    problem = Problem(Partition(units, {}, edges), dict.fromkeys(names, (FP32, INT8)), {}, FP32)
+    middle = {name: INT8 if number % 3 else FP32 for number, name in enumerate(names)}
+    found = neighbours(problem, middle, np.random.default_rng(0))
+
+    assert 2000 < len(found) < 4000
+    assert all(plan != middle for plan in found)
