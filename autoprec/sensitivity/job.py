@@ -31,6 +31,7 @@ class SensitivityJob:
         ranges: the calibrated ranges.
         batch_size: the largest number of samples of one run.
         known: the entries that an earlier run measured, which are left out.
+        enough: the relative standard error of noises at which no further samples are measured; 0 measures all.
         journal: the file that gets a line for each measured part, so that a killed run goes on; None keeps nothing.
         progress: the function that is told the share that is done.
     """
@@ -43,6 +44,7 @@ class SensitivityJob:
     ranges: RangeTable
     batch_size: int
     known: frozenset[Entry] = frozenset()
+    enough: float = 0.0
     journal: Path | None = None
     progress: Callable[[float], None] = lambda share: None
 

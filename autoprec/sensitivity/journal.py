@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,8 @@ class Journal:
                     continue
                 key = (int(row["chunk"]), str(row["unit"]), Precision(row["precision"]))
                 drop = float("inf") if row["drop"] is None else float(row["drop"])
-                done[key] = Total(float(row["noise"]), row["kl"], drop)
+                noise, squares, count = float(row["noise"]), float(row["squares"]), int(row["count"])
+                done[key] = Total(noise=noise, kl=row["kl"], drop=drop, squares=squares, count=count)
                 spent = float(row["spent_s"])
             except (ValueError, KeyError, TypeError, OverflowError):
                 continue  # the line that a kill cut off
@@ -60,7 +62,13 @@ class Journal:
         lines = []
         for (unit, precision), total in totals.items():
             drop = total.drop if np.isfinite(total.drop) else None
-            row = {"mark": self._fingerprint, "chunk": chunk, "unit": unit, "precision": precision.value}
-            lines.append(json.dumps({**row, "noise": total.noise, "kl": total.kl, "drop": drop, "spent_s": spent_s}))
+            row: dict[str, Any] = {
+                "mark": self._fingerprint,
+                "chunk": chunk,
+                "unit": unit,
+                "precision": precision.value,
+            }
+            row |= {"noise": total.noise, "kl": total.kl, "drop": drop, "squares": total.squares, "count": total.count}
+            lines.append(json.dumps({**row, "spent_s": spent_s}))
         with self._path.open("a", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)

@@ -7,12 +7,14 @@ each batch on one thread.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -27,8 +29,11 @@ from autoprec.sensitivity.journal import Journal, Part
 from autoprec.sensitivity.portions import chunks_of, groups_of, samples_per_run
 from autoprec.sensitivity.scoring import Outputs, ScoredChunk, Scorer, Total, of_one_shape
 from autoprec.sensitivity.splice import branched, splice
-from autoprec.sensitivity.table import Sensitivities, Sensitivity, sensitivity_fingerprint
+from autoprec.sensitivity.table import Sensitivities, sensitivity_fingerprint
 from autoprec.sensitivity.yardstick import FullPass
+
+_SURE_OF = 0.9
+"""The share of entries whose noise must be known well enough."""
 
 Parts = list[tuple[Batch, Outputs]]
 """The batches of a chunk with all outputs of an engine."""
@@ -53,27 +58,54 @@ def sensitivities_of(job: SensitivityJob, precisions: Sequence[Precision]) -> Se
         for index, group in enumerate(groups):
             todo = [n for n in range(len(chunks)) if any((n, *entry) not in done for entry in group)]
             compared = {n for n in todo if n % len(groups) == index}
-            for number, totals in measurement.totals(group, lowered, todo, compared):
+            sure = partial(_sure, job.enough, group, done)
+            for number, totals in measurement.totals(group, lowered, todo, compared, sure):
                 done.update({(number, *entry): total for entry, total in totals.items()})
                 journal.write(number, totals, earlier_s + time.process_time() - start - full.own_s)
                 job.progress((index + (number + 1) / len(chunks)) / len(groups))
         if not full.samples:
             full.run(chunks[-1])
         spent_s = earlier_s + time.process_time() - start - full.own_s
+    totals = _sums(done)
+    fewest = min((total.count for total in totals.values()), default=job.dataset.count)
     return Sensitivities(
-        entries=_means(entries, done, job.dataset.count),
-        samples=job.dataset.count,
-        pass_s=full.seconds(job.dataset.count),
+        entries={entry: totals[entry].mean() for entry in entries},
+        samples=fewest,
+        pass_s=full.seconds(fewest),
         spent_s=spent_s,
         fingerprint=fingerprint,
     )
 
 
-def _means(entries: Sequence[Entry], done: Mapping[Part, Total], count: int) -> dict[Entry, Sensitivity]:
+def _sums(done: Mapping[Part, Total]) -> dict[Entry, Total]:
+    """The sums of each entry over all chunks."""
     totals: dict[Entry, Total] = {}
     for (_, unit, precision), total in done.items():
         totals.setdefault((unit, precision), Total()).add(total)
-    return {entry: totals[entry].mean(count) for entry in entries}
+    return totals
+
+
+def _sure(enough: float, group: Sequence[Entry], done: Mapping[Part, Total], more: int) -> bool:
+    """Whether the noises of a group are known well enough once `more` samples are scored too.
+
+    A few entries of heavy tails would need very many samples, which the others need not wait for: nine of ten count.
+
+    Args:
+        enough: the relative standard error that is enough; 0 is never.
+        group: the entries.
+        done: what was measured.
+        more: samples that are being measured.
+    """
+    if not enough:
+        return False
+    wanted = set(group)
+    totals = _sums({part: total for part, total in done.items() if part[1:] in wanted})
+    errors = []
+    for total in totals.values():
+        error, mean = total.noise_error, total.noise / total.count
+        if error is not None and mean > 0:
+            errors.append(error / mean * math.sqrt(total.count / (total.count + more)))
+    return len(totals) == len(wanted) and bool(errors) and float(np.quantile(errors, _SURE_OF)) <= enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +140,7 @@ class _Measurement:
         lowered: Mapping[Precision, Lowered],
         todo: Sequence[int],
         compared: AbstractSet[int],
+        sure: Callable[[int], bool],
     ) -> Iterator[tuple[int, dict[Entry, Total]]]:
         """The totals of a group of entries on each chunk.
 
@@ -116,11 +149,17 @@ class _Measurement:
             lowered: precision -> the model with everything in it.
             todo: the indices of the chunks.
             compared: the indices of those that the yardstick runs too.
+            sure: whether no further chunks are needed once so many samples more than those that are done were scored.
         """
-        if not todo:
+        if not todo or sure(0):
             return
         with self._branches(group, lowered) as branches, ThreadPoolExecutor(self.job.backend.threads) as pool:
-            for number, parts in _ahead(todo, lambda n: self._start(pool, branches.engine, n, n in compared)):
+            chunks = _ahead(
+                todo,
+                lambda n: self._start(pool, branches.engine, n, n in compared),
+                lambda n: sure(self.chunks[n].count),
+            )
+            for number, parts in chunks:
                 yield number, self._scored(branches, parts)
 
     @contextmanager
@@ -166,16 +205,22 @@ class _Measurement:
         return found
 
 
-def _ahead(numbers: Sequence[int], start: Callable[[int], Callable[[], Parts]]) -> Iterator[tuple[int, Parts]]:
+def _ahead(
+    numbers: Sequence[int], start: Callable[[int], Callable[[], Parts]], last: Callable[[int], bool]
+) -> Iterator[tuple[int, Parts]]:
     """Each chunk with its outputs; the next one is being computed while the caller looks at one.
 
     Args:
         numbers: the indices of the chunks.
         start: begins to compute a chunk, and gives a function that waits for its outputs.
+        last: whether no chunk is needed after this one.
     """
     finish = start(numbers[0])
     for number, following in zip(numbers, [*numbers[1:], None], strict=True):
         parts = finish()
-        if following is not None:
+        ends = following is None or last(number)
+        if following is not None and not ends:
             finish = start(following)
         yield number, parts
+        if ends:
+            return

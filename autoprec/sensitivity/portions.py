@@ -17,7 +17,7 @@ ENGINE_BYTES = 1 << 30
 ENGINE_NODES = 20_000
 """The most nodes that the branches of one engine may hold."""
 _BATCH_BYTES = 1 << 24
-_CHUNKS = 8
+_CHUNKS, _CHUNKS_TO_STOP_AT = 8, 16
 _OUTPUT_BYTES = 1 << 25  # more would come from the system anew for each chunk, slowly
 
 
@@ -48,7 +48,7 @@ def chunks_of(job: SensitivityJob, step: int, entries: int) -> list[Dataset]:
     whole, count = job.backend.threads * step, job.dataset.count
     shapes = job.lowerer.partition.shapes
     output = sum(4 * elements_in(value, shapes) for value in job.lowerer.model.graph.outputs)
-    size = whole * max(1, count // (_CHUNKS * whole))
+    size = whole * max(1, count // ((_CHUNKS_TO_STOP_AT if job.enough else _CHUNKS) * whole))
     size = max(1, min(size, _OUTPUT_BYTES // max(1, output * (entries + 1))))
     return [job.dataset.subset(range(first, min(first + size, count))) for first in range(0, count, size)]
 

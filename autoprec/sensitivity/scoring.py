@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ _KL_ELEMENTS = 1 << 8
 """KL divergence takes longer than the network itself where each sample gives many distributions."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Total:
     """Sums over samples, of which a sensitivity holds the means.
 
@@ -30,21 +31,36 @@ class Total:
         noise: the sum of noise-to-signal power ratios.
         kl: the sum of KL divergences, None where it was not measured on all samples.
         drop: the sum of losses of the user's metric.
+        squares: the sum of the squares of the noise ratios.
+        count: the number of samples.
     """
 
     noise: float = 0.0
     kl: float | None = 0.0
     drop: float = 0.0
+    squares: float = 0.0
+    count: int = 0
 
     def add(self, part: Total) -> None:
         """Add the sums over other samples."""
         self.noise += part.noise
         self.kl = None if self.kl is None or part.kl is None else self.kl + part.kl
         self.drop += part.drop
+        self.squares += part.squares
+        self.count += part.count
 
-    def mean(self, count: int) -> Sensitivity:
-        """The means over `count` samples."""
-        return Sensitivity(self.noise / count, None if self.kl is None else self.kl / count, self.drop / count)
+    @property
+    def noise_error(self) -> float | None:
+        """The standard error of the mean noise, None where it is not known: of one sample, or not finite."""
+        if self.count < 2 or not math.isfinite(self.squares):
+            return None
+        variance = (self.squares - self.noise**2 / self.count) / (self.count - 1)
+        return math.sqrt(max(variance, 0.0) / self.count)
+
+    def mean(self) -> Sensitivity:
+        """The means over the samples."""
+        kl = None if self.kl is None else self.kl / self.count
+        return Sensitivity(self.noise / self.count, kl, self.drop / self.count, self.noise_error)
 
 
 def of_one_shape(parts: Sequence[tuple[Batch, Outputs]], finals: Sequence[str]) -> list[list[tuple[Batch, Outputs]]]:
@@ -83,12 +99,14 @@ class Scorer:
 
     def score(self, chunk: ScoredChunk, outputs: Outputs) -> Total:
         """The sums over the samples of a chunk."""
-        noise = float(self._noise.scores(outputs, None, chunk.expected, chunk.count).sum())
+        ratios = self._noise.scores(outputs, None, chunk.expected, chunk.count).astype(np.float64)
+        noise, squares = float(ratios.sum()), float(np.square(ratios).sum())
         kl = self._divergence(chunk, outputs)
-        if not finite_samples(outputs).all():
-            return Total(noise, kl, float("inf"))
-        scores = self._metric.scores(outputs, chunk.labels, chunk.expected, chunk.count)
-        return Total(noise, kl, chunk.count * self._metric.drop(chunk.scores, scores))
+        drop = math.inf
+        if finite_samples(outputs).all():
+            scores = self._metric.scores(outputs, chunk.labels, chunk.expected, chunk.count)
+            drop = chunk.count * self._metric.drop(chunk.scores, scores)
+        return Total(noise=noise, kl=kl, drop=drop, squares=squares, count=chunk.count)
 
     def _divergence(self, chunk: ScoredChunk, outputs: Outputs) -> float | None:
         if self._kl is None:

@@ -32,11 +32,13 @@ class Sensitivity:
         noise: mean noise-to-signal power ratio of the outputs: the ranking number.
         kl: mean KL divergence from FP32, nats; None where the output is no distribution, or very many of them.
         drop: mean loss of the user's metric, positive = worse.
+        noise_error: the standard error of the noise over the samples; None where it is not known, as in older tables.
     """
 
     noise: float
     kl: float | None
     drop: float
+    noise_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,8 @@ class Sensitivities:
 
     Attributes:
         entries: (unit, precision) -> sensitivity; higher is worse in every field.
-        samples: the number of samples that they are means over.
+        samples: the number of samples that they are means over; entries that needed fewer count too, so it is the
+            fewest of any entry.
         pass_s: the CPU seconds of one entry by a full pass: lowering, building a session, running and scoring.
         spent_s: the CPU seconds of the whole measurement, the reference pass included.
         fingerprint: the fingerprint of graph, weights, data, metric and ranges; with another one they are void.
@@ -70,7 +73,14 @@ class Sensitivities:
     def save(self, path: Path) -> None:
         """Write the sensitivities as JSON."""
         rows = [
-            {"unit": unit, "precision": p.value, "noise": e.noise, "kl": e.kl, "drop": e.drop}
+            {
+                "unit": unit,
+                "precision": p.value,
+                "noise": e.noise,
+                "kl": e.kl,
+                "drop": e.drop,
+                "noise_error": e.noise_error,
+            }
             for (unit, p), e in self.entries.items()
         ]
         record = {
@@ -97,7 +107,7 @@ def load_sensitivities(path: Path) -> Sensitivities:
     try:
         entries = {
             (str(r["unit"]), Precision(r["precision"])): Sensitivity(
-                _number(r["noise"]), None if r["kl"] is None else float(r["kl"]), _number(r["drop"])
+                _number(r["noise"]), _optional(r["kl"]), _number(r["drop"]), _optional(r.get("noise_error"))
             )
             for r in record["entries"]
         }
@@ -118,6 +128,10 @@ def sensitivity_fingerprint(lowerer: Lowerer, dataset: Dataset, metric: Metric, 
     inputs = [model.graph_fingerprint, model.weights_fingerprint, dataset.fingerprint(), metric.fingerprint]
     about = [ranges.fingerprint, lowerer.scheme.name, str(lowerer.carrier), *algorithm("sensitivities")]
     return fingerprint([*inputs, *about])
+
+
+def _optional(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _number(value: float | None) -> float:

@@ -11,7 +11,10 @@ from autoprec.sensitivity.journal import Journal
 from autoprec.sensitivity.scoring import Total
 
 INT8, FP16 = Precision.INT8, Precision.FP16
-TOTALS = {("a", INT8): Total(1.5, 0.25, -0.5), ("b", FP16): Total(2.0, None, float("inf"))}
+TOTALS = {
+    ("a", INT8): Total(noise=1.5, kl=0.25, drop=-0.5, squares=1.25, count=2),
+    ("b", FP16): Total(noise=2.0, kl=None, drop=float("inf"), squares=4.0, count=1),
+}
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:

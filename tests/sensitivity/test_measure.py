@@ -25,7 +25,7 @@ from autoprec.sensitivity.job import SensitivityJob
 from autoprec.sensitivity.measure import sensitivities_of
 from autoprec.sensitivity.table import DIRECTION, Sensitivities, load_sensitivities, sensitivity_fingerprint
 
-from ..helpers.lowering_bench import SAMPLES, Bench
+from ..helpers.lowering_bench import SAMPLES, Bench, run
 from ..helpers.networks import BUILDERS, conv_relu, mlp
 
 Array = npt.NDArray[Any]
@@ -38,7 +38,11 @@ def dataset(bench: Bench, labels: Array | None = None) -> Dataset:
 
 
 def profiled(
-    bench: Bench, precisions: tuple[Precision, ...], metric: Metric, labels: Array | None = None
+    bench: Bench,
+    precisions: tuple[Precision, ...],
+    metric: Metric,
+    labels: Array | None = None,
+    **changed: Any,
 ) -> Sensitivities:
     job = SensitivityJob(
         lowerer=bench.lowerer,
@@ -49,7 +53,7 @@ def profiled(
         ranges=bench.ranges,
         batch_size=5,
     )
-    return sensitivities_of(job, precisions)
+    return sensitivities_of(dataclasses.replace(job, **changed), precisions)
 
 
 def alone(bench: Bench, unit: str, precision: Precision) -> float:
@@ -107,6 +111,22 @@ def test_entries_are_all_units_in_all_possible_precisions_but_fp32(name: str) ->
     assert set(profile.entries) == {
         (unit, p) for unit, row in bench.possible.items() for p, why in row.items() if why is None and p.value != "fp32"
     }
+
+
+def test_no_more_samples_are_measured_than_make_the_noise_as_certain_as_was_asked_for() -> None:
+    bench = Bench(mlp(), ORT_CPU, Precision.FP32)
+    whole, few = (
+        profiled(bench, (Precision.INT8,), load_metric("sqnr"), batch_size=1, enough=enough) for enough in (0.0, 0.4)
+    )
+
+    assert (whole.samples, few.samples) == (SAMPLES, 3)
+    for entry, found in few.entries.items():
+        lowered = run(bench.lower({entry[0]: entry[1]}, simulate=True).ir, bench.feed)["fc2_out"]
+        expected = bench.reference["fc2_out"]
+        each = np.square(lowered - expected).sum(axis=1) / np.square(expected).sum(axis=1)
+        for seen, count in ((whole.entries[entry], SAMPLES), (found, 3)):
+            assert seen.noise == pytest.approx(each[:count].mean(), rel=1e-3)
+            assert seen.noise_error == pytest.approx(each[:count].std(ddof=1) / count**0.5, rel=1e-3)
 
 
 @pytest.mark.parametrize("higher", [True, False])

@@ -19,6 +19,9 @@ from autoprec.sensitivity.table import SCHEMA, Sensitivities, load_sensitivities
 _ALL_MACS = 1e12
 """The multiply-accumulates that all entries together may cost."""
 _SAMPLES = (128, 512)
+_DEAR_MACS, _ENOUGH = 1e13, 0.1
+"""Entries that cost more than so many multiply-accumulates take no more samples than this relative standard error of
+their noise needs: a sample of 128 tokens is 128 decisions, and says as much as 128 images."""
 _FEWEST_SAMPLES = 16
 
 
@@ -52,6 +55,7 @@ def measure_sensitivities(run: Run, ranges: RangeTable) -> Sensitivities:
         metric=task.metric,
         ranges=ranges,
         batch_size=task.settings.batch,
+        enough=_ENOUGH if _macs(run) * _entries(run) * data.count > _DEAR_MACS else 0.0,
         journal=directory.profile_journal,
         progress=run.progress.advance,
         known=frozenset() if known is None else frozenset(known.entries),
@@ -108,10 +112,14 @@ def _entries_of(run: Run, precisions: Sequence[Precision]) -> set[Entry]:
 def _parts(run: Run) -> list[Dataset]:
     """The sets of samples that may be used, the largest first: more samples for a cheap network."""
     select = run.task.splits.select
-    macs = sum(unit.macs for unit in run.task.subject.partition.units)
-    wanted = min(select.count, int(np.clip(_ALL_MACS / max(macs * _entries(run), 1), *_SAMPLES)))
+    wanted = min(select.count, int(np.clip(_ALL_MACS / max(_macs(run) * _entries(run), 1), *_SAMPLES)))
     counts = [wanted, *(wanted >> step for step in range(1, 4) if wanted >> step >= _FEWEST_SAMPLES)]
     return [select.subset(range(count)) for count in counts]
+
+
+def _macs(run: Run) -> int:
+    """The multiply-accumulates of one sample."""
+    return sum(unit.macs for unit in run.task.subject.partition.units)
 
 
 def _entries(run: Run) -> int:
