@@ -27,7 +27,7 @@ from autoprec.units.records import Edge, Partition
 _TIME_LIMIT_S = 10.0
 MANY_UNITS = 100
 """With more units a proposal must do with less: fewer budgets, some of the neighbours, and a wider gap."""
-_UNITS_PER_S = 500
+_UNITS_PER_S = 250
 _GAP, _WIDE_GAP = 1e-4, 5e-3  # predicted latencies err by one per cent and more
 _SCALINGS, _SAME_SCALE = 4, 0.1
 
@@ -117,7 +117,7 @@ def fastest(
     upper = np.ones(len(cost))
     upper[ruled_out] = 0.0
     count = len(problem.choices)
-    gap, limit_s = (_GAP, _TIME_LIMIT_S) if count <= MANY_UNITS else (_WIDE_GAP, max(2.0, count / _UNITS_PER_S))
+    gap, limit_s = (_GAP, _TIME_LIMIT_S) if count <= MANY_UNITS else (_WIDE_GAP, max(4.0, count / _UNITS_PER_S))
     with _quiet():
         result = milp(
             np.array(cost),
