@@ -20,7 +20,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_matrix
 
 from autoprec.plan import Assignment
-from autoprec.precision import Precision
+from autoprec.precision import Array, Precision
+from autoprec.study.guide.eliminate import Costs, cheapest_within
 from autoprec.study.guide.latency import LatencyModel
 from autoprec.units.records import Edge, Partition
 
@@ -98,6 +99,10 @@ def fastest(
     Returns:
         The assignment, or None where no other one is within the budget.
     """
+    if cap is None and len(problem.choices) > MANY_UNITS:
+        found = _by_elimination(problem, model, budget)
+        if found is not None and found not in excluded:
+            return found
     columns = {
         (name, p): number
         for number, (name, p) in enumerate((n, p) for n, options in problem.choices.items() for p in options)
@@ -129,6 +134,36 @@ def fastest(
     if result.x is None:
         return None
     return {name: max(options, key=lambda p: result.x[columns[(name, p)]]) for name, options in problem.choices.items()}
+
+
+def _by_elimination(problem: Problem, model: LatencyModel, budget: float) -> dict[str, Precision] | None:
+    """The assignment of about the least predicted latency, None where this way finds none.
+
+    It differs from the exact one by about one unit's share, and takes a tenth of a second for 500 units, where the
+    program for integers may take many.
+    """
+    place = {name: index for index, name in enumerate(problem.choices)}
+    options = list(problem.choices.values())
+    loss = [np.array([problem.loss.get((name, p), 0.0) for p in row]) for name, row in problem.choices.items()]
+    own = [np.array([model.unary[name, p] for p in row]) for name, row in problem.choices.items()]
+    own = [np.where(lost > budget, np.inf, costs) for costs, lost in zip(own, loss, strict=True)]
+    pairs: dict[tuple[int, int], Array] = {}
+    for edge in problem.partition.edges:
+        before, after = place.get(edge.producer), place.get(edge.consumer)
+        rows = (problem.carrier,) if before is None else options[before]
+        columns = (problem.carrier,) if after is None else options[after]
+        prices = np.array([[model.boundary(edge, p, q) for q in columns] for p in rows])
+        if before is not None and after is not None and before != after:
+            key, table = ((before, after), prices) if before < after else ((after, before), prices.T)
+            pairs[key] = pairs.get(key, 0.0) + table
+        elif before is not None and after is None:
+            own[before] = own[before] + prices[:, 0]
+        elif after is not None and before is None:
+            own[after] = own[after] + prices[0]
+    chosen = cheapest_within(Costs(own, loss, pairs), budget)
+    if chosen is None:
+        return None
+    return {name: row[choice] for (name, row), choice in zip(problem.choices.items(), chosen, strict=True)}
 
 
 def most_accurate(

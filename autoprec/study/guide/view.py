@@ -34,7 +34,7 @@ _WORTH_TELLING = 0.995
 _DRAWN = 40
 _CENTRES = 3
 _SHORTEST = 0.05  # of FP32's latency: below, a doubt relative to the prediction says little
-_FEW_RUNGS = 2
+_FEW_RUNGS = 3
 """Of a ladder, where there are many units and solving takes seconds."""
 
 
