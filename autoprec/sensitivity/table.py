@@ -68,7 +68,8 @@ class Sensitivities:
     def joined(self, earlier: Sensitivities) -> Sensitivities:
         """These together with those of an earlier run of the same fingerprint, and what both cost."""
         entries = {**earlier.entries, **self.entries}
-        return replace(self, entries=entries, spent_s=self.spent_s + earlier.spent_s)
+        spent_s, fewest = self.spent_s + earlier.spent_s, min(self.samples, earlier.samples)
+        return replace(self, entries=entries, samples=fewest, spent_s=spent_s)
 
     def save(self, path: Path) -> None:
         """Write the sensitivities as JSON."""
