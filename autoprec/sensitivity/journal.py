@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,12 @@ class Journal:
     def __init__(self, path: Path | None, fingerprint: str) -> None:
         self._path, self._fingerprint = path, fingerprint
 
-    def read(self) -> tuple[dict[Part, Total], float]:
-        """Read the parts that are measured already, and the CPU seconds that they took."""
+    def read(self, counts: Sequence[int]) -> tuple[dict[Part, Total], float]:
+        """Read the parts that are measured already, and the CPU seconds that they took.
+
+        Args:
+            counts: the number of samples of each chunk.
+        """
         done: dict[Part, Total] = {}
         spent = 0.0
         if self._path is None or not self._path.is_file():
@@ -42,10 +47,11 @@ class Journal:
                     continue
                 key = (int(row["chunk"]), str(row["unit"]), Precision(row["precision"]))
                 drop = float("inf") if row["drop"] is None else float(row["drop"])
-                noise, squares, count = float(row["noise"]), float(row["squares"]), int(row["count"])
-                done[key] = Total(noise=noise, kl=row["kl"], drop=drop, squares=squares, count=count)
+                # Older journals lack the last two.
+                squares, count = float(row.get("squares", math.inf)), int(row.get("count", counts[key[0]]))
+                done[key] = Total(noise=float(row["noise"]), kl=row["kl"], drop=drop, squares=squares, count=count)
                 spent = float(row["spent_s"])
-            except (ValueError, KeyError, TypeError, OverflowError):
+            except (ValueError, KeyError, IndexError, TypeError, OverflowError):
                 continue  # the line that a kill cut off
         return done, spent
 

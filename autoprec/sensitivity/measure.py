@@ -48,7 +48,7 @@ def sensitivities_of(job: SensitivityJob, precisions: Sequence[Precision]) -> Se
     fingerprint = sensitivity_fingerprint(job.lowerer, job.dataset, job.metric, job.ranges)
     chunks = chunks_of(job, step, len(entries))
     journal = Journal(job.journal, f"{fingerprint} in {len(chunks)}")
-    done, earlier_s = journal.read()
+    done, earlier_s = journal.read([chunk.count for chunk in chunks])
     middle = dict(entries[len(entries) // 2 :][:1])
     with FullPass(job.lowerer, middle, job.ranges, job.backend, step) as full:
         start = time.process_time()

@@ -21,7 +21,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal", "of this model")
     journal.write(0, TOTALS, 1.0)
     journal.write(1, TOTALS, 2.5)
-    done, spent = journal.read()
+    done, spent = journal.read([2, 2])
 
     assert done == {(chunk, *entry): total for chunk in (0, 1) for entry, total in TOTALS.items()}
     assert spent == 2.5
@@ -34,17 +34,28 @@ def test_a_line_that_a_kill_cut_off_is_passed_over(tmp_path: Path, end: str) -> 
     journal.write(0, TOTALS, 1.0)
     path.write_text(path.read_text(encoding="utf-8") + end, encoding="utf-8")
 
-    assert len(journal.read()[0]) == len(TOTALS)
+    assert len(journal.read([2, 2])[0]) == len(TOTALS)
 
 
 def test_parts_of_another_model_are_passed_over(tmp_path: Path) -> None:
     Journal(tmp_path / "journal", "of another").write(0, TOTALS, 1.0)
 
-    assert Journal(tmp_path / "journal", "of this model").read() == ({}, 0.0)
+    assert Journal(tmp_path / "journal", "of this model").read([2, 2]) == ({}, 0.0)
+
+
+def test_a_journal_of_an_older_release_is_read_with_the_samples_of_its_chunks(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_text(
+        '{"mark": "m", "chunk": 1, "unit": "a", "precision": "int8", "noise": 3.0, "kl": null, "drop": 0.0, "spent_s": 1}'
+    )
+    total = Journal(path, "m").read([8, 5])[0][1, "a", INT8]
+
+    assert (total.count, total.noise_error) == (5, None)
+    assert total.mean().noise == pytest.approx(0.6)
 
 
 def test_without_a_file_nothing_is_kept() -> None:
     journal = Journal(None, "of this model")
     journal.write(0, TOTALS, 1.0)
 
-    assert journal.read() == ({}, 0.0)
+    assert journal.read([2, 2]) == ({}, 0.0)
