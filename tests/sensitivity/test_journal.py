@@ -45,9 +45,10 @@ def test_parts_of_another_model_are_passed_over(tmp_path: Path) -> None:
 
 def test_a_journal_of_an_older_release_is_read_with_the_samples_of_its_chunks(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    path.write_text(
-        '{"mark": "m", "chunk": 1, "unit": "a", "precision": "int8", "noise": 3.0, "kl": null, "drop": 0.0, "spent_s": 1}'
+    row = (
+        '{"mark": "m", "chunk": 1, "unit": "a", "precision": "int8", "noise": 3.0, "kl": null, "drop": 0, "spent_s": 1}'
     )
+    path.write_text(row, encoding="utf-8")
     total = Journal(path, "m").read([8, 5])[0][1, "a", INT8]
 
     assert (total.count, total.noise_error) == (5, None)
