@@ -81,7 +81,7 @@ def _sums(done: Mapping[Part, Total]) -> dict[Entry, Total]:
     """The sums of each entry over all chunks."""
     totals: dict[Entry, Total] = {}
     for (_, unit, precision), total in done.items():
-        totals.setdefault((unit, precision), Total()).add(total)
+        totals[unit, precision] = totals.get((unit, precision), Total()).plus(total)
     return totals
 
 

@@ -23,7 +23,7 @@ _KL_ELEMENTS = 1 << 8
 """KL divergence takes longer than the network itself where each sample gives many distributions."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Total:
     """Sums over samples, of which a sensitivity holds the means.
 
@@ -41,13 +41,15 @@ class Total:
     squares: float = 0.0
     count: int = 0
 
-    def add(self, part: Total) -> None:
-        """Add the sums over other samples."""
-        self.noise += part.noise
-        self.kl = None if self.kl is None or part.kl is None else self.kl + part.kl
-        self.drop += part.drop
-        self.squares += part.squares
-        self.count += part.count
+    def plus(self, part: Total) -> Total:
+        """The sums over these samples and others."""
+        return Total(
+            noise=self.noise + part.noise,
+            kl=None if self.kl is None or part.kl is None else self.kl + part.kl,
+            drop=self.drop + part.drop,
+            squares=self.squares + part.squares,
+            count=self.count + part.count,
+        )
 
     @property
     def noise_error(self) -> float | None:

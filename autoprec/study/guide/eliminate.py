@@ -24,7 +24,7 @@ Choices = tuple[int, ...]
 Pairs = Mapping[tuple[int, int], Array]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Step:
     """The elimination of one unit.
 
@@ -106,11 +106,11 @@ class Elimination:
             shape[0], shape[1 + behind.index(other)] = costs.shape
             table += costs.reshape(shape)
         if not behind:
-            return _Step(unit, behind, table, -1, ())
+            return _Step(unit=unit, behind=behind, table=table, target=-1, shape=())
         target = behind[0]
         axes = [target, *sorted(order[place[target]][1], key=place.__getitem__)]
         shape = [self._counts[other] if other in behind else 1 for other in axes]
-        return _Step(unit, behind, table, place[target], tuple(shape))
+        return _Step(unit=unit, behind=behind, table=table, target=place[target], shape=tuple(shape))
 
     def least(self, costs: Sequence[Array]) -> Choices:
         """The choices of least cost; `costs` are those of each unit's choices, infinite where one is ruled out."""

@@ -114,7 +114,7 @@ def before_profiles(pricing: Pricing, guess: Array, deviation: Array) -> Belief:
     return Belief(mean=guess, shared=shared, variance=variance, blocks=pricing.blocks)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
     """The profiles of units that have about equally many parameters.
 
@@ -172,12 +172,12 @@ class Layers:
                 own = np.sort(blocks[unit])
                 columns[index, : len(own)], real[index, : len(own)] = own, 1.0
             yield _Seen(
-                units,
-                columns,
-                real,
-                np.moveaxis(rows[:, columns], 0, 1) * real[:, None, :],
-                np.moveaxis(local[:, units], 0, 1),
-                self.shares[:, units].T,
+                units=units,
+                columns=columns,
+                real=real,
+                rows=np.moveaxis(rows[:, columns], 0, 1) * real[:, None, :],
+                local=np.moveaxis(local[:, units], 0, 1),
+                shares=self.shares[:, units].T,
             )
 
     def believe(self, guess: Array, deviation: Array, noise: float) -> Belief:

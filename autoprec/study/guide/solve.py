@@ -114,10 +114,7 @@ def fastest(
     cost, capped = _price_edges(problem, model, cap, columns, rows)
     if cap is not None:
         rows.add(capped or {0: 0.0}, -np.inf, cap.limit - cap.model.constant)
-    for plan in excluded:
-        chosen = [columns[(name, p)] for name, p in plan.items() if (name, p) in columns]
-        if len(chosen) == len(problem.choices):
-            rows.add(dict.fromkeys(chosen, 1.0), -np.inf, len(chosen) - 1.0)
+    _exclude(excluded, problem, columns, rows)
     integrality = np.array([1] * len(columns) + [0] * (len(cost) - len(columns)))
     upper = np.ones(len(cost))
     upper[ruled_out] = 0.0
@@ -201,6 +198,16 @@ def most_accurate(
         if exact or total <= 0:
             break
     return found
+
+
+def _exclude(
+    excluded: Sequence[Assignment], problem: Problem, columns: Mapping[tuple[str, Precision], int], rows: _Rows
+) -> None:
+    """Let no solution be one of these assignments."""
+    for plan in excluded:
+        chosen = [columns[(name, p)] for name, p in plan.items() if (name, p) in columns]
+        if len(chosen) == len(problem.choices):
+            rows.add(dict.fromkeys(chosen, 1.0), -np.inf, len(chosen) - 1.0)
 
 
 def _within_budget(
