@@ -199,7 +199,7 @@ class _Measurement:
             for index, (entry, made) in enumerate(branches.outputs.items()):
                 start = time.thread_time()
                 outputs = chunk.outputs({final: made.get(final, final) for final in finals})
-                found[entry].add(self.scorer.score(chunk, outputs))
+                found[entry] = found[entry].plus(self.scorer.score(chunk, outputs))
                 if index == len(branches.outputs) // 2:
                     self.full.scored(time.thread_time() - start, chunk.count)
         return found
