@@ -113,6 +113,11 @@ def _average_pool_19(site: Site) -> None:
     site.drop("dilations")
 
 
+def _max_pool_22(site: Site) -> None:
+    if site.integer("ceil_mode", 0) and any(map(_starts_in_padding, *_windows(site))):
+        raise NotConvertible("a last window that starts in the padding counts there")
+
+
 def _windows(site: Site) -> tuple[tuple[int, ...], ...]:
     """Return the sizes, kernels, strides and paddings on both sides of a pool along each axis; none where unknown."""
     shape, kernel = site.first().shape, site.integers("kernel_shape") or ()
@@ -243,6 +248,7 @@ STEPS_DOWN: dict[tuple[str, int], Step] = {
     ("GroupNormalization", 18): _group_normalization_18,
     ("GroupNormalization", 21): _group_normalization_21,
     ("LpPool", 18): _average_pool_19,
+    ("MaxPool", 22): _max_pool_22,
     ("Mish", 18): _mish_18,
     ("Mod", 28): _mod_28,
     ("Pad", 18): _pad_18,

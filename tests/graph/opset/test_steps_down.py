@@ -64,6 +64,13 @@ def test_parts_of_unequal_size_are_written_out() -> None:
             {"kernel_shape": [2, 2], "strides": [3, 3], "pads": [0, 0, 1, 1], "ceil_mode": 1},
             "a last window that starts in the padding counts there",
         ),
+        (
+            "MaxPool",
+            22,
+            [],
+            {"kernel_shape": [1, 1], "strides": [2, 2], "pads": [0, 0, 1, 1], "ceil_mode": 1},
+            "a last window that starts in the padding counts there",
+        ),
         ("Mod", 28, [np.full((2, 4, 6, 6), 0.3, F)], {}, "a remainder of floats has the sign of the dividend there"),
     ],
 )

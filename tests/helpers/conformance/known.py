@@ -13,6 +13,7 @@ KNOWN: tuple[tuple[str, str, str], ...] = (
     (r"floor|ceil|round|mod_|_mod|equal|greater|less|nonzero|isinf|isnan|where|det_", "", _JUMPS),
     (r"bitcast", "", _BITS),
     (r"sce_NCd1d2d3d4d5|nllloss_NCd1d2d3d4d5|operator_symbolic_override|_large_", "bf16/written", _SUMS),
+    (r"reduce_prod", "fp16", "products of twelve factors overflow"),
     (r"pow", "fp16", "powers of up to 10^12 overflow"),
     (r"softmax_large_number", "fp16|bf16|int8", "exp of 10,000, where neighbours in half precision are 8 apart"),
     (
