@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import onnxruntime as ort
 
 from autoprec.backends.host import available_cpus, cpu_name
-from autoprec.backends.ort_engine import BusyOrtEngine, OrtEngine, first_line
+from autoprec.backends.ort_engine import BusyOrtEngine, OrtEngine, fed, first_line
 from autoprec.backends.ort_inspection import ran_as
 from autoprec.backends.ort_kernels import KernelOwners, durations_ms, kernel_of
 from autoprec.backends.ort_request import TrialRequest
@@ -127,7 +127,7 @@ class OrtBackend:
             session, graph = self._optimized(model, options, Path(folder))
             try:
                 for _ in range(_PROFILED_RUNS):
-                    session.run(None, dict(feed))
+                    session.run(None, fed(session, feed))
                 events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
             except Exception as error:  # its C++ part, or a profile that a full disk cut short
                 raise BackendError(f"ONNX Runtime could not profile the model: {first_line(error)}") from error

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Literal
 
+import numpy as np
 import onnxruntime as ort
 
 from autoprec.backends.host import return_memory
@@ -40,14 +41,14 @@ class OrtEngine:
             BackendError: the runtime failed on this batch.
         """
         try:
-            results = self._session.run(None, dict(feed))
+            results = self._session.run(None, fed(self._session, feed))
         except Exception as error:  # ONNX Runtime raises plain RuntimeErrors of its C++ part
             raise BackendError(f"ONNX Runtime failed while running the model: {first_line(error)}") from error
         return dict(zip(self._outputs, results, strict=True))
 
     def time_ms(self, feed: Mapping[str, Array], runs: int) -> list[float]:
         """Wall-clock milliseconds of each of `runs` runs."""
-        arrays, times = dict(feed), []
+        arrays, times = fed(self._session, feed), []
         for _ in range(runs):
             start = time.perf_counter()
             self._session.run(None, arrays)
@@ -81,7 +82,7 @@ class BusyOrtEngine(OrtEngine):
 
     def time_ms(self, feed: Mapping[str, Array], runs: int) -> list[float]:
         """Milliseconds for each batch, `runs` times: as many batches as callers, over the time until all were done."""
-        arrays, ready = dict(feed), threading.Barrier(self._callers + 1)
+        arrays, ready = fed(self._session, feed), threading.Barrier(self._callers + 1)
 
         def call() -> list[float]:
             done = []
@@ -98,6 +99,15 @@ class BusyOrtEngine(OrtEngine):
             done = sorted(moment for future in futures for moment in future.result())
         ends = [began, *done[self._callers - 1 :: self._callers]]
         return [1e3 * (end - start) / self._callers for start, end in itertools.pairwise(ends)]
+
+
+def fed(session: Any, feed: Mapping[str, Array]) -> dict[str, Array]:
+    """The feed as a session takes it, which may compute in FP32 what the model has in BF16 or FP64."""
+    wide = {value.name for value in session.get_inputs() if value.type == "tensor(float)"}
+    return {
+        name: array.astype(np.float32) if name in wide and array.dtype != np.float32 else array
+        for name, array in feed.items()
+    }
 
 
 def first_line(error: Exception) -> str:

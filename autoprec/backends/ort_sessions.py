@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
 
+from autoprec.backends.ort_types import computed_in_fp32, has_odd_types
 from autoprec.files.onnx_message import ROOT
 
 _LOG_ERRORS_ONLY = 3
@@ -39,8 +41,19 @@ def session_options(threads: int, *, exact: bool = False, in_files: bool = False
 def open_session(
     model: bytes | str, options: ort.SessionOptions, *, exact: bool = False, in_files: bool = False
 ) -> ort.InferenceSession:
-    """A session of a serialised model or of a file; raises whatever ONNX Runtime raises."""
+    """A session of a serialised model or of a file; raises whatever ONNX Runtime raises.
+
+    What is in a type that it has no kernels for, such as BF16, is computed in FP32 and rounded.
+    """
     disabled = list(_WRONG_FOR_FP8) if exact else []
     if exact and in_files:
         disabled.append("ConstantFolding")  # which would write every 8-bit weight out as FP32
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled)
+
+    def opened(content: bytes | str) -> ort.InferenceSession:
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled)
+
+    try:
+        session = opened(model)
+    except NotImplemented_:
+        return opened(computed_in_fp32(model))
+    return opened(computed_in_fp32(model)) if has_odd_types(session) else session

@@ -36,6 +36,7 @@ from autoprec.graph.opset.convert import opset_of, to_opset
 from autoprec.graph.preparation import prepare
 from autoprec.graph.sparse_weights import densify
 from autoprec.graph.weight_files import WeightStore, keepers_of, map_weights
+from autoprec.graph.widening import widen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,8 @@ class Model:
     Attributes:
         original: the graph as it was read, but nodes that share a name get one each, and a newer opset than the
             runtime reads is lowered; a plan with nothing but FP32 gives it back.
-        ir: the prepared graph: constants are initializers, every node has a unique name, types are inferred.
+        ir: the prepared graph: constants are initializers, every node has a unique name, types are inferred, and what
+            was in half precision is written in FP32.
         path: the user's file.
         interface: the names, types and shapes of inputs and outputs.
         graph_fingerprint: the fingerprint of operators, attributes, connections and shapes, but not of names.
@@ -98,11 +100,12 @@ def load_model(path: str | os.PathLike[str], newest_opset: int | None = None) ->
         map_weights(model, store)  # what was in attributes is an initializer now
         refuse_quantized(model, file)
         check_weights(model, file)
-        interface = _interface(model.graph)
         graph, weights = graph_fingerprint(model.graph), weights_fingerprint(model.graph)
         if newest_opset is not None and opset_of(model) > newest_opset:
             model = _lowered_to(model, newest_opset, file)
             original = model.clone()
+        widen(model)
+        interface = _interface(model.graph)
     except AutoprecError:
         raise
     except Exception as error:  # from the checker, or from later code that met what the checker does not see

@@ -53,7 +53,7 @@ class Lowered:
     """A lowered model.
 
     Attributes:
-        ir: the graph; for the all-FP32 plan the model as it was read.
+        ir: the graph; for the plan that changes nothing the model as it was read.
         placement: the decisions that were written into it.
         record: what became of each value and node of the model.
     """
@@ -106,7 +106,7 @@ class Lowerer:
         """Write an assignment of precisions into a copy of the model.
 
         Args:
-            precisions: unit name -> precision; units that are not named stay FP32.
+            precisions: unit name -> precision; units that are not named stay as they are in the model.
             ranges: the calibrated ranges, or None if nothing is quantised.
             simulate: whether to keep FP32 arithmetic and to round to the half types, for evaluation on a runtime
                 without half kernels. The placement is the same.
@@ -115,13 +115,17 @@ class Lowerer:
             PlanError: a value that must be quantised has no calibrated range.
             ModelError: the model cannot be raised to the opset that the plan needs.
         """
-        if all(p is Precision.FP32 for p in precisions.values()):
+        if not self._changed(precisions):
             copy = self.model.original.clone()
             return Lowered(copy, Placement(activations=(), weights=(), node_types={}), GraphEditor(copy).record())
         draft = self._draft(precisions, simulate)
         for step in self._steps(draft, precisions, ranges, simulate):
             step(draft.work)  # not ir.passes.Sequential, which would bury an AutoprecError in a PassError
         return Lowered(draft.work, draft.placement, draft.editor.record())
+
+    def _changed(self, precisions: Mapping[str, Precision]) -> list[Unit]:
+        """Return the units that are to run in another precision than the model gives them."""
+        return [unit for unit in self.partition.units if precisions.get(unit.name, unit.source) is not unit.source]
 
     def _steps(
         self, draft: _Draft, precisions: Mapping[str, Precision], ranges: RangeTable | None, simulate: bool
@@ -156,7 +160,7 @@ class Lowerer:
         """Return node name -> the precision in its metadata; 8-bit nodes are left out, because their Q/DQ says it."""
         told = dict(placement.node_types)
         for unit in self.partition.units:
-            wanted = precisions.get(unit.name, Precision.FP32)
+            wanted = precisions.get(unit.name, unit.source)
             if wanted is Precision.FP32 or (wanted.is_quantized and unit.name not in placement.skipped):
                 told |= dict.fromkeys(unit.nodes, wanted)
         return told
@@ -212,11 +216,12 @@ class Lowerer:
                 self.base(self._opset(dict.fromkeys(names, precision), simulate))
 
     def _opset(self, precisions: Mapping[str, Precision], simulate: bool) -> int:
-        used = set(precisions.values())
+        used = {precisions[unit.name] for unit in self._changed(precisions)}
+        given = {*used, *self.partition.sources.values()}
         quantized = any(p.is_quantized for p in used)
         if not self.scheme.strongly_typed and not simulate:
             return OPSET_QDQ
-        half = any(p in used for p in (Precision.FP16, Precision.BF16)) or self.carrier is not Precision.FP32
+        half = any(p in given for p in (Precision.FP16, Precision.BF16)) or self.carrier is not Precision.FP32
         # Simulated arithmetic is FP32, so that it needs no opset with half types.
         if not simulate and (Precision.BF16 in used or (quantized and self.carrier is Precision.BF16)):
             return OPSET_BF16
@@ -226,7 +231,7 @@ class Lowerer:
 
     def _fold(self, work: ir.Model, editor: GraphEditor, precisions: Mapping[str, Precision]) -> None:
         """Fold normalisations into the weights of lowered convolutions, and write ops as the scheme wants them."""
-        lowered = [u for u in self.partition.units if precisions.get(u.name, Precision.FP32) is not Precision.FP32]
+        lowered = self._changed(precisions)
         FoldBatchNormPass(editor, [name for unit in lowered for name in unit.anchors])(work)
         if self.scheme.gemms_as_products:
             products = [u for u in lowered if u.kind == "matmul" and precisions[u.name].is_quantized]

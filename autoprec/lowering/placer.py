@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from autoprec.backends.scheme import Scheme
-from autoprec.graph.topology import RESHAPING_OPS, Topology, is_float
+from autoprec.graph.topology import COPY_OPS, RESHAPING_OPS, Topology, is_float
 from autoprec.lowering.placement import ActivationPoint, OpenPoint, Placement, WeightPoint, range_root
 from autoprec.lowering.possible import carrier_of
 from autoprec.lowering.weight_axis import axis_of_weight
@@ -279,10 +279,16 @@ class _Placer:
         return unit is None or self.precisions.get(unit.name) is not precision
 
     def _node_types(self) -> dict[str, Precision]:
-        types: dict[str, Precision] = {}
+        """Return what each node computes in: what the plan asks for, else what it has in the model."""
+        sources = self.partition.sources
+        moves = {name for name, node in self.nodes.items() if node.op_type in COPY_OPS}
+        types = {name: precision for name, precision in sources.items() if name not in moves}
         for unit in self.partition.units:
-            precision = self.precisions.get(unit.name, Precision.FP32)
+            precision = self.precisions.get(unit.name, unit.source)
             for name in unit.nodes:
+                if precision is unit.source:
+                    types[name] = sources.get(name, Precision.FP32)
+                    continue
                 types[name] = precision if precision in FLOATS else self._carrier_of(unit)
             for node in self._members(unit) if precision in FLOATS else ():
                 shortcuts = (self._shortcut(value) for value in node.inputs if node.op_type == "Add")

@@ -26,7 +26,7 @@ def verified(lowerer: Lowerer, plan: Mapping[str, Precision], backend: Backend, 
     """
     partition = lowerer.partition
     ran = backend.inspect(model, [node for unit in partition.units for node in unit.nodes])
-    if all(precision is Precision.FP32 for precision in plan.values()):
+    if all(plan.get(unit.name, unit.source) is unit.source for unit in partition.units):
         return verify(partition, plan, ran)
     topology, placement = lowerer.placement(plan)
     written = quantized_macs(topology, partition, placement)

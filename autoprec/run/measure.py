@@ -12,7 +12,6 @@ from autoprec.data.dataset import Dataset
 from autoprec.errors import BackendError
 from autoprec.metrics.evaluator import Evaluator, Outcome
 from autoprec.plan import Assignment
-from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.run.budget import Spent
 from autoprec.run.engines import Engines, PlanEngine, timing_feed
@@ -76,7 +75,7 @@ class PlanMeasurer:
         self._evaluator = Evaluator.against(
             reference.computing, data, task.subject.model.interface, task.metric, settings.batch
         )
-        self._feed = timing_feed(task, task.splits.select)
+        self._feed, self._as_given = timing_feed(task, task.splits.select), task.subject.partition.as_given()
         self.goal = goal or Goal(max_drop=settings.max_drop)
         self._looks = tuple(share for share in LOOKS if share * data.count >= _FEWEST)
         self._certainty = 1 - (1 - CERTAIN) / max(len(self._looks), 1)
@@ -89,7 +88,7 @@ class PlanMeasurer:
         Raises:
             BackendError: the runtime refused the plan, or does not run a plan that may be the answer as it asks.
         """
-        if all(precision is Precision.FP32 for precision in plan.values()):
+        if plan == self._as_given:
             return Measurement(
                 drop=0.0,
                 judged_drop=0.0,

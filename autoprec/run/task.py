@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from autoprec.backends.protocol import Backend
-from autoprec.backends.scheme import scheme_of_space
+from autoprec.backends.scheme import Scheme, scheme_of_space
 from autoprec.data.buckets import needs_runs_apart
 from autoprec.data.dataset import Dataset
 from autoprec.data.feeds import batch_feed
@@ -28,7 +30,7 @@ from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
 from autoprec.recipes.space import Pin, SearchSpace, load_search_space, parse_pin
 from autoprec.run.settings import Settings, check_numbers
 from autoprec.units.find import find_units
-from autoprec.units.records import Partition
+from autoprec.units.records import Partition, Unit
 from autoprec.units.shapes import shapes_in_run
 from autoprec.units.sizes import sized
 
@@ -104,17 +106,20 @@ def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True)
     scheme = backend.scheme if timed else scheme_of_space(space.backend, backend.scheme)
     topology = Topology(model.graph)
     possible = {unit.name: {p: why_not(topology, unit, p, scheme) for p in Precision} for unit in partition.units}
+    for unit in partition.units:
+        _check_source(unit, scheme, settings.model)
+        possible[unit.name][unit.source] = None  # as it runs already
     usable, notes = _usable(space, backend, timed)
     pinned = _pins(partition, (*space.pins, *map(parse_pin, settings.pins)), possible)
-    fallback = _fallback(space)
     choices = {}
     for unit in partition.units:
-        options = [p for p in usable if possible[unit.name][p] is None]
-        choices[unit.name] = (pinned[unit.name],) if unit.name in pinned else tuple(options or [fallback])
+        options = tuple(p for p in _offered(unit, usable) if possible[unit.name][p] is None)
+        free = options or (_fallback(space) if unit.source is Precision.FP32 else unit.source,)
+        choices[unit.name] = (pinned[unit.name],) if unit.name in pinned else free
     lowerer = Lowerer(model, partition, scheme, space.carrier)
     lowerer.check_opsets({p for options in choices.values() for p in options})
     offered = {name: {p: row[p] for p in {*space.precisions, Precision.FP32}} for name, row in possible.items()}
-    for name, precision in pinned.items():
+    for name, precision in (*partition.as_given().items(), *pinned.items()):
         offered[name][precision] = None
     return Subject(
         model=model,
@@ -124,7 +129,31 @@ def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True)
         possible=offered,
         choices=choices,
         pinned=pinned,
-        notes=notes,
+        notes=(*notes, *_source_notes(partition)),
+    )
+
+
+def _offered(unit: Unit, usable: Sequence[Precision]) -> list[Precision]:
+    """What the space offers a unit: one in half precision stays so, or takes another type that is no wider."""
+    if unit.source is Precision.FP32:
+        return list(usable)
+    return [unit.source, *(p for p in usable if p is not unit.source and p.bits <= unit.source.bits)]
+
+
+def _check_source(unit: Unit, scheme: Scheme, model: str | Path) -> None:
+    if (reason := scheme.absent.get(unit.source)) is not None:
+        raise UsageError(
+            f"unit {unit.name!r} of {model} is in {unit.source}, but {reason}; choose another --backend, or export the "
+            f"model in another type"
+        )
+
+
+def _source_notes(partition: Partition) -> tuple[str, ...]:
+    counts = Counter(unit.source for unit in partition.units if unit.source is not Precision.FP32)
+    return tuple(
+        f"{count} of {len(partition.units)} units are in {source} in the model: they keep it or become smaller, FP32 "
+        f"only where a pin asks for it; drops and latencies are compared with the model as it is"
+        for source, count in sorted(counts.items())
     )
 
 

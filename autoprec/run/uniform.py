@@ -12,7 +12,8 @@ from autoprec.study.guide.neighbours import everywhere
 from autoprec.study.guide.solve import Problem
 
 FP32_PLAN = "uniform fp32"
-"""Every unit in FP32. Drops and latencies are compared with this plan, even where pins forbid it as the answer."""
+"""Every unit as it is in the model, which is FP32 but for models in half precision. Drops and latencies are compared
+with this plan, even where pins forbid it as the answer."""
 PINNED_FP32_PLAN = "uniform fp32 but for pins"
 """FP32 in all units that are not pinned to another precision: the possible answer that is nearest to FP32."""
 
@@ -22,7 +23,7 @@ def uniform_plans(subject: Subject) -> dict[str, Assignment]:
 
     A precision that only pinned units have makes no plan, unless nothing at all is left to choose.
     """
-    plans: dict[str, Assignment] = {FP32_PLAN: {unit.name: Precision.FP32 for unit in subject.partition.units}}
+    plans: dict[str, Assignment] = {FP32_PLAN: subject.partition.as_given()}
     offered = subject.choices.values()
     free = {p for options in offered if len(options) > 1 for p in options}
     wanted = free or {p for options in offered for p in options}

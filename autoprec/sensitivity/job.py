@@ -56,11 +56,11 @@ class SensitivityJob:
     def entries(self, precisions: Iterable[Precision]) -> list[Entry]:
         """Each unit with each of the precisions that it can run in, unit by unit, but those that are known.
 
-        FP32 is left out, as it loses nothing.
+        FP32 and what the unit has in the model are left out, since they lose nothing.
         """
         wanted = [p for p in precisions if p is not Precision.FP32]
-        units = [unit.name for unit in self.lowerer.partition.units]
-        able = [(u, p) for u in units for p in wanted if self.possible[u].get(p, "not offered") is None]
+        pairs = [(u.name, p) for u in self.lowerer.partition.units for p in wanted if p is not u.source]
+        able = [(u, p) for u, p in pairs if self.possible[u].get(p, "not offered") is None]
         return [entry for entry in able if entry not in self.known]
 
     def lowered(self, precision: Precision) -> Lowered:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from autoprec.graph.topology import LINEAR_OPS, Topology, main_domain
+from autoprec.graph.widening import source_of, sources_of
 from autoprec.units.attention import find_attention, find_rotations
 from autoprec.units.chains import escaping, grow_chain
 from autoprec.units.edges import edges_between
@@ -123,6 +124,7 @@ def _assemble(topology: Topology, found: list[_Found], reasons: dict[str, str]) 
                 weights=weight_elements(topology, each.members),
                 key=key,
                 modules=module_paths(each.members),
+                source=source_of(each.anchors[-1]),
             )
         )
-    return Partition(tuple(units), reasons, edges_between(topology, units))
+    return Partition(tuple(units), reasons, edges_between(topology, units), sources=sources_of(topology.graph))

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from autoprec.precision import Precision
+
 
 class UnitKind(str, Enum):
     """What a unit computes, which decides in which precisions it can run."""
@@ -45,6 +47,7 @@ class Unit:
         weights: the number of elements of its float constants.
         key: the structural key, which stays the same if an export only renames nodes and values.
         modules: the paths of the modules that its nodes belong to, where the exporter tells them.
+        source: the float type that it computes in, in the model as it was given.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Unit:
     weights: int
     key: str
     modules: tuple[str, ...] = ()
+    source: Precision = Precision.FP32
 
     def answers_to(self, matches: Callable[[str], object]) -> bool:
         """Return whether a test holds for the name of the unit, of one of its nodes or of one of their modules."""
@@ -90,12 +94,18 @@ class Partition:
             control flow are named "outer/attribute/inner".
         edges: the values between units; a change of precision there costs a conversion.
         shapes: value name -> the shape that it has for one sample, where the graph does not say it but a run did.
+        sources: node name -> the half precision that it computes in, in the model as it was given; others have FP32.
     """
 
     units: tuple[Unit, ...]
     reasons: Mapping[str, str]
     edges: tuple[Edge, ...]
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    sources: Mapping[str, Precision] = field(default_factory=dict)
+
+    def as_given(self) -> dict[str, Precision]:
+        """Return the precision of each unit in the model as it was given."""
+        return {unit.name: unit.source for unit in self.units}
 
     def unit(self, name: str) -> Unit:
         """Return the unit of that name.

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from autoprec.graph.constants import drop_unused
 from autoprec.graph.schemas import inferred_types, signature_of
 from autoprec.graph.topology import COPY_OPS, RESHAPING_OPS, all_graphs, bodies, main_domain
+from autoprec.graph.widening import before_bridge, drop_bridges, given_type, source_of
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.type_slots import DATA_TYPES, PRECISIONS, following_slots, is_tensor, require_floats
@@ -70,6 +71,7 @@ class AssignTypesPass(LoweringPass):
             if wanted is not None and PRECISIONS.get(value.dtype or ir.DataType.FLOAT) not in (None, wanted):
                 typing.restore_output(index, value, wanted)
         typing.drop_replaced()
+        drop_bridges(graph)
         graph.sort()
         drop_unused(graph)
         return ir.passes.PassResult(model, modified=True)
@@ -91,7 +93,8 @@ class _Typing:
         self._replaced: list[ir.Node] = []
         values = [*self._graph.inputs, *self._graph.initializers.values()]
         values += [value for node in self._graph for value in node.outputs]
-        self._given = {value: kind for value in values if (kind := _float_type(value)) is not None}
+        types = ((value, given_type(value) or _float_type(value)) for value in values)
+        self._given = {value: kind for value, kind in types if kind is not None}
 
     def type_node(self, node: ir.Node) -> None:
         """Give one node its type, casting what it reads."""
@@ -101,12 +104,19 @@ class _Typing:
         elif node.op_type == "DequantizeLinear":
             self._convert(node, 1, self._carrier)
             _set_type(node.outputs[0], self._carrier)
+        elif node.op_type == "Cast" and source_of(node) is not Precision.FP32:
+            self._cast_back(node, self._node_types.get(str(node.name), source_of(node)))
         elif node.name in self._node_types:
             self._compute(node, self._node_types[str(node.name)])
         elif node.op_type in COPY_OPS and main_domain(node):
             self._follow(node)
         elif node.op_type not in _READS_NO_NUMBERS or not main_domain(node):
             self._keep(node, range(len(node.inputs)))
+
+    def _cast_back(self, node: ir.Node, wanted: Precision) -> None:
+        """Let a Cast give the half type that it gave before the model was written in FP32."""
+        node.attributes["to"] = ir.AttrInt64("to", int(DATA_TYPES[wanted]))
+        _set_type(node.outputs[0], wanted)
 
     def _follow(self, node: ir.Node) -> None:
         """Let the results of a node that moves data have the type of what it moves."""
@@ -131,7 +141,10 @@ class _Typing:
     def _types(self, node: ir.Node, slots: list[int], *, constant: bool) -> set[Precision]:
         """Return the types of the inputs that are constant, or of those that are not."""
         values = [value for i in slots if (value := node.inputs[i]) is not None and value.is_initializer() is constant]
-        return {kind for value in values if (kind := _float_type(value)) is not None}
+        if constant and values and source_of(node) is not Precision.FP32:
+            return {source_of(node)}
+        kinds = (_float_type(before_bridge(value)) or _float_type(value) for value in values)
+        return {kind for kind in kinds if kind is not None}
 
     def _compute(self, node: ir.Node, wanted: Precision) -> None:
         inputs, outputs = following_slots(node, self._imports, wanted)
@@ -170,6 +183,8 @@ class _Typing:
         return self._casts[key]
 
     def _converted(self, value: ir.Value, wanted: Precision) -> ir.Value:
+        if (narrow := before_bridge(value)) is not None and _float_type(narrow) is wanted:
+            return narrow  # every half-precision number is an FP32 number, so that the way back changes none
         if value.const_value is not None and value.is_initializer():
             wish = f"{value.name}/{wanted}"
             return self._editor.derived(value, ("cast", wanted), wish, lambda array: cast_clamped(array, wanted))

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from autoprec.graph.constants import drop_unused
 from autoprec.graph.schemas import opset_of
+from autoprec.graph.widening import source_of
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.type_slots import DATA_TYPES, OPSET_BF16, following_slots, require_floats
@@ -56,7 +57,8 @@ class SimulateTypesPass(LoweringPass):
                 opsets = raised if precision is Precision.BF16 else imports
                 inputs, outputs = following_slots(node, opsets, precision)
                 rounding.inputs(node, precision, inputs)
-                rounding.outputs(node, precision, outputs)
+                cast = node.op_type == "Cast" and source_of(node) is not Precision.FP32
+                rounding.outputs(node, precision, {0} if cast else outputs)
         graph.sort()
         drop_unused(graph)
         return ir.passes.PassResult(model, bool(self.half))

@@ -49,6 +49,8 @@ def find_blocking(
     judged_drop: Callable[[Assignment], float],
     bound: float,
     out_of_time: Callable[[], bool] = lambda: False,
+    *,
+    given: Assignment | None = None,
 ) -> Blocking:
     """Put units in FP32, the noisiest first, until the bound is met; then put those back that were not necessary.
 
@@ -60,13 +62,15 @@ def find_blocking(
         judged_drop: measures a plan.
         bound: the most drop that is allowed.
         out_of_time: says whether there is no time for another measurement.
+        given: unit -> its precision in the model; FP32 for all by default.
     """
-    lowered = [unit for unit, precision in best.items() if precision is not Precision.FP32]
+    exact = dict.fromkeys(best, Precision.FP32) if given is None else given
+    lowered = [unit for unit, precision in best.items() if precision is not exact[unit]]
     order = sorted(lowered, key=lambda unit: -noises.get(unit, 0.0))
     met: dict[int, float] = {len(order): 0.0}  # FP32 itself
 
     def drop(units: Sequence[str]) -> float | None:
-        return None if out_of_time() else judged_drop({**best, **dict.fromkeys(units, Precision.FP32)})
+        return None if out_of_time() else judged_drop({**best, **{unit: exact[unit] for unit in units}})
 
     low, high, step = 0, len(order), 1
     while low + 1 < high:

@@ -38,7 +38,8 @@ def reason(tuned: TuneResult) -> str:
     ratio = chosen.latency.ratio_to(fp32.latency).estimate
     if tuned.chosen in (FP32_PLAN, PINNED_FP32_PLAN):
         pins = tuned.chosen.removeprefix(FP32_PLAN)
-        among = f"keep FP32{pins}: of {len(found.trials)} measured plans none within {goal.bounds} was {goal.better}"
+        given = "the model as it is" if tuned.task.subject.partition.sources else "FP32"
+        among = f"keep {given}{pins}: of {len(found.trials)} measured plans none within {goal.bounds} was {goal.better}"
         return f"{among} for certain when measured side by side" if goal.timed else among
     among = f"{len(found.trials)} measured plans within {goal.bounds}"
     if goal.objective == "throughput":

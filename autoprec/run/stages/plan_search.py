@@ -105,7 +105,8 @@ def find_blocking_units(
     run.clock.begin("blocking", f"which units keep the drop above {bound:g}")
     losses = {unit: sensitivities.entries.get((unit, precision)) for unit, precision in best.plan.items()}
     noises = {unit: entry.noise for unit, entry in losses.items() if entry is not None}
-    return find_blocking(best.plan, noises, measurer.drop_of, bound, lambda: _out_of_time(run, measurer))
+    given = run.task.subject.partition.as_given()
+    return find_blocking(best.plan, noises, measurer.drop_of, bound, lambda: _out_of_time(run, measurer), given=given)
 
 
 def _goal(run: Run, reference: PlanEngine) -> Goal:
