@@ -5,15 +5,13 @@ BF16 is computed as its hardware does it: in FP32, with each result rounded. FP6
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
-
-from autoprec.graph.names import Names
-from autoprec.graph.topology import COPY_OPS, all_graphs
 
 _EMULATED = {ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_datatype", "output_dtype")
@@ -26,13 +24,13 @@ def computed_in_fp32(model: bytes | str) -> bytes:
     """
     loaded = ir.from_proto(onnx.load(model) if isinstance(model, str) else onnx.load_from_string(model))
     passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(loaded)
-    names = Names(loaded.graph, loaded.functions.values())
-    for graph in all_graphs(loaded.graph):
+    names = _Names(loaded.graph)
+    for graph in _graphs(loaded.graph):
         wide = [*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)]
         for node in list(graph):
             _widen_attributes(node)
             for value in node.outputs:
-                if value.dtype is ir.DataType.BFLOAT16 and node.op_type not in COPY_OPS:
+                if value.dtype is ir.DataType.BFLOAT16:
                     _round(graph, node, value, names)
         for value in wide:
             if value.dtype in _EMULATED:
@@ -40,6 +38,35 @@ def computed_in_fp32(model: bytes | str) -> bytes:
                 if value.const_value is not None:
                     value.const_value = _in_fp32(value.const_value)
     return bytes(ir.to_proto(loaded).SerializeToString())
+
+
+class _Names:
+    """Gives names that nothing in the graph has; backends know no more of graphs than they must."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        nodes = list(ir.traversal.RecursiveGraphIterator(graph))
+        self._taken = {
+            str(value.name) for node in nodes for value in (*node.inputs, *node.outputs) if value is not None
+        }
+        self._taken.update(str(node.name) for node in nodes)
+
+    def new(self, wish: str) -> str:
+        name, count = wish, 1
+        while name in self._taken:
+            name, count = f"{wish}#{count}", count + 1
+        self._taken.add(name)
+        return name
+
+
+def _graphs(graph: ir.Graph) -> Iterator[ir.Graph]:
+    """Yield the graph and every body inside it."""
+    yield graph
+    for node in graph:
+        for attribute in node.attributes.values():
+            inner = [attribute.as_graph()] if attribute.type == ir.AttributeType.GRAPH else []
+            inner += attribute.as_graphs() if attribute.type == ir.AttributeType.GRAPHS else []
+            for body in inner:
+                yield from _graphs(body)
 
 
 def has_odd_types(session: Any) -> bool:
@@ -61,7 +88,7 @@ def _widen_attributes(node: ir.Node) -> None:
         node.attributes["value"] = ir.AttrTensor("value", _in_fp32(found.as_tensor()))
 
 
-def _round(graph: ir.Graph, node: ir.Node, value: ir.Value, names: Names) -> None:
+def _round(graph: ir.Graph, node: ir.Node, value: ir.Value, names: _Names) -> None:
     """Let all readers of a result take it rounded to BF16."""
     small = ir.Value(name=names.new(f"{value.name}/bf16"), type=ir.TensorType(ir.DataType.BFLOAT16), shape=value.shape)
     rounded = ir.Value(type=ir.TensorType(ir.DataType.FLOAT), shape=value.shape)
