@@ -13,6 +13,8 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from autoprec.files.onnx_message import ROOT
+
 _EMULATED = {ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_datatype", "output_dtype")
 
@@ -23,6 +25,7 @@ def computed_in_fp32(model: bytes | str) -> bytes:
     Nodes and values keep their names; what a node makes before it is rounded is called "/exact".
     """
     loaded = ir.from_proto(onnx.load(model) if isinstance(model, str) else onnx.load_from_string(model))
+    ir.external_data.set_base_dir(loaded.graph, ROOT)
     passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(loaded)
     names = _Names(loaded.graph)
     for graph in _graphs(loaded.graph):

@@ -86,13 +86,15 @@ def command(
 
     With --objective it is the one of highest throughput or the smallest, with --max-latency the most accurate.
     """
-    from autoprec.api import run
+    from autoprec.api import check_storage, run
     from autoprec.cli.local_workers import pinned, worker_processes
     from autoprec.study.goal import Goal
 
     backend, targets, threads = options["backend"], options["targets"], options["threads"]
     # A process must be pinned before the runtime is loaded.
     helpers = pinned(backend, targets, threads=threads, device=device, cores=cores, workers=workers)
+    if storage is not None:
+        check_storage(storage)
     task = _task(**options)
     folder = _folder(out, task)
     if dry_run:

@@ -1,4 +1,4 @@
-"""Checks that a graph is a float model with finite weights, the only kind that can be tuned."""
+"""The check that the weights of a model are finite, without which nothing can be compared."""
 
 from __future__ import annotations
 
@@ -13,32 +13,8 @@ from autoprec.graph.topology import (
     FLOAT_TYPES,
     RESHAPING_OPS,
     all_graphs,
-    all_nodes,
     const_array,
     main_domain,
-)
-
-# The operators of ONNX, of ONNX Runtime and of TensorRT's exporters that appear in quantised models only.
-_QUANTIZED_OPS = frozenset(
-    {
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "DynamicQuantizeLinear",
-        "ConvInteger",
-        "MatMulInteger",
-        "MatMulNBits",
-        "MatMulBnb4",
-        "MatMulIntegerToFloat",
-        "DynamicQuantizeMatMul",
-        "DynamicQuantizeLSTM",
-        "GatherBlockQuantized",
-        "QAttention",
-        "QGemm",
-        "QMoE",
-        "QEmbedLayerNormalization",
-        "TRT_FP8QuantizeLinear",
-        "TRT_INT8QuantizeLinear",
-    }
 )
 
 # The operators that compare, select or fill with a constant, so that one that is not finite is a mask or an open bound.
@@ -82,20 +58,6 @@ _MOVES = RESHAPING_OPS | {
 }
 # The operators that put a constant beside what the model computes: what they fill in is no weight.
 _FILLS = COPY_OPS - _MOVES - {"Where"}
-
-
-def refuse_quantized(model: ir.Model, file: Path) -> None:
-    """Check that no node is quantised.
-
-    Raises:
-        ModelError: a node is; the message names it.
-    """
-    for node in all_nodes(model.graph):
-        if node.op_type in _QUANTIZED_OPS or node.op_type.startswith("QLinear"):
-            raise ModelError(
-                f"{file} must be a float model, but node {node.name!r} is {node.op_type}: it is quantised already; "
-                f"give the model from before quantisation"
-            )
 
 
 def check_weights(model: ir.Model, file: Path) -> None:

@@ -18,7 +18,7 @@ from autoprec.files.json import PART, write_bytes
 from autoprec.files.links import refuse_links
 from autoprec.graph.dimensions import dimensions, forget_placeholders, sample_axes
 from autoprec.graph.fingerprints import graph_fingerprint, weights_fingerprint
-from autoprec.graph.float_check import check_weights, refuse_quantized
+from autoprec.graph.float_check import check_weights
 from autoprec.graph.interface import Interface, TensorSpec
 from autoprec.graph.names import rename_duplicates
 from autoprec.graph.onnx_file import (
@@ -85,7 +85,7 @@ def load_model(path: str | os.PathLike[str], newest_opset: int | None = None) ->
 
     Raises:
         ModelError: there is no such file, it is not a whole and valid ONNX model, its external data is missing, it is
-            quantised already, its weights are not finite, or an operator cannot be written for `newest_opset`.
+            its weights are not finite, or an operator cannot be written for `newest_opset`.
     """
     file = Path(path)
     proto = read_proto(file)
@@ -98,7 +98,6 @@ def load_model(path: str | os.PathLike[str], newest_opset: int | None = None) ->
         forget_placeholders(original)
         model = prepare(map_weights(ir.from_proto(proto), store))
         map_weights(model, store)  # what was in attributes is an initializer now
-        refuse_quantized(model, file)
         check_weights(model, file)
         graph, weights = graph_fingerprint(model.graph), weights_fingerprint(model.graph)
         if newest_opset is not None and opset_of(model) > newest_opset:

@@ -20,6 +20,7 @@ HALVES = {ir.DataType.FLOAT16: Precision.FP16, ir.DataType.BFLOAT16: Precision.B
 
 _SOURCE = "autoprec.source"
 _BRIDGE = "autoprec.bridge"
+_PAIR = "autoprec.pair"
 # Their type is an attribute's, or that of a scale, so that they cannot be told apart from FP32 by their inputs.
 _TYPED = (
     RANDOM_OPS
@@ -47,6 +48,11 @@ def source_of(node: ir.Node) -> Precision:
 def sources_of(graph: ir.Graph) -> dict[str, Precision]:
     """Return node name -> its half precision, for each node that had one in the model as it was given."""
     return {str(node.name): source_of(node) for node in graph if source_of(node) is not Precision.FP32}
+
+
+def is_given_pair(node: ir.Node) -> bool:
+    """Return whether the node is a QuantizeLinear or DequantizeLinear of the model as it was given."""
+    return bool(node.meta.get(_PAIR))
 
 
 def given_type(value: ir.Value) -> Precision | None:
@@ -79,9 +85,12 @@ def widen(model: ir.Model) -> None:
     """Write the half-precision values of the main graph as FP32, in place, and note what each node had.
 
     Inputs and outputs of the model keep their types behind Casts. So do nodes of which it is not known what else they
-    take, and the bodies of control flow.
+    take, and the bodies of control flow. The Q/DQ pairs that the model has already are noted too.
     """
     graph = model.graph
+    for node in graph:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            node.meta[_PAIR] = True
     values = [*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)]
     halves = {value: value.dtype for value in values if value.dtype in HALVES}
     if halves:

@@ -127,6 +127,8 @@ def check_numbers(settings: Settings) -> None:
     for name, value in (("batch", settings.batch), ("trials", settings.trials)):
         if value < 1:
             raise UsageError(f"--{name} must be at least 1, got {value}")
+    if settings.seed < 0:
+        raise UsageError(f"--seed must be 0 or more, got {settings.seed}")
     if settings.confidence is not None and not 0 < settings.confidence < 1:
         raise UsageError(f"--confidence must lie between 0 and 1, such as 0.95, got {settings.confidence:g}")
     if settings.timeout_s is not None and not settings.timeout_s > 0:

@@ -24,7 +24,7 @@ from autoprec.graph.topology import Topology
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.possible import Possible, why_not
 from autoprec.metrics.bounds import doubtful_bound, few_samples, refuse_bound
-from autoprec.metrics.metric import Metric, choose_metric
+from autoprec.metrics.metric import Metric, choose_metric, load_metric
 from autoprec.precision import FLOATS, Array, Precision
 from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
 from autoprec.recipes.space import Pin, SearchSpace, load_search_space, parse_pin
@@ -99,9 +99,7 @@ def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True)
     model = load_model(settings.model, backend.scheme.newest_opset)
     partition = find_units(model.graph)
     if not partition.units:
-        raise UsageError(
-            f"{settings.model} has no unit whose precision could be chosen; run `autoprec units` to see why"
-        )
+        raise UsageError(f"{settings.model} has no unit whose precision could be chosen: {_most_common(partition)}")
     space = load_search_space(settings.space or backend.default_space)
     scheme = backend.scheme if timed else scheme_of_space(space.backend, backend.scheme)
     topology = Topology(model.graph)
@@ -131,6 +129,12 @@ def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True)
         pinned=pinned,
         notes=(*notes, *_source_notes(partition)),
     )
+
+
+def _most_common(partition: Partition) -> str:
+    """Why most of the nodes are in no unit, for people."""
+    counts = Counter(partition.reasons.values()).most_common(3)
+    return "; ".join(f"{count} nodes: {reason}" for reason, count in counts) or "it has no nodes"
 
 
 def _offered(unit: Unit, usable: Sequence[Precision]) -> list[Precision]:
@@ -165,13 +169,15 @@ def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) ->
         MetricError: see `autoprec.metrics.metric`.
     """
     check_numbers(settings)
-    subject = prepare_subject(settings, backend, timed=timed)
     recipe = load_calibration_recipe(settings.recipe)
+    if settings.metric is not None:
+        load_metric(settings.metric, settings.direction)  # a wrong name is told before the data is read
     if settings.calib is None and settings.evaluate is None:
         raise DataError(
             "tuning needs data to calibrate on and to judge plans by; give --calib and --eval, or one of them "
             "to be split"
         )
+    subject = prepare_subject(settings, backend, timed=timed)
     interface = subject.model.interface
     calib = None if settings.calib is None else load_data(settings.calib, interface, recipe)
     evaluate = None if settings.evaluate is None else load_data(settings.evaluate, interface, recipe)

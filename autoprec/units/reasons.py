@@ -15,7 +15,9 @@ from autoprec.graph.topology import (
     is_float,
     main_domain,
 )
+from autoprec.units.quantized import quantized_nodes
 
+_QUANTIZED = "in 8 bits in the model: it keeps its codes and scales"
 _MAKERS = frozenset({"ConstantOfShape", "EyeLike", "OneHot", "Range"})
 _CONVERSIONS = frozenset({"Cast", "CastLike"})
 _CARRIERS = COPY_OPS | RESHAPING_OPS | _CONVERSIONS
@@ -27,8 +29,9 @@ def untunable(topology: Topology) -> dict[str, str]:
     The nodes of the bodies of control flow are named "outer/attribute/inner".
     """
     reasons: dict[str, str] = {}
+    quantized = quantized_nodes(topology)
     for node in topology.nodes:
-        reason = why_untunable(topology, node)
+        reason = _QUANTIZED if node in quantized else why_untunable(topology, node)
         if reason is not None:
             reasons[str(node.name)] = reason
         for attribute, body in bodies(node):

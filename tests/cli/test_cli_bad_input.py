@@ -85,20 +85,6 @@ def divides(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("Div", ["before", "nothing"], ["scores"], name="divide"))
 
 
-def quantised(model: onnx.ModelProto) -> None:
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.1), "step"))
-    model.graph.initializer.append(numpy_helper.from_array(np.int8(0), "point"))
-    for node in model.graph.node:
-        node.input[:] = ["x_rounded" if name == "x" else name for name in node.input]
-    pair = [
-        helper.make_node("QuantizeLinear", ["x", "step", "point"], ["x_codes"], name="q"),
-        helper.make_node("DequantizeLinear", ["x_codes", "step", "point"], ["x_rounded"], name="dq"),
-    ]
-    nodes = [*pair, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-
-
 def module(body: str) -> Spoil:
     """Write measure.py."""
     return lambda folder: put(folder / "measure.py", f"import numpy as np\n{body}\n".encode())
@@ -122,7 +108,6 @@ MODELS: dict[str, tuple[Spoil, str]] = {
         edit_model(divides),
         "'scores' of the FP32 model holds NaN or infinity on .*data.npz; mend the model or the data",
     ),
-    "quantised already": (edit_model(quantised), "is QuantizeLinear: it is quantised already; give the model from bef"),
 }
 
 
@@ -170,6 +155,13 @@ def test_bad_data(work: Path, invoke: Invoke, case: str) -> None:
 def test_no_data(work: Path, invoke: Invoke) -> None:
     refused(invoke("tune", "tiny.onnx"), "tuning needs data .*; give --calib and --eval, or one of them to be split")
     assert files(work) == {"tiny.onnx", "data.npz"}
+
+
+def test_a_metric_and_a_seed_are_looked_at_before_the_data(work: Path, invoke: Invoke) -> None:
+    (work / "data.npz").unlink()
+
+    refused(invoke(*TUNE, "--metric", "nosuch"), "a metric must be one of .*, got 'nosuch'")
+    refused(invoke(*TUNE, "--seed", "-5"), "--seed must be 0 or more, got -5")
 
 
 def test_a_metric_that_needs_labels_without_any(work: Path, invoke: Invoke) -> None:

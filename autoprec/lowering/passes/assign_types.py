@@ -12,7 +12,7 @@ import onnx_ir as ir
 from autoprec.graph.constants import drop_unused
 from autoprec.graph.schemas import inferred_types, signature_of
 from autoprec.graph.topology import COPY_OPS, RESHAPING_OPS, all_graphs, bodies, main_domain
-from autoprec.graph.widening import before_bridge, drop_bridges, given_type, source_of
+from autoprec.graph.widening import before_bridge, drop_bridges, given_type, is_given_pair, source_of
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.type_slots import DATA_TYPES, PRECISIONS, following_slots, is_tensor, require_floats
@@ -98,7 +98,9 @@ class _Typing:
 
     def type_node(self, node: ir.Node) -> None:
         """Give one node its type, casting what it reads."""
-        if node.op_type == "QuantizeLinear":
+        if is_given_pair(node):
+            self._keep_pair(node)
+        elif node.op_type == "QuantizeLinear":
             source = _float_type(node.inputs[0]) or Precision.FP32
             self._convert(node, 1, source)
         elif node.op_type == "DequantizeLinear":
@@ -112,6 +114,11 @@ class _Typing:
             self._follow(node)
         elif node.op_type not in _READS_NO_NUMBERS or not main_domain(node):
             self._keep(node, range(len(node.inputs)))
+
+    def _keep_pair(self, node: ir.Node) -> None:
+        """Let a pair that the model had already read what its scale is in; its parameters are the user's."""
+        if node.op_type == "QuantizeLinear":
+            self._convert(node, 0, _float_type(node.inputs[1]) or Precision.FP32)
 
     def _cast_back(self, node: ir.Node, wanted: Precision) -> None:
         """Let a Cast give the half type that it gave before the model was written in FP32."""

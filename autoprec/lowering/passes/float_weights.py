@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from autoprec.graph.constants import drop_unused
 from autoprec.graph.topology import attribute_int, const_array
+from autoprec.graph.widening import is_given_pair
 from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.precision import Array
 
@@ -26,7 +27,7 @@ class FloatWeightsPass(LoweringPass):
         for node in model.graph:
             codes = const_array(node.inputs[0]) if node.op_type == "DequantizeLinear" else None
             point = node.inputs[2] if len(node.inputs) > 2 else None
-            if codes is None or codes.dtype != np.int8 or point is None:
+            if codes is None or codes.dtype != np.int8 or point is None or is_given_pair(node):
                 continue
             zero = const_array(point)
             if zero is None or zero.any():
@@ -36,7 +37,8 @@ class FloatWeightsPass(LoweringPass):
         """Check that no DequantizeLinear reads a constant."""
         super().ensures(model)
         for node in model.graph:
-            if node.op_type == "DequantizeLinear" and const_array(node.inputs[0]) is not None:
+            given = is_given_pair(node)
+            if node.op_type == "DequantizeLinear" and not given and const_array(node.inputs[0]) is not None:
                 raise ir.passes.PostconditionError(f"{node.name!r} still reads a constant")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -45,7 +47,8 @@ class FloatWeightsPass(LoweringPass):
         for node in list(graph):
             codes = const_array(node.inputs[0]) if node.op_type == "DequantizeLinear" else None
             scale = const_array(node.inputs[1]) if codes is not None else None
-            if codes is not None and scale is not None and codes.dtype == np.int8:
+            symmetric = len(node.inputs) < 3 or not np.any(const_array(node.inputs[2]))
+            if codes is not None and scale is not None and codes.dtype == np.int8 and symmetric:
                 self._convert(graph, node, codes, scale)
                 found = True
         drop_unused(graph)
