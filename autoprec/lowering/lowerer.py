@@ -115,17 +115,13 @@ class Lowerer:
             PlanError: a value that must be quantised has no calibrated range.
             ModelError: the model cannot be raised to the opset that the plan needs.
         """
-        if not self._changed(precisions):
+        if not self.partition.changed(precisions):
             copy = self.model.original.clone()
             return Lowered(copy, Placement(activations=(), weights=(), node_types={}), GraphEditor(copy).record())
         draft = self._draft(precisions, simulate)
         for step in self._steps(draft, precisions, ranges, simulate):
             step(draft.work)  # not ir.passes.Sequential, which would bury an AutoprecError in a PassError
         return Lowered(draft.work, draft.placement, draft.editor.record())
-
-    def _changed(self, precisions: Mapping[str, Precision]) -> list[Unit]:
-        """Return the units that are to run in another precision than the model gives them."""
-        return [unit for unit in self.partition.units if precisions.get(unit.name, unit.source) is not unit.source]
 
     def _steps(
         self, draft: _Draft, precisions: Mapping[str, Precision], ranges: RangeTable | None, simulate: bool
@@ -216,7 +212,7 @@ class Lowerer:
                 self.base(self._opset(dict.fromkeys(names, precision), simulate))
 
     def _opset(self, precisions: Mapping[str, Precision], simulate: bool) -> int:
-        used = {precisions[unit.name] for unit in self._changed(precisions)}
+        used = {precisions[unit.name] for unit in self.partition.changed(precisions)}
         given = {*used, *self.partition.sources.values()}
         quantized = any(p.is_quantized for p in used)
         if not self.scheme.strongly_typed and not simulate:
@@ -231,7 +227,7 @@ class Lowerer:
 
     def _fold(self, work: ir.Model, editor: GraphEditor, precisions: Mapping[str, Precision]) -> None:
         """Fold normalisations into the weights of lowered convolutions, and write ops as the scheme wants them."""
-        lowered = self._changed(precisions)
+        lowered = self.partition.changed(precisions)
         FoldBatchNormPass(editor, [name for unit in lowered for name in unit.anchors])(work)
         if self.scheme.gemms_as_products:
             products = [u for u in lowered if u.kind == "matmul" and precisions[u.name].is_quantized]

@@ -107,6 +107,10 @@ class Partition:
         """Return the precision of each unit in the model as it was given."""
         return {unit.name: unit.source for unit in self.units}
 
+    def changed(self, precisions: Mapping[str, Precision]) -> list[Unit]:
+        """Return the units that are to run in another precision than the model gives them; those not named are not."""
+        return [unit for unit in self.units if precisions.get(unit.name, unit.source) is not unit.source]
+
     def unit(self, name: str) -> Unit:
         """Return the unit of that name.
 
