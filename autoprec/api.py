@@ -231,14 +231,15 @@ def work(
     return Worker(directory, studied, shared, task, storage=storage, progress=progress).run()
 
 
-def check_storage(storage: str) -> None:
-    """Open the place where a study is to be kept, so that a wrong URL is told before any data is read.
+def check_storage(storage: str | None) -> None:
+    """Open the place where a study is to be kept, if there is one, so that a wrong URL is told before data is read.
 
     Raises:
         StorageError: it cannot be reached.
         UsageError: the text names no place.
     """
-    open_storage(place_of(storage))
+    if storage is not None:
+        open_storage(place_of(storage))
 
 
 def run(

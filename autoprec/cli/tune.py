@@ -93,8 +93,7 @@ def command(
     backend, targets, threads = options["backend"], options["targets"], options["threads"]
     # A process must be pinned before the runtime is loaded.
     helpers = pinned(backend, targets, threads=threads, device=device, cores=cores, workers=workers)
-    if storage is not None:
-        check_storage(storage)
+    check_storage(storage)
     task = _task(**options)
     folder = _folder(out, task)
     if dry_run:
