@@ -127,4 +127,6 @@ def _assemble(topology: Topology, found: list[_Found], reasons: dict[str, str]) 
                 source=source_of(each.anchors[-1]),
             )
         )
-    return Partition(tuple(units), reasons, edges_between(topology, units), sources=sources_of(topology.graph))
+    return Partition(
+        units=tuple(units), reasons=reasons, edges=edges_between(topology, units), sources=sources_of(topology.graph)
+    )

@@ -84,7 +84,7 @@ class Edge:
     elements: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
     """A graph that is cut into units; every node is in exactly one unit or has a reason.
 

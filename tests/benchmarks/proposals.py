@@ -50,7 +50,13 @@ def network(count: int, seed: int = 0) -> tuple[Problem, dict[tuple[str, Precisi
     largest = max(edge.elements for edge in edges)
     price = 0.5 / count / largest
     model = LatencyModel(unary=true, up=price, down=price, cast=price / 3, edge=0.1 / count, constant=0.02)
-    return Problem(Partition(units, {}, edges), dict.fromkeys(names, PRECISIONS), loss, Precision.FP32), prior, model
+    return (
+        Problem(
+            Partition(units=units, reasons={}, edges=edges), dict.fromkeys(names, PRECISIONS), loss, Precision.FP32
+        ),
+        prior,
+        model,
+    )
 
 
 def measured(problem: Problem, model: LatencyModel, bound: float, seed: int = 0) -> list[Trial]:

@@ -74,7 +74,10 @@ def problem_of(kept: Mapping[str, Any]) -> Problem:
     edges = tuple(Edge(**edge) for edge in partition["edges"])
     choices = {unit: tuple(map(Precision, options)) for unit, options in kept["choices"].items()}
     return Problem(
-        Partition(units, partition["reasons"], edges), choices, table(kept["loss"]), Precision(kept["carrier"])
+        Partition(units=units, reasons=partition["reasons"], edges=edges),
+        choices,
+        table(kept["loss"]),
+        Precision(kept["carrier"]),
     )
 
 

@@ -79,7 +79,7 @@ def load(path: Path, drop: str = "drop") -> Table:
     edges = tuple(Edge(a, b, f"{a}>{b}", size) for a, b, size in about["edges"])
     losses = {(unit, Precision(p)): value for unit, p, value in about["losses"]}
     prior = {(unit, Precision(p)): value for unit, p, value in about["prior"]}
-    problem = Problem(Partition(units, {}, edges), choices, losses, Precision(about["carrier"]))
+    problem = Problem(Partition(units=units, reasons={}, edges=edges), choices, losses, Precision(about["carrier"]))
     return Table(
         problem=problem,
         prior=prior,

@@ -43,7 +43,7 @@ def unit(name: str, kind: str = "conv", macs: int = 100, *, nodes: str = "", anc
 
 
 def partition(*units: Unit) -> Partition:
-    return Partition(units, {}, ())
+    return Partition(units=units, reasons={}, edges=())
 
 
 def ran(precision: Precision | None, layer: str = "layer", *beside: str) -> RanAs:

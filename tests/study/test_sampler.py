@@ -46,12 +46,12 @@ def case() -> tuple[Problem, dict[tuple[str, Precision], float], Truth]:
     sizes = [int(size) for size in random.integers(500, 5000, len(places) - 1)]
     edges = tuple(Edge(a, b, f"{a}>{b}", s) for (a, b), s in zip(itertools.pairwise(places), sizes, strict=True))
     partition = Partition(
-        tuple(
+        units=tuple(
             Unit(name=n, kind="conv", nodes=(n,), anchors=(n,), inputs=(), outputs=(), macs=1, weights=1, key=n)
             for n in NAMES
         ),
-        {},
-        edges,
+        reasons={},
+        edges=edges,
     )
     unary = {(n, FP32): float(random.uniform(0.05, 0.15)) for n in NAMES}
     unary |= {(n, INT8): unary[n, FP32] * float(random.uniform(0.2, 0.7)) for n in NAMES}
@@ -246,7 +246,10 @@ def test_what_is_predicted_is_compared_with_what_is_measured_of_40_different_pla
 
 def test_every_plan_measured_leaves_nothing_to_propose() -> None:
     small = Problem(
-        Partition(PROBLEM.partition.units[:2], {}, ()), {"u0": (FP32, INT8), "u1": (FP32, INT8)}, PROBLEM.loss, FP32
+        Partition(units=PROBLEM.partition.units[:2], reasons={}, edges=()),
+        {"u0": (FP32, INT8), "u1": (FP32, INT8)},
+        PROBLEM.loss,
+        FP32,
     )
     sampler = ModelGuidedSampler(small, PRIOR, BOUND, 0)
     study = optuna.create_study(sampler=sampler)
@@ -324,7 +327,7 @@ def test_the_smallest_plan_within_a_bound_in_a_plain_study() -> None:
         return size(params)
 
     weighted = [replace(u, weights=100 * (place + 1)) for place, u in enumerate(PROBLEM.partition.units)]
-    problem = replace(PROBLEM, partition=Partition(tuple(weighted), {}, PROBLEM.partition.edges))
+    problem = replace(PROBLEM, partition=Partition(units=tuple(weighted), reasons={}, edges=PROBLEM.partition.edges))
     study = optuna.create_study(sampler=ModelGuidedSampler(problem, PRIOR, Goal("size", BOUND)))
     study.optimize(small, 40)
     rows = [dict(zip(NAMES, row, strict=True)) for row in itertools.product(("fp32", "int8"), repeat=len(NAMES))]

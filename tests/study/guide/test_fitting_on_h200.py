@@ -36,7 +36,7 @@ def recorded(model: str) -> tuple[Pricing, dict[str, list[Timed]]]:
         plan = {name: LETTERS[letter] for name, letter in zip(data["units"], letters, strict=True)}
         layers = {name: us / 1e3 for name, us in zip(data["units"], layers_us, strict=True)}
         plans[kind.split()[0]].append(Timed(plan, ratio, layers))
-    return Pricing(Partition(units, {}, edges), prior, Precision(data["carrier"])), plans
+    return Pricing(Partition(units=units, reasons={}, edges=edges), prior, Precision(data["carrier"])), plans
 
 
 def fidelity(pricing: Pricing, seen: list[Timed], unseen: list[Timed]) -> tuple[float, float]:

@@ -26,9 +26,9 @@ def chain() -> Partition:
     places = ["", *NAMES, ""]
     sizes = random.integers(100, 5000, len(places))
     return Partition(
-        units,
-        {},
-        tuple(Edge(a, b, f"{a}>{b}", int(s)) for a, b, s in zip(places[:-1], places[1:], sizes, strict=False)),
+        units=units,
+        reasons={},
+        edges=tuple(Edge(a, b, f"{a}>{b}", int(s)) for a, b, s in zip(places[:-1], places[1:], sizes, strict=False)),
     )
 
 

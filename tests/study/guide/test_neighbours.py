@@ -19,7 +19,7 @@ EDGES = tuple(Edge(a, b, f"{a}>{b}", 10) for a, b in [*itertools.pairwise(["", *
 UNITS = tuple(
     Unit(name=n, kind="conv", nodes=(n,), anchors=(n,), inputs=(), outputs=(), macs=1, weights=1, key=n) for n in NAMES
 )
-PROBLEM = Problem(Partition(UNITS, {}, EDGES), CHOICES, {}, FP32)
+PROBLEM = Problem(Partition(units=UNITS, reasons={}, edges=EDGES), CHOICES, {}, FP32)
 MIDDLE = {name: INT8 if name in ("u0", "u1") else FP32 for name in NAMES}
 
 
@@ -73,7 +73,7 @@ def test_round_a_plan_of_many_units_there_are_no_more_neighbours_than_can_be_loo
     names = [f"u{number}" for number in range(600)]
     units = tuple(replace(UNITS[0], name=name) for name in names)
     edges = tuple(Edge(a, b, f"{a}>{b}", 10) for a, b in itertools.pairwise(names))
-    problem = Problem(Partition(units, {}, edges), dict.fromkeys(names, (FP32, INT8)), {}, FP32)
+    problem = Problem(Partition(units=units, reasons={}, edges=edges), dict.fromkeys(names, (FP32, INT8)), {}, FP32)
     middle = {name: INT8 if number % 3 else FP32 for number, name in enumerate(names)}
     found = neighbours(problem, middle, np.random.default_rng(0))
 

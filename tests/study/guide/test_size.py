@@ -23,7 +23,7 @@ def sized(seed: int = 0) -> Problem:
     """The chain of test_sampler with weights of very different sizes."""
     random = np.random.default_rng(seed)
     units = [replace(u, weights=int(np.exp(random.uniform(4, 12)))) for u in PROBLEM.partition.units]
-    return replace(PROBLEM, partition=Partition(tuple(units), {}, PROBLEM.partition.edges))
+    return replace(PROBLEM, partition=Partition(units=tuple(units), reasons={}, edges=PROBLEM.partition.edges))
 
 
 def bytes_of(problem: Problem, plan: dict[str, Precision]) -> float:

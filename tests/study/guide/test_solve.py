@@ -34,7 +34,9 @@ def unit(name: str) -> Unit:
 
 
 def partition(names: list[str], edges: list[tuple[str, str, int]]) -> Partition:
-    return Partition(tuple(map(unit, names)), {}, tuple(Edge(a, b, f"{a}->{b}", size) for a, b, size in edges))
+    return Partition(
+        units=tuple(map(unit, names)), reasons={}, edges=tuple(Edge(a, b, f"{a}->{b}", size) for a, b, size in edges)
+    )
 
 
 @st.composite

@@ -75,7 +75,7 @@ def test_profiles_of_layers_come_back_and_reach_the_sampler(tmp_path: Path) -> N
     layers = {"a": 0.25, "b": 0.5}
     told(ledger(tmp_path / "log"), LOW, replace(measurement(0.0), layers_ms=layers))
     again = ledger(tmp_path / "log")
-    problem = Problem(Partition((), {}, ()), CHOICES, {}, FP32)
+    problem = Problem(Partition(units=(), reasons={}, edges=()), CHOICES, {}, FP32)
     [seen] = ModelGuidedSampler(problem, {}, 0.01).trials(again.study)
 
     assert again.trials()[0].measured.layers_ms == seen.measured.layers_ms == layers
