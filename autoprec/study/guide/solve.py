@@ -97,12 +97,14 @@ def fastest(
         cap: a bound on a second model's figure, None where there is none.
 
     Returns:
-        The assignment, or None where no other one is within the budget.
+        The assignment, or None where no other one is within the budget; with more than `MANY_UNITS` units also where
+        the best one is excluded.
     """
     if cap is None and len(problem.choices) > MANY_UNITS:
         found = _by_elimination(problem, model, budget)
-        if found is not None and found not in excluded:
-            return found
+        if found is not None:
+            # The next best one would need the integer program, whose seconds the neighbours of `found` are not worth.
+            return None if found in excluded else found
     columns = {
         (name, p): number
         for number, (name, p) in enumerate((n, p) for n, options in problem.choices.items() for p in options)
