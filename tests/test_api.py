@@ -93,7 +93,7 @@ def test_nothing_but_the_stages_files_is_written_before_save(result: autoprec.Se
     folder = result.save(tmp_path / "saved")
 
     assert before == {
-        "files.json",
+        "autoprec-files.json",
         "latency.json",
         "profile.json",
         "ranges.json",

@@ -136,7 +136,7 @@ DATA: dict[str, tuple[Spoil, str]] = {
     "no samples": (save(x=UNLABELLED[:0]), "has no samples; give at least one"),
     "the same sample again": (save(x=UNLABELLED), "at least 3 different samples, .* give more data"),
     "labels that are no classes": (
-        save(x=np.random.default_rng(0).normal(size=(9, 24, 8, 8)).astype(np.float32), labels=np.full(9, 99)),
+        save(x=np.random.default_rng(0).normal(size=(40, 24, 8, 8)).astype(np.float32), labels=np.full(40, 99)),
         "label",
     ),
 }

@@ -19,7 +19,7 @@ from ..helpers.cpu_kernels import needs_exact_products
 Invoke = Callable[..., Result]
 Tune = Callable[..., Result]
 
-WORDS = ("tune", "tiny.onnx", "--calib", "data.npz", "--metric", "agreement", "--max-drop", "1", "--trials", "6")
+WORDS = ("tune", "tiny.onnx", "--calib", "data.npz", "--metric", "agreement", "--max-drop", "inf", "--trials", "6")
 
 
 @pytest.fixture(name="tune")

@@ -265,7 +265,7 @@ class Readers:
             ),
             "journal": (
                 *(JOURNAL, "partial.jsonl", _lines),
-                lambda path: Journal(path, mark).read(),
+                lambda path: Journal(path, mark).read([1] * 64),
             ),
             "baseline": (KEPT / "baseline.json", "baseline.json", _sealed, load_baseline),
             "space": (ROOT / "search_spaces" / "cpu.toml", "space.toml", _toml, load_search_space),
