@@ -12,6 +12,7 @@ import pytest
 from click.testing import Result
 
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK, EXIT_USAGE
+from autoprec.files.computed_by import RELEASE
 from autoprec.front.pareto import dominates
 from autoprec.plan import load_plan
 from autoprec.precision import Precision
@@ -350,7 +351,7 @@ def test_a_damaged_field_of_the_study(run: Path, invoke: Invoke) -> None:
             "max_drop",
             "answer",
             "max_latency",
-            "release",
+            RELEASE,
         ):
             continue  # any text or none will do there, or is another study's
         change(run, **{field: None})
