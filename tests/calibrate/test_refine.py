@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprec.backends.ort import OrtBackend
@@ -97,6 +97,7 @@ def test_the_one_value_that_its_calibrator_spoils_gets_another() -> None:
     assert noise(one, table) < 0.1 * noise(one, spoilt)
 
 
+@settings(max_examples=25)
 @given(st.lists(st.floats(0.05, 3.0), min_size=1, max_size=3), st.floats(0.2, 1.5))
 def test_noise_never_rises(factors: list[float], start: float) -> None:
     one = bench("conv_relu", ORT_CPU, FP32)

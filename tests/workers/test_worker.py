@@ -280,7 +280,7 @@ def test_a_run_with_workers_says_who_measured_what(finished: Path, tmp_path: Pat
         "was, log = m.PlanMeasurer.__call__, pathlib.Path(sys.argv[sys.argv.index('--out') + 1]) / 'worker-1.log'\n"
         "def slow(*a):\n"
         "    ends = time.monotonic() + 60\n"
-        "    while ' plan ' not in log.read_text() and time.monotonic() < ends: time.sleep(0.05)\n"
+        "    while ' trial ' not in log.read_text() and time.monotonic() < ends: time.sleep(0.05)\n"
         "    return was(*a)\n"
         "m.PlanMeasurer.__call__ = slow\n"
         "from autoprec.cli import main; main(prog_name='autoprec')"
