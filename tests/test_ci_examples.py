@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 import venv
 from collections.abc import Iterator, Mapping, Sequence
@@ -120,7 +121,8 @@ def fresh_python(folder: Path) -> Path:
     """A virtual environment without autoprec, but with the libraries of the environment that runs the tests."""
     venv.create(folder, symlinks=True)
     [packages] = (folder / "lib").glob("python*/site-packages")
-    (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")  # its own .pth files are not read
+    borrowed = dict.fromkeys([sysconfig.get_path("purelib"), *(path for path in sys.path if "site-packages" in path)])
+    (packages / "borrowed.pth").write_text("\n".join(borrowed) + "\n")  # their own .pth files are not read
     return folder / "bin" / "python"
 
 

@@ -11,6 +11,7 @@ from autoprec.graph.interface import Interface, TensorSpec
 from autoprec.graph.topology import Topology
 from autoprec.plan import Choice, Plan
 from autoprec.units.keys import value_keys
+from autoprec.units.quantized import quantized_nodes
 from autoprec.units.records import Partition
 
 _LEAST_SHARE = 0.5  # the least share of the arithmetic that the plan must know, or it is of another model
@@ -56,9 +57,10 @@ def fit_plan(plan: Plan, values: Mapping[str, str], topology: Topology, partitio
         )
     known = sum(max(unit.macs, 1) for unit in partition.units if unit.name in homes)
     if known < _LEAST_SHARE * sum(max(unit.macs, 1) for unit in partition.units):
+        hint = "the model from before quantisation" if quantized_nodes(topology) else "the model that it was made for"
         raise BaselineError(
             f"the baseline is of another model: {len(homes)} of the {len(partition.units)} units of {model} are in its "
-            f"plan; give the model that it was made for, or tune this one and make a baseline of that run"
+            f"plan; give {hint}, or tune this one and make a baseline of that run"
         )
     ranges = None if plan.ranges is None else _renamed(plan.ranges, values, topology)
     return Fitted(replace(plan, units=units, ranges=ranges), _notes(plan, homes, partition))

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from autoprec.backends.make import CPU_BACKEND, make_backend
 from autoprec.backends.scheme import Scheme, scheme_named
-from autoprec.errors import BaselineError, RunDirectoryError
+from autoprec.errors import BaselineError, ModelError, RunDirectoryError
 from autoprec.gate.baseline import Baseline
 from autoprec.gate.evidence import interface_of, read_evidence
 from autoprec.gate.mapping import check_interface, fit_plan
 from autoprec.graph.model import Model, load_model, to_bytes
 from autoprec.graph.topology import Topology
+from autoprec.graph.written import is_written
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.possible import usable_precisions
 from autoprec.plan import Plan, load_plan
@@ -74,7 +75,7 @@ def rebuild_plan(path: str | Path, baseline: Baseline, own: Scheme | None = None
         own: the scheme of the backend that the caller gave, which need not be one of autoprec's.
 
     Raises:
-        ModelError: the model cannot be read.
+        ModelError: the model cannot be read, or is what the tune wrote.
         RunDirectoryError: the folder is no run directory, or was made by an older autoprec.
         BaselineError: the baseline is of another model.
         PlanError: the plan cannot be lowered on this model.
@@ -84,6 +85,7 @@ def rebuild_plan(path: str | Path, baseline: Baseline, own: Scheme | None = None
     scheme = scheme_named(source.plan.scheme, own)
     model = load_model(source.model, scheme.newest_opset)
     check_interface(interface_of(baseline.evidence.model), model.interface, str(source.model))
+    _check_not_lowered(model, baseline)
     partition = sized_for(find_units(model.graph), model, source.plan.shapes, make_backend(CPU_BACKEND))
     topology = Topology(model.graph)
     fitted = fit_plan(source.plan, source.values, topology, partition, str(source.model))
@@ -99,6 +101,17 @@ def rebuild_plan(path: str | Path, baseline: Baseline, own: Scheme | None = None
         lowered=to_bytes(lowerer.lower(precisions, ranges).ir),
         notes=fitted.notes,
     )
+
+
+def _check_not_lowered(model: Model, baseline: Baseline) -> None:
+    """Refuse the baseline's own lowered model, whose drop would always be nothing: it would be compared with itself."""
+    committed = baseline.evidence
+    lowered = is_written(model.path, committed.lowered["bytes"], committed.lowered["sha256"])
+    if lowered and model.graph_fingerprint != committed.model["graph"]:
+        raise ModelError(
+            f"{model.path} is the lowered model of the baseline {baseline.path}, in which the plan is carried out "
+            f"already; give the model from before quantisation"
+        )
 
 
 def _of_baseline(model: Path, baseline: Baseline) -> _Source:

@@ -25,8 +25,8 @@ def test_a_run_becomes_one_file(work: Path, invoke: Invoke) -> None:
     assert record["kind"] == "autoprec baseline"
     assert record["data"]["calib"] == "../data.npz"  # as the baseline sees it
     assert record["data"]["eval"] is None
-    assert record["model"]["path"] == "tiny.onnx"
-    assert record["lowered"]["path"] == "run/model.onnx"
+    assert record["model"]["path"] == "../tiny.onnx"
+    assert record["lowered"]["path"] == "../run/model.onnx"
 
 
 def test_the_file_is_baseline_json_by_default(work: Path, invoke: Invoke) -> None:

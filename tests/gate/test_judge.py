@@ -229,7 +229,7 @@ def test_ranges_that_moved_are_named(tiny: Tiny, edited: Edited) -> None:
     assert "bits of resolution lost" in found.details[0]
 
 
-def test_a_value_is_calibrated_again_by_its_own_calibrator(tiny: Tiny, edited: Edited, tmp_path: Path) -> None:
+def test_a_value_is_calibrated_again_by_its_own_calibrator(tiny: Tiny, edited: Edited) -> None:
     """A tune may choose another calibrator for single values; by that one, nothing drifted."""
     baseline = load_baseline(tiny.baseline)
     candidate = rebuild_plan(tiny.model, baseline)
@@ -241,7 +241,7 @@ def test_a_value_is_calibrated_again_by_its_own_calibrator(tiny: Tiny, edited: E
 
     def bits(chosen: dict[str, str], model: Path) -> str:
         plan = replace(baseline.plan, ranges={**record, "chosen": {**record.get("chosen", {}), **chosen}})
-        path = write_baseline(plan, baseline.evidence, tmp_path / "chosen.json")
+        path = write_baseline(plan, baseline.evidence, tiny.folder / "chosen.json")
         return check(tiny.gate(model, baseline=path, max_drop=2.0), "ranges").change
 
     renamed_model = edited(lambda proto: renamed(proto, "other/"))
@@ -250,10 +250,10 @@ def test_a_value_is_calibrated_again_by_its_own_calibrator(tiny: Tiny, edited: E
     assert bits({"relu1_out": "minmax"}, tiny.model) != "0.00 bits at worst"
 
 
-def test_without_calibration_data_ranges_are_left_out_in_words(tiny: Tiny, tmp_path: Path) -> None:
+def test_without_calibration_data_ranges_are_left_out_in_words(tiny: Tiny) -> None:
     baseline = load_baseline(tiny.baseline)
     data = {**baseline.evidence.data, "calib": "gone.npz"}
-    path = write_baseline(baseline.plan, replace(baseline.evidence, data=data), tmp_path / "moved.json")
+    path = write_baseline(baseline.plan, replace(baseline.evidence, data=data), tiny.folder / "moved.json")
     found = check(tiny.gate(baseline=path), "ranges")
 
     assert found.status is Status.SKIPPED
@@ -336,28 +336,26 @@ def test_a_lowered_model_is_not_what_a_gate_takes(tiny: Tiny) -> None:
         tiny.gate(tiny.run / "model.onnx")
 
 
-def test_a_metric_whose_code_changed_cannot_be_compared(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_metric_whose_code_changed_cannot_be_compared(tiny: Tiny) -> None:
     baseline = load_baseline(tiny.baseline)
     metric = {**baseline.evidence.metric, "fingerprint": "0" * 16}
-    path = write_baseline(baseline.plan, replace(baseline.evidence, metric=metric), tmp_path / "old.json")
+    path = write_baseline(baseline.plan, replace(baseline.evidence, metric=metric), tiny.folder / "old.json")
     found = check(tiny.gate(baseline=path), "accuracy")
 
     assert found.status is Status.CANNOT_JUDGE
     assert "computes something else than at the time of the baseline" in found.sentence
 
 
-def test_a_baseline_of_arrays_asks_for_data(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_baseline_of_arrays_asks_for_data(tiny: Tiny) -> None:
     baseline = load_baseline(tiny.baseline)
     data = {**baseline.evidence.data, "calib": None, "eval": None}
-    path = write_baseline(baseline.plan, replace(baseline.evidence, data=data), tmp_path / "arrays.json")
+    path = write_baseline(baseline.plan, replace(baseline.evidence, data=data), tiny.folder / "arrays.json")
     with pytest.raises(DataError, match="the tune was given arrays; give --eval"):
         tiny.gate(baseline=path)
 
 
-def test_an_updated_baseline_is_of_the_new_model(tiny: Tiny, edited: Edited, tmp_path: Path) -> None:
-    model, path = edited(turn_classes), tmp_path / "baseline.json"
+def test_an_updated_baseline_is_of_the_new_model(tiny: Tiny, edited: Edited) -> None:
+    model, path = edited(turn_classes), tiny.folder / "updated.json"
     path.write_bytes(tiny.baseline.read_bytes())
     assert tiny.gate(model, baseline=path).exit_code == 1
     update_baseline(model, path, backend=FakeBackend())

@@ -142,7 +142,7 @@ def test_the_command_says_what_was_modelled_and_how_units_ran(folder: Path, monk
     from autoprec.cli import main
 
     model = tiny_model(folder)
-    np.savez(folder / "data.npz", **tiny_data(model, 36))
+    np.savez(folder / "data.npz", **tiny_data(model, 48))
     monkeypatch.chdir(folder)
     words = [
         "tune",

@@ -213,8 +213,8 @@ def test_another_backend_cannot_run_its_plans(run: Run) -> None:
         gate(run.model, run.baseline, backend=FakeBackend())
 
 
-def test_its_baseline_is_updated(run: Run, tmp_path: Path) -> None:
-    baseline = tmp_path / "baseline.json"
+def test_its_baseline_is_updated(run: Run) -> None:
+    baseline = run.folder / "updated.json"  # beside the data, which it names as seen from its own folder
     baseline.write_bytes(run.baseline.read_bytes())
     update_baseline(run.model, baseline, backend=run.backend)
 
