@@ -336,6 +336,14 @@ def test_a_lowered_model_is_not_what_a_gate_takes(tiny: Tiny) -> None:
         tiny.gate(tiny.run / "model.onnx")
 
 
+def test_what_another_tune_wrote_is_known_by_its_8_bits(tiny: Tiny, tmp_path: Path) -> None:
+    proto = onnx.load(tiny.run / "model.onnx")
+    proto.doc_string = "from another run"
+    onnx.save(proto, tmp_path / "lowered.onnx")
+    with pytest.raises(BaselineError, match=r"are in its plan; give the model from before quantisation, or tune this"):
+        tiny.gate(tmp_path / "lowered.onnx")
+
+
 def test_a_metric_whose_code_changed_cannot_be_compared(tiny: Tiny) -> None:
     baseline = load_baseline(tiny.baseline)
     metric = {**baseline.evidence.metric, "fingerprint": "0" * 16}
