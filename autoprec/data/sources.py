@@ -14,15 +14,13 @@ from autoprec.data.buckets import ApartSource, BucketedArrays, by_shape, needs_r
 from autoprec.data.dataset import Bucketed, Dataset, Source
 from autoprec.data.images import IMAGE_SUFFIXES, ImageFolder, is_image
 from autoprec.errors import AutoprecError, DataError
-from autoprec.files.functions import import_function, importable_folder, is_function_name
+from autoprec.files.functions import DATA_FORMS, check_data_name, import_function, importable_folder, is_function_name
 from autoprec.graph.interface import Batch, Interface, check_names, check_samples
 from autoprec.precision import Array
 from autoprec.recipes.ranging import CalibrationRecipe
 
 LABELS = "labels"
 """The name of the array that holds labels; if the model has an input of this name, the array is that input."""
-
-_FORMS = "a .npz file, a folder of .npz or .npy files, a folder of images, or module:function"
 
 
 def load_data(
@@ -57,7 +55,7 @@ def load_data(
         return _from_batches(list(source), interface, "the arrays given")
     if not isinstance(source, (str, os.PathLike)):
         raise DataError(
-            f"data must be {_FORMS}, a mapping of arrays, a list of such or a Dataset, got {type(source).__name__}"
+            f"data must be {DATA_FORMS}, a mapping of arrays, a list of such or a Dataset, got {type(source).__name__}"
         )
     path = Path(source)
     if path.is_dir():
@@ -67,7 +65,8 @@ def load_data(
     text = os.fspath(source)
     if is_function_name(text):
         return _from_function(text, interface)
-    raise DataError(f"no such file or folder: {text!r}; give {_FORMS}")
+    check_data_name(text)
+    raise DataError(f"{text!r} is neither a file nor a folder; give {DATA_FORMS}")
 
 
 class CheckedSource:
@@ -114,7 +113,9 @@ def _from_file(path: Path, interface: Interface) -> Dataset:
     if path.suffix.lower() == ".npy":
         return _from_files([path], interface, str(path))
     if path.suffix.lower() != ".npz":
-        raise DataError(f"{path} must be {_FORMS}; store arrays with np.savez(file, input_name=array, labels=labels)")
+        raise DataError(
+            f"{path} must be {DATA_FORMS}; store arrays with np.savez(file, input_name=array, labels=labels)"
+        )
     return _from_mapping(read_archive(path), interface, str(path))
 
 

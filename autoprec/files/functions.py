@@ -8,9 +8,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from autoprec.errors import AutoprecError
+from autoprec.errors import AutoprecError, DataError
 
 _FORM = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -65,3 +66,17 @@ def import_function(name: str, raising: type[AutoprecError]) -> Callable[..., An
         raise raising(f"{name!r} must be a function, but is a {type(found).__name__}")
     function: Callable[..., Any] = found
     return function
+
+
+DATA_FORMS = "a .npz file, a folder of .npz or .npy files, a folder of images, or module:function"
+"""What may be named as data."""
+
+
+def check_data_name(text: str) -> None:
+    """Check that a text names a file, a folder or a function, without reading any of them.
+
+    Raises:
+        DataError: it names none.
+    """
+    if not Path(text).exists() and not is_function_name(text):
+        raise DataError(f"no such file or folder: {text!r}; give {DATA_FORMS}")

@@ -158,7 +158,7 @@ def test_no_data(work: Path, invoke: Invoke) -> None:
 
 
 def test_a_metric_and_a_seed_are_looked_at_before_the_data(work: Path, invoke: Invoke) -> None:
-    (work / "data.npz").unlink()
+    (work / "data.npz").write_bytes(b"no archive")
 
     refused(invoke(*TUNE, "--metric", "nosuch"), "a metric must be one of .*, got 'nosuch'")
     refused(invoke(*TUNE, "--seed", "-5"), "--seed must be 0 or more, got -5")
