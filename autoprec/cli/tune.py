@@ -12,7 +12,7 @@ from autoprec.cli.options import data_options, latency_limit, model_options, pla
 from autoprec.cli.screen import Screen, print_json
 from autoprec.cli.text.tune import introduce, say_plan, say_result
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_NOT_HONOURED, EXIT_OK
-from autoprec.files.functions import check_data_name
+from autoprec.files.functions import check_data_names
 
 if TYPE_CHECKING:
     from autoprec.run.task import Task
@@ -87,8 +87,7 @@ def command(
 
     With --objective it is the one of highest throughput or the smallest, with --max-latency the most accurate.
     """
-    for named in filter(None, (options["calib"], options["evaluate"])):
-        check_data_name(named)  # before the seconds that importing what a tune needs takes
+    check_data_names(options["calib"], options["evaluate"])  # before importing, which takes seconds
     from autoprec.api import check_storage, run
     from autoprec.cli.local_workers import pinned, worker_processes
     from autoprec.study.goal import Goal

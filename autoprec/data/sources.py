@@ -14,7 +14,7 @@ from autoprec.data.buckets import ApartSource, BucketedArrays, by_shape, needs_r
 from autoprec.data.dataset import Bucketed, Dataset, Source
 from autoprec.data.images import IMAGE_SUFFIXES, ImageFolder, is_image
 from autoprec.errors import AutoprecError, DataError
-from autoprec.files.functions import DATA_FORMS, check_data_name, import_function, importable_folder, is_function_name
+from autoprec.files.functions import DATA_FORMS, check_data_names, import_function, importable_folder, is_function_name
 from autoprec.graph.interface import Batch, Interface, check_names, check_samples
 from autoprec.precision import Array
 from autoprec.recipes.ranging import CalibrationRecipe
@@ -65,7 +65,7 @@ def load_data(
     text = os.fspath(source)
     if is_function_name(text):
         return _from_function(text, interface)
-    check_data_name(text)
+    check_data_names(text)
     raise DataError(f"{text!r} is neither a file nor a folder; give {DATA_FORMS}")
 
 

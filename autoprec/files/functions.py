@@ -72,11 +72,12 @@ DATA_FORMS = "a .npz file, a folder of .npz or .npy files, a folder of images, o
 """What may be named as data."""
 
 
-def check_data_name(text: str) -> None:
-    """Check that a text names a file, a folder or a function, without reading any of them.
+def check_data_names(*names: str | None) -> None:
+    """Check that each of the names is that of a file, a folder or a function, without reading any of them.
 
     Raises:
-        DataError: it names none.
+        DataError: one of them is none of these.
     """
-    if not Path(text).exists() and not is_function_name(text):
-        raise DataError(f"no such file or folder: {text!r}; give {DATA_FORMS}")
+    for text in names:
+        if text is not None and not Path(text).exists() and not is_function_name(text):
+            raise DataError(f"no such file or folder: {text!r}; give {DATA_FORMS}")
