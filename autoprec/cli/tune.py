@@ -93,8 +93,7 @@ def command(
     from autoprec.study.goal import Goal
 
     backend, targets, threads = options["backend"], options["targets"], options["threads"]
-    # A process must be pinned before the runtime is loaded.
-    helpers = pinned(backend, targets, threads=threads, device=device, cores=cores, workers=workers)
+    helpers = pinned(backend, targets, threads=threads, device=device, cores=cores, workers=workers)  # before it loads
     check_storage(storage)
     task = _task(**options)
     folder = _folder(out, task)
