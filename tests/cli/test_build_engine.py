@@ -316,7 +316,7 @@ def test_targets_of_a_backend_that_builds_for_this_machine_only(build: Build) ->
 
 def test_tune_refuses_targets_without_rtx(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    words = ["tune", "tiny.onnx", "--calib", "absent.npz", "--backend", "ort-cpu", "--target", "sm89"]
+    words = ["tune", "tiny.onnx", "--calib", "tiny.onnx", "--backend", "ort-cpu", "--target", "sm89"]
 
     refused(
         CliRunner().invoke(main, words), "--target is for the backend tensorrt-rtx, got it with 'ort-cpu'; leave it out"

@@ -21,11 +21,19 @@ from ..helpers.run_files import FINISHED
 
 pytestmark = pytest.mark.slow  # most of these are several whole runs
 
+# Finalists are timed in shorter turns and fewer rounds than users get, see tests/conftest.py.
+SHORT = """
+import sys
+from autoprec.cli import main
+from autoprec.run.answer import side_by_side
+side_by_side.CONFIRM_TURN_MS, side_by_side.MOST_ROUNDS = 6.0, 9
+"""
+COMMAND = f"{SHORT}main(sys.argv[1:], prog_name='autoprec')"
 # The command line, but killed at the n-th sign of progress within a stage, or while a file is being written.
-DRIVER = """
-import os, signal, sys
+DRIVER = f"""{SHORT}
+import os, signal
 from autoprec.files import json as files
-from autoprec.cli import main, screen
+from autoprec.cli import screen
 
 where, count = sys.argv[1], int(sys.argv[2])
 
@@ -90,7 +98,7 @@ def killed(work: Path, where: str, count: int = 1) -> str:
 
 def finish(work: Path) -> str:
     """The same command again, to its end."""
-    command = [sys.executable, "-m", "autoprec", *arguments(work)]
+    command = [sys.executable, "-c", COMMAND, *arguments(work)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (work / "run").iterdir()) == FINISHED

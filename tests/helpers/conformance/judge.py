@@ -163,7 +163,10 @@ def _judged(
     if isinstance(got, Result):
         return got
     apart = distance(*got)
-    limit = LIMITS[precision.value] if not subject.is_rewritten else max(LIMITS[precision.value], _REWRITTEN)
+    # In a model that was given in half precision, FP32 is a change too, which takes the rounding away.
+    given = {unit.source.value for unit in subject.partition.units}
+    limit = max(LIMITS[name] for name in {precision.value, *given})
+    limit = max(limit, _REWRITTEN) if subject.is_rewritten else limit
     return Result("fine" if apart <= limit else "wrong", f"{apart:.3g} apart")
 
 
