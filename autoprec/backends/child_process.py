@@ -141,3 +141,17 @@ def first_victim() -> None:
     """Have the kernel end this process before others where memory runs out, so that the one that asked lives on."""
     with contextlib.suppress(OSError):  # not on Linux
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def meet_requests(meet: Callable[[Path], None]) -> None:
+    """Be the child: meet the request of each line of the input; what libraries print goes into the request's folder."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    for line in sys.stdin:
+        path = Path(line.rstrip("\n"))
+        with (path.parent / STDERR).open("ab") as file:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+                os.dup2(file.fileno(), stream.fileno())
+        meet(path)
+        answers.write(DONE)
+        answers.flush()

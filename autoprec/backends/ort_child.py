@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
-from autoprec.backends.child_process import DONE, STDERR, die_with_parent, first_victim
+from autoprec.backends.child_process import die_with_parent, first_victim, meet_requests
 from autoprec.backends.ort_request import MODEL, RUNNING, TrialRequest
 from autoprec.backends.ort_sessions import open_session, session_options
 from autoprec.precision import Array
@@ -42,23 +41,14 @@ def _made_up(wanted: ort.NodeArg, shape: tuple[int, ...] | None) -> Array:
     return np.zeros(sizes, np.dtype(kind))
 
 
-def serve() -> None:
-    """Try out the model of each line of the input; what the runtime prints goes into the request's folder."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    for line in sys.stdin:
-        path = Path(line.rstrip("\n"))
-        with (path.parent / STDERR).open("ab") as file:
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
-                os.dup2(file.fileno(), stream.fileno())
-        with contextlib.suppress(Exception):  # a refusal, which is heard in the other process too
-            try_out(path)
-        answers.write(DONE)
-        answers.flush()
+def meet(path: Path) -> None:
+    """Try out the model of a request, whatever ONNX Runtime says of it."""
+    with contextlib.suppress(Exception):  # a refusal, which is heard in the other process too
+        try_out(path)
 
 
 if __name__ == "__main__":
     die_with_parent()
     first_victim()
     os.chdir(os.path.sep)  # it was started in the folder of its first request, which goes with that
-    serve()
+    meet_requests(meet)

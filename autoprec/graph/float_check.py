@@ -12,6 +12,7 @@ from autoprec.graph.topology import (
     COPY_OPS,
     FLOAT_TYPES,
     RESHAPING_OPS,
+    SELECTING_OPS,
     all_graphs,
     const_array,
     main_domain,
@@ -45,17 +46,7 @@ _TAKES_INFINITY = _TAKES_ANY | {
     "Scan",
 }
 # The operators whose results hold the numbers of their first input alone, so that it matters who reads those.
-_MOVES = RESHAPING_OPS | {
-    "Slice",
-    "Split",
-    "Gather",
-    "GatherND",
-    "GatherElements",
-    "Expand",
-    "Tile",
-    "Cast",
-    "CastLike",
-}
+_MOVES = RESHAPING_OPS | SELECTING_OPS | {"Cast", "CastLike"}
 # The operators that put a constant beside what the model computes: what they fill in is no weight.
 _FILLS = COPY_OPS - _MOVES - {"Where"}
 

@@ -20,28 +20,28 @@ LINEAR_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 RESHAPING_OPS = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
 """The operators whose output holds exactly the values of their first input."""
 
-COPY_OPS = RESHAPING_OPS | {
-    "Slice",
-    "Split",
-    "Gather",
-    "GatherND",
-    "GatherElements",
-    "Expand",
-    "Tile",
-    "Concat",
-    "Pad",
-    "DepthToSpace",
-    "SpaceToDepth",
-    "Where",
-    "ScatterND",
-    "ScatterElements",
-    "Trilu",
-    "ReverseSequence",
-    "Compress",
-    "SplitToSequence",
-    "Unique",
-    "TopK",
-}
+SELECTING_OPS = frozenset({"Slice", "Split", "Gather", "GatherND", "GatherElements", "Expand", "Tile"})
+"""The operators whose output holds some of the values of their first input, or several copies of them."""
+
+COPY_OPS = (
+    RESHAPING_OPS
+    | SELECTING_OPS
+    | {
+        "Concat",
+        "Pad",
+        "DepthToSpace",
+        "SpaceToDepth",
+        "Where",
+        "ScatterND",
+        "ScatterElements",
+        "Trilu",
+        "ReverseSequence",
+        "Compress",
+        "SplitToSequence",
+        "Unique",
+        "TopK",
+    }
+)
 """The operators that move values without arithmetic. They have no precision of their own: it is that of the values."""
 
 POOL_OPS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})

@@ -17,7 +17,7 @@ from autoprec.lowering.placement import ActivationPoint, OpenPoint, Placement, W
 from autoprec.lowering.possible import carrier_of
 from autoprec.lowering.weight_axis import axis_of_weight
 from autoprec.precision import FLOATS, Precision
-from autoprec.units.branches import concat_groups, residual_skips, values_of_convs
+from autoprec.units.branches import concat_groups, residual_skips
 from autoprec.units.records import Partition, Unit
 
 
@@ -244,9 +244,12 @@ class _Placer:
 
     def _share_pairs(self) -> None:
         """Let all readers of a value that an INT8 convolution writes take the pair that some of them take."""
-        eight = {u.name for u in self.partition.units if self.precisions.get(u.name) is Precision.INT8}
-        for value in values_of_convs(self.topology, self.partition, eight - self.skipped.keys()):
-            if (point := self.points.get((value, Precision.INT8))) is not None:
+        for (value, precision), point in self.points.items():
+            producer = value.producer()
+            unit = self.home.get(str(producer.name)) if producer is not None else None
+            if unit is None or unit.kind != "conv" or unit.name in self.skipped or self.topology.escapes(value):
+                continue
+            if precision is Precision.INT8 and self.precisions.get(unit.name) is precision:
                 point.everywhere = True
 
     def _norms(self) -> None:

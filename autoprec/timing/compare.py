@@ -32,8 +32,6 @@ tests/benchmarks/busy_clock.py.
 _NORMAL_95 = 1.96  # half of a 95 % interval in standard errors, for normal noise
 _FEWEST_ROUNDS = 3  # the number of rounds that are made however little time is left
 _HOPELESS = 1.1  # an engine that is slower than this many times the rival in each of the fewest rounds is given up
-
-
 _RETAKEN = 2  # how often a disturbed turn is taken again
 _HOPEFUL = 3  # after so many turns that stayed disturbed, the machine is busy, and no turn is taken again
 

@@ -8,7 +8,6 @@ import onnx_ir as ir
 
 from autoprec.graph.topology import COPY_OPS, Topology, elements
 from autoprec.units.chains import backbone
-from autoprec.units.records import Partition
 
 SMALLEST_ELEMENTS = 8
 """Values with fewer elements than this are never quantised: a pair would cost more than the small value saves."""
@@ -33,20 +32,6 @@ def residual_skips(topology: Topology, members: Collection[ir.Node]) -> list[tup
             if own is not None and own.producer() in members and big_enough and is_residual(topology, own, value):
                 skips.append((node, index))
     return skips
-
-
-def values_of_convs(topology: Topology, partition: Partition, units: Collection[str]) -> list[ir.Value]:
-    """Return the values that a convolution of the named units writes, but for outputs of the model."""
-    nodes = {str(node.name): node for node in topology.nodes}
-    written = [
-        value
-        for unit in partition.units
-        if unit.name in units and unit.kind == "conv"
-        for name in unit.nodes
-        if name in nodes
-        for value in nodes[name].outputs
-    ]
-    return [value for value in written if not topology.escapes(value)]
 
 
 def is_residual(topology: Topology, own: ir.Value, skip: ir.Value) -> bool:

@@ -12,13 +12,12 @@ import hashlib
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from autoprec.backends.child_process import DONE, STDERR, die_with_parent
+from autoprec.backends.child_process import die_with_parent, meet_requests
 from autoprec.backends.tensorrt.bindings import Bindings, find_bindings
 from autoprec.backends.tensorrt.network import ModelRefused, has_quantization, parse_model, set_precisions, set_shapes
 from autoprec.backends.tensorrt.records import BuildOptions
@@ -266,18 +265,9 @@ def run(path: Path, logger: Loggers) -> None:
 
 
 def serve() -> None:
-    """Run the request of each line of the input; what libraries print goes into the request's folder."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    """Run the request of each line of the input, all with the same loggers."""
     logger = Loggers()
-    for line in sys.stdin:
-        path = Path(line.rstrip("\n"))
-        with (path.parent / STDERR).open("ab") as file:
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
-                os.dup2(file.fileno(), stream.fileno())
-        run(path, logger)
-        answers.write(DONE)
-        answers.flush()
+    meet_requests(lambda path: run(path, logger))
 
 
 if __name__ == "__main__":
