@@ -15,7 +15,8 @@ from autoprec.files.trust import trusted_files
 from autoprec.gate.evidence import write_evidence
 from autoprec.gate.gather import evidence_of
 from autoprec.graph.model import check_model, save_model
-from autoprec.metrics.metric import Direction
+from autoprec.metrics.metric import Direction, MetricLike
+from autoprec.metrics.offered import DecoderLike
 from autoprec.plan import Plan
 from autoprec.run.answer.plan_file import plan_of
 from autoprec.run.answer.report import summary
@@ -96,8 +97,9 @@ def search(
     *,
     calib: DataLike | None = None,
     eval: DataLike | None = None,
-    metric: str | Callable[..., Any] | None = None,
+    metric: MetricLike | None = None,
     direction: Direction | None = None,
+    decode: DecoderLike | None = None,
     max_drop: float | None = None,
     objective: Literal["latency", "throughput", "size"] | None = None,
     max_latency: float | None = None,
@@ -130,6 +132,8 @@ def search(
             labels and returns one score per sample; by default "top1" if there are labels, otherwise "agreement".
         direction: whether a "higher" or a "lower" score is better, for a function without the attribute
             `higher_is_better`.
+        decode: what reads outputs for a built-in metric: the head of a detector such as "yolox", "ctc" or "tokens" for
+            texts, "module:function", or a function of the outputs by name.
         max_drop: the largest drop of the metric against FP32, in the unit of the metric. The default is 0.01, or no
             bound if only the latency is bounded.
         objective: what is best within the bounds: the least "latency" of one batch, the highest "throughput" with
@@ -172,6 +176,7 @@ def search(
         evaluate=eval,
         metric=metric,
         direction=direction,
+        decode=decode,
         max_drop=drop_bound(max_drop, objective, max_latency is not None or max_latency_ms is not None),
         space=space,
         recipe=recipe,
@@ -197,7 +202,7 @@ def work(
     calib: DataLike | None = None,
     eval: DataLike | None = None,
     storage: str | None = None,
-    metric: str | Callable[..., Any] | None = None,
+    metric: MetricLike | None = None,
     trust: str | Path | Sequence[str | Path] = (),
     backend: Backend | None = None,
     wait_s: float = 600.0,

@@ -10,6 +10,13 @@ import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+
+def _metric_names(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    from autoprec.metrics.metric import metric_names
+
+    return [name for name in metric_names() if name.startswith(begun)]
+
+
 _DATA = (
     click.option(
         "--calib", metavar="DATA", help="Calibration data: .npz, folder, or module:function. Labels are not used."
@@ -23,12 +30,21 @@ _DATA = (
     click.option(
         "--metric",
         metavar="NAME",
-        help="top1, agreement, kl, cosine, sqnr, or module:function.  [default: top1 with labels, else agreement]",
+        help="top1, agreement, kl, cosine or sqnr; over all samples map, map50, miou, f1, macro-accuracy, recall@K, "
+        "perplexity, loglik, wer, cer, edit-similarity, psnr, pearson or spearman; or module:name, a function or an "
+        "object with update and compute.  [default: top1 with labels, else agreement]",
+        shell_complete=_metric_names,
     ),
     click.option(
         "--direction",
         type=click.Choice(["higher", "lower"]),
         help="Which is better, for a module:function that does not say it.",
+    ),
+    click.option(
+        "--decode",
+        metavar="NAME",
+        help="How outputs are read for the metric: yolox, yolov5, yolov8, ssd, detr, rtdetr or detections for boxes; "
+        "ctc or tokens for texts; or module:function.",
     ),
     click.option("--recipe", default="default", show_default=True, metavar="NAME|FILE", help="Calibration recipe."),
 )
@@ -104,7 +120,7 @@ def latency_limit(_context: click.Context, _parameter: click.Parameter, text: st
 
 
 def data_options(command: Command) -> Command:
-    """--calib, --eval, --metric, --direction, --recipe."""
+    """--calib, --eval, --metric, --direction, --decode, --recipe."""
     return _apply(command, _DATA)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from autoprec.data.dataset import Dataset
 from autoprec.errors import DataError
 from autoprec.graph.interface import Batch
 from autoprec.precision import Array
@@ -18,6 +19,7 @@ IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 """The endings of the names of image files that can be read, in small letters."""
 _LABEL_FILES = {"labels.tsv": "\t", "labels.csv": ","}
 _CLASS_FILE = "classes.txt"
+_CHANNELS = (1, 3, 4)
 
 
 def is_image(path: Path) -> bool:
@@ -71,6 +73,17 @@ class ImageFolder:
                 )
         labels = None if self._labels is None else self._labels[np.asarray(indices, dtype=np.int64)]
         return Batch({self._name: np.stack(images)}, labels)
+
+
+def picture_of(data: Dataset) -> tuple[int, int] | None:
+    """Return height and width of the first sample's picture as the model gets it; None where no input is a picture."""
+    for array in data.read([0]).inputs.values():
+        shape = array.shape[1:]
+        if len(shape) == 3 and shape[0] in _CHANNELS:
+            return shape[1], shape[2]
+        if len(shape) == 3 and shape[2] in _CHANNELS:
+            return shape[0], shape[1]
+    return None
 
 
 def read_image(path: Path, recipe: ImageRecipe) -> Array:

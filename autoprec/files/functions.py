@@ -46,6 +46,19 @@ def import_function(name: str, raising: type[AutoprecError]) -> Callable[..., An
     Raises:
         raising: the module cannot be imported, or it has no such function.
     """
+    found = import_named(name, raising)
+    if not callable(found):
+        raise raising(f"{name!r} must be a function, but is a {type(found).__name__}")
+    function: Callable[..., Any] = found
+    return function
+
+
+def import_named(name: str, raising: type[AutoprecError]) -> Any:
+    """Import what `name` names, which need not be a function; the arguments are those of `import_function`.
+
+    Raises:
+        raising: the module cannot be imported, or it has nothing of that name.
+    """
     module_name, _, attribute = name.partition(":")
     importlib.invalidate_caches()  # the file may be younger than Python's listing of the folder
     try:
@@ -62,10 +75,7 @@ def import_function(name: str, raising: type[AutoprecError]) -> Callable[..., An
         if not hasattr(found, part):
             raise raising(f"module {module_name!r} has no {attribute!r}; name a function that it defines")
         found = getattr(found, part)
-    if not callable(found):
-        raise raising(f"{name!r} must be a function, but is a {type(found).__name__}")
-    function: Callable[..., Any] = found
-    return function
+    return found
 
 
 DATA_FORMS = "a .npz file, a folder of .npz or .npy files, a folder of images, or module:function"

@@ -171,6 +171,7 @@ def _task(
         model=run.model.path,
         **given,
         direction=asked["direction"],
+        decode=asked.get("decode"),
         max_drop=studied.max_drop,
         space=asked["space"],
         recipe=asked["recipe"],

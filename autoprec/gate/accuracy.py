@@ -109,7 +109,7 @@ def measure(
     """
     backend, interface = runtime.backend, rebuilt.model.interface
     with backend.build(to_bytes(rebuilt.model.original), exact=not runtime.computes) as reference:
-        try_metric(reference, data, interface, metric, batch)
+        metric = try_metric(reference, data, interface, metric, batch)
         evaluator = Evaluator.against(reference, data, interface, metric, batch)
         outcome = _outcome(evaluator, backend, rebuilt, exact=not runtime.computes)
         other = outcome

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from autoprec.backends.protocol import Backend
 from autoprec.errors import BackendError, RunDirectoryError
@@ -29,6 +28,7 @@ from autoprec.gate.session import (
 from autoprec.gate.verdict import Check, GateReport, Status
 from autoprec.graph.model import to_bytes
 from autoprec.graph.written import written
+from autoprec.metrics.metric import MetricLike
 from autoprec.plan import load_plan
 from autoprec.proof.verification import Verification
 from autoprec.run.directory import RunDirectory
@@ -45,7 +45,7 @@ def gate(
     *,
     eval: DataLike | None = None,
     calib: DataLike | None = None,
-    metric: str | Callable[..., Any] | None = None,
+    metric: MetricLike | None = None,
     recipe: str | Path | None = None,
     trust: str | Path | Sequence[str | Path] = (),
     limits: Limits | None = None,
@@ -148,7 +148,7 @@ def update_baseline(
     *,
     eval: DataLike | None = None,
     calib: DataLike | None = None,
-    metric: str | Callable[..., Any] | None = None,
+    metric: MetricLike | None = None,
     recipe: str | Path | None = None,
     trust: str | Path | Sequence[str | Path] = (),
     backend: str | Backend | None = None,

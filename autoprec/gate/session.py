@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from autoprec.gate.gather import keys_of_ranges, lowered_record, machine_record,
 from autoprec.gate.rebuild import Rebuilt, rebuild_plan
 from autoprec.gate.runtime import Runtime, find_runtime
 from autoprec.graph.topology import Topology
-from autoprec.metrics.metric import Direction, Metric, load_metric
+from autoprec.metrics.metric import Direction, Metric, MetricLike, load_metric
 from autoprec.proof.inspect import verified
 from autoprec.proof.verification import Verification
 from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
@@ -56,7 +56,7 @@ class GateRequest:
     baseline: str | Path
     evaluate: DataLike | None = None
     calib: DataLike | None = None
-    metric: str | Callable[..., Any] | None = None
+    metric: MetricLike | None = None
     recipe: str | Path | None = None
     trust: tuple[str | Path, ...] = ()
     backend: str | Backend | None = None

@@ -10,7 +10,7 @@ from autoprec.errors import UsageError
 from autoprec.metrics.metric import Metric
 from autoprec.precision import Array
 
-_SHARES = ("top1", "agreement", "cosine")
+_SHARES = ("top1", "agreement", "cosine", "map", "map50", "miou", "f1", "macro-accuracy", "edit-similarity")
 _MANY_POINTS = 0.2
 """A larger bound on a score between 0 and 1 is rarely meant: it is mostly a number of percentage points."""
 _TIMES = 10.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,12 +11,14 @@ from autoprec.backends.protocol import Computing
 from autoprec.data.dataset import Batch, Dataset
 from autoprec.errors import MetricError, ModelError
 from autoprec.graph.interface import Interface
-from autoprec.metrics.contract import check_unchanged
+from autoprec.metrics.contract import check_figure, check_unchanged
+from autoprec.metrics.gathering import Gathering
 from autoprec.metrics.metric import Metric, load_metric
+from autoprec.metrics.over_set import Rows, scored_rows
 from autoprec.metrics.running import run_dataset
 from autoprec.metrics.scores import finite_samples
 from autoprec.precision import Array
-from autoprec.stats.drop import Drop, counted_drop, estimate_drop, smoothed_losses
+from autoprec.stats.drop import NO_DROP, Drop, counted_drop, estimate_drop, set_drop, smoothed_losses
 
 CACHE_LIMIT_BYTES = 1 << 30
 """The most bytes of FP32 outputs that are kept in memory; larger outputs are computed again for each plan."""
@@ -27,13 +29,15 @@ class Outcome:
     """The scores of a model on a data set.
 
     Attributes:
-        scores: the metric of each sample, float64[samples]; NaN for the samples of a batch with outputs that are not
-            finite.
+        scores: the metric of each sample, or what it contributes to the figure of all of them, float64[samples]; NaN
+            for the samples of a batch with outputs that are not finite.
         finite: whether all outputs were finite.
         noise: the mean over the samples of the noise-to-signal power ratio of the outputs against FP32.
         kl: the mean KL divergence from FP32 in nats, or None if the outputs are not class distributions.
         agreement: the share of samples with the same top-1 decision as FP32, or None likewise.
         margins: how clearly each sample was decided, float64[samples], or None if the metric makes no decisions.
+        groups: the number of independent pieces behind the scores, None for one for each sample.
+        rows: the statistics of each sample, None if the metric has none.
     """
 
     scores: Array
@@ -42,6 +46,8 @@ class Outcome:
     kl: float | None
     agreement: float | None
     margins: Array | None = None
+    groups: int | None = None
+    rows: Rows | None = None
 
     @property
     def sqnr_db(self) -> float:
@@ -65,6 +71,7 @@ class Evaluator:
         reference_scores: the scores of FP32, float64[samples].
         reference_margins: the margins of FP32, float64[samples], or None if the metric makes no decisions.
         reference_outputs: the outputs of FP32 for each batch, or None if they are too large to be kept.
+        reference_rows: the statistics of FP32's samples, or None if the metric has none.
     """
 
     reference: Computing
@@ -76,6 +83,7 @@ class Evaluator:
     reference_scores: Array
     reference_margins: Array | None
     reference_outputs: tuple[dict[str, Array], ...] | None
+    reference_rows: Rows | None = None
 
     @classmethod
     def against(
@@ -102,14 +110,15 @@ class Evaluator:
             ModelError: the FP32 model gives NaN or infinity.
         """
         kept: list[dict[str, Array]] | None = []
-        scores, margins, held = [], [], 0
+        gathering, margins, held = Gathering(metric), [], 0
         for batch, outputs in run_dataset(reference, dataset, interface, batch_size):
             check_finite(outputs, dataset)
-            scores.append(metric.scores(outputs, batch.labels, outputs, batch.count))
+            gathering.add(outputs, batch.labels, outputs, batch.count)
             margins += _decision_margins(metric, batch, outputs)
             held += sum(array.nbytes for array in outputs.values())
             if kept is not None:
                 kept = None if held > CACHE_LIMIT_BYTES else [*kept, outputs]
+        scored = gathering.scored()
         return cls(
             reference=reference,
             dataset=dataset,
@@ -117,9 +126,10 @@ class Evaluator:
             metric=metric,
             batch_size=batch_size,
             measures={name: load_metric(name) for name in ("sqnr", *fidelity)},
-            reference_scores=np.concatenate(scores),
+            reference_scores=scored.contributions,
             reference_margins=np.concatenate(margins) if margins else None,
             reference_outputs=None if kept is None else tuple(kept),
+            reference_rows=scored.rows,
         )
 
     def evaluate(
@@ -133,14 +143,15 @@ class Evaluator:
             looks: the shares of the samples after which `enough` is asked, in rising order. The more often it is
                 asked, the wider must be the intervals that it decides by.
         """
-        scores, totals, count, finite = [], dict.fromkeys(self.measures, 0.0), 0, True
-        margins: list[Array] = []
-        due = [share * self.dataset.count for share in looks] if enough is not None else []
+        totals, count, finite = dict.fromkeys(self.measures, 0.0), 0, True
+        gathering, margins = Gathering(self.metric), list[Array]()
+        judged = enough is not None and (self.metric.over_set is None or self.metric.over_set.judges_parts)
+        due = [share * self.dataset.count for share in looks] if judged else []
         stream = self._stream(engine)
         for (batch, outputs), expected in zip(stream, self._expected(), strict=False):
             good = finite_samples(outputs)
             finite = finite and bool(good.all())
-            scores.append(self._scores(batch, outputs, expected, good))
+            gathering.add(outputs, batch.labels, expected, batch.count, finite=bool(good.all()))
             margins += _decision_margins(self.metric, batch, outputs)
             for name, total in self._fidelity(outputs, expected, batch.count).items():
                 totals[name] += total
@@ -149,13 +160,16 @@ class Evaluator:
                 continue
             mean = {name: total / count for name, total in totals.items() if name in self.measures}
             clear = np.concatenate(margins) if margins else None
+            scored = gathering.scored()
             outcome = Outcome(
-                scores=np.concatenate(scores),
+                scores=scored.contributions,
                 finite=finite,
                 noise=mean["sqnr"],
                 kl=mean.get("kl"),
                 agreement=mean.get("agreement"),
                 margins=clear,
+                groups=scored.groups,
+                rows=scored.rows,
             )
             if count < self.dataset.count and enough is not None and enough(outcome):
                 return outcome
@@ -169,20 +183,18 @@ class Evaluator:
         """
         if not outcome.finite:
             return float("inf")
-        return self.metric.drop(self.reference_scores[: len(outcome.scores)], outcome.scores)
+        return self.metric.drop(self._reference(outcome), outcome.scores)
 
     def estimated_drop(self, outcome: Outcome, confidence: float = 0.95) -> Drop:
         """Return the drop with its interval, estimated from margins if they are known, see `estimate_drop`."""
         if not outcome.finite:
-            return Drop(
-                estimate=float("inf"),
-                low=float("inf"),
-                high=float("inf"),
-                samples=len(outcome.scores),
-                method="counted",
-            )
+            return replace(NO_DROP, samples=len(outcome.scores))
         margins, changed = None, None
-        reference = self.reference_scores[: len(outcome.scores)]
+        reference = self._reference(outcome)
+        if self.metric.over_set is not None:
+            loss = reference - outcome.scores if self.metric.higher_is_better else outcome.scores - reference
+            resampled = outcome.rows is not None
+            return set_drop(loss, outcome.groups or len(loss), confidence, resampled=resampled)
         if self.metric.needs_reference:  # such a metric scores the changes themselves, so the prior has nothing to add
             return counted_drop(reference, outcome.scores, self.metric.higher_is_better, confidence)
         if self.reference_margins is not None and outcome.margins is not None:
@@ -206,21 +218,26 @@ class Evaluator:
         if self.reference_outputs is not None:
             batch = next(self.dataset.batches(self.interface.batch_size or self.batch_size))
             scores = self.reference_scores[: batch.count]
-            check_unchanged(self.metric, self.reference_outputs[0], batch.labels, scores)
+            if self.metric.over_set is None:
+                check_unchanged(self.metric, self.reference_outputs[0], batch.labels, scores)
+            elif not self.metric.built_in:
+                check_figure(self.metric, float(self.reference_scores.mean()), self.evaluate(self.reference).scores)
 
     def losses(self, outcome: Outcome) -> Array:
         """Return what each sample adds to the drop, float64[samples]."""
         if self.reference_margins is not None and outcome.margins is not None:
             return smoothed_losses(self.reference_margins[: len(outcome.margins)], outcome.margins)
-        loss: Array = self.reference_scores[: len(outcome.scores)] - outcome.scores
+        loss: Array = self._reference(outcome) - outcome.scores
         return loss if self.metric.higher_is_better else -loss
 
-    def _scores(self, batch: Batch, outputs: Mapping[str, Array], expected: Mapping[str, Array], good: Array) -> Array:
-        # A plan that overflows is worthless, but the user made no mistake. So the metric, which may be the user's own
-        # function, is not called with such outputs, and no error is raised.
-        if not good.all():
-            return np.full(batch.count, np.nan)
-        return self.metric.scores(outputs, batch.labels, expected, batch.count)
+    def _reference(self, outcome: Outcome) -> Array:
+        """FP32's scores of the samples of an outcome, which may be the first ones only."""
+        count = len(outcome.scores)
+        over_set, rows = self.metric.over_set, self.reference_rows
+        if over_set is None or rows is None or count == len(rows):
+            return self.reference_scores[:count]
+        # What a sample contributes depends on the samples that are with it.
+        return scored_rows(over_set, rows[:count]).contributions
 
     def _fidelity(self, outputs: Mapping[str, Array], expected: Mapping[str, Array], count: int) -> dict[str, float]:
         totals = {}
@@ -259,34 +276,8 @@ def check_finite(outputs: Mapping[str, Array], dataset: Dataset) -> None:
             )
 
 
-def difficulty(engine: Computing, dataset: Dataset, interface: Interface, metric: Metric, batch_size: int) -> Array:
-    """Return how difficult each sample is for FP32: its score, and the margin between its two largest outputs.
-
-    Returns:
-        float64[samples, 2]. The margin is 0 if the first output does not hold one value per class.
-
-    Raises:
-        ModelError: the outputs of FP32 hold NaN or infinity.
-    """
-    rows = []
-    for batch, outputs in run_dataset(engine, dataset, interface, batch_size):
-        check_finite(outputs, dataset)
-        scores = metric.scores(outputs, batch.labels, outputs, batch.count)
-        rows.append(np.stack([scores, _top_margins(next(iter(outputs.values())), batch.count)], axis=1))
-    return np.concatenate(rows)
-
-
 def _decision_margins(metric: Metric, batch: Batch, outputs: Mapping[str, Array]) -> list[Array]:
     """Return the margins of the samples of a batch, or nothing if the metric makes no decisions."""
     if metric.margin is None or batch.labels is None:
         return []
     return [metric.margin(outputs, batch.labels)]
-
-
-def _top_margins(array: Array, count: int) -> Array:
-    classes = array.shape[-1] if array.ndim > 1 else 1
-    if array.size != count * classes or classes < 2 or array.dtype.kind != "f":
-        return np.zeros(count)
-    largest = np.partition(array.reshape(count, classes).astype(np.float64), -2, axis=1)[:, -2:]
-    result: Array = largest[:, 1] - largest[:, 0]
-    return result

@@ -73,6 +73,7 @@ def measuring_settings(task: Task) -> dict[str, Any]:
         **texts,
         "memory": [name for name, source in sources.items() if source is not None and name not in texts],
         "direction": settings.direction,
+        "decode": settings.decode if isinstance(settings.decode, str) else None,
         "space": _path(settings.space),
         "recipe": _path(settings.recipe),
         "pins": list(settings.pins),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from autoprec.data.dataset import Dataset
 from autoprec.errors import UsageError
-from autoprec.metrics.metric import Direction
+from autoprec.metrics.metric import Direction, MetricLike
+from autoprec.metrics.offered import DecoderLike
 from autoprec.study.goal import OBJECTIVES, Objective
 
 DataLike = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]] | Dataset
@@ -27,8 +28,9 @@ class Settings:
         model: the path of the ONNX model.
         calib: the calibration data, whose labels are not used.
         evaluate: the data that plans are compared on, with labels or without.
-        metric: the name of a metric, "module:function", or a function.
+        metric: the name of a metric, "module:name", a function, or an object with `update` and `compute`.
         direction: whether a "higher" or a "lower" score is better, for a function that does not say it.
+        decode: what reads outputs for the metric: the head of a detector, "ctc" or "tokens" for texts, or a function.
         max_drop: the largest drop of the metric against FP32, in the unit of the metric.
         space: the name of a search space, or its file.
         recipe: the name of a calibration recipe, or its file.
@@ -49,8 +51,9 @@ class Settings:
     model: str | Path
     calib: DataLike | None = None
     evaluate: DataLike | None = None
-    metric: str | Callable[..., Any] | None = None
+    metric: MetricLike | None = None
     direction: Direction | None = None
+    decode: DecoderLike | None = None
     max_drop: float = 0.01
     space: str | Path | None = None
     recipe: str | Path = "default"

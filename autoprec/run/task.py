@@ -15,6 +15,7 @@ from autoprec.backends.scheme import Scheme, scheme_of_space
 from autoprec.data.buckets import needs_runs_apart
 from autoprec.data.dataset import Dataset
 from autoprec.data.feeds import batch_feed
+from autoprec.data.images import picture_of
 from autoprec.data.sources import load_data
 from autoprec.data.splits import Splits, make_splits
 from autoprec.errors import DataError, UsageError
@@ -25,6 +26,7 @@ from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.possible import Possible, why_not
 from autoprec.metrics.bounds import doubtful_bound, few_samples, refuse_bound
 from autoprec.metrics.metric import Metric, choose_metric, load_metric
+from autoprec.metrics.offered import Decoding
 from autoprec.precision import FLOATS, Array, Precision
 from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
 from autoprec.recipes.space import Pin, SearchSpace, load_search_space, parse_pin
@@ -171,7 +173,8 @@ def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) ->
     check_numbers(settings)
     recipe = load_calibration_recipe(settings.recipe)
     if settings.metric is not None:
-        load_metric(settings.metric, settings.direction)  # a wrong name is told before the data is read
+        # A wrong name is told before the data is read.
+        load_metric(settings.metric, settings.direction, Decoding(decoder=settings.decode))
     if settings.calib is None and settings.evaluate is None:
         raise DataError(
             "tuning needs data to calibrate on and to judge plans by; give --calib and --eval, or one of them "
@@ -182,7 +185,8 @@ def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) ->
     calib = None if settings.calib is None else load_data(settings.calib, interface, recipe)
     evaluate = None if settings.evaluate is None else load_data(settings.evaluate, interface, recipe)
     splits = make_splits(calib, evaluate, settings.seed)
-    metric = choose_metric(settings.metric, splits.select.has_labels, settings.direction)
+    decoding = Decoding(decoder=settings.decode, picture=picture_of(splits.select))
+    metric = choose_metric(settings.metric, splits.select.has_labels, settings.direction, decoding)
     if metric.needs_labels and not splits.select.has_labels:
         raise DataError(
             f"the metric {metric.name!r} needs labels, but {splits.select.origin} has none; store them under "

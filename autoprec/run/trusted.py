@@ -71,6 +71,8 @@ def trusted_settings(
             found[name] = naming.source(Named(what=what, text=text), RecipeError)
     if is_function_name(texts.get("metric", "")):
         naming.refuse_function(Named(what="metric", text=texts["metric"], option="--metric"), MetricError)
+    if is_function_name(texts.get("decode", "")):
+        naming.refuse_function(Named(what="decoder", text=texts["decode"], option="--decode"), MetricError)
     return found
 
 

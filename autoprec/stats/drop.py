@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autoprec.stats.intervals import Array, paired_bootstrap
+from autoprec.stats.resampling import mean_with_error
 
 PRIOR_SHARE = (0.30, 0.20)
 """The prior of (drop / share of changed decisions): its mean and its standard deviation.
@@ -40,7 +41,8 @@ class Drop:
         high: the upper end of the interval.
         samples: the number of samples that the estimate rests on.
         method: how the drop was estimated: "smoothed" from margins, "shrunken" from counted decisions with the
-            prior, or "counted" as the mean of the scores.
+            prior, "counted" as the mean of the scores, "resampled" as the difference of two figures over the samples,
+            or "blocks" likewise, computed again without one block of samples each.
     """
 
     estimate: float
@@ -69,6 +71,10 @@ class Drop:
             return None
         # The width of an interval shrinks with the square root of the number of samples.
         return math.ceil(self.samples * ((self.high - self.estimate) / (bound - self.estimate)) ** 2)
+
+
+NO_DROP = Drop(estimate=math.inf, low=math.inf, high=math.inf, samples=0, method="counted")
+"""The drop of a plan whose outputs are not finite."""
 
 
 def estimate_drop(
@@ -125,6 +131,20 @@ def counted_drop(before: npt.ArrayLike, after: npt.ArrayLike, higher_is_better: 
     """Return the plain mean drop with its paired bootstrap interval; the arguments are those of `estimate_drop`."""
     span = paired_bootstrap(before, after, higher_is_better, confidence)
     return Drop(estimate=span.estimate, low=span.low, high=span.high, samples=np.size(before), method="counted")
+
+
+def set_drop(loss: Array, groups: int, confidence: float = 0.95, *, resampled: bool = True) -> Drop:
+    """Return the drop of a figure over a data set.
+
+    Args:
+        loss: by how much more each sample contributes to FP32's figure than to the plan's, float64[n].
+        groups: the number of independent groups of samples behind the contributions.
+        confidence: the probability with which the interval should cover the true drop.
+        resampled: whether the figure follows from statistics of samples; else it was computed again by blocks.
+    """
+    span = mean_with_error(loss, groups, confidence)
+    method = "resampled" if resampled else "blocks"
+    return Drop(estimate=span.estimate, low=span.low, high=span.high, samples=len(loss), method=method)
 
 
 def smoothed_losses(before: Array, after: Array) -> Array:

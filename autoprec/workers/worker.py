@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from autoprec.data.splits import dealt_as
 from autoprec.errors import RunDirectoryError, SearchOverError
+from autoprec.metrics.contract import try_metric
 from autoprec.ranges.table import RangeTable, load_ranges
 from autoprec.run.compatible import check_machine, check_model, check_samples, check_search
 from autoprec.run.directory import RunDirectory
@@ -152,6 +153,9 @@ class Worker:
             ledger = Ledger(self.location, self.studied.study, task.subject.choices, goal, sampler, join=True)
             engines = Engines(task, task.backend, busy=goal.objective == "throughput")
             reference = engines.open(uniform_plans(task.subject)[FP32_PLAN], self.ranges, stack)
+            data, interface = task.splits.select, task.subject.model.interface
+            metric = try_metric(reference.computing, data, interface, task.metric, settings.batch)
+            task = replace(task, metric=metric)
             search = SearchFollower(
                 seed_plans(task.subject),
                 ledger,

@@ -170,9 +170,9 @@ def test_a_metric_that_cannot_be_imported_says_why(module: Callable[[str, str], 
 
 
 def test_an_unknown_name_lists_the_metrics() -> None:
-    with pytest.raises(UsageError, match="one of top1, agreement, cosine, kl, sqnr, or module:function, got 'acc'"):
+    with pytest.raises(UsageError, match=r"one of top1, agreement, .* recall@K, or module:function, got 'acc'"):
         load_metric("acc")
-    with pytest.raises(UsageError, match="a name or a function, got int"):
+    with pytest.raises(UsageError, match=r"a name, a function, or an object with .* got int"):
         load_metric(3)  # type: ignore[arg-type]
 
 

@@ -26,6 +26,8 @@ _METHODS = {
     "smoothed": "from margins and the share of changed decisions",
     "shrunken": "from the count and the share of changed decisions",
     "counted": "paired bootstrap",
+    "resampled": "by resampling the samples",
+    "blocks": "from sixteen blocks of samples",
 }
 
 
@@ -128,10 +130,11 @@ def _drop_lines(tuned: TuneResult) -> list[str]:
     drop, counted = tuned.answer.drop, tuned.counted_drop(tuned.answer)
     allowed = f"; allowed is {settings.max_drop:g}" if math.isfinite(settings.max_drop) else ""
     basis = "the estimate" if settings.confidence is None else f"the {settings.confidence:.0%} interval"
+    plain = f"; by count {counted.estimate:+.4f}, {counted.low:+.4f} to {counted.high:+.4f}"
     fresh = (
         f"on {splits.report.count} held-out samples, {tuned.task.metric.name} dropped by about {drop.estimate:+.4f} "
-        f"({drop.low:+.4f} to {drop.high:+.4f}, {_METHODS[drop.method]}; by count {counted.estimate:+.4f}, "
-        f"{counted.low:+.4f} to {counted.high:+.4f}){allowed}."
+        f"({drop.low:+.4f} to {drop.high:+.4f}, {_METHODS[drop.method]}"
+        f"{plain if tuned.task.metric.over_set is None else ''}){allowed}."
     )
     accepted = f"the search accepted plans by {basis} on {splits.select.count} other samples."
     unlike = unlike_decisions(tuned)

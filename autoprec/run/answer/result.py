@@ -105,6 +105,8 @@ class TuneResult:
         if not candidate.outcome.finite:
             return Interval(math.inf, math.inf, math.inf)
         metric, seed = self.task.metric, self.task.settings.seed
+        if metric.over_set is not None:  # the drop of a figure over the data set is counted in no other way
+            return Interval(candidate.drop.estimate, candidate.drop.low, candidate.drop.high)
         return paired_bootstrap(self.reference_scores, candidate.outcome.scores, metric.higher_is_better, seed=seed)
 
     def samples_per_s(self, candidate: Candidate) -> float:

@@ -12,7 +12,7 @@ from autoprec.data.splits import Splits, balanced, halves, shortened
 from autoprec.graph.model import to_bytes
 from autoprec.metrics.bounds import doubtful_for_scores
 from autoprec.metrics.contract import try_metric
-from autoprec.metrics.evaluator import difficulty
+from autoprec.metrics.difficulty import difficulty
 from autoprec.precision import Array
 from autoprec.run.context import Run
 
@@ -35,16 +35,17 @@ def deal_halves(run: Run) -> Run:
     begun = time.monotonic()
     with run.backend.build(to_bytes(task.subject.model.original), exact=True) as engine:
         run.budget.build_s = time.monotonic() - begun
-        try_metric(engine, union, task.subject.model.interface, task.metric, task.settings.batch)
+        metric = try_metric(engine, union, task.subject.model.interface, task.metric, task.settings.batch)
+        run = replace(run, task=replace(task, metric=metric))
         keys = _timed_difficulty(run, engine)
         splits = _affordable(run, union, keys) if run.budget.limited else task.splits
         hardness = keys(splits.select.merged(splits.report))
     dealt = balanced(splits, hardness, task.settings.seed)
-    doubt = doubtful_for_scores(task.metric, hardness[:, 0], task.settings.max_drop)
+    doubt = doubtful_for_scores(metric, hardness[:, 0], task.settings.max_drop)
     if doubt is not None:
         run.progress.stage("warning", doubt)
     doubts = (*task.doubts, *([] if doubt is None else [doubt]))
-    return replace(run, task=replace(task, splits=dealt, doubts=doubts), halves=halves(task.splits, dealt))
+    return replace(run, task=replace(run.task, splits=dealt, doubts=doubts), halves=halves(task.splits, dealt))
 
 
 def _timed_difficulty(run: Run, engine: Engine) -> Callable[[Dataset], Array]:
