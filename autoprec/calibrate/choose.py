@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from autoprec.backends.protocol import Computing
 from autoprec.calibrate.job import CalibrationJob
 from autoprec.calibrate.observe import Observed, needed_tensors, observe
@@ -30,8 +32,12 @@ CANDIDATES: tuple[tuple[str, float], ...] = (
     ("entropy", 100.0),
 )
 """The calibrators that "auto" chooses from; the first is taken if there is no time to compare them."""
-_JUDGED_SAMPLES = 64
-_REFINED_SAMPLES = 32
+_JUDGED, _JUDGED_MACS = (16, 64), 1.6e11
+"""The fewest and the most samples that calibrators are compared on, and the multiply-accumulates that they may cost.
+
+A sample of a network that costs much holds many positions or decisions, and tells as much as several others."""
+_REFINED, _REFINED_MACS = (8, 32), 8e10
+"""The same for choosing the calibrator of single values, which takes many passes over these samples."""
 ONE_FOR_ALL = "one calibrator for all, simulated"
 ONE_FOR_EACH = "one for each value, simulated"
 UNCORRECTED = "without bias correction, simulated"
@@ -108,7 +114,7 @@ def choose_ranges(job: CalibrationJob, observed: Observed, tables: Mapping[str, 
     if job.progress("calibrator of each value", 0.0):
         return table
     others = [other for label, other in tables.items() if label != best]
-    seen, fresh = _parts(job.dataset)
+    seen, fresh = _parts(job)
     few = replace(job, dataset=seen)
     with job.backend.build(to_bytes(job.lowerer.model.ir), exact=True) as reference:
         on_seen = _evaluator(job, reference, seen, max(1, min(job.recipe.batch, seen.count // 4)))
@@ -125,13 +131,20 @@ def choose_ranges(job: CalibrationJob, observed: Observed, tables: Mapping[str, 
     return replace(table, evidence={**errors, **evidence}, means=means)
 
 
-def _parts(dataset: Dataset) -> tuple[Dataset, Dataset]:
+def _affordable(job: CalibrationJob, bounds: tuple[int, int], macs: float) -> int:
+    """Return how many samples may be run over and over: as many as cost so many multiply-accumulates."""
+    each = sum(unit.macs for unit in job.lowerer.partition.units)
+    return min(int(np.clip(macs / max(each, 1), *bounds)), job.dataset.count)
+
+
+def _parts(job: CalibrationJob) -> tuple[Dataset, Dataset]:
     """Return the samples that single values are refined on, and others on which the choice must hold."""
-    cut = min(_REFINED_SAMPLES, dataset.count)
+    dataset, cut = job.dataset, _affordable(job, _REFINED, _REFINED_MACS)
     seen = dataset.subset(range(cut))
     if dataset.count <= cut:
         return seen, seen
-    return seen, dataset.subset(range(cut, min(cut + _JUDGED_SAMPLES, dataset.count)))
+    judged = _affordable(job, _JUDGED, _JUDGED_MACS)
+    return seen, dataset.subset(range(cut, min(cut + judged, dataset.count)))
 
 
 def _evaluator(job: CalibrationJob, reference: Computing, data: Dataset, batch: int) -> Evaluator:
@@ -147,7 +160,7 @@ def _simulated_noise(job: CalibrationJob, evaluator: Evaluator, table: RangeTabl
 
 def _noise_of_each(job: CalibrationJob, tables: Mapping[str, RangeTable]) -> dict[str, float]:
     """Return calibrator -> the noise-to-signal ratio of uniform INT8's outputs, which needs no labels."""
-    data = job.dataset.subset(range(min(job.dataset.count, _JUDGED_SAMPLES)))
+    data = job.dataset.subset(range(_affordable(job, _JUDGED, _JUDGED_MACS)))
     # Engines that take long to build are built for plans, not for ranges.
     simulate = not (job.backend.builds_quickly and job.backend.scheme == job.lowerer.scheme)
     with job.backend.build(to_bytes(job.lowerer.model.ir), exact=True) as reference:

@@ -7,7 +7,6 @@ each batch on one thread.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -85,8 +84,8 @@ def _sums(done: Mapping[Part, Total]) -> dict[Entry, Total]:
     return totals
 
 
-def _sure(enough: float, group: Sequence[Entry], done: Mapping[Part, Total], more: int) -> bool:
-    """Whether the noises of a group are known well enough once `more` samples are scored too.
+def _sure(enough: float, group: Sequence[Entry], done: Mapping[Part, Total]) -> bool:
+    """Whether the noises of a group are known well enough.
 
     A few entries of heavy tails would need very many samples, which the others need not wait for: nine of ten count.
 
@@ -94,7 +93,6 @@ def _sure(enough: float, group: Sequence[Entry], done: Mapping[Part, Total], mor
         enough: the relative standard error that is enough; 0 is never.
         group: the entries.
         done: what was measured.
-        more: samples that are being measured.
     """
     if not enough:
         return False
@@ -104,7 +102,7 @@ def _sure(enough: float, group: Sequence[Entry], done: Mapping[Part, Total], mor
     for total in totals.values():
         error, mean = total.noise_error, total.noise / total.count
         if error is not None and mean > 0:
-            errors.append(error / mean * math.sqrt(total.count / (total.count + more)))
+            errors.append(error / mean)
     return len(totals) == len(wanted) and bool(errors) and float(np.quantile(errors, _SURE_OF)) <= enough
 
 
@@ -140,7 +138,7 @@ class _Measurement:
         lowered: Mapping[Precision, Lowered],
         todo: Sequence[int],
         compared: AbstractSet[int],
-        sure: Callable[[int], bool],
+        sure: Callable[[], bool],
     ) -> Iterator[tuple[int, dict[Entry, Total]]]:
         """The totals of a group of entries on each chunk.
 
@@ -149,15 +147,15 @@ class _Measurement:
             lowered: precision -> the model with everything in it.
             todo: the indices of the chunks.
             compared: the indices of those that the yardstick runs too.
-            sure: whether no further chunks are needed once so many samples more than those that are done were scored.
+            sure: whether what was scored is enough.
         """
-        if not todo or sure(0):
+        if not todo or sure():
             return
         with self._branches(group, lowered) as branches, ThreadPoolExecutor(self.job.backend.threads) as pool:
             chunks = _ahead(
                 todo,
                 lambda n: self._start(pool, branches.engine, n, n in compared),
-                lambda n: sure(self.chunks[n].count),
+                sure if self.job.enough else None,
             )
             for number, parts in chunks:
                 yield number, self._scored(branches, parts)
@@ -206,21 +204,23 @@ class _Measurement:
 
 
 def _ahead(
-    numbers: Sequence[int], start: Callable[[int], Callable[[], Parts]], last: Callable[[int], bool]
+    numbers: Sequence[int], start: Callable[[int], Callable[[], Parts]], enough: Callable[[], bool] | None
 ) -> Iterator[tuple[int, Parts]]:
     """Each chunk with its outputs; the next one is being computed while the caller looks at one.
 
     Args:
         numbers: the indices of the chunks.
         start: begins to compute a chunk, and gives a function that waits for its outputs.
-        last: whether no chunk is needed after this one.
+        enough: whether the caller has seen enough, asked before a chunk is begun; None if all are wanted. Then chunks
+            cost so much that one which nobody needs is worse than waiting for the caller.
     """
     finish = start(numbers[0])
     for number, following in zip(numbers, [*numbers[1:], None], strict=True):
         parts = finish()
-        ends = following is None or last(number)
-        if following is not None and not ends:
+        if following is not None and enough is None:
             finish = start(following)
         yield number, parts
-        if ends:
-            return
+        if following is not None and enough is not None:
+            if enough():
+                return
+            finish = start(following)

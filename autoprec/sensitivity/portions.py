@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import numpy as np
 
@@ -17,7 +18,8 @@ ENGINE_BYTES = 1 << 30
 ENGINE_NODES = 20_000
 """The most nodes that the branches of one engine may hold."""
 _BATCH_BYTES = 1 << 24
-_CHUNKS, _CHUNKS_TO_STOP_AT = 8, 16
+_CHUNKS = 8
+_FIRST_SAMPLES = 4  # of a measurement that may stop early: fewer would not show how much the noise varies
 _OUTPUT_BYTES = 1 << 25  # more would come from the system anew for each chunk, slowly
 
 
@@ -40,6 +42,8 @@ def _sample_bytes(job: SensitivityJob) -> int:
 def chunks_of(job: SensitivityJob, step: int, entries: int) -> list[Dataset]:
     """Parts of the data: whole runs for each worker, several parts, and no more outputs than fit in memory.
 
+    A measurement that may stop early begins with few samples, and each part is twice as large as the one before.
+
     Args:
         job: the measurement.
         step: the number of samples of one run.
@@ -48,9 +52,16 @@ def chunks_of(job: SensitivityJob, step: int, entries: int) -> list[Dataset]:
     whole, count = job.backend.threads * step, job.dataset.count
     shapes = job.lowerer.partition.shapes
     output = sum(4 * elements_in(value, shapes) for value in job.lowerer.model.graph.outputs)
-    size = whole * max(1, count // ((_CHUNKS_TO_STOP_AT if job.enough else _CHUNKS) * whole))
-    size = max(1, min(size, _OUTPUT_BYTES // max(1, output * (entries + 1))))
-    return [job.dataset.subset(range(first, min(first + size, count))) for first in range(0, count, size)]
+    most = max(1, _OUTPUT_BYTES // max(1, output * (entries + 1)))
+    if job.enough:
+        runs = -(-_FIRST_SAMPLES // whole)
+        sizes = [min(most, whole * runs << number) for number in range(count.bit_length())]
+    else:
+        sizes = [min(most, whole * max(1, count // (_CHUNKS * whole)))]
+    bounds = [0]
+    while bounds[-1] < count:
+        bounds.append(min(count, bounds[-1] + sizes[min(len(bounds), len(sizes)) - 1]))
+    return [job.dataset.subset(range(first, last)) for first, last in pairwise(bounds)]
 
 
 def groups_of(job: SensitivityJob, entries: list[Entry], opsets: Mapping[Precision, int]) -> Iterator[list[Entry]]:
