@@ -26,14 +26,16 @@ PROPERTY = "seconds of the CPU"
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _short_confirmation() -> Iterator[None]:
-    """Time finalists in shorter turns and fewer rounds than users get, which was half of the CPU time of a whole tune.
+def _short_timing() -> Iterator[None]:
+    """Time plans in shorter turns and fewer rounds than users get, which was two thirds of the CPU of a whole tune.
 
     No test looks at how narrow the intervals of latencies are; benchmarks do.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("autoprec.run.answer.side_by_side.CONFIRM_TURN_MS", 6.0)
         patch.setattr("autoprec.run.answer.side_by_side.MOST_ROUNDS", 9)
+        patch.setattr("autoprec.run.measure.TRIAL_TURN_MS", 2.0)
+        patch.setattr("autoprec.run.measure.TRIAL_ROUNDS", (3, 5))
         yield
 
 

@@ -35,6 +35,8 @@ LOOKS = (0.125, 0.25, 0.5)
 _FEWEST = 32  # the fewest samples of a look: on fewer, hardly anything is certain
 _TIMED_ANYWAY = 3
 """Every third plan over the bound is timed: the latency model learns from it as well as from other plans."""
+TRIAL_ROUNDS, TRIAL_TURN_MS = (5, 15), 15.0
+"""The fewest and the most rounds in which the search times a plan beside FP32, and the least length of a turn."""
 _NEAR = 1.02  # a plan up to this many times as slow as the rival may still be a finalist
 
 
@@ -164,7 +166,9 @@ class PlanMeasurer:
         pair = {"fp32": self.reference.timed, "plan": engine.timed}
         # Where the latency is not minimised, the fewest rounds show it well enough.
         least = {"latency": rival, "throughput": rival, "size": 0.0, "accuracy": None}[self.goal.objective]
-        timing = compare(pair, self._feed, rounds=(5, 15), rival=least, out_of_time=self._out_of_time)
+        timing = compare(
+            pair, self._feed, rounds=TRIAL_ROUNDS, turn_ms=TRIAL_TURN_MS, rival=least, out_of_time=self._out_of_time
+        )
         self.spent.clock_s += time.monotonic() - begun
         self.spent.batch_ms = timing["fp32"].median_ms
         return timing["plan"].ratio_to(timing["fp32"]).estimate, timing["plan"].error_to(timing["fp32"])
