@@ -17,11 +17,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autoprec.api import SearchResult, search
     from autoprec.errors import AutoprecError
+    from autoprec.exporting.plan_in_use import SavedResult, load
     from autoprec.front.run_front import load_front
     from autoprec.plan import Plan, load_plan
     from autoprec.precision import Precision
 
-__all__ = ["AutoprecError", "Plan", "Precision", "SearchResult", "__version__", "load_front", "load_plan", "search"]
+__all__ = [
+    "AutoprecError",
+    "Plan",
+    "Precision",
+    "SavedResult",
+    "SearchResult",
+    "__version__",
+    "load",
+    "load_front",
+    "load_plan",
+    "search",
+]
 __version__ = "0.1.0"
 
 # The literal names let type checkers see the imports above; this table serves the same names at run time.
@@ -29,7 +41,9 @@ _HOMES = {
     "AutoprecError": "autoprec.errors",
     "Plan": "autoprec.plan",
     "Precision": "autoprec.precision",
+    "SavedResult": "autoprec.exporting.plan_in_use",
     "SearchResult": "autoprec.api",
+    "load": "autoprec.exporting.plan_in_use",
     "load_front": "autoprec.front.run_front",
     "load_plan": "autoprec.plan",
     "search": "autoprec.api",

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from autoprec.backends.make import checked_clock, make_backend
 from autoprec.backends.protocol import Backend
+from autoprec.exporting.models import Example, model_file
+from autoprec.exporting.plan_in_use import PlanInUse
+from autoprec.exporting.signature import Signature
 from autoprec.files.json import write_json
-from autoprec.files.trust import trusted_files
 from autoprec.gate.evidence import write_evidence
 from autoprec.gate.gather import evidence_of
-from autoprec.graph.model import check_model, save_model
+from autoprec.graph.model import check_model, save_model, to_bytes
+from autoprec.lowering.lowerer import Lowered
 from autoprec.metrics.metric import Direction, MetricLike
 from autoprec.metrics.offered import DecoderLike
 from autoprec.plan import Plan
@@ -25,18 +28,17 @@ from autoprec.run.context import prepare_run
 from autoprec.run.directory import RunDirectory
 from autoprec.run.owner import claimed_run, refuse_foreign, run_folder
 from autoprec.run.progress import Progress
-from autoprec.run.settings import DataLike, Settings, drop_bound
+from autoprec.run.settings import DataLike, Settings, check_numbers, drop_bound
 from autoprec.run.task import Task, prepare_task
-from autoprec.run.trusted import trusted_search
 from autoprec.run.tune import tune
 from autoprec.stats.drop import Drop
 from autoprec.study.ledger.storages import open_storage, place_of
 from autoprec.study.trial import Trial
-from autoprec.workers.worker import Worked, Worker, await_search
+from autoprec.workers.join import work as work
 
 
 @dataclass(frozen=True, slots=True)
-class SearchResult:
+class SearchResult(PlanInUse):
     """The result of a search.
 
     Attributes:
@@ -47,6 +49,7 @@ class SearchResult:
         summary: all figures: candidates on fresh samples, drops with intervals, latencies, seconds.
         directory: the path of the run directory.
         tuned: the records from which the rest was made.
+        module_signature: how the module that was tuned is called, None where it was an ONNX file.
     """
 
     plan: Plan
@@ -56,6 +59,7 @@ class SearchResult:
     summary: dict[str, Any]
     directory: Path
     tuned: TuneResult
+    module_signature: Signature | None = None
 
     @property
     def drop(self) -> Drop:
@@ -82,19 +86,36 @@ class SearchResult:
         subject, settings = self.tuned.task.subject, self.tuned.task.settings
         refuse_foreign(target, subject.model, settings)
         target.prepare()
-        lowered = subject.lowerer.lower(self.plan.precisions(), self.tuned.ranges)
+        lowered = self._lowered()
         check_model(lowered.ir)
         with target.inventory.replacing(*target.answer_files, inputs=settings.inputs):
             self.plan.save(target.plan)
             save_model(lowered.ir, target.model)
             write_json(target.result, self.summary)
             write_evidence(evidence_of(self.tuned, target.model), self.plan, target.evidence)
+        if self.module_signature is not None and target.root != self.directory:
+            with target.inventory.replacing(target.signature.name, inputs=settings.inputs):
+                self.module_signature.save(target.signature)
         return target.root
+
+    def _lowered(self) -> Lowered:
+        return self.tuned.task.subject.lowerer.lower(self.plan.precisions(), self.tuned.ranges)
+
+    def lowered_model(self) -> bytes:
+        """Return the serialised model lowered by the plan."""
+        return to_bytes(self._lowered().ir)
+
+    def plan_and_model(self) -> tuple[Path, Path]:
+        """Return the file of the plan, which is written if it is not there yet, and that of the model before tuning."""
+        self.save()
+        return RunDirectory(self.directory).plan, Path(self.tuned.task.settings.model)
 
 
 def search(
-    model: str | Path,
+    model: Any,
     *,
+    example_inputs: Any = None,
+    dynamic_shapes: Any = None,
     calib: DataLike | None = None,
     eval: DataLike | None = None,
     metric: MetricLike | None = None,
@@ -123,9 +144,16 @@ def search(
     """Find the fastest precision plan whose metric drops by at most `max_drop`, or the best one for `objective`.
 
     Args:
-        model: the path of a float ONNX model.
-        calib: the calibration data: a .npz file, a folder, "module:function", arrays by input name, or a list of
-            such arrays, one for each sample or batch.
+        model: a torch.nn.Module; the path of a float ONNX model, an onnx.ModelProto or an onnx_ir.Model; or
+            "module:function", a function that returns one of these. A module is exported in evaluation mode by
+            torch.onnx.export, and stays as it is.
+        example_inputs: the arguments that a module is exported with: a tuple, a mapping by name, or the only one. By
+            default they are taken from the first samples of tensors, or of a DataLoader, in `calib` or `eval`.
+        dynamic_shapes: which axes of a module's tensors may have any length, as torch.export.export takes it. By
+            default it is the first one of each, which is the samples; {} stands for none.
+        calib: the calibration data: a .npz file, a folder, "module:function", arrays or tensors by input name, a tensor
+            for the only input, or an iterable such as a list or a DataLoader of batches or samples: mappings by name,
+            or tuples of one tensor for each input and perhaps the labels last.
         eval: the evaluation data in the same forms, with labels under "labels". If only one of the two is given, it is
             split.
         metric: "top1", "agreement", "kl", "cosine", "sqnr", "module:function", or a function that takes outputs and
@@ -170,14 +198,15 @@ def search(
         AutoprecError: one of the errors of `autoprec.errors`; its message says what to do.
     """
     begun = time.monotonic()
-    settings = Settings(
-        model=model,
+    limited = max_latency is not None or max_latency_ms is not None
+    options = Settings(
+        model="",
         calib=calib,
         evaluate=eval,
         metric=metric,
         direction=direction,
         decode=decode,
-        max_drop=drop_bound(max_drop, objective, max_latency is not None or max_latency_ms is not None),
+        max_drop=drop_bound(max_drop, objective, limited),
         space=space,
         recipe=recipe,
         pins=tuple(pins),
@@ -191,49 +220,13 @@ def search(
         max_latency=max_latency,
         max_latency_ms=max_latency_ms,
     )
-    task = prepare_task(settings, make_backend(backend, threads, targets))
-    return run(task, out, progress, elapsed_s=time.monotonic() - begun, storage=storage)
-
-
-def work(
-    run: str | Path,
-    *,
-    model: str | Path | None = None,
-    calib: DataLike | None = None,
-    eval: DataLike | None = None,
-    storage: str | None = None,
-    metric: MetricLike | None = None,
-    trust: str | Path | Sequence[str | Path] = (),
-    backend: Backend | None = None,
-    wait_s: float = 600.0,
-    progress: Callable[[Trial], None] = lambda trial: None,
-    say: Callable[[str], None] = lambda text: None,
-) -> Worked:
-    """Measure plans for the search of a run directory until it is over, as `autoprec worker` does.
-
-    Args:
-        run: the path of the run directory.
-        model: the path of the model for this process, by default the one that the run has.
-        calib: the calibration data for this process, by default that of the run.
-        eval: the evaluation data for this process, by default that of the run.
-        storage: the URL of the study with its password, which the run directory does not keep.
-        metric: the metric, which must be given where it is a function and the run is not trusted.
-        trust: the run directory, or its search.json, if that may name functions, paths and the study's database.
-        backend: an object of the Backend protocol, if the run was given one.
-        wait_s: the most seconds to wait for the search to begin.
-        progress: the function to call after each plan that this process measured.
-        say: the function that is told what the process waits for.
-
-    Raises:
-        AutoprecError: there is no search, or this machine, model or data does not fit it.
-    """
-    directory = RunDirectory(Path(run))
-    studied, shared = await_search(directory, wait_s, say)
-    given = {"model": model, "calib": calib, "evaluate": eval, "metric": metric}
-    trusted = trusted_search(directory.search, shared, {**given, "storage": storage}, trusted_files(trust))
-    settings = trusted.settings_with(**given)
-    task = prepare_task(settings, make_backend(backend or studied.backend, shared.threads, shared.targets))
-    return Worker(directory, studied, shared, task, storage=storage, progress=progress).run()
+    check_numbers(options)  # before a module is exported, which takes seconds
+    chosen = make_backend(backend, threads, targets)
+    example = Example(inputs=example_inputs, dynamic_shapes=dynamic_shapes, data=(calib, eval))
+    with model_file(model, example, out) as file:
+        task = prepare_task(replace(options, model=file.path), chosen)
+    result = run(task, file.folder or out, progress, elapsed_s=time.monotonic() - begun, storage=storage)
+    return replace(result, module_signature=file.signature)
 
 
 def check_storage(storage: str | None) -> None:

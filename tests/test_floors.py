@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("lowering", "metrics", "study"),  # write a plan, score it, search plans
     ("calibrate", "proof", "sensitivity", "testing"),  # what is measured of a model
     ("build", "run"),  # one delivery; one tune
-    ("front", "gate", "workers"),  # what uses a run afterwards or beside it
+    ("exporting", "front", "gate", "workers"),  # what uses a run before, afterwards or beside it
     ("api", "pytest_plugin"),
     ("cli",),
     ("__main__",),

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # The modules that read or write graphs.
-GRAPH = ("backends", "calibrate", "graph", "lowering", "metrics", "run", "sensitivity", "testing", "units")
+GRAPH = ("backends", "calibrate", "exporting", "graph", "lowering", "metrics", "run", "sensitivity", "testing", "units")
 
 # Each library that the package imports, and the modules (with all below them) that may do so; None: all.
 OWNERS: dict[str, tuple[str, ...] | None] = {
@@ -35,6 +35,8 @@ OWNERS: dict[str, tuple[str, ...] | None] = {
     "tensorrt": ("backends",),
     "tensorrt_rtx": ("backends",),
     "tomli": ("files.toml",),
+    "torch": ("exporting",),
+    "transformers": ("exporting",),
 }
 
 LOADED_BY_NO_HELP = {
@@ -49,6 +51,7 @@ LOADED_BY_NO_HELP = {
     "tensorrt",
     "tensorrt_rtx",
     "torch",
+    "transformers",
 }
 LOADED_BY_NO_IMPORT = {*LOADED_BY_NO_HELP, "click", "ml_dtypes", "numpy", "rich"}
 

@@ -13,7 +13,9 @@ _LOG_ERRORS_ONLY = 3
 _WRONG_FOR_FP8 = ("ReluQuantRewrite", "ClipQuantRewrite")
 
 
-def session_options(threads: int, *, exact: bool = False, in_files: bool = False) -> ort.SessionOptions:
+def session_options(
+    threads: int, *, exact: bool = False, in_files: bool = False, folder: str = ROOT
+) -> ort.SessionOptions:
     """Options for runs of so many threads.
 
     Args:
@@ -21,6 +23,7 @@ def session_options(threads: int, *, exact: bool = False, in_files: bool = False
         exact: whether Q/DQ pairs are kept from becoming 8-bit kernels.
         in_files: whether large weights of the model lie in files. In exact arithmetic, whose clock nobody reads,
             they are read from there and not packed, so that sessions share them.
+        folder: the folder that weights in files are placed relative to.
     """
     options = ort.SessionOptions()
     options.log_severity_level = _LOG_ERRORS_ONLY
@@ -29,8 +32,9 @@ def session_options(threads: int, *, exact: bool = False, in_files: bool = False
     # Engines run in turns: threads of one that spin on after its run take the cores of the next. With
     # that, the same model measured against itself came out at 0.5 times its own latency.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # Weights in files are placed relative to the root. ONNX Runtime maps them, and lets go of each as it packs it.
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", ROOT)
+    # Weights in files are placed relative to the root where the model is no file. ONNX Runtime maps them, and lets go
+    # of each as it packs it.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     if exact and in_files:
         options.add_session_config_entry("session.disable_prepacking", "1")
     if exact:

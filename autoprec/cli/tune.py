@@ -15,6 +15,7 @@ from autoprec.errors import EXIT_INFEASIBLE, EXIT_NOT_HONOURED, EXIT_OK
 from autoprec.files.functions import check_data_names
 
 if TYPE_CHECKING:
+    from autoprec.api import SearchResult
     from autoprec.run.task import Task
 
 
@@ -85,21 +86,26 @@ def command(
 ) -> None:
     """Find the fastest precision plan for MODEL whose metric drops by at most --max-drop.
 
+    MODEL is an ONNX file, or module:function: a function that returns a torch module, or the module and its example
+    inputs.
+
     With --objective it is the one of highest throughput or the smallest, with --max-latency the most accurate.
     """
     check_data_names(options["calib"], options["evaluate"])  # before importing, which takes seconds
     from autoprec.api import check_storage, run
     from autoprec.cli.local_workers import pinned, worker_processes
+    from autoprec.exporting.models import Example, model_file
     from autoprec.study.goal import Goal
 
     backend, targets, threads = options["backend"], options["targets"], options["threads"]
     helpers = pinned(backend, targets, threads=threads, device=device, cores=cores, workers=workers)  # before it loads
     check_storage(storage)
-    task = _task(**options)
-    folder = _folder(out, task)
-    if dry_run:
-        say_plan(task, folder, as_json)
-        return
+    with model_file(options.pop("model"), Example(), out, write=not dry_run) as file:
+        task = _task(model=file.path, **options)
+        folder = _folder(file.folder or out, task)
+        if dry_run:
+            say_plan(task, folder, as_json)
+            return
     screen = Screen(quiet)
     screen.aim(Goal(task.settings.aim))
     introduce(task, quiet or as_json)
@@ -108,6 +114,11 @@ def command(
             result = run(task, folder, screen, elapsed_s=elapsed_s(), storage=storage, claimed=processes.start)
     finally:
         screen.close()
+    _end(result, folder, as_json)
+
+
+def _end(result: SearchResult, folder: Path, as_json: bool) -> None:
+    """Write the answer, say it, and end with the exit code that it has."""
     result.save()
     if as_json:
         print_json({**result.summary, "directory": str(folder)})
@@ -117,7 +128,7 @@ def command(
     click.get_current_context().exit(EXIT_NOT_HONOURED if result.tuned.verification.refused else code)
 
 
-def _folder(out: str | None, task: Task) -> Path:
+def _folder(out: str | Path | None, task: Task) -> Path:
     """The run directory, in which nothing is that must not be written over."""
     from autoprec.run.directory import RunDirectory
     from autoprec.run.owner import default_out, refuse_foreign, run_folder

@@ -13,18 +13,17 @@ from autoprec.data.archives import ArchiveFolder, read_archive, read_array
 from autoprec.data.buckets import ApartSource, BucketedArrays, by_shape, needs_runs_apart
 from autoprec.data.dataset import Bucketed, Dataset, Source
 from autoprec.data.images import IMAGE_SUFFIXES, ImageFolder, is_image
+from autoprec.data.items import LABELS, array_of, is_array, named_arrays, samples_first
+from autoprec.data.streams import Indexed, from_stream, items_of
 from autoprec.errors import AutoprecError, DataError
 from autoprec.files.functions import DATA_FORMS, check_data_names, import_function, importable_folder, is_function_name
 from autoprec.graph.interface import Batch, Interface, check_names, check_samples
 from autoprec.precision import Array
 from autoprec.recipes.ranging import CalibrationRecipe
 
-LABELS = "labels"
-"""The name of the array that holds labels; if the model has an input of this name, the array is that input."""
-
 
 def load_data(
-    source: str | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]] | Dataset,
+    source: Any,
     interface: Interface,
     recipe: CalibrationRecipe | None = None,
 ) -> Dataset:
@@ -38,9 +37,11 @@ def load_data(
         source: a `.npz` file; a folder of `.npz` files, which are taken in order of name; a folder of `.npy` files, one
             for each input or, for a model with one input, one for each sample or batch; a folder of images;
             "module:function", a function without arguments that returns a mapping of arrays, an iterable of such
-            mappings, or a `Dataset`; a mapping of arrays; a list of such mappings, each for one batch or one sample; or
-            a `Dataset`. The first axis of every array is the samples, also where the model has them on another axis or
-            on none. An array called "labels" holds labels unless the model has an input of that name.
+            mappings, or a `Dataset`; a mapping of arrays; a tensor or array for the only input; a tuple of tensors, one
+            for each input and perhaps the labels; an iterable of such, each for one batch or one sample, such as a
+            DataLoader, which is read once and kept in a temporary folder; or a `Dataset`. The first axis of every array
+            is the samples, also where the model has them on another axis or on none. An array called "labels" holds
+            labels unless the model has an input of that name.
         interface: the interface of the model.
         recipe: the recipe that says how images are read; without one, images are refused.
 
@@ -51,12 +52,9 @@ def load_data(
         return _checked(source, interface)
     if isinstance(source, Mapping):
         return _from_mapping(source, interface, "the arrays given")
-    if isinstance(source, Sequence) and not isinstance(source, (str, bytes)) and all(map(_is_mapping, source)):
-        return _from_batches(list(source), interface, "the arrays given")
     if not isinstance(source, (str, os.PathLike)):
-        raise DataError(
-            f"data must be {DATA_FORMS}, a mapping of arrays, a list of such or a Dataset, got {type(source).__name__}"
-        )
+        plain = isinstance(source, (list, tuple)) or is_array(source)
+        return _from_items(source, interface, "the arrays given" if plain else f"the {type(source).__name__} given")
     path = Path(source)
     if path.is_dir():
         return _from_folder(path, interface, recipe)
@@ -67,6 +65,23 @@ def load_data(
         return _from_function(text, interface)
     check_data_names(text)
     raise DataError(f"{text!r} is neither a file nor a folder; give {DATA_FORMS}")
+
+
+def _from_items(source: Any, interface: Interface, origin: str) -> Dataset:
+    """Return the data of tensors, or of anything that gives items one after the other."""
+    if is_array(source) or (isinstance(source, tuple) and source and all(map(is_array, source))):
+        return _from_mapping(named_arrays(source, interface, origin), interface, origin)
+    if isinstance(source, (list, tuple)):
+        items = [named_arrays(item, interface, f"batch {n} of {origin}") for n, item in enumerate(source)]
+        return _from_batches(items, interface, origin)
+    if isinstance(source, Iterable) and not isinstance(source, (str, bytes, bytearray)):
+        return from_stream(source, interface, origin)
+    if isinstance(source, Indexed) and not isinstance(source, (str, bytes, bytearray)):
+        return from_stream(items_of(source), interface, origin)
+    raise DataError(
+        f"data must be {DATA_FORMS}, a mapping of arrays, a tensor, an iterable of such, or a Dataset, got "
+        f"{type(source).__name__} from {origin}"
+    )
 
 
 class CheckedSource:
@@ -155,40 +170,21 @@ def _from_images(folder: Path, interface: Interface, recipe: CalibrationRecipe |
 
 def _from_function(name: str, interface: Interface) -> Dataset:
     function = import_function(name, DataError)
-    try:
-        with importable_folder():
+    with importable_folder():  # a generator runs the user's code only when it is read
+        try:
             result = function()
-            if isinstance(result, Iterable) and not isinstance(result, (Mapping, str, bytes, np.ndarray)):
-                result = [_own(batch) for batch in result]  # a generator runs the user's code only now
-    except (AutoprecError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # sys.exit raises SystemExit, which would end the run as if all were well
-        raise DataError(
-            f"the data function {name!r} raised {type(error).__name__}: {error}; "
-            f"it is called without arguments and must return arrays by input name"
-        ) from error
-    if isinstance(result, Dataset):
-        return _checked(result, interface)
-    if isinstance(result, Mapping):
-        return _from_mapping(result, interface, name)
-    if isinstance(result, list) and all(isinstance(batch, Mapping) for batch in result):
-        return _from_batches(result, interface, name)
-    found = f"a list with a {type(result[0]).__name__}" if isinstance(result, list) else f"a {type(result).__name__}"
-    raise DataError(
-        f"the data function {name!r} must return a mapping of arrays by input name, an iterable of such "
-        f"mappings, or a Dataset, but returned {found}"
-    )
-
-
-def _own(batch: Any) -> Any:
-    """The batch with arrays of its own, since a generator may fill the same array again for the next one."""
-    if not isinstance(batch, Mapping):
-        return batch
-    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in batch.items()}
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, Mapping)
+        except (AutoprecError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # sys.exit raises SystemExit, which would end the run as if all were well
+            raise DataError(
+                f"the data function {name!r} raised {type(error).__name__}: {error}; "
+                f"it is called without arguments and must return arrays by input name"
+            ) from error
+        if isinstance(result, Dataset):
+            return _checked(result, interface)
+        if isinstance(result, Mapping):
+            return _from_mapping(result, interface, name)
+        return _from_items(result, interface, f"the data function {name!r}")
 
 
 def _from_files(paths: Sequence[Path], interface: Interface, origin: str) -> Dataset:
@@ -203,7 +199,7 @@ def _from_files(paths: Sequence[Path], interface: Interface, origin: str) -> Dat
             f"labels.npy if there are labels, but has {sorted(arrays)}"
         )
     labels = arrays.pop(LABELS, None) if _takes_labels(interface) else None
-    batches = [_batch({names[0]: array}, interface, str(path)) for path, array in arrays.items()]
+    batches = [samples_first({names[0]: array}, interface, str(path)) for path, array in arrays.items()]
     if labels is not None:
         bounds = np.cumsum([0, *(len(batch[names[0]]) for batch in batches)])
         if len(labels) != bounds[-1]:
@@ -222,24 +218,14 @@ def _from_batches(batches: Sequence[Mapping[str, Any]], interface: Interface, or
                 f"all batches of {origin} must hold the same arrays, but batch {number} holds "
                 f"{sorted(batch)} and batch 0 holds {sorted(keys)}"
             )
-    named = [{key: _array(batch[key], key, origin) for key in keys if batch[key] is not None} for batch in batches]
-    groups = by_shape([_batch(batch, interface, f"batch {number} of {origin}") for number, batch in enumerate(named)])
+    named = [{key: array_of(batch[key], key, origin) for key in keys if batch[key] is not None} for batch in batches]
+    alone = [samples_first(batch, interface, f"batch {number} of {origin}") for number, batch in enumerate(named)]
+    groups = by_shape(alone)
     return _from_groups(groups, interface, origin)
 
 
-def _batch(arrays: dict[str, Array], interface: Interface, origin: str) -> dict[str, Array]:
-    """Return the arrays with samples on their first axis, which one sample alone may lack."""
-    specs = [spec for spec in interface.inputs if spec.name in arrays]
-    single = bool(specs) and all(arrays[spec.name].ndim == len(spec.of_sample) for spec in specs)
-    found = {name: array[None] for name, array in arrays.items()} if single else arrays
-    if len({array.shape[:1] for array in found.values()}) > 1:
-        has = ", ".join(f"{name!r} has {list(array.shape)}" for name, array in found.items())
-        raise DataError(f"all arrays of {origin} must have the same number of samples on the first axis, but {has}")
-    return found
-
-
 def _from_mapping(arrays: Mapping[str, Any], interface: Interface, origin: str) -> Dataset:
-    named = {str(name): _array(value, name, origin) for name, value in arrays.items() if value is not None}
+    named = {str(name): array_of(value, str(name), origin) for name, value in arrays.items() if value is not None}
     return _from_groups([named], interface, origin)
 
 
@@ -256,16 +242,6 @@ def _from_groups(groups: Sequence[dict[str, Array]], interface: Interface, origi
     if len(checked) == 1 and not apart:
         return Dataset.from_arrays(checked[0].inputs, checked[0].labels, origin)
     return Dataset(BucketedArrays(checked, origin, apart=apart))
-
-
-def _array(value: Any, name: str, origin: str) -> Array:
-    try:
-        array: Array = np.asarray(value)
-    except (ValueError, TypeError, RuntimeError) as error:  # lists of unequal lengths, tensors on a GPU
-        raise DataError(f"{name!r} of {origin} must be an array: {error}") from error
-    if array.dtype.hasobject:
-        raise DataError(f"{name!r} of {origin} must be an array of numbers, got Python objects")
-    return array
 
 
 def _takes_labels(interface: Interface) -> bool:

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from autoprec.errors import UsageError
-from autoprec.front.load import LoadedRun
+from autoprec.front.loaded import LoadedRun
 from autoprec.front.points import Point
 from autoprec.graph.model import check_model, save_model
 from autoprec.plan import Choice, Plan

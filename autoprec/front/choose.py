@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from autoprec.errors import UsageError
-from autoprec.front.load import LoadedRun
+from autoprec.front.loaded import LoadedRun
 from autoprec.front.pareto import front, least_within, nearest
 from autoprec.front.points import Chosen, Cost, Point
 

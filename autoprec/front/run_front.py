@@ -7,7 +7,7 @@ from pathlib import Path
 from autoprec.backends.protocol import Backend
 from autoprec.front.build import build_point, plan_of, reason_of
 from autoprec.front.choose import fast_enough, front_of, latency_limit, point_of, within
-from autoprec.front.load import LoadedRun, load_run
+from autoprec.front.loaded import LoadedRun, load_run
 from autoprec.front.points import Chosen, Cost, Point
 from autoprec.graph.model import Model
 from autoprec.plan import Plan

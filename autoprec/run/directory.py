@@ -87,6 +87,16 @@ class RunDirectory:
         return self.root / "evidence.json"
 
     @property
+    def exported(self) -> Path:
+        """The model before tuning, where the user gave no file."""
+        return self.root / "exported.onnx"
+
+    @property
+    def signature(self) -> Path:
+        """How the module was called from which the model was exported."""
+        return self.root / "signature.json"
+
+    @property
     def inventory(self) -> Inventory:
         """The list of what autoprec wrote here."""
         return Inventory(self.root, partial(recognised, self.root))
@@ -180,6 +190,9 @@ class RunDirectory:
             self.result,
             self.evidence,
             self.search,
+            self.exported,
+            Path(f"{self.exported}.data"),
+            self.signature,
             self.inventory.path,
         )
         leftovers = [path for file in files for path in self.root.glob(f".{file.name}{PART}*")]

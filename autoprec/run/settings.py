@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from autoprec.metrics.metric import Direction, MetricLike
 from autoprec.metrics.offered import DecoderLike
 from autoprec.study.goal import OBJECTIVES, Objective
 
-DataLike = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]] | Dataset
-"""What names data: a path or "module:function", arrays by name, or a data set; `autoprec.data.sources` loads it."""
+DataLike = str | Path | Mapping[str, Any] | Iterable[Any] | Dataset
+"""What names data: a path or "module:function", arrays by name, tensors, an iterable of such, or a data set;
+`autoprec.data.sources` loads it."""
 
 DEFAULT_MAX_DROP = 0.01
 

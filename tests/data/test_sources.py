@@ -216,7 +216,7 @@ def test_an_archive_that_does_not_fit_into_memory_is_refused(tmp_path: Path, mon
 
 def test_a_function_of_data_that_ends_the_program_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "leaving_data.py").write_text("import sys\ndef data():\n    yield {}\n    sys.exit(0)\n")
+    (tmp_path / "leaving_data.py").write_text("import sys\ndef data():\n    sys.exit(0)\n    yield {}\n")
 
     with pytest.raises(DataError, match=r"data function 'leaving_data:data' raised SystemExit: 0"):
         load_data("leaving_data:data", MODEL)
@@ -256,8 +256,8 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
         load_data(tmp_path / "calib.npy", MODEL)
     with pytest.raises(DataError, match=r"empty has no data; put \.npz or \.npy files there, or images"):
         load_data(tmp_path / "empty", MODEL)
-    with pytest.raises(DataError, match="got ndarray"):
-        load_data(np.zeros((2, 2)), MODEL)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="got int"):
+        load_data(3, MODEL)
 
 
 @pytest.mark.parametrize(
@@ -306,11 +306,11 @@ def test_a_function_may_import_its_neighbours_when_called(module: Callable[[str,
         ),
         (
             "data_bad_d",
-            "def data():\n    return x",
-            "'data_bad_d:data' must return a mapping .*returned a ndarray",
+            "def data():\n    return 3",
+            "data must be .*, got int from the data function 'data_bad_d:data'",
         ),
-        ("data_bad_e", "def data():\n    return [(x, x)]", "returned a list with a tuple"),
-        ("data_bad_f", "def data():\n    return []", "data_bad_f:data has no samples"),
+        ("data_bad_e", "def data():\n    return [(x, x, x)]", "batch 0 of .* must be a .*got a tuple of 3"),
+        ("data_bad_f", "def data():\n    return []", "data_bad_f:data' has no samples"),
         ("data_bad_g", "data = 3", "must be a function, but is a int"),
         ("data_bad_h", "import no_such_thing_at_all", "cannot import 'data_bad_h' .*no_such_thing_at_all"),
         ("data_bad_i", "def other(): pass", "module 'data_bad_i' has no 'data'"),
@@ -331,7 +331,7 @@ def test_a_function_may_import_its_neighbours_when_called(module: Callable[[str,
             "array of numbers, got Python objects",
         ),
         ("data_bad_n", "def data():\n    return {'x': x, 'labels': 3}", "labels of .* are a single number"),
-        ("data_bad_o", "def data():\n    return None", "returned a NoneType"),
+        ("data_bad_o", "def data():\n    return None", "got NoneType from"),
     ],
 )
 def test_a_function_that_misbehaves_is_named(

@@ -1,0 +1,231 @@
+"""Models that are no file: a torch module or an ONNX model in memory becomes a file in the run directory."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from autoprec.errors import ModelError, UsageError
+from autoprec.exporting.example import example_of
+from autoprec.exporting.signature import Signature
+from autoprec.files.functions import import_function, importable_folder, is_function_name
+from autoprec.files.inventory import digest_of
+from autoprec.files.json import PART
+from autoprec.graph.model import load_model, save_model
+from autoprec.run.directory import RunDirectory
+from autoprec.run.owner import Owner, owner_of, refuse_other_owner
+
+FORMS = "the path of an ONNX model, a torch.nn.Module, an onnx.ModelProto or an onnx_ir.Model"
+_RUNS = Path("autoprec-runs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """A model as a file.
+
+    Attributes:
+        path: the file: the user's, or one in the run directory.
+        folder: the run directory, None where the user's file decides it.
+        signature: how the module was called, None where there was no module.
+    """
+
+    path: Path
+    folder: Path | None = None
+    signature: Signature | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """What a module is exported with.
+
+    Attributes:
+        inputs: the arguments of one call: a tuple, a mapping by name, or the only one; None to take them from data.
+        dynamic_shapes: which axes may have any length; None for the first axis of each tensor.
+        data: data sets whose first samples may be taken for the inputs.
+    """
+
+    inputs: Any = None
+    dynamic_shapes: Any = None
+    data: tuple[Any, ...] = ()
+
+
+def is_file_name(model: object) -> bool:
+    """Return whether a model is the path of a file and not a function that makes one."""
+    return isinstance(model, (str, Path)) and (Path(model).exists() or not is_function_name(str(model)))
+
+
+def named_model(name: str) -> tuple[Any, Any]:
+    """Return the model that the function `name` makes, and the example inputs, None where it returns the model alone.
+
+    Raises:
+        ModelError: there is no such function, or it raised an error.
+    """
+    function = import_function(name, ModelError)
+    try:
+        with importable_folder():
+            made = function() if not _is_model(function) else function
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit raises SystemExit, which would end the run as if all were well
+        raise ModelError(
+            f"the function {name!r} raised {type(error).__name__}: {error}; it is called without arguments and must "
+            f"return a model, or a model and its example inputs"
+        ) from error
+    model, example = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not _is_model(model) and not is_file_name(model):
+        raise ModelError(f"the function {name!r} must return {FORMS}, got {type(model).__name__}")
+    return model, example
+
+
+def _is_model(model: object) -> bool:
+    if isinstance(model, (onnx.ModelProto, ir.Model)):
+        return True
+    if "torch" not in sys.modules:
+        return False
+    from autoprec.exporting.torch_export import is_module
+
+    return is_module(model)
+
+
+@contextlib.contextmanager
+def exported(model: Any, example: Example) -> Iterator[tuple[Path, Signature | None, str]]:
+    """Write a model that is no file to a temporary folder; the value is the file, the signature and a name.
+
+    Raises:
+        ModelError: it is no model, or cannot be exported.
+        UsageError: the example is not what the module takes, or is given for something else than a module.
+    """
+    if not _is_model(model):
+        raise ModelError(f"a model must be {FORMS}, got {type(model).__name__}")
+    with tempfile.TemporaryDirectory(prefix="autoprec-model-") as folder:
+        path, signature = Path(folder) / RunDirectory(Path(folder)).exported.name, None
+        if isinstance(model, (onnx.ModelProto, ir.Model)):
+            refuse_example(example)
+            name = model.graph.name or "model"
+            save_model(_own(model), path)
+        else:
+            from autoprec.exporting.torch_check import check_export
+            from autoprec.exporting.torch_export import export_module
+
+            inputs = example.inputs if example.inputs is not None else example_of(model.forward, example.data)
+            written, signature = export_module(model, inputs, example.dynamic_shapes)
+            save_model(written, path)
+            check_export(model, inputs, signature, path)
+            name = signature.name
+        yield path, signature, name
+
+
+def refuse_example(example: Example) -> None:
+    """Refuse example inputs for a model that has inputs of its own.
+
+    Raises:
+        UsageError: there are some.
+    """
+    if example.inputs is not None or example.dynamic_shapes is not None:
+        raise UsageError(
+            "example_inputs and dynamic_shapes are for a torch.nn.Module, leave them out for an ONNX model"
+        )
+
+
+def _own(model: onnx.ModelProto | ir.Model) -> ir.Model:
+    """Return the model with all of its weights in memory; the user's stays as it is.
+
+    Raises:
+        ModelError: weights of it lie in files that are not there.
+    """
+    try:
+        if isinstance(model, onnx.ModelProto):
+            copy: ir.Model = ir.from_proto(onnx.ModelProto.FromString(model.SerializeToString()))
+            return copy
+        return ir.external_data.load_to_model(model.clone())
+    except Exception as error:  # of many kinds
+        raise ModelError(
+            f"the ONNX model in memory cannot be read ({type(error).__name__}: {error}); load it with its weights"
+        ) from error
+
+
+def placed(file: tuple[Path, Signature | None, str], out: str | Path | None) -> ModelFile:
+    """Copy an exported model into its run directory, unless the same one is there already.
+
+    Args:
+        file: what `exported` gave.
+        out: the run directory, by default one of the name of the model, or beside it where another model has that.
+
+    Raises:
+        RunDirectoryError: the directory belongs to another model, cannot be written, or another run works in it.
+    """
+    source, signature, name = file
+    folder = _folder(source, out, name)
+    directory = RunDirectory(folder)
+    names = (directory.exported.name, f"{directory.exported.name}.data", directory.signature.name)
+    result = ModelFile(path=directory.exported, folder=folder, signature=signature)
+    beside = Path(f"{source}.data")
+    same = digest_of(source) == digest_of(directory.exported) and digest_of(beside) == digest_of(
+        Path(f"{directory.exported}.data")
+    )
+    if same and (signature is None or directory.signature.is_file()):
+        return result
+    with directory.claim(), directory.inventory.replacing(*names):
+        if signature is not None:
+            signature.save(directory.signature)
+        for path in (beside, source):
+            if path.is_file():
+                _copy(path, folder / path.name)
+    return result
+
+
+@contextlib.contextmanager
+def model_file(model: Any, example: Example, out: str | Path | None, *, write: bool = True) -> Iterator[ModelFile]:
+    """Give a model as a file: the user's own, or one in the run directory for what is no file.
+
+    Args:
+        model: the path of an ONNX model, "module:function", or a model in memory.
+        example: what a module is exported with.
+        out: the run directory that the user wants.
+        write: whether the file is kept in the run directory; otherwise it is there for as long as the context lasts.
+
+    Raises:
+        ModelError: it is no model, or cannot be exported.
+        UsageError: the example is not what the module takes, or is given for something else than a module.
+        RunDirectoryError: see `placed`.
+    """
+    if isinstance(model, (str, Path)) and not is_file_name(model):
+        model, found = named_model(str(model))
+        example = replace(example, inputs=found) if found is not None else example
+    if isinstance(model, (str, Path)):
+        refuse_example(example)
+        yield ModelFile(path=Path(model))
+        return
+    with exported(model, example) as file:
+        if not write:
+            yield ModelFile(path=file[0], folder=_folder(file[0], out, file[2]), signature=file[1])
+            return
+        kept = placed(file, out)
+    yield kept
+
+
+def _folder(source: Path, out: str | Path | None, name: str) -> Path:
+    folder = Path(out) if out is not None else _RUNS / name
+    if owner_of(RunDirectory(folder)) is None:
+        return folder
+    model = load_model(source)
+    if out is not None:
+        refuse_other_owner(RunDirectory(folder), model)
+        return folder
+    owner, mine = owner_of(RunDirectory(folder)), Owner.of(model)
+    return folder if owner is None or owner.same(mine) else folder.with_name(f"{name}-{mine.digest[:8]}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    part = target.with_name(f".{target.name}{PART}copy")
+    shutil.copyfile(source, part)
+    part.replace(target)
