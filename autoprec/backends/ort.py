@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from autoprec.backends.scheme import ORT_CPU
 from autoprec.backends.sharing import Kernel, share_out
 from autoprec.errors import BackendError
 from autoprec.files.onnx_message import OnnxMessage
+from autoprec.files.scratch import ScratchFolder
 from autoprec.precision import Array, Precision
 
 if TYPE_CHECKING:
@@ -110,8 +110,8 @@ class OrtBackend:
         """Read the graph as ONNX Runtime optimised it."""
         import onnx
 
-        with tempfile.TemporaryDirectory(prefix="autoprec-") as folder:
-            _, graph = self._optimized(model, session_options(self.threads), Path(folder))
+        with ScratchFolder() as folder:
+            _, graph = self._optimized(model, session_options(self.threads), folder)
         return ran_as(graph, onnx.load_from_string(model).graph, nodes)
 
     def profile(
@@ -120,11 +120,11 @@ class OrtBackend:
         """Kernel times by ONNX Runtime's profiler, each the median over a few runs; a kernel is of one unit alone."""
         import onnx
 
-        with tempfile.TemporaryDirectory(prefix="autoprec-") as folder:
+        with ScratchFolder() as folder:
             options = session_options(self.threads)
             options.enable_profiling = True
-            options.profile_file_prefix = str(Path(folder) / "profile")
-            session, graph = self._optimized(model, options, Path(folder))
+            options.profile_file_prefix = str(folder / "profile")
+            session, graph = self._optimized(model, options, folder)
             try:
                 for _ in range(_PROFILED_RUNS):
                     session.run(None, fed(session, feed))

@@ -6,7 +6,6 @@ import hashlib
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from autoprec.backends.child_process import STDERR, ChildProcess
 from autoprec.backends.ort_request import MODEL, RUNNING, TrialRequest
 from autoprec.errors import BackendError
 from autoprec.files.onnx_message import OnnxMessage, whole_bytes
+from autoprec.files.scratch import ScratchFolder
 
 CHILD = (sys.executable, "-m", "autoprec.backends.ort_child")
 """The command that tries models out."""
@@ -54,8 +54,7 @@ class ModelTrial:
             return
         # After a fork, two processes would read the answers of one child.
         process = self._processes.setdefault(os.getpid(), ChildProcess(self._command, _MOST))
-        with tempfile.TemporaryDirectory(prefix="autoprec-") as name:
-            folder = Path(name)
+        with ScratchFolder() as folder:
             (folder / MODEL).write_bytes(model)
             limit_s = self._limit_s * (1 + whole_bytes(model) / (1 << 30))
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from autoprec.data.dataset import Dataset
 from autoprec.data.feeds import batch_feed
 from autoprec.errors import DataError, MetricError, RecipeError
 from autoprec.files.functions import is_function_name
+from autoprec.files.scratch import ScratchFolder
 from autoprec.files.trust import Named, NamingFile
 from autoprec.gate import accuracy
 from autoprec.gate.baseline import Baseline, load_baseline
@@ -131,7 +131,7 @@ def open_session(request: GateRequest, stack: ExitStack) -> Session:
     data = accuracy.find_samples(source, rebuilt, recipe, committed.samples)
     work = request.work
     if work is None:
-        work = stack.enter_context(tempfile.TemporaryDirectory(prefix="autoprec-gate-"))
+        work = stack.enter_context(ScratchFolder())
     feed = batch_feed(rebuilt.model.interface, data, committed.machine["batch"])
     shapes = {name: array.shape for name, array in feed.items()}
     return Session(

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from autoprec.files.onnx_message import ROOT
+from autoprec.files.scratch import ScratchFolder
 from autoprec.graph.topology import all_graphs
 from autoprec.precision import Array
 
@@ -114,6 +112,7 @@ class WeightStore:
     """
 
     def __init__(self) -> None:
+        self._folder: ScratchFolder | None = None
         self._path: Path | None = None
         self._made: dict[Hashable, Any] = {}
 
@@ -147,8 +146,7 @@ class WeightStore:
     def path(self) -> Path:
         """The file, which is made for the first weight."""
         if self._path is None:
-            folder = tempfile.mkdtemp(prefix="autoprec-weights-")
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-            self._path = Path(folder) / "weights"
+            self._folder = ScratchFolder()
+            self._path = self._folder.path / "weights"
             self._path.touch()
         return self._path

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +24,7 @@ from autoprec.backends.tensorrt.nodes import ran_as
 from autoprec.backends.tensorrt.open_shapes import shape_profiles
 from autoprec.backends.tensorrt.records import BuildOptions, EngineFile, EngineLayer, ShapeProfile
 from autoprec.backends.tensorrt.request import CHILD
+from autoprec.files.scratch import ScratchFolder
 from autoprec.files.user_cache import user_cache
 from autoprec.precision import Array, Precision
 
@@ -76,6 +74,7 @@ class TensorRtBackend:
         self._options = options or BuildOptions()
         check_options(self._bindings, self._options)
         self._batch, self._sizes, self._folder = batch, dict(sizes or {}), folder
+        self._scratch: ScratchFolder | None = None
         self._process = process or ChildProcess(CHILD)
         self._reference = OrtBackend(threads)
         self.threads = self._reference.threads
@@ -225,8 +224,8 @@ class TensorRtBackend:
 
     def _kept_in(self) -> Path:
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="autoprec-"))
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            self._scratch = ScratchFolder()
+            self._folder = self._scratch.path
         return self._folder
 
     def _reference_versions(self) -> dict[str, str]:
