@@ -18,7 +18,7 @@ from autoprec.metrics.over_set import Rows, scored_rows
 from autoprec.metrics.running import run_dataset
 from autoprec.metrics.scores import finite_samples
 from autoprec.precision import Array
-from autoprec.stats.drop import NO_DROP, Drop, counted_drop, estimate_drop, set_drop, smoothed_losses
+from autoprec.stats.drop import NO_DROP, Drop, blended, estimate_drop, set_drop, smoothed_losses
 
 CACHE_LIMIT_BYTES = 1 << 30
 """The most bytes of FP32 outputs that are kept in memory; larger outputs are computed again for each plan."""
@@ -189,23 +189,21 @@ class Evaluator:
         """Return the drop with its interval, estimated from margins if they are known, see `estimate_drop`."""
         if not outcome.finite:
             return replace(NO_DROP, samples=len(outcome.scores))
-        margins, changed = None, None
         reference = self._reference(outcome)
+        if outcome.noise == 0.0 and np.array_equal(reference, outcome.scores):  # it computes what FP32 computes
+            return Drop(estimate=0.0, low=0.0, high=0.0, samples=len(reference), method="counted")
         if self.metric.over_set is not None:
             loss = reference - outcome.scores if self.metric.higher_is_better else outcome.scores - reference
             resampled = outcome.rows is not None
             return set_drop(loss, outcome.groups or len(loss), confidence, resampled=resampled)
-        if self.metric.needs_reference:  # such a metric scores the changes themselves, so the prior has nothing to add
-            return counted_drop(reference, outcome.scores, self.metric.higher_is_better, confidence)
+        margins = None
         if self.reference_margins is not None and outcome.margins is not None:
             margins = (self.reference_margins[: len(outcome.scores)], outcome.margins)
-            changed = outcome.agreement  # it counts top-1 decisions, so it fits only metrics that have margins
         return estimate_drop(
             reference,
             outcome.scores,
             self.metric.higher_is_better,
             margins=margins,
-            changed=None if changed is None else 1.0 - changed,
             confidence=confidence,
         )
 
@@ -225,10 +223,11 @@ class Evaluator:
 
     def losses(self, outcome: Outcome) -> Array:
         """Return what each sample adds to the drop, float64[samples]."""
-        if self.reference_margins is not None and outcome.margins is not None:
-            return smoothed_losses(self.reference_margins[: len(outcome.margins)], outcome.margins)
         loss: Array = self._reference(outcome) - outcome.scores
-        return loss if self.metric.higher_is_better else -loss
+        loss = loss if self.metric.higher_is_better else -loss
+        if self.reference_margins is None or outcome.margins is None:
+            return loss
+        return blended(loss, smoothed_losses(self.reference_margins[: len(outcome.margins)], outcome.margins))
 
     def _reference(self, outcome: Outcome) -> Array:
         """FP32's scores of the samples of an outcome, which may be the first ones only."""

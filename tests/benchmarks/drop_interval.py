@@ -1,50 +1,37 @@
-"""Compare autoprec's interval of the drop with counting, by resampling the classifiers of a zoo.
+"""How often the interval of the drop holds the true one, by resampling, for autoprec's estimate and for counting.
 
-    python tests/benchmarks/drop_interval.py PATH_OF_THE_ZOO [MODEL ...] [--samples N ...] [--draws N]
-        [--plans N] [--seed N] [--threads N] [--images-augmented]
+    python tests/benchmarks/drop_interval.py [--zoo PATH_OF_THE_ZOO] [MODEL ...] [--samples N ...] [--draws N]
+        [--seed N] [--threads N] [--keep FOLDER]
 
-PATH is a zoo as tests/benchmarks/zoo.py takes it. Each classifier is lowered to uniform INT8 and to random plans with
-30 to 95 % of its units in INT8, and decides on every evaluation sample under ONNX Runtime on the CPU. Then, many
-times, n samples are drawn without replacement. `estimate_drop` and `counted_drop` see only these; the counted drop of
-all the others says how good they were. One row for each model and n, over all plans and draws:
+Without --zoo: the six small networks of tests/helpers/trained_networks.py, which are trained here, with 20,000 labelled
+samples each, so that the true drop is known. With it: the classifiers of a zoo, as tests/benchmarks/zoo.py takes it,
+under ONNX Runtime on the CPU, of which the drop on all evaluation samples counts as the true one.
 
-    width       interval of ours / interval of counting, from the same samples: median and 90 % quantile, over the
-                draws where counting saw a change
-    blind       share of draws where counting saw none, so that its interval has no width
-    rest        share of draws with |estimate - rest| <= 1.96 sqrt(error^2 + error of the rest^2): ours, counting
-    pool        share of draws whose interval, as it is, holds the counted drop of the whole pool: ours, counting
-    bias        mean of (estimate - rest) of ours: below 0, it thinks plans better than they are; counting has none
-    RMSE        root mean square of (estimate - rest): ours, counting, and what of it is the rest's own noise
-    per change  counted drop of the pool / share of its changed decisions: mean and deviation over plans
+Each network gets plans whose drops are small (under 2 points), large (under 15) and collapses (all above): of few bits
+and clipped ranges. Many times, n samples are drawn, with replacement from 20,000 and without from a zoo's few hundred.
+One row for each model, size of drop and n, over all plans and draws:
 
-What it cannot show:
+    covers   share of draws whose 95 % interval holds the true drop: autoprec's, counting's
+    below    share of draws whose interval ends below the true drop, which certifies what is not so: likewise
+    worst    of the plan that is covered least: likewise
+    width    autoprec's interval / that of counting, median
+    error    root mean square of (estimate - true drop), in points: autoprec's, counting's
+    counts   share of draws in which autoprec takes the count, because the margins do not fit
 
-- A pool of some hundred images has luck of its own, which all draws and plans share. For counting, the test of the
-  rest comes out near 95 % by construction, whatever the truth is, because sample and rest are parts of one shuffled
-  pool. Ours is drawn towards what changed decisions usually cost; a pool that is far from the usual is missed in most
-  of the draws, and one that is near it in hardly any. So a row's coverage is one observation of few, not a frequency
-  over independent ones, and more draws do not make it surer.
-- The rest's noise is allowed for, and at n of half the pool it is as large as counting's own. An interval that is
-  somewhat too narrow then passes unseen.
-- The pool contains the drawn samples, which flatters every estimate, counting most; its own noise is not allowed
-  for, which does the opposite.
-- The constants of `estimate_drop` were chosen with these models in view. This is a check of them, not a test on models
-  that they have never seen.
-
-With --images-augmented, the rest and the pool also hold mirrored and shifted copies of each image, which lowers their
-noise. Copies of an image are not independent: each image counts by the mean over its copies, and errors are those of
-such means. The drop of copies may differ from that of images as they are. Samples are drawn from the latter only.
+A zoo's pool has luck of its own, which all draws share: the smoothed drop of the pool differs from its counted one, as
+one of few samples does. An interval that rests on smoothing alone misses such a pool again and again.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import platform
 import random
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,230 +50,173 @@ from autoprec.metrics.running import run_dataset
 from autoprec.metrics.scores import label_margins, top1
 from autoprec.plan import Assignment
 from autoprec.precision import Array, Precision
+from autoprec.ranges.bins import Range
+from autoprec.ranges.table import RangeTable
 from autoprec.recipes.ranging import load_calibration_recipe
 from autoprec.run.settings import Settings
-from autoprec.run.task import Subject, prepare_subject
+from autoprec.run.task import prepare_subject
 from autoprec.stats.drop import Drop, counted_drop, estimate_drop
 
-SHARES = (0.30, 0.95)
-NORMAL_95 = 1.959964
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.helpers.trained_networks import NAMES, PLANS, trained
+
+POOL = 20_000
 BATCH = 25
-HEADER = [
-    "model",
-    "n of pool",
-    "plans",
-    "width",
-    "90 %",
-    "blind",
-    "rest: ours",
-    "counting",
-    "pool: ours",
-    "counting",
-    "bias: ours",
-    "RMSE: ours",
-    "counting",
-    "rest's noise",
-    "per change",
-]
+REACHES = (
+    *((1.0, 0.1), (1.0, 0.2), (1.0, 0.3), (1.0, 0.4), (1.0, 0.5), (1.0, 0.6), (1.0, 0.75), (1.0, 0.85), (1.0, 0.95)),
+    *((0.6, 0.3), (0.6, 0.6), (0.4, 0.3), (0.4, 0.6), (0.25, 0.4), (0.15, 0.4)),
+)
+"""How far the ranges of a plan reach, of what calibration found, and which share of its units is in INT8."""
+SIZES = (("small", 0.02), ("large", 0.15), ("collapse", 2.0))
+HEADER = ["model", "drop", "n", "plans", "covers", "below", "worst", "width", "error", "counts"]
 
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """What one plan decided on all copies of all samples; copy 0 is the sample as it is.
+    """What one plan decided on all samples.
 
     Attributes:
-        right: whether the decision is the label, float64[copies, samples] of 0 and 1.
-        margins: by how much the label was preferred, float64[copies, samples].
-        classes: what was decided, int64[copies, samples].
+        right: whether the decision is the label, float64[samples] of 0 and 1.
+        margins: by how much the label was preferred, float64[samples].
     """
 
     right: Array
     margins: Array
-    classes: Array
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draw:
-    """Both estimates from one draw, and what they are compared with."""
-
-    ours: Drop
-    counting: Drop
-    rest: float
-    rest_error: float
-    pool: float
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("zoo", type=Path)
     parser.add_argument("models", nargs="*")
-    parser.add_argument("--samples", type=int, nargs="+", default=[325, 150], help="sizes of the draws")
-    parser.add_argument("--draws", type=int, default=60, help="draws for each model and size")
-    parser.add_argument("--plans", type=int, default=12, help="INT8 plans for each model, the uniform one included")
+    parser.add_argument("--zoo", type=Path)
+    parser.add_argument("--samples", type=int, nargs="+", default=[64, 150, 325], help="sizes of the draws")
+    parser.add_argument("--draws", type=int, default=300, help="draws for each plan and size")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--images-augmented", action="store_true", help="add mirrored and shifted copies of images")
+    parser.add_argument("--keep", type=Path, help="keep the decisions of a zoo's plans here, and use them again")
     options = parser.parse_args()
-    start = time.monotonic()
-    zoo = load_zoo(options.zoo)
-    rows = []
-    for name in options.models or zoo.NAMES:
-        task = zoo.load(name)
-        if is_classifier(task):
-            rows += rows_of(task, options)
-            print(f"{name}: after {time.monotonic() - start:.0f} s", flush=True)
+    start, rows = time.process_time(), []
+    for name, plans in every(options):
+        rows += rows_of(name, plans, options)
+        print(f"{name}: after {time.process_time() - start:.0f} s of CPU", flush=True)
     print_table(HEADER, rows)
-    print(
-        f"\n{platform.platform()}, {autoprec.__version__}, {options.draws} draws, seed {options.seed}, "
-        f"{time.monotonic() - start:.0f} s"
-    )
+    print(f"\n{platform.platform()}, {autoprec.__version__}, {options.draws} draws, seed {options.seed}")
 
 
-def rows_of(task: Any, options: argparse.Namespace) -> list[list[str]]:
-    reference, *candidates = decisions_of_plans(task, options)
-    pool = reference.right.shape[1]
-    per_change = [ratio for plan in candidates if (ratio := drop_per_change(reference, plan)) is not None]
-    rows = []
-    for n in options.samples:
-        if not 2 <= n <= pool - 2:
-            raise SystemExit(f"{task.name} has {pool} samples, so draws must have 2 to {pool - 2}, got {n}")
-        generator = np.random.default_rng([options.seed, n])
-        draws = []
-        for _ in range(options.draws):
-            order = generator.permutation(pool)
-            draws += [draw(reference, plan, order[:n], order[n:]) for plan in candidates]
-        cells = [f"{np.mean(per_change):.2f} +- {np.std(per_change):.2f}" if per_change else "-"]
-        rows.append([task.name, f"{n} of {pool}", str(len(candidates)), *row(draws), *cells])
-    return rows
+def every(options: argparse.Namespace) -> Iterator[tuple[str, list[Decisions]]]:
+    """Each network with the decisions of FP32 and of its plans."""
+    if options.zoo is None:
+        for name in options.models or NAMES:
+            network = trained(name, POOL)
+            outputs = [network.logits(), *(network.logits(plan) for plan in PLANS)]
+            yield name, [decided({"y": output}, network.labels) for output in outputs]
+        return
+    zoo = load_zoo(options.zoo)
+    for name in options.models or zoo.NAMES:
+        kept = None if options.keep is None else options.keep / f"{name}.npz"
+        if kept is not None and kept.is_file():
+            with np.load(kept) as file:
+                yield name, [Decisions(*pair) for pair in file["decisions"]]
+        elif is_classifier(task := zoo.load(name)):
+            plans = decisions_of_plans(task, options)
+            if kept is not None:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                np.savez(kept, decisions=np.array([[plan.right, plan.margins] for plan in plans]))
+            yield name, plans
 
 
-def decisions_of_plans(task: Any, options: argparse.Namespace) -> list[Decisions]:
-    """FP32's decisions, then those of each plan."""
+def decided(outputs: dict[str, Array], labels: Array) -> Decisions:
+    return Decisions(top1(outputs, labels, None).astype(np.float64), label_margins(outputs, labels))
+
+
+def decisions_of_plans(
+    task: Any, options: argparse.Namespace, wanted: Sequence[tuple[float, float]] = REACHES
+) -> list[Decisions]:
+    """FP32's decisions, then those of uniform INT8 and of random plans, see `REACHES`."""
     labels = labels_of(task, fp32_outputs(task)[0])
     backend = OrtBackend(options.threads)
     subject = prepare_subject(Settings(model=task.model), backend)
-    calib = Dataset.from_arrays({name: array[:CALIBRATION_SAMPLES] for name, array in task.calib.items()})
     ranges = calibrate_model(
         CalibrationJob(
             lowerer=subject.lowerer,
             possible=subject.possible,
             backend=backend,
-            dataset=calib,
+            dataset=Dataset.from_arrays({name: array[:CALIBRATION_SAMPLES] for name, array in task.calib.items()}),
             recipe=load_calibration_recipe("default"),
         )
     )
     data = Dataset.from_arrays(dict(task.eval), labels)
-    images = options.images_augmented and all(array.ndim == 4 for array in task.eval.values())
-    plans = [{}, *int8_plans(subject, options.plans, options.seed)]
+    full = uniform(subject.partition, Precision.INT8, subject.possible, Precision.FP32)
+    draw = random.Random(options.seed)
+    plans = [({}, 1.0), (full, 1.0), *((part(full, share, draw), reach) for reach, share in wanted)]
     result = []
-    for plan in plans:
-        with backend.build(to_bytes(subject.lowerer.lower(plan, ranges).ir)) as engine:
-            result.append(decide(engine, data, subject, COPIES if images else COPIES[:1]))
+    for plan, reach in plans:
+        with backend.build(to_bytes(subject.lowerer.lower(plan, clipped(ranges, reach)).ir)) as engine:
+            found = [decided(o, b.labels) for b, o in run_dataset(engine, data, subject.model.interface, BATCH)]
+        result.append(Decisions(np.concatenate([d.right for d in found]), np.concatenate([d.margins for d in found])))
     return result
 
 
-def int8_plans(subject: Subject, count: int, seed: int) -> list[Assignment]:
-    """Uniform INT8, then random plans with evenly spread shares of the units in INT8."""
-    full = uniform(subject.partition, Precision.INT8, subject.possible, Precision.FP32)
+def clipped(ranges: RangeTable, reach: float) -> RangeTable:
+    """The ranges, reaching less far."""
+    spans = {name: Range(span.low * reach, span.high * reach) for name, span in ranges.clipped.items()}
+    return replace(ranges, clipped=spans)
+
+
+def part(full: Assignment, share: float, draw: random.Random) -> Assignment:
+    """A share of the units of uniform INT8."""
     able = [unit for unit, precision in full.items() if precision is Precision.INT8]
-    generator = random.Random(seed)
-    plans: list[Assignment] = [full]
-    for share in np.linspace(*SHARES, count - 1):
-        chosen = set(generator.sample(able, round(share * len(able))))
-        plans.append({unit: Precision.INT8 if unit in chosen else Precision.FP32 for unit in full})
-    return plans
+    chosen = set(draw.sample(able, max(1, round(share * len(able)))))
+    return {unit: Precision.INT8 if unit in chosen else Precision.FP32 for unit in full}
 
 
-def decide(engine: Any, data: Dataset, subject: Subject, copies: tuple[Callable[[Array], Array], ...]) -> Decisions:
-    columns = []
-    for copy in copies:
-        view = _Changed(engine, copy)
-        parts = []
-        for batch, outputs in run_dataset(view, data, subject.model.interface, BATCH):
-            first = next(iter(outputs.values()))
-            classes = first.reshape(batch.count, -1).argmax(axis=1)
-            parts.append((top1(outputs, batch.labels, None), label_margins(outputs, batch.labels), classes))
-        columns.append([np.concatenate(part) for part in zip(*parts, strict=True)])
-    right, margins, classes = (np.stack(column) for column in zip(*columns, strict=True))
-    return Decisions(right.astype(np.float64), margins, classes)
+def rows_of(name: str, decisions: list[Decisions], options: argparse.Namespace) -> list[list[str]]:
+    reference, *plans = decisions
+    rows = []
+    for n in options.samples:
+        found: dict[str, list[Array]] = defaultdict(list)
+        for number, plan in enumerate(plans):
+            true = float((reference.right - plan.right).mean())
+            size = next(size for size, most in SIZES if true < most)
+            generator = np.random.default_rng([options.seed, n, number])
+            found[size].append(np.array([one(reference, plan, generator, n) for _ in range(options.draws)]))
+        rows += [[name, size, str(n), str(len(found[size])), *cells(found[size])] for size, _ in SIZES if size in found]
+    return rows
 
 
-class _Changed:
-    """An engine that sees changed images."""
-
-    def __init__(self, engine: Any, change: Callable[[Array], Array]) -> None:
-        self._engine, self._change = engine, change
-
-    def run(self, feed: dict[str, Array]) -> dict[str, Array]:
-        changed = {name: np.ascontiguousarray(self._change(array)) for name, array in feed.items()}
-        outputs: dict[str, Array] = self._engine.run(changed)
-        return outputs
-
-
-def shifted(images: Array, axis: int) -> Array:
-    """Images moved by a twentieth of their side; the edge is repeated where nothing was."""
-    length = images.shape[axis]
-    return np.take(images, np.maximum(np.arange(length) - length // 20, 0), axis)
-
-
-COPIES: tuple[Callable[[Array], Array], ...] = (
-    lambda images: images,
-    lambda images: images[..., ::-1],
-    lambda images: shifted(images, 3),
-    lambda images: shifted(images, 2)[..., ::-1],
-)
-"""Of images [samples, channels, height, width]; the first is the image itself."""
+def one(reference: Decisions, plan: Decisions, generator: np.random.Generator, n: int) -> list[float]:
+    """What one draw says: of autoprec and of counting whether the truth is held, and whether it is above; and more."""
+    drawn = generator.choice(reference.right.size, n, replace=reference.right.size >= POOL)
+    true = float((reference.right - plan.right).mean())
+    scores = reference.right[drawn], plan.right[drawn]
+    margins = reference.margins[drawn], plan.margins[drawn]
+    ours = estimate_drop(*scores, higher_is_better=True, margins=margins)
+    count = counted_drop(*scores, higher_is_better=True)
+    return [
+        *(float(drop.low <= true <= drop.high) for drop in (ours, count)),
+        *(float(true > drop.high) for drop in (ours, count)),
+        width(ours) / width(count),
+        *((drop.estimate - true) ** 2 for drop in (ours, count)),
+        float(ours.method != "smoothed"),
+    ]
 
 
-def drop_per_change(before: Decisions, after: Decisions) -> float | None:
-    """The counted drop of the pool over the share of its changed decisions, None where nothing changed."""
-    changed = (before.classes != after.classes).mean()
-    return float((before.right - after.right).mean() / changed) if changed else None
-
-
-def draw(before: Decisions, after: Decisions, drawn: Array, others: Array) -> Draw:
-    first, second = before.right[0, drawn], after.right[0, drawn]
-    ours = estimate_drop(
-        first,
-        second,
-        higher_is_better=True,
-        margins=(before.margins[0, drawn], after.margins[0, drawn]),
-        changed=float((before.classes[0, drawn] != after.classes[0, drawn]).mean()),
-    )
-    counting = counted_drop(first, second, higher_is_better=True)
-    losses = (before.right - after.right).mean(axis=0)  # copies of a sample make one value
-    rest = losses[others]
-    error = float(rest.std(ddof=1)) / math.sqrt(rest.size)
-    return Draw(ours=ours, counting=counting, rest=float(rest.mean()), rest_error=error, pool=float(losses.mean()))
-
-
-def row(draws: list[Draw]) -> list[str]:
-    widths = np.array([[width(d.ours), width(d.counting)] for d in draws])
-    seen = widths[:, 1] > 0
-    ratios = widths[seen, 0] / widths[seen, 1]
-    ratio = [f"{np.quantile(ratios, share):.2f}" if seen.any() else "-" for share in (0.5, 0.9)]
-    sides = [[d.ours for d in draws], [d.counting for d in draws]]
-    rests = [np.mean([meets(drop, d) for drop, d in zip(side, draws, strict=True)]) for side in sides]
-    pools = [np.mean([drop.low <= d.pool <= drop.high for drop, d in zip(side, draws, strict=True)]) for side in sides]
-    errors = [rms([drop.estimate - d.rest for drop, d in zip(side, draws, strict=True)]) for side in sides]
-    bias = float(np.mean([d.ours.estimate - d.rest for d in draws]))
-    noise = rms([d.rest_error for d in draws])
-    shares = [f"{share:.2f}" for share in (1 - seen.mean(), *rests, *pools)]
-    return [*ratio, *shares, f"{bias:+.4f}", *(f"{error:.4f}" for error in (*errors, noise))]
+def cells(plans: list[Array]) -> list[str]:
+    """The figures of one row from the draws of each plan, float64[draws, 8] each."""
+    draws = np.concatenate(plans)
+    mean, worst = draws.mean(axis=0), np.min([plan.mean(axis=0) for plan in plans], axis=0)
+    errors = 100 * np.sqrt(mean[5:7])
+    return [
+        f"{mean[0]:.3f}, {mean[1]:.3f}",
+        f"{mean[2]:.3f}, {mean[3]:.3f}",
+        f"{worst[0]:.2f}, {worst[1]:.2f}",
+        f"{np.median(draws[:, 4]):.2f}",
+        f"{errors[0]:.2f}, {errors[1]:.2f}",
+        f"{mean[7]:.2f}",
+    ]
 
 
 def width(drop: Drop) -> float:
     return drop.high - drop.low
-
-
-def meets(drop: Drop, compared: Draw) -> bool:
-    """Whether the estimate differs from the rest by no more than both errors explain."""
-    error = width(drop) / (2 * NORMAL_95)
-    return abs(drop.estimate - compared.rest) <= NORMAL_95 * math.hypot(error, compared.rest_error)
-
-
-def rms(values: list[float]) -> float:
-    return float(np.sqrt(np.mean(np.square(values))))
 
 
 if __name__ == "__main__":

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 _OVER = 1.1
 """A time limit counts as kept within this factor."""
 _METHODS = {
-    "smoothed": "from margins and the share of changed decisions",
-    "shrunken": "from the count and the share of changed decisions",
-    "counted": "paired bootstrap",
+    "smoothed": "from margins and the count",
+    "counted": "from the count",
+    "unfit": "from the count alone, since the margins do not fit it or too many decisions changed",
+    "averaged": "paired bootstrap",
     "resampled": "by resampling the samples",
     "blocks": "from sixteen blocks of samples",
 }

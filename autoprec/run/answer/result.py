@@ -18,6 +18,7 @@ from autoprec.run.context import TimeUse
 from autoprec.run.task import Task
 from autoprec.run.uniform import FP32_PLAN
 from autoprec.sensitivity.table import Sensitivities
+from autoprec.stats.drop import counted_drop
 from autoprec.stats.intervals import Interval, paired_bootstrap
 from autoprec.study.goal import Goal
 from autoprec.study.outcome import SearchOutcome
@@ -101,13 +102,16 @@ class TuneResult:
         return self.task.subject.model.interface.batch_size or self.task.settings.batch
 
     def counted_drop(self, candidate: Candidate) -> Interval:
-        """The mean drop of the scores on the report samples, with its 95 % paired bootstrap interval."""
+        """The mean drop of the scores on the report samples, with its 95 % interval, see `stats.drop.counted_drop`."""
         if not candidate.outcome.finite:
             return Interval(math.inf, math.inf, math.inf)
-        metric, seed = self.task.metric, self.task.settings.seed
+        metric = self.task.metric
         if metric.over_set is not None:  # the drop of a figure over the data set is counted in no other way
             return Interval(candidate.drop.estimate, candidate.drop.low, candidate.drop.high)
-        return paired_bootstrap(self.reference_scores, candidate.outcome.scores, metric.higher_is_better, seed=seed)
+        if candidate.outcome.noise == 0.0:  # FP32 itself, or what computes the same
+            return Interval(0.0, 0.0, 0.0)
+        counted = counted_drop(self.reference_scores, candidate.outcome.scores, metric.higher_is_better)
+        return Interval(counted.estimate, counted.low, counted.high)
 
     def samples_per_s(self, candidate: Candidate) -> float:
         """The throughput with several batches in flight, where that is the objective."""
