@@ -10,7 +10,7 @@ import numpy as np
 from autoprec.backends.protocol import Computing
 from autoprec.data.dataset import Batch, Dataset
 from autoprec.errors import MetricError, ModelError
-from autoprec.graph.interface import Interface
+from autoprec.graph.interface import Interface, is_float
 from autoprec.metrics.contract import check_figure, check_unchanged
 from autoprec.metrics.gathering import Gathering
 from autoprec.metrics.metric import Metric, load_metric
@@ -190,7 +190,9 @@ class Evaluator:
         if not outcome.finite:
             return replace(NO_DROP, samples=len(outcome.scores))
         reference = self._reference(outcome)
-        if outcome.noise == 0.0 and np.array_equal(reference, outcome.scores):  # it computes what FP32 computes
+        # It computes what FP32 computes, which integers, such as decisions, do not show.
+        floats = any(is_float(spec.dtype) for spec in self.interface.outputs)
+        if floats and outcome.noise == 0.0 and np.array_equal(reference, outcome.scores):
             return Drop(estimate=0.0, low=0.0, high=0.0, samples=len(reference), method="counted")
         if self.metric.over_set is not None:
             loss = reference - outcome.scores if self.metric.higher_is_better else outcome.scores - reference

@@ -108,7 +108,7 @@ class TuneResult:
         metric = self.task.metric
         if metric.over_set is not None:  # the drop of a figure over the data set is counted in no other way
             return Interval(candidate.drop.estimate, candidate.drop.low, candidate.drop.high)
-        if candidate.outcome.noise == 0.0:  # FP32 itself, or what computes the same
+        if candidate.drop.low == candidate.drop.high == 0.0:  # it computes what FP32 computes
             return Interval(0.0, 0.0, 0.0)
         counted = counted_drop(self.reference_scores, candidate.outcome.scores, metric.higher_is_better)
         return Interval(counted.estimate, counted.low, counted.high)
