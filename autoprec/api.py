@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from autoprec.backends.make import checked_clock, make_backend
+from autoprec.backends.make import checked_clock, make_backend, refuse_backend
 from autoprec.backends.protocol import Backend
 from autoprec.exporting.models import Example, model_file
 from autoprec.exporting.plan_in_use import PlanInUse
@@ -24,11 +24,12 @@ from autoprec.plan import Plan
 from autoprec.run.answer.plan_file import plan_of
 from autoprec.run.answer.report import summary
 from autoprec.run.answer.result import TuneResult
+from autoprec.run.check_options import check_options
 from autoprec.run.context import prepare_run
 from autoprec.run.directory import RunDirectory
 from autoprec.run.owner import claimed_run, refuse_foreign, run_folder
 from autoprec.run.progress import Progress
-from autoprec.run.settings import DataLike, Settings, check_numbers, drop_bound
+from autoprec.run.settings import DataLike, Settings, drop_bound
 from autoprec.run.task import Task, prepare_task
 from autoprec.run.tune import tune
 from autoprec.stats.drop import Drop
@@ -220,24 +221,16 @@ def search(
         max_latency=max_latency,
         max_latency_ms=max_latency_ms,
     )
-    check_numbers(options)  # before a module is exported, which takes seconds
+    named = replace(options, model=model) if isinstance(model, (str, Path)) else options
+    check_options(named, out)  # before a module is exported, which takes seconds
+    if isinstance(backend, str):
+        refuse_backend(backend, targets)
     chosen = make_backend(backend, threads, targets)
     example = Example(inputs=example_inputs, dynamic_shapes=dynamic_shapes, data=(calib, eval))
     with model_file(model, example, out) as file:
         task = prepare_task(replace(options, model=file.path), chosen)
     result = run(task, file.folder or out, progress, elapsed_s=time.monotonic() - begun, storage=storage)
     return replace(result, module_signature=file.signature)
-
-
-def check_storage(storage: str | None) -> None:
-    """Open the place where a study is to be kept, if there is one, so that a wrong URL is told before data is read.
-
-    Raises:
-        StorageError: it cannot be reached.
-        UsageError: the text names no place.
-    """
-    if storage is not None:
-        open_storage(place_of(storage))
 
 
 def run(

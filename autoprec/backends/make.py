@@ -34,7 +34,31 @@ def make_backend(backend: str | Backend, threads: int | None = None, targets: Se
         from autoprec.backends.ort import OrtBackend
 
         return OrtBackend(threads)
-    raise UsageError(f"a backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    raise _unknown(backend)
+
+
+def refuse_backend(backend: str, targets: Sequence[str]) -> None:
+    """Refuse a backend that cannot be made, or not be timed, as far as that shows before its runtime is loaded.
+
+    Raises:
+        UsageError: there is no such backend, it has no targets, or there are no figures to model the target's latency.
+        BackendError: its runtime is not installed.
+    """
+    if backend not in BACKENDS:
+        raise _unknown(backend)
+    if backend not in ENGINE_BUILDERS:
+        refuse_targets(backend, targets)
+        return
+    from autoprec.backends.tensorrt.bindings import MODULES, refuse_missing
+    from autoprec.backends.tensorrt.gpus import default_gpu
+
+    refuse_missing(MODULES[backend])
+    if targets:
+        default_gpu(targets[0])
+
+
+def _unknown(backend: str) -> UsageError:
+    return UsageError(f"a backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
 
 
 def refuse_targets(backend: str, targets: Sequence[str]) -> None:

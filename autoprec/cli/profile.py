@@ -27,17 +27,20 @@ def command(
     *, out: str | None, as_json: bool, quiet: bool, backend: str, threads: int | None, targets: str, **options: Any
 ) -> None:
     """Measure how much the outputs of MODEL change when one unit at a time runs in a lower precision."""
+    from autoprec.run.check_options import check_options
+    from autoprec.run.settings import Settings
+
+    settings = Settings(**options)
+    check_options(settings)  # before importing what takes a second
     from autoprec.backends.make import make_backend
     from autoprec.run.context import prepare_run
     from autoprec.run.directory import RunDirectory
     from autoprec.run.owner import claimed_run, run_folder
-    from autoprec.run.settings import Settings
     from autoprec.run.stages.halves import deal_halves
     from autoprec.run.stages.ranges import find_ranges
     from autoprec.run.stages.sensitivity import measure_sensitivities
     from autoprec.run.task import prepare_task
 
-    settings = Settings(**options)
     task = prepare_task(settings, make_backend(backend, threads, target_list(targets)), timed=False)
     directory = RunDirectory(run_folder(out, task.subject.model))
     screen = Screen(quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from autoprec.files.functions import check_data_names
 
 if TYPE_CHECKING:
     from autoprec.api import SearchResult
+    from autoprec.run.settings import Settings
     from autoprec.run.task import Task
 
 
@@ -92,20 +94,22 @@ def command(
     With --objective it is the one of highest throughput or the smallest, with --max-latency the most accurate.
     """
     check_data_names(options["calib"], options["evaluate"])  # before importing, which takes seconds
-    from autoprec.api import check_storage, run
+    settings = _settings(out, **options)
     from autoprec.cli.local_workers import pinned, worker_processes
     from autoprec.exporting.models import Example, model_file
     from autoprec.study.goal import Goal
 
     backend, targets, threads = options["backend"], options["targets"], options["threads"]
     helpers = pinned(backend, targets, threads=threads, device=device, cores=cores, workers=workers)  # before it loads
-    check_storage(storage)
-    with model_file(options.pop("model"), Example(), out, write=not dry_run) as file:
-        task = _task(model=file.path, **options)
+    _check_storage(storage)
+    with model_file(settings.model, Example(), out, write=not dry_run) as file:
+        task = _task(replace(settings, model=file.path), backend, threads, target_list(targets))
         folder = _folder(file.folder or out, task)
         if dry_run:
             say_plan(task, folder, as_json)
             return
+    from autoprec.api import run
+
     screen = Screen(quiet)
     screen.aim(Goal(task.settings.aim))
     introduce(task, quiet or as_json)
@@ -128,6 +132,14 @@ def _end(result: SearchResult, folder: Path, as_json: bool) -> None:
     click.get_current_context().exit(EXIT_NOT_HONOURED if result.tuned.verification.refused else code)
 
 
+def _check_storage(storage: str | None) -> None:
+    """Open the place where the study is to be kept, if there is one, so that a wrong URL is told first."""
+    if storage is not None:
+        from autoprec.study.ledger.storages import open_storage, place_of
+
+        open_storage(place_of(storage))
+
+
 def _folder(out: str | Path | None, task: Task) -> Path:
     """The run directory, in which nothing is that must not be written over."""
     from autoprec.run.directory import RunDirectory
@@ -140,21 +152,23 @@ def _folder(out: str | Path | None, task: Task) -> Path:
     return folder
 
 
-def _task(
+def _settings(
+    out: str | None,
     *,
     backend: str,
-    threads: int | None,
     targets: str,
     limit: dict[str, float],
     max_drop: float | None,
     objective: str | None,
+    threads: int | None,
     **options: Any,
-) -> Task:
-    """The task that the options describe, with everything loaded and checked."""
-    from autoprec.backends.make import checked_clock, make_backend
+) -> Settings:
+    """The settings that the options describe, checked as far as the model does not matter."""
+    from autoprec.backends.make import refuse_backend
+    from autoprec.run.check_options import check_options
     from autoprec.run.settings import Settings, drop_bound
-    from autoprec.run.task import prepare_task
 
+    refuse_backend(backend, target_list(targets))
     settings = Settings(
         objective=objective,
         max_drop=drop_bound(max_drop, objective, bool(limit)),
@@ -162,6 +176,15 @@ def _task(
         max_latency_ms=limit.get("max_ms"),
         **options,
     )
-    task = prepare_task(settings, make_backend(backend, threads, target_list(targets)))
+    check_options(settings, out)
+    return settings
+
+
+def _task(settings: Settings, backend: str, threads: int | None, targets: tuple[str, ...]) -> Task:
+    """The task that the settings describe, with everything loaded and checked."""
+    from autoprec.backends.make import checked_clock, make_backend
+    from autoprec.run.task import prepare_task
+
+    task = prepare_task(settings, make_backend(backend, threads, targets))
     checked_clock(task.backend)  # a dry run refuses a GPU without figures too
     return task

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,14 @@ from autoprec.data.images import IMAGE_SUFFIXES, ImageFolder, is_image
 from autoprec.data.items import LABELS, array_of, is_array, named_arrays, samples_first
 from autoprec.data.streams import Indexed, from_stream, items_of
 from autoprec.errors import AutoprecError, DataError
-from autoprec.files.functions import DATA_FORMS, check_data_names, import_function, importable_folder, is_function_name
+from autoprec.files.functions import (
+    DATA_FORMS,
+    check_call,
+    check_data_names,
+    import_function,
+    importable_folder,
+    is_function_name,
+)
 from autoprec.graph.interface import Batch, Interface, check_names, check_samples
 from autoprec.precision import Array
 from autoprec.recipes.ranging import CalibrationRecipe
@@ -169,7 +176,7 @@ def _from_images(folder: Path, interface: Interface, recipe: CalibrationRecipe |
 
 
 def _from_function(name: str, interface: Interface) -> Dataset:
-    function = import_function(name, DataError)
+    function = data_function(name)
     with importable_folder():  # a generator runs the user's code only when it is read
         try:
             result = function()
@@ -185,6 +192,17 @@ def _from_function(name: str, interface: Interface) -> Dataset:
         if isinstance(result, Mapping):
             return _from_mapping(result, interface, name)
         return _from_items(result, interface, f"the data function {name!r}")
+
+
+def data_function(name: str) -> Callable[[], Any]:
+    """Import the data function that `name` names.
+
+    Raises:
+        DataError: it cannot be imported, or it needs arguments.
+    """
+    function = import_function(name, DataError)
+    check_call(function, (), f"the data function {name!r} is called without arguments", DataError)
+    return function
 
 
 def _from_files(paths: Sequence[Path], interface: Interface, origin: str) -> Dataset:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,32 @@ def import_named(name: str, raising: type[AutoprecError]) -> Any:
             raise raising(f"module {module_name!r} has no {attribute!r}; name a function that it defines")
         found = getattr(found, part)
     return found
+
+
+def check_call(function: Callable[..., Any], arguments: Sequence[Any], what: str, raising: type[AutoprecError]) -> None:
+    """Check by the signature of a user's function that it can be called with so many arguments, without calling it.
+
+    Args:
+        function: the function, or an object that can be called.
+        arguments: what it will be called with, by position.
+        what: what the function is and how it is called, the beginning of the message.
+        raising: the class of the error that is raised.
+
+    Raises:
+        raising: it takes fewer or more arguments, or it is a coroutine, whose result would never be waited for.
+    """
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+        raise raising(f"{what}, but it is asynchronous, and nobody awaits its result; define it without `async`")
+    try:
+        # What a decorator wraps may take other arguments than the decorated function does.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):  # some functions that are written in C do not say what they take
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise raising(f"{what}, but it takes {signature}: {error}") from error
 
 
 DATA_FORMS = "a .npz file, a folder of .npz or .npy files, a folder of images, or module:function"

@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from autoprec.errors import ModelError
-from autoprec.files.onnx_message import ROOT, FilePart, OnnxMessage
+from autoprec.files.onnx_message import ROOT, FilePart, OnnxMessage, refuse_no_onnx
 from autoprec.graph.weight_files import LARGE_BYTES, WeightStore
 
 PROTOBUF_LIMIT_BYTES = 1_900_000_000
@@ -37,10 +37,7 @@ def read_proto(file: Path) -> onnx.ModelProto:
     Raises:
         ModelError: there is no such file, it cannot be read, or it is not a whole ONNX model.
     """
-    if file.is_dir():
-        raise ModelError(f"{file} is a folder; give the path of the ONNX file in it")
-    if not file.is_file():
-        raise ModelError(f"no such file: {file}; give the path of an ONNX model")
+    refuse_no_onnx(file)
     try:
         proto = onnx.load(str(file), format="protobuf", load_external_data=False)
     except OSError as error:

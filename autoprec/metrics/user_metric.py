@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from autoprec.errors import MetricError, UsageError
+from autoprec.files.functions import check_call
 from autoprec.files.json import fingerprint
 from autoprec.metrics.blocks import Updated, by_function, by_object
 from autoprec.metrics.over_set import OverSet
@@ -47,6 +48,7 @@ def user_metric(code: Any, name: str, direction: Direction | None) -> Metric:
         )
     code = _made(code, name)
     text, is_object = source_of(code), is_updated(code)
+    _check_calls(code, name)
     if is_object:  # two objects of one class may be set up differently
         text += repr(sorted((k, v) for k, v in vars(code).items() if isinstance(v, (bool, int, float, str))))
     higher = _direction_of(code, name, direction) == "higher"
@@ -82,6 +84,23 @@ def _made(code: Any, name: str) -> Any:
             )
         return made
     return code
+
+
+def _check_calls(code: Any, name: str) -> None:
+    """Check that the code takes what it will be called with, which would otherwise show after the model has run.
+
+    Raises:
+        MetricError: its signature is another one, or it is a generator or asynchronous.
+    """
+    if is_updated(code):
+        check_call(
+            code.update, ({}, None), f"update of the metric {name} is called as update(outputs, labels)", MetricError
+        )
+        check_call(code.compute, (), f"compute of the metric {name} is called without arguments", MetricError)
+        return
+    check_call(code, ({}, None), f"the metric {name} is called as function(outputs, labels)", MetricError)
+    if inspect.isgeneratorfunction(code):
+        raise MetricError(f"the metric {name} must return a list or an array of scores, but it is a generator")
 
 
 def _direction_of(code: Any, name: str, direction: Direction | None) -> Direction | None:

@@ -107,6 +107,23 @@ class RunDirectory:
         files = (self.plan, self.model, Path(f"{self.model}.data"), self.result, self.evidence)
         return tuple(file.name for file in files)
 
+    def refuse_unusable(self) -> None:
+        """Refuse a folder that cannot be made or written, as far as that shows without making it.
+
+        Raises:
+            RunDirectoryError: a file is in its place or above it, or this user may not write there.
+        """
+        nearest = next(path for path in (self.root, *self.root.absolute().parents) if path.exists())
+        if not nearest.is_dir():
+            raise RunDirectoryError(
+                f"the run directory {self.root} cannot be made: {nearest} is a file; choose another by --out"
+            )
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise RunDirectoryError(
+                f"the run directory {self.root} cannot be written: permission to write into {nearest} is missing; "
+                f"choose another by --out"
+            )
+
     def prepare(self) -> None:
         """Make the folder and check that it can be written.
 

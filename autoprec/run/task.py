@@ -25,12 +25,13 @@ from autoprec.graph.topology import Topology
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.possible import Possible, why_not
 from autoprec.metrics.bounds import doubtful_bound, few_samples, refuse_bound
-from autoprec.metrics.metric import Metric, choose_metric, load_metric
+from autoprec.metrics.metric import Metric, choose_metric
 from autoprec.metrics.offered import Decoding
 from autoprec.precision import FLOATS, Array, Precision
 from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
 from autoprec.recipes.space import Pin, SearchSpace, load_search_space, parse_pin
-from autoprec.run.settings import Settings, check_numbers
+from autoprec.run.check_options import check_options
+from autoprec.run.settings import Settings
 from autoprec.units.find import find_units
 from autoprec.units.records import Partition, Unit
 from autoprec.units.shapes import shapes_in_run
@@ -170,16 +171,8 @@ def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) ->
         DataError: there is no data, or it does not fit the model.
         MetricError: see `autoprec.metrics.metric`.
     """
-    check_numbers(settings)
+    check_options(settings)
     recipe = load_calibration_recipe(settings.recipe)
-    if settings.metric is not None:
-        # A wrong name is told before the data is read.
-        load_metric(settings.metric, settings.direction, Decoding(decoder=settings.decode))
-    if settings.calib is None and settings.evaluate is None:
-        raise DataError(
-            "tuning needs data to calibrate on and to judge plans by; give --calib and --eval, or one of them "
-            "to be split"
-        )
     subject = prepare_subject(settings, backend, timed=timed)
     interface = subject.model.interface
     calib = None if settings.calib is None else load_data(settings.calib, interface, recipe)

@@ -297,7 +297,7 @@ def test_a_function_may_import_its_neighbours_when_called(module: Callable[[str,
         (
             "data_bad_b",
             "def data(n):\n    return {}",
-            "'data_bad_b:data' raised TypeError: .*without arguments",
+            "'data_bad_b:data' is called without arguments, but it takes .n.",
         ),
         (
             "data_bad_c",

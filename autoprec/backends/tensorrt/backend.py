@@ -11,7 +11,7 @@ from autoprec.backends.ort import OrtBackend
 from autoprec.backends.protocol import Clock, Engine, RanAs, TimeProfile
 from autoprec.backends.scheme import TENSORRT, TENSORRT_8, TENSORRT_RTX
 from autoprec.backends.tensorrt.attribution import attribute
-from autoprec.backends.tensorrt.bindings import find_bindings
+from autoprec.backends.tensorrt.bindings import MODULES, find_bindings
 from autoprec.backends.tensorrt.builder import EngineBuilder, check_options, find_device, hardware_of
 from autoprec.backends.tensorrt.busy import BusyEngine
 from autoprec.backends.tensorrt.engine import TensorRtEngine
@@ -29,7 +29,6 @@ from autoprec.files.user_cache import user_cache
 from autoprec.precision import Array, Precision
 
 _SCHEMES = {"weak": TENSORRT_8, "strong": TENSORRT, "rtx": TENSORRT_RTX}
-_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
 class TensorRtBackend:
@@ -70,7 +69,7 @@ class TensorRtBackend:
         process: ChildProcess | None = None,
     ) -> None:
         self.name = name
-        self._bindings = find_bindings(_MODULES[name])
+        self._bindings = find_bindings(MODULES[name])
         self._options = options or BuildOptions()
         check_options(self._bindings, self._options)
         self._batch, self._sizes, self._folder = batch, dict(sizes or {}), folder
@@ -174,7 +173,7 @@ class TensorRtBackend:
         """
         options = replace(self._options, shapes=self.profiles(input_shapes(model)))
         builder = EngineBuilder(
-            _MODULES[self.name],
+            MODULES[self.name],
             self._kept_in(),
             options,
             hardware=self._hardware,

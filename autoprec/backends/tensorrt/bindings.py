@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,9 @@ INSTALL = {
     "tensorrt_rtx": "pip install 'autoprec[rtx]'",
 }
 """Module -> the command that installs it."""
+
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+"""Backend -> the module that it calls."""
 
 _PRODUCTS = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 _CAPABILITY = re.compile(r"SM(\d+)")
@@ -108,7 +112,7 @@ def find_bindings(name: str) -> Bindings:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name == name:
-            raise BackendError(f"{_PRODUCTS[name]} is not installed; run: {INSTALL[name]}") from error
+            raise _missing(name) from error
         raise BackendError(f"{_PRODUCTS[name]} lacks its part {error.name}; run: {INSTALL[name]}") from error
     except (ImportError, OSError, RuntimeError) as error:  # a shared library that is missing or does not fit
         text = " ".join(str(error).split())
@@ -117,6 +121,20 @@ def find_bindings(name: str) -> Bindings:
             f"({INSTALL[name]}), or put their folder into LD_LIBRARY_PATH"
         ) from error
     return describe_module(module, name)
+
+
+def refuse_missing(name: str) -> None:
+    """Refuse a module that is not installed, without importing it.
+
+    Raises:
+        BackendError: it is missing.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise _missing(name)
+
+
+def _missing(name: str) -> BackendError:
+    return BackendError(f"{_PRODUCTS[name]} is not installed; run: {INSTALL[name]}")
 
 
 def describe_module(module: Any, name: str) -> Bindings:
