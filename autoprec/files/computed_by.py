@@ -17,7 +17,8 @@ from autoprec.files.json import read_json
 Figures = Literal["ranges", "sensitivities", "time profiles", "trials"]
 ALGORITHMS: dict[Figures, int] = {"ranges": 1, "sensitivities": 1, "time profiles": 1, "trials": 1}
 """Kind of figures -> the version of the algorithm; to be raised with each change after which the same input gives other
-figures than before by more than the noise of a measurement."""
+figures than before by more than the noise of a measurement. Where only some figures of a table differ, the table has a
+revision instead, and those alone are measured anew: see `autoprec.sensitivity.mended`."""
 RELEASE = "autoprec"
 """The key of the release in a record."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from autoprec.files.parse import parse_json
 from autoprec.precision import Precision
 from autoprec.sensitivity.job import Entry
+from autoprec.sensitivity.mended import REVISION
 from autoprec.sensitivity.scoring import Total
 
 Part = tuple[int, str, Precision]
@@ -25,10 +26,11 @@ class Journal:
     Args:
         path: the file; None keeps nothing.
         fingerprint: what the totals depend on; lines with another one are passed over.
+        mended: the entries of journals of the first revision that are passed over too.
     """
 
-    def __init__(self, path: Path | None, fingerprint: str) -> None:
-        self._path, self._fingerprint = path, fingerprint
+    def __init__(self, path: Path | None, fingerprint: str, mended: frozenset[Entry] = frozenset()) -> None:
+        self._path, self._fingerprint, self._mended = path, fingerprint, mended
 
     def read(self, counts: Sequence[int]) -> tuple[dict[Part, Total], float]:
         """Read the parts that are measured already, and the CPU seconds that they took.
@@ -46,6 +48,8 @@ class Journal:
                 if row["mark"] != self._fingerprint:
                     continue
                 key = (int(row["chunk"]), str(row["unit"]), Precision(row["precision"]))
+                if key[1:] in self._mended and row.get("revision", 1) < REVISION:
+                    continue
                 drop = float("inf") if row["drop"] is None else float(row["drop"])
                 # Older journals lack the last two.
                 squares, count = float(row.get("squares", math.inf)), int(row.get("count", counts[key[0]]))
@@ -70,6 +74,7 @@ class Journal:
             drop = total.drop if np.isfinite(total.drop) else None
             row: dict[str, Any] = {
                 "mark": self._fingerprint,
+                "revision": REVISION,
                 "chunk": chunk,
                 "unit": unit,
                 "precision": precision.value,

@@ -25,6 +25,7 @@ from autoprec.metrics.running import run_dataset
 from autoprec.precision import Precision
 from autoprec.sensitivity.job import Entry, SensitivityJob
 from autoprec.sensitivity.journal import Journal, Part
+from autoprec.sensitivity.mended import mended_entries
 from autoprec.sensitivity.portions import chunks_of, groups_of, samples_per_run
 from autoprec.sensitivity.scoring import Outputs, ScoredChunk, Scorer, Total, of_one_shape
 from autoprec.sensitivity.splice import branched, splice
@@ -46,7 +47,7 @@ def sensitivities_of(job: SensitivityJob, precisions: Sequence[Precision]) -> Se
     entries, step = job.entries(precisions), samples_per_run(job)
     fingerprint = sensitivity_fingerprint(job.lowerer, job.dataset, job.metric, job.ranges)
     chunks = chunks_of(job, step, len(entries))
-    journal = Journal(job.journal, f"{fingerprint} in {len(chunks)}")
+    journal = Journal(job.journal, f"{fingerprint} in {len(chunks)}", mended_entries(job.lowerer))
     done, earlier_s = journal.read([chunk.count for chunk in chunks])
     middle = dict(entries[len(entries) // 2 :][:1])
     with FullPass(job.lowerer, middle, job.ranges, job.backend, step) as full:

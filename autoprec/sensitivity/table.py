@@ -7,7 +7,7 @@ the FP32 model; only what its outputs reach is computed again, so a profile cost
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from autoprec.lowering.lowerer import Lowerer
 from autoprec.metrics.metric import Metric
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
+from autoprec.sensitivity.job import Entry
+from autoprec.sensitivity.mended import REVISION
 
 SCHEMA = 1
 DIRECTION = "higher is worse"
@@ -52,6 +54,7 @@ class Sensitivities:
         pass_s: the CPU seconds of one entry by a full pass: lowering, building a session, running and scoring.
         spent_s: the CPU seconds of the whole measurement, the reference pass included.
         fingerprint: the fingerprint of graph, weights, data, metric and ranges; with another one they are void.
+        revision: the way in which they were measured; see `autoprec.sensitivity.mended`.
     """
 
     entries: Mapping[tuple[str, Precision], Sensitivity]
@@ -59,6 +62,7 @@ class Sensitivities:
     pass_s: float
     spent_s: float
     fingerprint: str
+    revision: int = REVISION
 
     @property
     def passes_per_entry(self) -> float:
@@ -70,6 +74,11 @@ class Sensitivities:
         entries = {**earlier.entries, **self.entries}
         spent_s, fewest = self.spent_s + earlier.spent_s, min(self.samples, earlier.samples)
         return replace(self, entries=entries, samples=fewest, spent_s=spent_s)
+
+    def without(self, entries: Collection[Entry]) -> Sensitivities:
+        """These without the entries that an older revision spoilt, which are to be measured anew."""
+        kept = {entry: found for entry, found in self.entries.items() if entry not in entries}
+        return replace(self, entries=kept, revision=REVISION)
 
     def save(self, path: Path) -> None:
         """Write the sensitivities as JSON."""
@@ -88,6 +97,7 @@ class Sensitivities:
             "schema": SCHEMA,
             "direction": DIRECTION,
             "fingerprint": self.fingerprint,
+            "revision": self.revision,
             "samples": self.samples,
             "pass_s": self.pass_s,
             "spent_s": self.spent_s,
@@ -118,6 +128,7 @@ def load_sensitivities(path: Path) -> Sensitivities:
             pass_s=float(record["pass_s"]),
             spent_s=float(record["spent_s"]),
             fingerprint=record["fingerprint"],
+            revision=int(record.get("revision", 1)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunDirectoryError(f"the profile {path} is damaged ({error!r}); delete it, it is made again") from error

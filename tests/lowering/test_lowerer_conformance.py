@@ -59,7 +59,7 @@ def test_an_operator_is_lowered_rightly_or_refused_with_a_reason(module: str, tm
                 continue
             seen += 1
             rows = results_of(case, tmp_path, stages=("lowering",))
-            rows = {form: row for form, row in rows.items() if not why_known(test.name, form)}
+            rows = {form: row for form, row in rows.items() if not why_known(variant, test.name, form)}
             bad += [f"{test.name} {form}: {row.word}: {row.why}" for form, row in rows.items() if row.word in BAD]
             break
         if seen == SLICE[module]:

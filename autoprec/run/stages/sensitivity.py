@@ -14,6 +14,7 @@ from autoprec.run.context import Run
 from autoprec.run.uniform import no_sensitivities
 from autoprec.sensitivity.job import Entry, SensitivityJob
 from autoprec.sensitivity.measure import sensitivities_of
+from autoprec.sensitivity.mended import REVISION, mended_entries
 from autoprec.sensitivity.table import SCHEMA, Sensitivities, load_sensitivities, sensitivity_fingerprint
 
 _ALL_MACS = 1e12
@@ -35,6 +36,7 @@ def measure_sensitivities(run: Run, ranges: RangeTable) -> Sensitivities:
     task, directory = run.task, run.directory
     precisions = tuple(sorted({p for options in task.subject.choices.values() for p in options}))
     stored, wanted = _stored(run, ranges), _entries_of(run, precisions)
+    stored, again = _without_mended(run, stored)
     if stored is not None and stored.entries.keys() >= wanted:
         by = computed_by(directory.profile, SCHEMA)
         run.clock.begin("sensitivity", f"{len(stored.entries)} entries, from an earlier run{by}")
@@ -45,7 +47,7 @@ def measure_sensitivities(run: Run, ranges: RangeTable) -> Sensitivities:
         run.budget.leave_out("sensitivities were not measured")
         return no_sensitivities(ranges)
     units = sum(len(options) > 1 for options in task.subject.choices.values())
-    run.clock.begin("sensitivity", f"{units} units on {data.count} samples")
+    run.clock.begin("sensitivity", f"{units} units on {data.count} samples{again}")
     known = stored if stored is not None and stored.fingerprint == _fingerprint(run, data, ranges) else None
     job = SensitivityJob(
         lowerer=task.subject.lowerer,
@@ -96,6 +98,15 @@ def _stored(run: Run, ranges: RangeTable) -> Sensitivities | None:
         return None
     # An earlier run may have had time for fewer samples.
     return stored if stored.fingerprint in [_fingerprint(run, part, ranges) for part in _parts(run)] else None
+
+
+def _without_mended(run: Run, stored: Sensitivities | None) -> tuple[Sensitivities | None, str]:
+    """Leave out what an earlier version measured wrongly; returns what is left, and what is to be said of it."""
+    if stored is None or stored.revision >= REVISION:
+        return stored, ""
+    left = stored.without(mended_entries(run.task.subject.lowerer))
+    count = len(stored.entries) - len(left.entries)
+    return left, f"; {count} of {len(stored.entries)} entries anew, which an earlier version got wrong" if count else ""
 
 
 def _fingerprint(run: Run, data: Dataset, ranges: RangeTable) -> str:
