@@ -28,7 +28,7 @@ from autoprec.proof.inspect import verified
 from autoprec.proof.unit_times import UnitTimes, time_units
 from autoprec.proof.verification import Verification
 from autoprec.ranges.table import ranges_from_plan
-from autoprec.units.find import find_units
+from autoprec.units.foreign import units_of
 from autoprec.units.shapes import sized_for
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ def _feed(interface: Interface, shapes: Mapping[str, ShapeProfile]) -> dict[str,
 
 
 def _lower(plan: Plan, model: Model, scheme: Scheme) -> tuple[Lowerer, dict[str, Precision], Lowered]:
-    partition = sized_for(find_units(model.graph), model, plan.shapes, make_backend(CPU_BACKEND))
+    partition = sized_for(units_of(model, plan.units), model, plan.shapes, make_backend(CPU_BACKEND))
     precisions = usable_precisions(plan, partition, Topology(model.graph), scheme)
     lowerer = Lowerer(model, partition, scheme, plan.carrier)
     return lowerer, precisions, lowerer.lower(precisions, ranges_from_plan(plan.ranges))

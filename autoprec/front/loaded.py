@@ -21,7 +21,7 @@ from autoprec.run.study_description import StudyDescription, read_study_descript
 from autoprec.sensitivity.table import load_sensitivities
 from autoprec.study.ledger.reading import stored_trials
 from autoprec.study.trial import Trial
-from autoprec.units.find import find_units
+from autoprec.units.foreign import units_of
 from autoprec.units.homes import homes_of, renamed
 from autoprec.units.records import Partition
 from autoprec.units.shares import mac_share
@@ -102,7 +102,7 @@ def load_run(root: Path, model: str | Path | None, backend: Backend | None) -> L
     scheme = _scheme(studied, directory, backend)
     loaded = _model(Path(studied.model if model is None else model), scheme.newest_opset)
     check_model(studied, loaded, root)
-    partition = find_units(loaded.graph)
+    partition = units_of(loaded, studied.units)
     homes = homes_of(partition, {name: unit.key for name, unit in studied.units.items()})
     if {homes.get(unit.name): unit.key for unit in partition.units} != {n: u.key for n, u in studied.units.items()}:
         raise RunDirectoryError(

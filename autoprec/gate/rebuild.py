@@ -20,7 +20,7 @@ from autoprec.plan import Plan, load_plan
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable, ranges_from_plan
 from autoprec.run.directory import RunDirectory
-from autoprec.units.find import find_units
+from autoprec.units.foreign import units_of
 from autoprec.units.shapes import sized_for
 
 
@@ -86,7 +86,7 @@ def rebuild_plan(path: str | Path, baseline: Baseline, own: Scheme | None = None
     model = load_model(source.model, scheme.newest_opset)
     check_interface(interface_of(baseline.evidence.model), model.interface, str(source.model))
     _check_not_lowered(model, baseline)
-    partition = sized_for(find_units(model.graph), model, source.plan.shapes, make_backend(CPU_BACKEND))
+    partition = sized_for(units_of(model, source.plan.units), model, source.plan.shapes, make_backend(CPU_BACKEND))
     topology = Topology(model.graph)
     fitted = fit_plan(source.plan, source.values, topology, partition, str(source.model))
     precisions = usable_precisions(fitted.plan, partition, topology, scheme)

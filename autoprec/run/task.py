@@ -32,7 +32,7 @@ from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
 from autoprec.recipes.space import Pin, SearchSpace, load_search_space, parse_pin
 from autoprec.run.check_options import check_options
 from autoprec.run.settings import Settings
-from autoprec.units.find import find_units
+from autoprec.units.foreign import units_of
 from autoprec.units.records import Partition, Unit
 from autoprec.units.shapes import shapes_in_run
 from autoprec.units.sizes import sized
@@ -100,7 +100,7 @@ def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True)
         UsageError: a pin matches no unit, or no precision is left to choose.
     """
     model = load_model(settings.model, backend.scheme.newest_opset)
-    partition = find_units(model.graph)
+    partition = units_of(model)
     if not partition.units:
         raise UsageError(f"{settings.model} has no unit whose precision could be chosen: {_most_common(partition)}")
     space = load_search_space(settings.space or backend.default_space)
