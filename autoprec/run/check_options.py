@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from autoprec.data.archives import read_headers
-from autoprec.data.sources import LABELS, data_function
+from autoprec.data.items import LABELS
+from autoprec.data.sources import data_function
 from autoprec.errors import DataError
 from autoprec.files.functions import check_data_names, is_function_name
 from autoprec.files.onnx_message import refuse_no_onnx
