@@ -48,10 +48,11 @@ def is_composed(node: ast.expr) -> bool:
     )
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_no_module_finds_a_value_by_a_part_of_its_name(path: Path) -> None:
-    if path.relative_to(PACKAGE).as_posix() not in ALLOWED:
-        assert list(findings(path.read_text(encoding="utf-8"))) == []
+def test_no_module_finds_a_value_by_a_part_of_its_name() -> None:
+    modules = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
+    found = {name: list(findings(path.read_text(encoding="utf-8"))) for name, path in modules.items()}
+
+    assert {name: lines for name, lines in found.items() if lines and name not in ALLOWED} == {}
 
 
 @pytest.mark.parametrize(
