@@ -39,6 +39,14 @@ def _short_timing() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_report() -> Iterator[None]:
+    """Draw no report at the end of each of the hundred tunes: tests/report has its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTOPREC_REPORT", "0")
+        yield
+
+
 @pytest.fixture(name="model", scope="module")
 def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model, in a folder of its own for each file of tests."""

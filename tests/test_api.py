@@ -95,6 +95,7 @@ def test_nothing_but_the_stages_files_is_written_before_save(result: autoprec.Se
     assert before == {
         "autoprec-files.json",
         "latency.json",
+        "network.json",
         "profile.json",
         "ranges.json",
         "search.json",

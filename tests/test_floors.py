@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("calibrate", "proof", "sensitivity", "testing"),  # what is measured of a model
     ("build", "run"),  # one delivery; one tune
     ("exporting", "front", "gate", "workers"),  # what uses a run before, afterwards or beside it
+    ("report",),  # what a run found, for people
     ("api", "pytest_plugin"),
     ("cli",),
     ("__main__",),

@@ -20,6 +20,9 @@ OWNERS: dict[str, tuple[str, ...] | None] = {
     "PIL": ("data",),
     "click": ("cli",),
     "cuda": ("backends.tensorrt.cuda",),
+    "jinja2": ("report.page",),
+    "markupsafe": ("report.page",),
+    "matplotlib": ("report.plots",),
     "ml_dtypes": None,
     "numpy": None,
     "onnx": GRAPH,
@@ -40,6 +43,8 @@ OWNERS: dict[str, tuple[str, ...] | None] = {
 LOADED_BY_NO_HELP = {
     "PIL",
     "cuda",
+    "jinja2",
+    "matplotlib",
     "onnx",
     "onnx_ir",
     "onnxruntime",

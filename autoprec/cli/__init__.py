@@ -26,6 +26,7 @@ VERBS = {
     "units": "List the units of a model and why other nodes are not tunable.",
     "profile": "Measure how much each unit loses in each precision.",
     "front": "List the best trade-offs of a run, and build any of them.",
+    "report": "Write what a run found as one page: HTML, Markdown or JSON.",
     "build": "Lower a model by a plan.",
     "baseline": "Make a baseline of a run, to commit and to gate by.",
     "gate": "Judge a model against a committed baseline; one line for CI.",

@@ -10,6 +10,7 @@ import click
 
 from autoprec.cli import elapsed_s
 from autoprec.cli.options import data_options, latency_limit, model_options, place_options, target_list
+from autoprec.cli.report import write_at_the_end
 from autoprec.cli.screen import Screen, print_json
 from autoprec.cli.text.tune import introduce, say_plan, say_result
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_NOT_HONOURED, EXIT_OK
@@ -74,6 +75,14 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress.")
+@click.option(
+    "--report/--no-report",
+    "reported",
+    default=True,
+    envvar="AUTOPREC_REPORT",
+    show_envvar=True,
+    help="Write report.html into the run directory at the end.  [default: report]",
+)
 def command(
     *,
     out: str | None,
@@ -84,6 +93,7 @@ def command(
     device: int | None,
     cores: str | None,
     workers: int,
+    reported: bool,
     **options: Any,
 ) -> None:
     """Find the fastest precision plan for MODEL whose metric drops by at most --max-drop.
@@ -124,10 +134,11 @@ def command(
 def _end(result: SearchResult, folder: Path, as_json: bool) -> None:
     """Write the answer, say it, and end with the exit code that it has."""
     result.save()
+    report = write_at_the_end(folder, options["timeout_s"]) if reported else None
     if as_json:
         print_json({**result.summary, "directory": str(folder)})
     else:
-        say_result(result, folder)
+        say_result(result, folder, report)
     code = EXIT_OK if result.feasible else EXIT_INFEASIBLE
     click.get_current_context().exit(EXIT_NOT_HONOURED if result.tuned.verification.refused else code)
 

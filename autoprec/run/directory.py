@@ -43,6 +43,16 @@ class RunDirectory:
         return self.root / "profile.partial.jsonl"
 
     @property
+    def network(self) -> Path:
+        """The units of the model and the edges between them."""
+        return self.root / "network.json"
+
+    @property
+    def report(self) -> Path:
+        """The report for people."""
+        return self.root / "report.html"
+
+    @property
     def latency(self) -> Path:
         """The profiled milliseconds of each unit."""
         return self.root / "latency.json"
@@ -198,6 +208,7 @@ class RunDirectory:
     def _tidy(self) -> None:
         """Remove half-written files, locks without an owner and cut-off lines. No other process writes here now."""
         files = (
+            self.network,
             self.ranges,
             self.profile,
             self.latency,
@@ -210,6 +221,7 @@ class RunDirectory:
             self.exported,
             Path(f"{self.exported}.data"),
             self.signature,
+            self.report,
             self.inventory.path,
         )
         leftovers = [path for file in files for path in self.root.glob(f".{file.name}{PART}*")]

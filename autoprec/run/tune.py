@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from autoprec.run.answer.confirm import confirm
 from autoprec.run.answer.result import TuneResult
 from autoprec.run.context import Run
+from autoprec.run.network_description import NetworkDescription
 from autoprec.run.stages.halves import deal_halves
 from autoprec.run.stages.latency import profile_uniform_plans
 from autoprec.run.stages.plan_search import find_blocking_units, plan_measurer, search_plans
@@ -31,6 +32,7 @@ def tune(run: Run) -> TuneResult:
         RunDirectoryError: a file of the directory is damaged, or the folder cannot be written.
         StorageError: the study cannot be reached.
     """
+    NetworkDescription.of(run.task.subject.partition).save(run.directory.network)
     run = deal_halves(run)
     ranges = find_ranges(run)
     sensitivities = measure_sensitivities(run, ranges)

@@ -6,6 +6,7 @@ FINISHED = [
     "autoprec-files.json",
     "evidence.json",
     "latency.json",
+    "network.json",
     "model.onnx",
     "plan.json",
     "profile.json",

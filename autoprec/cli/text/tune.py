@@ -99,7 +99,7 @@ def _bounds(settings: Settings) -> str:
     return ", ".join(text)
 
 
-def say_result(result: SearchResult, folder: Path) -> None:
+def say_result(result: SearchResult, folder: Path, report: Path | None) -> None:
     """Print what a tune found: the table on standard output, a complaint about the runtime on standard error."""
     from autoprec.run.answer.table import table_rows
 
@@ -120,7 +120,8 @@ def say_result(result: SearchResult, folder: Path) -> None:
         click.echo(printable(complaint), err=True)
     for line in [*_model_lines(tuned), *_search_lines(tuned), *_time_lines(tuned)]:
         click.echo(printable(line))
-    click.echo(f"written: {folder / 'plan.json'}, {folder / 'model.onnx'}, {folder / 'result.json'}")
+    files = [folder / "plan.json", folder / "model.onnx", folder / "result.json", *([] if report is None else [report])]
+    click.echo(f"written: {', '.join(map(str, files))}")
 
 
 def _drop_lines(tuned: TuneResult) -> list[str]:

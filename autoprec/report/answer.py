@@ -1,0 +1,194 @@
+"""The answer of a run: the figures that a reader wants first, beside those of every uniform plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from autoprec.files.json import infinite_if_none
+from autoprec.plan import Assignment
+from autoprec.report.read import RunRecord
+from autoprec.report.sections import Card, Cell, Column, Figure, Form, Section, Table, shown
+from autoprec.study.trial import Trial
+
+SHARES = ("top1", "agreement")
+"""The metrics that are shares of the samples, so that a drop of them is told in percentage points."""
+_SURE = 0.95
+
+
+def drop_form(metric: str) -> Form:
+    """How a drop of a metric is written."""
+    return Form.POINTS if metric in SHARES else Form.NUMBER
+
+
+def drop_unit(metric: str) -> str:
+    """The unit of a drop of a metric."""
+    return "percentage points" if metric in SHARES else metric
+
+
+def drop_text(drop: float, metric: str) -> str:
+    """A drop or a bound on it with its unit."""
+    return f"{100 * drop:.3g} percentage points of {metric}" if metric in SHARES else f"{drop:.3g} of {metric}"
+
+
+def shown_trial(run: RunRecord) -> Trial | None:
+    """The measured plan that the report is about: the answer, or while there is none the best one so far."""
+    if run.study is None or not run.trials:
+        return None
+    goal, answer = run.study.goal, run.study.answer
+    if answer is not None:
+        found = next((t for t in run.trials if dict(t.plan) == dict(answer.plan)), None)
+        if found is not None:
+            return found
+    able = [trial for trial in run.trials if trial.feasible]
+    if able:
+        return min(able, key=lambda trial: trial.cost(goal))
+    return min(run.trials, key=lambda trial: trial.short_of(goal))
+
+
+def shown_plan(run: RunRecord) -> Assignment:
+    """The plan that the report is about; empty before any was measured."""
+    if run.study is not None and run.study.answer is not None:
+        return run.study.answer.plan
+    trial = shown_trial(run)
+    return {} if trial is None else trial.plan
+
+
+def state_text(run: RunRecord) -> str:
+    """What became of the run."""
+    if run.finished:
+        reason = str(run.result.get("reason", "the run has ended"))
+        return f"{reason[:1].upper()}{reason[1:]}."
+    trial = shown_trial(run)
+    if trial is None:
+        return "The run has not ended, and no plan has been measured yet: the same `autoprec tune` goes on with it."
+    within = "is the best so far" if trial.feasible else "comes nearest to the bound so far; none meets it"
+    return (
+        f"The run has not ended: of {len(run.trials)} measured plans {trial.name} {within}. Nothing below is confirmed "
+        f"on held-out samples yet; the same `autoprec tune` goes on with it."
+    )
+
+
+def answer_cards(run: RunRecord) -> list[Card]:
+    """The answer in a few figures."""
+    if not run.finished:
+        trial = shown_trial(run)
+        return [] if trial is None else _cards_so_far(run, trial)
+    candidates: Mapping[str, Any] = run.result["candidates"]
+    chosen, metric = candidates[run.result["chosen"]], str(run.result["metric"])
+    fp32 = candidates.get("uniform fp32", chosen)
+    ratio, drop, level = chosen["latency_vs_fp32"], chosen["estimated_drop"], run.result.get("confidence") or _SURE
+    speed = 1 / ratio["estimate"]
+    estimate, low, high = (infinite_if_none(drop[key]) for key in ("estimate", "low", "high"))
+    form = drop_form(metric)
+    ratio_text = f"{ratio['estimate']:.3f} of FP32's latency ({ratio['low']:.3f} to {ratio['high']:.3f})"
+    cards = [
+        Card("Answer", str(run.result["chosen"]), _precision_text(chosen["mac_share"])),
+        Card(
+            "Speed",
+            f"{speed:.2f} x FP32",
+            f"{chosen['latency_ms']:.3g} ms a batch instead of {fp32['latency_ms']:.3g} ms; {ratio_text}, "
+            f"{run.result['clock']}",
+        ),
+        Card(
+            f"Drop of {metric}",
+            f"{shown(estimate, form)} {'points' if form is Form.POINTS else ''}".strip(),
+            f"{level:.0%} confidence interval {shown(low, form)} to {shown(high, form)} on {drop['samples']} held-out "
+            f"samples; {run.result['verdict']}",
+        ),
+        Card("Size", f"{chosen['bytes'] / max(fp32['bytes'], 1):.2f} x FP32", f"{chosen['bytes']:,} bytes"),
+    ]
+    return cards
+
+
+def _precision_text(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{share:.0%} {name.upper()}" for name, share in shares.items()) + " of all multiply-accumulates"
+
+
+def _cards_so_far(run: RunRecord, trial: Trial) -> list[Card]:
+    m, metric = trial.measured, run.study.metric if run.study is not None else ""
+    timed = f"{1 / m.latency_ratio:.2f} x FP32" if m.timed and m.latency_ratio else "not timed"
+    return [
+        Card("Best so far", trial.name, trial.origin),
+        Card("Speed", timed, f"{m.latency_ratio:.3f} of FP32's latency on the selection samples' rounds"),
+        Card(f"Drop of {metric}", shown(m.judged_drop, drop_form(metric)), "on the selection samples, not confirmed"),
+    ]
+
+
+def answer_section(run: RunRecord) -> Section:
+    """The answer beside FP32 and every uniform plan."""
+    if not run.finished:
+        return Section(key="candidates", title="Beside uniform precisions", table=_uniform_trials(run))
+    metric, chosen = str(run.result["metric"]), run.result["chosen"]
+    level = run.result.get("confidence") or _SURE
+    form, bound = drop_form(metric), run.result["max_drop"]
+    columns = [
+        Column("plan"),
+        Column("latency", Form.NUMBER, "ms"),
+        Column("latency / FP32", Form.RATIO),
+        Column(f"drop ({level:.0%} confidence interval)", form, drop_unit(metric)),
+        *([Column("bound")] if bound is not None else []),
+        Column(metric, Form.NUMBER),
+        Column("size", Form.COUNT, "bytes"),
+        Column("size / FP32", Form.RATIO),
+        *([Column("throughput", Form.COUNT, "samples/s")] if run.result.get("objective") == "throughput" else []),
+        Column("multiply-accumulates"),
+    ]
+    candidates: Mapping[str, Any] = run.result["candidates"]
+    fp32_bytes = max(candidates.get("uniform fp32", {}).get("bytes", 0), 1)
+    rows = [_candidate_row(run, name, c, fp32_bytes) for name, c in candidates.items()]
+    marked = frozenset(i for i, name in enumerate(candidates) if name == chosen)
+    notes = [f"{text}." for text in run.result.get("passed_over", [])]
+    unlike = run.result.get("unlike_decisions")
+    curse = run.result.get("winners_curse")
+    if curse:
+        latency, drop = curse["latency"], curse["drop"]
+        notes.append(
+            f"The answer was chosen among {curse['plans']} plans within the bound, so it looks a little better than it "
+            f"is. Latency / FP32: {latency['selected']:.3f} when chosen, {latency['fresh']:.3f} in fresh rounds. Drop: "
+            f"{shown(drop['selected'], form)} when chosen, {shown(drop['fresh'], form)} on held-out samples."
+        )
+    return Section(
+        key="candidates",
+        title="Beside FP32 and every uniform precision",
+        notes=[*([f"Warning: {unlike}."] if unlike else []), *notes],
+        table=Table(columns, rows, marked),
+    )
+
+
+def _candidate_row(run: RunRecord, name: str, c: Mapping[str, Any], fp32_bytes: int) -> list[Cell]:
+    ratio, drop = c["latency_vs_fp32"], c["estimated_drop"]
+    figure = Figure(*(infinite_if_none(drop[key]) for key in ("estimate", "low", "high")))
+    certified = drop["certified"]
+    needed = drop["samples_to_certify"]
+    missing = "not certified" if needed is None else f"not certified: needs about {needed:,} samples"
+    return [
+        f"{name} (answer)" if name == run.result["chosen"] else name,
+        c["latency_ms"],
+        Figure(ratio["estimate"], ratio["low"], ratio["high"]),
+        figure if math.isfinite(figure.value) else "NaN or infinity in its outputs",
+        *(["certified" if certified else missing] if run.result["max_drop"] is not None else []),
+        c["score"],
+        c["bytes"],
+        c["bytes"] / fp32_bytes,
+        *([c.get("samples_per_s")] if run.result.get("objective") == "throughput" else []),
+        ", ".join(f"{share:.0%} {p}" for p, share in c["mac_share"].items()),
+    ]
+
+
+def _uniform_trials(run: RunRecord) -> Table | None:
+    if run.study is None or not run.trials:
+        return None
+    metric, shown_one = run.study.metric, shown_trial(run)
+    trials = [trial for trial in run.trials if trial.uniform or trial is shown_one]
+    columns = [
+        Column("plan"),
+        Column("latency / FP32", Form.RATIO),
+        Column("drop on selection samples", drop_form(metric), drop_unit(metric)),
+        Column("size", Form.COUNT, "bytes"),
+    ]
+    rows: list[list[Cell]] = [
+        [t.name, t.measured.latency_ratio, t.measured.judged_drop, t.measured.bytes] for t in trials
+    ]
+    return Table(columns, rows, frozenset(i for i, t in enumerate(trials) if t is shown_one))
