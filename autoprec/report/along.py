@@ -43,7 +43,7 @@ def plan_section(run: RunRecord) -> Section | None:
         Column("planned", Form.PRECISION),
         Column("ran", Form.PRECISION),
         Column("outcome"),
-        Column("share of multiply-accumulates", Form.SHARE),
+        Column("share of MACs", Form.SHARE),
         Column("converted inputs"),
         Column("why"),
     ]
@@ -74,12 +74,14 @@ def plan_section(run: RunRecord) -> Section | None:
 def _plan_notes(run: RunRecord, plan: Assignment, arcs: Sequence[Arc]) -> list[str]:
     counts = {p.value.upper(): sum(q is p for q in plan.values()) for p in Precision if p in plan.values()}
     notes = [f"{len(plan)} units: " + ", ".join(f"{n} in {p}" for p, n in counts.items()) + "."]
-    if run.network is not None:
+    if not arcs:
+        notes.append("No value changes its precision on the way from one unit to another.")
+    elif run.network is not None:
         notes.append(
             f"{len(arcs)} values change their precision on the way from one unit to another; each costs a conversion. "
             f"They are drawn as arcs beside the units."
         )
-    elif arcs:
+    else:
         notes.append(
             "This run is of a version that did not store the connections of the units, so arcs join neighbours in the "
             "order of the network only."

@@ -142,8 +142,11 @@ def _curves(axes: Any, plot: Curves) -> list[str]:
 
 def _plain_ticks(axes: Any) -> None:
     """Write the ticks of a logarithmic axis as numbers: the usual ones are formulas, which names must not be."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    low, high = axes.get_ylim()
+    if axes.get_yscale() == "log" and high < 100 * low:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
