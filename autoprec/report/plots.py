@@ -136,7 +136,8 @@ def _curves(axes: Any, plot: Curves) -> list[str]:
         axes.set_yscale("log")
         _plain_ticks(axes)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(loc="best")
+    # Beside the title, where no curve can be.
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(plot.series), borderaxespad=0.0)
     return []
 
 
