@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from autoprec.cli import elapsed_s
 from autoprec.files.printable import printable
+
+if TYPE_CHECKING:
+    from autoprec.report.sections import Report
 
 _PLOTS_S = 6.0
 """A run with a time limit draws the plots of its report only if so many seconds are left, as they take one or two."""
@@ -15,6 +19,7 @@ _PLOTS_S = 6.0
 
 @click.command("report")
 @click.argument("run")
+@click.argument("other", required=False)
 @click.option(
     "--format",
     "form",
@@ -27,27 +32,36 @@ _PLOTS_S = 6.0
     "-o",
     "--out",
     metavar="FILE",
-    help="Where to write.  [default: html to report.html in RUN, others to standard output]",
+    help="Where to write.  [default: html of a run to report.html in RUN, all else to standard output]",
 )
-def command(run: str, *, form: str, out: str | None) -> None:
+def command(run: str, other: str | None, *, form: str, out: str | None) -> None:
     """Write what RUN found as one page: the answer first, then the plan, its sensitivities, and where they come from.
 
-    It needs the run directory alone, also of a run that was killed or is at work.
+    It needs the run directory alone, also of a run that was killed or is at work. With OTHER, the two are compared unit
+    by unit: each is a run directory, a plan file, or an engine that `autoprec build` wrote.
     """
-    from autoprec.report.content import report_of
-    from autoprec.report.read import read_run
     from autoprec.report.write import ReportFormat, text_of, write_report, write_run_report
 
     asked = ReportFormat(form)
-    if out is None and asked is ReportFormat.HTML:
+    if out is None and other is None and asked is ReportFormat.HTML:
         click.echo(printable(f"written: {write_run_report(Path(run))}"))
         return
-    report = report_of(read_run(Path(run)))
+    report = _report(Path(run), None if other is None else Path(other))
     if out is None:
         click.echo(text_of(report, asked), nl=False)
         return
     write_report(report, asked, Path(out))
     click.echo(printable(f"written: {out}"))
+
+
+def _report(run: Path, other: Path | None) -> Report:
+    """The report of a run, or the comparison of two subjects."""
+    from autoprec.report.comparison import comparison_of
+    from autoprec.report.content import report_of
+    from autoprec.report.read import read_run
+    from autoprec.report.subject import read_compared
+
+    return report_of(read_run(run)) if other is None else comparison_of(read_compared(run), read_compared(other))
 
 
 def write_at_the_end(folder: Path, timeout_s: float | None) -> Path | None:
