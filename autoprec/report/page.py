@@ -55,7 +55,7 @@ def page(report: Report, *, plots: bool = True) -> str:
 
 
 def _packaged(name: str) -> str:
-    return files("autoprec.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return (files("autoprec.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _heading(column: Column) -> str:
