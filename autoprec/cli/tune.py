@@ -135,12 +135,16 @@ def _end(result: SearchResult, folder: Path, as_json: bool) -> None:
     """Write the answer, say it, and end with the exit code that it has."""
     result.save()
     report = write_at_the_end(folder, options["timeout_s"]) if reported else None
+    _say(result, folder, report, as_json)
+    code = EXIT_OK if result.feasible else EXIT_INFEASIBLE
+    click.get_current_context().exit(EXIT_NOT_HONOURED if result.tuned.verification.refused else code)
+
+
+def _say(result: SearchResult, folder: Path, report: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({**result.summary, "directory": str(folder)})
     else:
         say_result(result, folder, report)
-    code = EXIT_OK if result.feasible else EXIT_INFEASIBLE
-    click.get_current_context().exit(EXIT_NOT_HONOURED if result.tuned.verification.refused else code)
 
 
 def _check_storage(storage: str | None) -> None:

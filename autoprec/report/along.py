@@ -20,6 +20,22 @@ _STATUS = {
     "gone": "not named by the engine",
 }
 _MOST_ARCS = 400
+_PLAN_COLUMNS = (
+    Column("#", Form.COUNT),
+    Column("unit"),
+    Column("kind"),
+    Column("planned", Form.PRECISION),
+    Column("ran", Form.PRECISION),
+    Column("outcome"),
+    Column("share of MACs", Form.SHARE),
+    Column("converted inputs"),
+    Column("why"),
+)
+_UNITS_NOTE = (
+    "Sensitivity: the power of the error at the outputs over that of the outputs, if this unit alone runs in that "
+    "precision. Latency: by the runtime's own profile of uniform plans, which costs time, so the shares count rather "
+    "than the sum."
+)
 
 
 def plan_section(run: RunRecord) -> Section | None:
@@ -36,17 +52,6 @@ def plan_section(run: RunRecord) -> Section | None:
     incoming: dict[int, list[str]] = {}
     for arc in arcs:
         incoming.setdefault(arc.end, []).append(arc.text)
-    columns = [
-        Column("#", Form.COUNT),
-        Column("unit"),
-        Column("kind"),
-        Column("planned", Form.PRECISION),
-        Column("ran", Form.PRECISION),
-        Column("outcome"),
-        Column("share of MACs", Form.SHARE),
-        Column("converted inputs"),
-        Column("why"),
-    ]
     rows: list[list[Cell]] = [
         [
             i + 1,
@@ -66,7 +71,7 @@ def plan_section(run: RunRecord) -> Section | None:
         key="plan",
         title="The plan along the network",
         notes=_plan_notes(run, plan, arcs),
-        table=Table(columns, rows, marked),
+        table=Table(_PLAN_COLUMNS, rows, marked),
         drawing=drawing,
     )
 
@@ -170,13 +175,7 @@ def units_section(run: RunRecord) -> Section | None:
         Curves(title="Sensitivity", y="noise / signal at the outputs", series=noise, logarithmic=True),
         Curves(title="Latency of each unit", y="ms", series=times, logarithmic=False),
     ]
-    columns = [
-        Column("#", Form.COUNT),
-        Column("unit"),
-        Column("planned", Form.PRECISION),
-        *(Column(f"noise / signal in {p.value.upper()}", Form.TINY) for p in precisions),
-        *(Column(f"{plan}", Form.NUMBER, "ms") for plan in times),
-    ]
+    columns = _units_columns(precisions, times)
     plan = shown_plan(run)
     rows: list[list[Cell]] = [
         [
@@ -191,16 +190,20 @@ def units_section(run: RunRecord) -> Section | None:
     return Section(
         key="units",
         title="Sensitivity and latency of each unit",
-        notes=[
-            (
-                "Sensitivity: the power of the error at the outputs over that of the outputs, if this unit alone runs "
-                "in that precision. Latency: by the runtime's own profile of uniform plans, which costs time, so the "
-                "shares count rather than the sum."
-            )
-        ],
+        notes=[_UNITS_NOTE],
         table=Table(columns, rows),
         plots=[plot for plot in plots if plot.series],
     )
+
+
+def _units_columns(precisions: Sequence[Precision], times: Mapping[str, Sequence[float]]) -> list[Column]:
+    return [
+        Column("#", Form.COUNT),
+        Column("unit"),
+        Column("planned", Form.PRECISION),
+        *(Column(f"noise / signal in {p.value.upper()}", Form.TINY) for p in precisions),
+        *(Column(plan, Form.NUMBER, "ms") for plan in times),
+    ]
 
 
 def _measured_layers(run: RunRecord) -> Mapping[str, float]:

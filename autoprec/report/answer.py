@@ -141,11 +141,11 @@ def answer_section(run: RunRecord) -> Section:
     marked = frozenset(i for i, name in enumerate(candidates) if name == chosen)
     notes = [f"{text}." for text in run.result.get("passed_over", [])]
     unlike = run.result.get("unlike_decisions")
-    curse = run.result.get("winners_curse")
-    if curse:
-        latency, drop = curse["latency"], curse["drop"]
+    bias = run.result.get("winners_curse")
+    if bias:
+        latency, drop = bias["latency"], bias["drop"]
         notes.append(
-            f"The answer was chosen among {curse['plans']} plans within the bound, so it looks a little better than it "
+            f"The answer was chosen among {bias['plans']} plans within the bound, so it looks a little better than it "
             f"is. Latency / FP32: {latency['selected']:.3f} when chosen, {latency['fresh']:.3f} in fresh rounds. Drop: "
             f"{shown(drop['selected'], form)} when chosen, {shown(drop['fresh'], form)} on held-out samples."
         )

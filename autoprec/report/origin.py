@@ -12,6 +12,16 @@ from autoprec.report.read import RunRecord
 from autoprec.report.sections import Cell, Column, Form, Section, Table
 
 _WORST = 30
+_CLIPPING = (
+    Column("value"),
+    Column("made by unit"),
+    Column("kept from", Form.NUMBER),
+    Column("to", Form.NUMBER),
+    Column("seen from", Form.NUMBER),
+    Column("to ", Form.NUMBER),
+    Column("share of the range kept", Form.SHARE),
+    Column("calibrator"),
+)
 _USUAL = {"recipe": "default", "batch": 16, "trials": 40, "seed": 0, "sampler": "guided", "max_drop": 0.01}
 _OPTIONS = {
     "calib": "--calib",
@@ -39,16 +49,6 @@ def clipping_section(run: RunRecord) -> Section | None:
     table = run.ranges
     worst = sorted(table.clipped, key=lambda name: kept_share(table, name))[:_WORST]
     makers = {} if run.network is None else {v: name for name, unit in run.network.units.items() for v in unit.outputs}
-    columns = [
-        Column("value"),
-        Column("made by unit"),
-        Column("kept from", Form.NUMBER),
-        Column("to", Form.NUMBER),
-        Column("seen from", Form.NUMBER),
-        Column("to ", Form.NUMBER),
-        Column("share of the range kept", Form.SHARE),
-        Column("calibrator"),
-    ]
     rows: list[list[Cell]] = [
         [
             name,
@@ -72,7 +72,7 @@ def clipping_section(run: RunRecord) -> Section | None:
                 f"reach; values beyond the kept range saturate. A small share kept means few large outliers."
             )
         ],
-        table=Table(columns, rows),
+        table=Table(_CLIPPING, rows),
     )
 
 
@@ -138,20 +138,20 @@ def command_of(run: RunRecord) -> str:
     """The command line that gives the same run again, empty where its settings are not known."""
     if not run.settings:
         return ""
-    words = ["autoprec", "tune", str(run.settings.get("model", run.model))]
+    line = ["autoprec", "tune", str(run.settings.get("model", run.model))]
     for name, option in _OPTIONS.items():
         value = run.settings.get(name)
         if value is not None and _USUAL.get(name) != value:
-            words += [option, _plain(value)]
+            line += [option, _plain(value)]
     if run.settings.get("max_latency_ms") is not None:
-        words += ["--max-latency", f"{run.settings['max_latency_ms']:g}ms"]
-    words += _repeated("--pin", run.settings.get("pins") or ())
+        line += ["--max-latency", f"{run.settings['max_latency_ms']:g}ms"]
+    line += _repeated("--pin", run.settings.get("pins") or ())
     if run.study is not None:
-        words += ["--backend", run.study.backend]
+        line += ["--backend", run.study.backend]
     if run.threads is not None:
-        words += ["--threads", str(run.threads)]
-    words += ["--target", ",".join(run.targets)] if run.targets else []
-    return shlex.join([*words, "--out", str(run.root)])
+        line += ["--threads", str(run.threads)]
+    line += ["--target", ",".join(run.targets)] if run.targets else []
+    return shlex.join([*line, "--out", str(run.root)])
 
 
 def _repeated(option: str, values: Iterable[str]) -> list[str]:

@@ -38,17 +38,7 @@ def plans_section(run: RunRecord) -> Section | None:
         ],
         line=scale * bound if math.isfinite(bound) else None,
     )
-    columns = [
-        Column("trial", Form.COUNT),
-        Column("proposed by"),
-        Column(f"{time} / FP32", Form.RATIO),
-        Column("drop", drop_form(metric), drop_unit(metric)),
-        Column("within the bound"),
-        Column("on the front"),
-        Column("size", Form.COUNT, "bytes"),
-        Column("noise / signal", Form.TINY),
-        Column("samples", Form.COUNT),
-    ]
+    columns = _columns(metric, time)
     rows = [_row(run, t, t.number in best) for t in run.trials]
     untimed = sum(not t.measured.timed for t in run.trials)
     notes = [f"{len(run.trials)} plans were measured on the selection samples, {len(best)} of them are on the front."]
@@ -61,6 +51,20 @@ def plans_section(run: RunRecord) -> Section | None:
         table=Table(columns, rows, frozenset(i for i, t in enumerate(run.trials) if t is answer)),
         plots=[plot] if timed else [],
     )
+
+
+def _columns(metric: str, time: str) -> list[Column]:
+    return [
+        Column("trial", Form.COUNT),
+        Column("proposed by"),
+        Column(f"{time} / FP32", Form.RATIO),
+        Column("drop", drop_form(metric), drop_unit(metric)),
+        Column("within the bound"),
+        Column("on the front"),
+        Column("size", Form.COUNT, "bytes"),
+        Column("noise / signal", Form.TINY),
+        Column("samples", Form.COUNT),
+    ]
 
 
 def _group(trial: Trial, answer: bool, best: bool) -> str:
@@ -101,15 +105,7 @@ def predictions_section(run: RunRecord) -> Section | None:
             title="Accuracy model", x=f"predicted drop ({drop_unit(metric)})", y="measured", dots=drop, diagonal=True
         ),
     ]
-    columns = [
-        Column("trial", Form.COUNT),
-        Column("latency / FP32 predicted", Form.RATIO),
-        Column("latency / FP32 measured", Form.RATIO),
-        Column("drop predicted", drop_form(metric), drop_unit(metric)),
-        Column("drop measured", drop_form(metric), drop_unit(metric)),
-        Column("noise / signal predicted", Form.TINY),
-        Column("noise / signal measured", Form.TINY),
-    ]
+    columns = _predicted_columns(metric)
     rows: list[list[Cell]] = [
         [
             t.number,
@@ -129,6 +125,18 @@ def predictions_section(run: RunRecord) -> Section | None:
         table=Table(columns, rows),
         plots=[plot for plot in plots if plot.dots],
     )
+
+
+def _predicted_columns(metric: str) -> list[Column]:
+    return [
+        Column("trial", Form.COUNT),
+        Column("latency / FP32 predicted", Form.RATIO),
+        Column("latency / FP32 measured", Form.RATIO),
+        Column("drop predicted", drop_form(metric), drop_unit(metric)),
+        Column("drop measured", drop_form(metric), drop_unit(metric)),
+        Column("noise / signal predicted", Form.TINY),
+        Column("noise / signal measured", Form.TINY),
+    ]
 
 
 def _fits(models: Mapping[str, Any], count: int) -> list[str]:

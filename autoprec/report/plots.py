@@ -91,7 +91,7 @@ def _scatter(axes: Any, plot: Scatter) -> list[str]:
     groups = dict.fromkeys(dot.group for dot in plot.dots)
     for group in sorted(groups, key=list(COLOURS).index, reverse=True):
         # The first one of each group stands in the legend.
-        axes.plot([], [], linestyle="none", label=group, **_mark(group))
+        axes.plot([], [], linestyle="none", label=group, **_style_of(group))
     for i, dot in enumerate(plot.dots):
         axes.plot(
             [dot.x],
@@ -99,7 +99,7 @@ def _scatter(axes: Any, plot: Scatter) -> list[str]:
             linestyle="none",
             gid=f"dot-{i}",
             zorder=4 if dot.group == "answer" else 3,
-            **_mark(dot.group),
+            **_style_of(dot.group),
         )
     if plot.line is not None:
         axes.axhline(plot.line, color="#d55e00", linestyle="--", linewidth=1.2, label="bound")
@@ -114,7 +114,7 @@ def _scatter(axes: Any, plot: Scatter) -> list[str]:
     return [dot.label for dot in plot.dots]
 
 
-def _mark(group: str) -> dict[str, Any]:
+def _style_of(group: str) -> dict[str, Any]:
     return {"marker": _MARKERS[group], "color": COLOURS[group], "markersize": 13 if group == "answer" else 7}
 
 

@@ -16,7 +16,7 @@ SCHEMA = 1
 KIND = "autoprec network"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnitSize:
     """What a unit is.
 
@@ -52,8 +52,18 @@ class NetworkDescription:
     @classmethod
     def of(cls, partition: Partition) -> NetworkDescription:
         """The description of a network."""
+        sizes = {
+            unit.name: UnitSize(
+                kind=unit.kind.value,
+                nodes=len(unit.nodes),
+                macs=unit.macs,
+                weights=unit.weights,
+                outputs=unit.outputs,
+            )
+            for unit in partition.units
+        }
         return cls(
-            {u.name: UnitSize(u.kind.value, len(u.nodes), u.macs, u.weights, u.outputs) for u in partition.units},
+            sizes,
             partition.edges,
             dict(Counter(partition.reasons.values()).most_common()),
         )
@@ -85,7 +95,11 @@ def read_network(path: Path) -> NetworkDescription:
         return NetworkDescription(
             {
                 str(name): UnitSize(
-                    str(u["kind"]), int(u["nodes"]), int(u["macs"]), int(u["weights"]), tuple(map(str, u["outputs"]))
+                    kind=str(u["kind"]),
+                    nodes=int(u["nodes"]),
+                    macs=int(u["macs"]),
+                    weights=int(u["weights"]),
+                    outputs=tuple(map(str, u["outputs"])),
                 )
                 for name, u in record["units"].items()
             },

@@ -122,7 +122,7 @@ def test_every_name_is_escaped(run: Path) -> None:
 
 def test_the_plan_is_drawn_with_its_boundaries(run: Path) -> None:
     units = tuple(json.loads((run / "study.json").read_text(encoding="utf-8"))["units"])
-    sizes = {name: UnitSize("conv", 1, 10, 10, (f"{name}_out",)) for name in units}
+    sizes = {name: UnitSize(kind="conv", nodes=1, macs=10, weights=10, outputs=(f"{name}_out",)) for name in units}
     edge = Edge(units[0], units[5], "t", 640)
     NetworkDescription(sizes, (edge, Edge(units[0], units[1], "t", 640)), {}).save(run / "network.json")
     studied = json.loads((run / "study.json").read_text(encoding="utf-8"))
