@@ -128,23 +128,19 @@ def command(
             result = run(task, folder, screen, elapsed_s=elapsed_s(), storage=storage, claimed=processes.start)
     finally:
         screen.close()
-    _end(result, folder, as_json)
+    _end(result, folder, as_json, reported)
 
 
-def _end(result: SearchResult, folder: Path, as_json: bool) -> None:
-    """Write the answer, say it, and end with the exit code that it has."""
+def _end(result: SearchResult, folder: Path, as_json: bool, reported: bool) -> None:
+    """Write the answer and its report, say it, and end with the exit code that it has."""
     result.save()
-    report = write_at_the_end(folder, options["timeout_s"]) if reported else None
-    _say(result, folder, report, as_json)
-    code = EXIT_OK if result.feasible else EXIT_INFEASIBLE
-    click.get_current_context().exit(EXIT_NOT_HONOURED if result.tuned.verification.refused else code)
-
-
-def _say(result: SearchResult, folder: Path, report: Path | None, as_json: bool) -> None:
+    report = write_at_the_end(folder, result.tuned.task.settings.timeout_s) if reported else None
     if as_json:
         print_json({**result.summary, "directory": str(folder)})
     else:
         say_result(result, folder, report)
+    code = EXIT_OK if result.feasible else EXIT_INFEASIBLE
+    click.get_current_context().exit(EXIT_NOT_HONOURED if result.tuned.verification.refused else code)
 
 
 def _check_storage(storage: str | None) -> None:
