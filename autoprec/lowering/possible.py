@@ -15,17 +15,17 @@ from autoprec.graph.topology import (
     RESHAPING_OPS,
     Topology,
     attribute_int,
-    elements,
     is_float,
     static_shape,
 )
 from autoprec.lowering.passes.type_slots import DATA_TYPES, OPSET_BF16, OPSET_QDQ
 from autoprec.plan import Plan
 from autoprec.precision import FLOATS, Precision
-from autoprec.units.branches import SMALLEST_ELEMENTS, has_free_dimension
+from autoprec.units.branches import SMALLEST_ELEMENTS
 from autoprec.units.chains import backbone
 from autoprec.units.homes import homes_of
 from autoprec.units.records import Partition, Unit
+from autoprec.units.sizes import NO_SHAPES, Shapes
 
 Possible = Mapping[str, Mapping[Precision, str | None]]
 """Unit name -> precision -> why the unit cannot run in it, None where it can; precisions not offered are missing."""
@@ -78,8 +78,18 @@ _ATTENTION_DEPTH = 6
 _OLDEST_OPSETS = {Precision.FP16: OPSET_QDQ, Precision.BF16: OPSET_BF16}  # a model of an older one is raised
 
 
-def why_not(topology: Topology, unit: Unit, precision: Precision, scheme: Scheme) -> str | None:
-    """Return why `unit` cannot run in `precision` under `scheme`, or None if it can."""
+def why_not(
+    topology: Topology, unit: Unit, precision: Precision, scheme: Scheme, shapes: Shapes = NO_SHAPES
+) -> str | None:
+    """Return why `unit` cannot run in `precision` under `scheme`, or None if it can.
+
+    Args:
+        topology: the graph.
+        unit: the unit.
+        precision: the precision.
+        scheme: how the runtime wants a network quantised.
+        shapes: the shapes that values have in a run of one sample, where the graph leaves them open.
+    """
     nodes = {str(node.name): node for node in topology.nodes}
     members = [nodes[name] for name in unit.nodes if name in nodes]
     if precision in scheme.absent:
@@ -88,13 +98,13 @@ def why_not(topology: Topology, unit: Unit, precision: Precision, scheme: Scheme
         return _why_not_float(members, precision, scheme)
     anchors = [nodes[name] for name in unit.anchors if name in nodes]
     if unit.kind in ("conv", "matmul"):
-        reasons = [_why_not_linear(topology, node, precision, scheme) for node in anchors]
+        reasons = [_why_not_linear(topology, node, precision, scheme, shapes) for node in anchors]
         return next((reason for reason in reasons if reason is not None), None)
     if unit.kind == "attention":
-        return _why_not_attention(topology, members, anchors, precision)
+        return _why_not_attention(members, anchors, precision, shapes)
     if precision is Precision.FP8:
         return f"FP8 kernels exist for convolutions, matrix products and attention, not for {unit.kind}"
-    return _why_not_light(topology, unit, anchors[0], scheme)
+    return _why_not_light(topology, unit, anchors[0], scheme, shapes)
 
 
 def _why_not_float(members: list[ir.Node], precision: Precision, scheme: Scheme) -> str | None:
@@ -121,9 +131,11 @@ def has_type(node: ir.Node, precision: Precision) -> bool:
     return any(signature.admits(name, DATA_TYPES[precision]) for name in floats)
 
 
-def _why_not_linear(topology: Topology, node: ir.Node, precision: Precision, scheme: Scheme) -> str | None:
+def _why_not_linear(
+    topology: Topology, node: ir.Node, precision: Precision, scheme: Scheme, shapes: Shapes
+) -> str | None:
     weights = [value for value in node.inputs[:2] if value in topology.constants]
-    if any(_is_tiny(value) for value in node.inputs[:2] if value not in topology.constants):
+    if any(_is_tiny(value, shapes) for value in node.inputs[:2] if value not in topology.constants):
         return f"its input has fewer than {SMALLEST_ELEMENTS} elements"
     if node.op_type != "MatMul" and node.inputs[1] not in weights:
         return "its weights are computed at run time"
@@ -141,11 +153,26 @@ def _why_not_linear(topology: Topology, node: ir.Node, precision: Precision, sch
         return _why_not_conv(topology, node, weights[0], precision)
     if not weights and precision is Precision.INT8 and _meets_softmax(topology, node):
         return "a product before or behind a softmax loses too much in INT8"
-    return _why_not_matmul(node, bool(weights))
+    return _why_not_matmul(node, bool(weights), shapes)
 
 
-def _is_tiny(value: ir.Value | None) -> bool:
-    return value is not None and not has_free_dimension(value) and elements(value) < SMALLEST_ELEMENTS
+def _is_tiny(value: ir.Value | None, shapes: Shapes) -> bool:
+    """Return whether a float value is too small for 8-bit kernels; where nothing tells its size, it is not."""
+    shape = _shape(value, shapes) if value is not None and is_float(value) else None
+    return shape is not None and 0 not in shape and math.prod(shape) < SMALLEST_ELEMENTS
+
+
+def _shape(value: ir.Value | None, shapes: Shapes) -> tuple[int, ...] | None:
+    """Return the shape of a value, 0 for a length that is not known, or None if not even the rank is.
+
+    A free dimension of length 1 in the run of one sample may be the number of samples, so it stays unknown.
+    """
+    known, seen = static_shape(value, 0), shapes.get(str(value.name)) if value is not None else None
+    if seen is None or (known is not None and len(known) != len(seen)):
+        return known
+    return tuple(
+        static or (size if size > 1 else 0) for static, size in zip(known or [0] * len(seen), seen, strict=True)
+    )
 
 
 def _meets_softmax(topology: Topology, node: ir.Node) -> bool:
@@ -196,8 +223,8 @@ def _why_not_conv(topology: Topology, node: ir.Node, weight: ir.Value, precision
     return f"too small for INT8 kernels: {c_in} input channels per group, {c_out} output channels, kernel {text}"
 
 
-def _why_not_matmul(node: ir.Node, has_weights: bool) -> str | None:
-    left, right = static_shape(node.inputs[0], 0), static_shape(node.inputs[1], 0)
+def _why_not_matmul(node: ir.Node, has_weights: bool, shapes: Shapes) -> str | None:
+    left, right = _shape(node.inputs[0], shapes), _shape(node.inputs[1], shapes)
     if left is None or right is None:
         return "the shape of its operands is not known"
     k = left[0 if attribute_int(node, "transA", 0) else -1] or (right[-2] if len(right) > 1 else 0)
@@ -213,27 +240,27 @@ def _why_not_matmul(node: ir.Node, has_weights: bool) -> str | None:
 
 
 def _why_not_attention(
-    topology: Topology, members: list[ir.Node], anchors: list[ir.Node], precision: Precision
+    members: list[ir.Node], anchors: list[ir.Node], precision: Precision, shapes: Shapes
 ) -> str | None:
     if precision is Precision.INT8:
         return "the attention core loses too much in INT8 and has no fused kernel there"
     if len(anchors) != 2 or any(node.op_type == "Where" for node in members):
         return "FP8 attention needs MatMul, optional Mul or Div, optional Add, Softmax and MatMul"
-    shape = static_shape(anchors[0].inputs[0], 0)
+    shape = _shape(anchors[0].inputs[0], shapes)
     size = shape[-1] if shape else 0
     if not 8 < size <= 256:
         return f"FP8 attention needs a head size above 8 and at most 256, this has {size or 'an unknown one'}"
     return None
 
 
-def _why_not_light(topology: Topology, unit: Unit, node: ir.Node, scheme: Scheme) -> str | None:
+def _why_not_light(topology: Topology, unit: Unit, node: ir.Node, scheme: Scheme, shapes: Shapes) -> str | None:
     if unit.kind == "embedding":
         table = node.inputs[0]
         shape = static_shape(table)
         if table is None or table.const_value is None or shape is None or len(shape) != 2:
             return "an embedding table must be a constant of two dimensions to be stored in INT8"
         return None if attribute_int(node, "axis", 0) == 0 else "the table is not indexed by rows"
-    if any(_is_tiny(value) for value in topology.dynamic_inputs(node)):
+    if any(_is_tiny(value, shapes) for value in topology.dynamic_inputs(node)):
         return f"an input has fewer than {SMALLEST_ELEMENTS} elements"
     if any(value in topology.outputs for value in node.outputs):
         return "its result leaves the network, so it stays float"

@@ -231,9 +231,30 @@ def with_shapes_of(subject: Subject, feed: Mapping[str, Array], backend: Backend
     """
     shapes = shapes_in_run(subject.model, feed, backend)
     partition = sized(subject.partition, subject.model.graph, shapes)
+    subject = _judged_by_shapes(subject, partition)
     old = subject.lowerer
     lowerer = Lowerer(old.model, partition, old.scheme, old.carrier, unify_concat=old.unify_concat)
     return replace(subject, partition=partition, lowerer=lowerer)
+
+
+def _judged_by_shapes(subject: Subject, partition: Partition) -> Subject:
+    """Return the subject without the precisions for which units turn out too small, or too large, in these shapes.
+
+    Raises:
+        UsageError: a unit is pinned to such a precision.
+    """
+    topology, scheme, shapes = Topology(subject.model.graph), subject.lowerer.scheme, partition.shapes
+    possible, choices = dict(subject.possible), dict(subject.choices)
+    for unit in partition.units if shapes else ():
+        row = possible[unit.name]
+        able = [p for p, reason in row.items() if reason is None and p.is_quantized]
+        refused = {p: why for p in able if (why := why_not(topology, unit, p, scheme, shapes)) is not None}
+        if (pinned := subject.pinned.get(unit.name)) in refused and pinned is not None:
+            raise UsageError(f"unit {unit.name!r} cannot be pinned to {pinned}: {refused[pinned]}")
+        possible[unit.name] = {**row, **refused}
+        left = tuple(p for p in choices[unit.name] if p not in refused)
+        choices[unit.name] = left or (_fallback(subject.space) if unit.source is Precision.FP32 else unit.source,)
+    return replace(subject, possible=possible, choices=choices)
 
 
 def _usable(space: SearchSpace, backend: Backend, timed: bool) -> tuple[list[Precision], tuple[str, ...]]:

@@ -13,7 +13,7 @@ from autoprec.units.records import Partition
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Value name -> the shape that it had in a run of one sample, for the values whose shape the graph does not say."""
-_UNSEEN: Shapes = {}
+NO_SHAPES: Shapes = {}
 
 
 def sized(partition: Partition, graph: ir.Graph, shapes: Shapes) -> Partition:
@@ -51,7 +51,7 @@ def elements_in(value: ir.Value | None, shapes: Shapes) -> int:
     return elements(value) if seen is None else math.prod(seen)
 
 
-def node_macs(node: ir.Node, shapes: Shapes = _UNSEEN) -> int:
+def node_macs(node: ir.Node, shapes: Shapes = NO_SHAPES) -> int:
     """Return the number of multiply-accumulates of one node for one sample, or 0 if it is not a sum of products."""
     if node.op_type in ("Conv", "ConvTranspose"):
         weight = _shape(node.inputs[1], shapes)
@@ -64,7 +64,22 @@ def node_macs(node: ir.Node, shapes: Shapes = _UNSEEN) -> int:
     if node.op_type in ("LSTM", "GRU", "RNN") and shape:
         steps = shape[0] * shape[1]  # the input is [sequence, batch, features], in either layout of the first two
         return steps * (elements_in(node.inputs[1], shapes) + elements_in(node.inputs[2], shapes))
-    return 0
+    return _einsum_macs(node, shapes) if node.op_type == "Einsum" else 0
+
+
+def _einsum_macs(node: ir.Node, shapes: Shapes) -> int:
+    """Return the product of the lengths of all indices: what one loop over all of them would multiply and add."""
+    terms = node.attributes["equation"].as_string().replace(" ", "").partition("->")[0].split(",")
+    lengths: dict[str | int, int] = {}
+    for term, value in zip(terms, node.inputs, strict=False):
+        shape, (front, dots, back) = _shape(value, shapes), term.partition("...")
+        if shape is None or len(terms) < 2:
+            return 0
+        hidden = len(shape) - len(front) - len(back) if dots else 0
+        indices = [*front, *range(-hidden, 0), *back]  # what the dots stand for is counted from the right
+        for index, length in zip(indices, shape, strict=False):
+            lengths[index] = max(length, lengths.get(index, 1))  # of two lengths, the 1 is repeated
+    return math.prod(lengths.values())
 
 
 def _shape(value: ir.Value | None, shapes: Shapes) -> tuple[int, ...] | None:

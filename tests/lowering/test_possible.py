@@ -362,3 +362,32 @@ def test_tensorrt_rtx_keeps_transposed_convolutions_float() -> None:
         "TensorRT-RTX computes ConvTranspose in float whatever its operands are stored in"
     )
     assert refusal(proto, "conv", INT8, TENSORRT) is None
+
+
+def test_sizes_that_the_model_leaves_open_are_judged_by_those_of_a_run() -> None:
+    b = Builder()
+    x = b.input("x", ["N", "T", 32])
+    keys = b.node("Transpose", "keys", [b.node("Tanh", "tanh", [x])], perm=[0, 2, 1])
+    b.output(b.node("MatMul", "scores", [x, keys]), ["N", "T", "T"])
+    model = loaded(b.model())
+    unit = find_units(model.graph).unit("scores")
+
+    def judged(length: int) -> str | None:
+        shapes = {"x": (1, length, 32), "keys_out": (1, 32, length)}
+        return why_not(Topology(model.graph), unit, INT8, TENSORRT, shapes)
+
+    assert why_not(Topology(model.graph), unit, INT8, TENSORRT) is None
+    assert judged(1) is None  # a length of one sample may be the number of samples
+    assert judged(128) is None
+    assert "N=10, both must be at least 16" in str(judged(10))
+    assert "longer than 512 (1000x1000)" in str(judged(1000))
+
+
+def test_sizes_that_are_computed_are_no_data_of_a_resize() -> None:
+    b = Builder()
+    x = b.input("x", ["N", 16, "H", "W"])
+    sizes = b.node("Shape", "sizes", [x])
+    up = b.node("Resize", "up", [b.conv("conv", x, 16, 16), "", "", sizes], mode="nearest")
+    b.output(b.conv("last", up, 16, 16), ["N", 16, "H", "W"])
+
+    assert refusal(b.model(), "up", INT8, ORT_CPU) is None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from autoprec.errors import DataError, UsageError
@@ -12,6 +14,9 @@ from autoprec.precision import Precision
 from autoprec.run.settings import Settings
 from autoprec.run.task import Subject, Task, prepare_subject, prepare_task
 from autoprec.testing import FakeBackend, tiny_data
+
+from ..helpers.networks import write
+from ..helpers.onnx_builder import Builder
 
 FP32, FP16, INT8, FP8 = Precision.FP32, Precision.FP16, Precision.INT8, Precision.FP8
 
@@ -101,3 +106,22 @@ def test_labels_of_the_calibration_data_are_not_needed(model: Path) -> None:
 
     assert task(model, calib={"x": other["x"]}, evaluate=data).metric.name == "top1"
     assert task(model, calib=data, evaluate={"x": other["x"]}).metric.name == "agreement"
+
+
+@pytest.mark.parametrize(("length", "left"), [(10, False), (32, True)])
+def test_a_unit_that_is_too_small_in_the_shapes_of_the_data_is_offered_no_8_bits(
+    tmp_path: Path, length: int, left: bool
+) -> None:
+    b = Builder()
+    x = b.input("x", ["N", "T", 32])
+    keys = b.node("Transpose", "keys", [b.node("Tanh", "tanh", [x])], perm=[0, 2, 1])
+    b.output(b.node("MatMul", "scores", [x, keys]), ["N", "T", "T"])
+    data = {"x": np.random.default_rng(0).normal(size=(30, length, 32)).astype(np.float32)}
+    settings = Settings(model=write(b.model(), tmp_path), calib=data, space="tensorrt")
+    found = prepare_task(settings, FakeBackend(), timed=False).subject
+
+    assert (INT8 in found.choices["scores"]) == left
+    assert ("at least 16" in str(found.possible["scores"][INT8])) != left
+    if not left:
+        with pytest.raises(UsageError, match="'scores' cannot be pinned to int8: too small"):
+            prepare_task(replace(settings, pins=("scores=int8",)), FakeBackend(), timed=False)

@@ -57,6 +57,16 @@ def chosen_branch() -> onnx.ModelProto:
     return b.model()
 
 
+def summed_over_indices() -> onnx.ModelProto:
+    """Einsum with a batch, heads and dots, and once without a product."""
+    b = Builder()
+    x = b.input("x", ["N", "T", 8])
+    heads = b.node("Einsum", "heads", [x, b.weight("w", 4, 8, 2)], equation="btd, hdk -> bthk")
+    mean = b.node("Einsum", "sum", [heads], equation="bthk->bth")
+    b.output(b.node("Einsum", "dots", [mean, b.weight("v", 4, 3)], equation="...h,hk->...k"), ["N", "T", 3])
+    return b.model()
+
+
 def load(proto: onnx.ModelProto, path: object) -> Model:
     onnx.save(proto, f"{path}/model.onnx")
     return load_model(f"{path}/model.onnx")
@@ -68,6 +78,7 @@ def load(proto: onnx.ModelProto, path: object) -> Model:
         (halved, (1, 3, 16, 16), {"c0": 32 * 27 * 256, "c1": 32 * 144 * 256}),
         (dynamic_sequence, (1, 48, 16), {"per_token": 48 * 16 * 64, "per_sample": 64 * 512}),
         (chosen_branch, (1, 5, 8), {"product": 10 * 8 * 4}),
+        (summed_over_indices, (1, 5, 8), {"heads": 5 * 8 * 4 * 2, "dots": 5 * 4 * 3}),
     ],
 )
 def test_macs_are_those_of_a_real_sample(
