@@ -26,6 +26,7 @@ _SOURCES = (
     "eval",
     "calib",
     "metric",
+    "decode",
     "recipe",
     "trust",
     "backend",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,28 +13,27 @@ from autoprec.backends.protocol import Backend
 from autoprec.data.dataset import Dataset
 from autoprec.data.sources import load_data
 from autoprec.errors import DataError
+from autoprec.gate.decision import UNSEEN, caught_drop, decide
 from autoprec.gate.evidence import Evidence, SampleScores
-from autoprec.gate.gather import kept_scores
+from autoprec.gate.gather import kept_scores, statistics_of
 from autoprec.gate.rebuild import Rebuilt
 from autoprec.gate.runtime import Runtime
+from autoprec.gate.set_accuracy import compare_figures
 from autoprec.gate.verdict import Check, Status
 from autoprec.graph.model import to_bytes
 from autoprec.metrics.contract import try_metric
 from autoprec.metrics.evaluator import Evaluator, Outcome
 from autoprec.metrics.metric import Metric
+from autoprec.metrics.over_set import scored_rows
 from autoprec.precision import Array
 from autoprec.recipes.ranging import CalibrationRecipe
 from autoprec.run.settings import DataLike
-from autoprec.stats.significance import ALPHA, Compared, SignificanceTest, compare_scores, mcnemar
+from autoprec.stats.significance import Compared, SignificanceTest, compare_scores
 
-FEWEST_SAMPLES = 20
-"""The fewest pairs of scores from which the gate draws a conclusion."""
-_UNSEEN = 3.0  # the rule of three: if none of n samples changed, still up to 3 / n of all may have changed
-_ROUNDING = 1e-12  # the tolerance for a drop that equals the bound but for rounding
-_FINEST = 0.005  # the smallest bound for which samples are demanded; a bound of 0 would need infinitely many
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """The scores of the rebuilt plan.
 
@@ -42,12 +42,16 @@ class Measured:
         data: the samples.
         finite: whether all outputs were finite.
         missing: the number of samples of the baseline that the data does not have.
+        metric: the metric as it scored: a function that returns one number is one over all samples.
+        groups: the number of independent groups behind the scores.
     """
 
     samples: SampleScores
     data: Dataset
     finite: bool
     missing: int
+    metric: Metric
+    groups: int | None
 
 
 def default_bound(committed: Evidence) -> float:
@@ -60,7 +64,7 @@ def default_bound(committed: Evidence) -> float:
     scores = committed.samples.plan
     if not scores or any(score not in (0.0, 1.0) for score in scores):
         return half
-    return max(half, math.ceil(1e4 * _UNSEEN / len(scores)) / 1e4)
+    return max(half, math.ceil(1e4 * UNSEEN / len(scores)) / 1e4)
 
 
 def find_samples(source: DataLike, rebuilt: Rebuilt, recipe: CalibrationRecipe, committed: SampleScores) -> Dataset:
@@ -86,6 +90,14 @@ def find_samples(source: DataLike, rebuilt: Rebuilt, recipe: CalibrationRecipe, 
     return data.subset(chosen)
 
 
+def _in_order_of(data: Dataset, digests: Sequence[str]) -> Dataset:
+    """Return the same samples in the order of the baseline."""
+    places: dict[str, list[int]] = {}
+    for index, identity in enumerate(data.identities()):
+        places.setdefault(identity[:8], []).append(index)
+    return data.subset([places[digest].pop(0) for digest in digests if places.get(digest)])
+
+
 def measure(
     data: Dataset,
     rebuilt: Rebuilt,
@@ -93,7 +105,7 @@ def measure(
     metric: Metric,
     *,
     batch: int,
-    wanted: int,
+    digests: Sequence[str],
     exact: bool = False,
 ) -> Measured:
     """Score FP32 and the plan on `data`, in the runtime if it computes here, otherwise in exact arithmetic.
@@ -104,12 +116,14 @@ def measure(
         runtime: the runtime of the plan.
         metric: the metric of the baseline.
         batch: the number of samples of one run.
-        wanted: the number of samples that the baseline has.
+        digests: the first digits of the digests of the baseline's samples, in its order.
         exact: whether exact arithmetic is scored too, as a new baseline needs it.
     """
     backend, interface = runtime.backend, rebuilt.model.interface
     with backend.build(to_bytes(rebuilt.model.original), exact=not runtime.computes) as reference:
         metric = try_metric(reference, data, interface, metric, batch)
+        if metric.over_set is not None:
+            data = _in_order_of(data, digests)  # blocks of samples must be those of the baseline
         evaluator = Evaluator.against(reference, data, interface, metric, batch)
         outcome = _outcome(evaluator, backend, rebuilt, exact=not runtime.computes)
         other = outcome
@@ -122,20 +136,28 @@ def measure(
         kept_scores(evaluator.reference_scores),
         kept_scores(outcome.scores),
         kept_scores(other.scores) if kept else None,
+        statistics_of(fp32=evaluator.reference_rows, plan=outcome.rows, exact=other.rows if kept else None),
     )
-    return Measured(scores, data, outcome.finite, wanted - data.count)
+    return Measured(
+        samples=scores,
+        data=data,
+        finite=outcome.finite,
+        missing=len(digests) - data.count,
+        metric=metric,
+        groups=outcome.groups,
+    )
 
 
-def judge_accuracy(committed: Evidence, now: Measured, metric: Metric, allowed: float, *, absent: bool) -> Check:
+def judge_accuracy(committed: Evidence, now: Measured, allowed: float, *, absent: bool) -> Check:
     """Compare the scores with those of the baseline.
 
     Args:
         committed: the evidence of the baseline.
         now: the scores that were measured now.
-        metric: the metric of both.
         allowed: the largest drop of the metric that is fine.
         absent: whether the plan's runtime is missing, so that exact arithmetic is compared with exact arithmetic.
     """
+    metric = now.metric
     check = Check(
         name="accuracy",
         status=Status.CANNOT_JUDGE,
@@ -163,8 +185,13 @@ def judge_accuracy(committed: Evidence, now: Measured, metric: Metric, allowed: 
             check,
             sentence="the baseline's own outputs were not finite, so there is nothing to compare with; tune again",
         )
-    first, second = _array(before), _array(after)
-    compared = compare_scores(first, second, metric.higher_is_better)
+    if metric.over_set is not None and now.missing and (committed.samples.statistics is None):
+        return replace(
+            check,
+            sentence=f"{now.missing} of the baseline's samples are missing, and {metric.name} is a figure of all of "
+            f"them together; give the whole data of the tune by --eval, or make a new baseline",
+        )
+    compared, first, second = _compared(committed, now, _array(before), _array(after), absent=absent)
     status, sentence = decide(compared, allowed)
     return replace(
         check,
@@ -175,6 +202,25 @@ def judge_accuracy(committed: Evidence, now: Measured, metric: Metric, allowed: 
         details=_details(committed, now, metric, compared, allowed=allowed, absent=absent),
         change=_change(compared),
     )
+
+
+def _compared(
+    committed: Evidence, now: Measured, before: Array, after: Array, *, absent: bool
+) -> tuple[Compared, Array, Array]:
+    """Compare the scores; a figure over the data set by the statistics of samples, where there are any.
+
+    Returns:
+        The comparison, and the scores that it compared.
+    """
+    if now.metric.over_set is None:
+        return compare_scores(before, after, now.metric.higher_is_better), before, after
+    kept, fresh = committed.samples.statistics, now.samples.statistics
+    if kept is None or fresh is None:
+        return compare_figures(now.metric, before, after, groups=now.groups), before, after
+    column = kept["exact"] if absent and "exact" in kept else kept["plan"]
+    rows = tuple(paired(committed.samples.digests, column, now.samples.digests)), fresh["plan"]
+    first, second = (scored_rows(now.metric.over_set, side).contributions for side in rows)
+    return compare_figures(now.metric, first, second, rows=rows), first, second
 
 
 def _committed_scores(committed: SampleScores, now: SampleScores, *, absent: bool) -> list[float | None]:
@@ -189,78 +235,9 @@ def _change(compared: Compared) -> str:
     return f"{0 - loss.estimate:+.4f} ({0 - loss.high:+.4f} .. {0 - loss.low:+.4f})"
 
 
-def decide(compared: Compared, allowed: float) -> tuple[Status, str]:
-    """Return the verdict and its sentence by two questions: is the score different, and by more than is allowed?"""
-    loss, count = compared.change.estimate, compared.samples
-    beyond = loss > allowed + _ROUNDING
-    counted = f"{compared.lost} of {count} samples got worse and {compared.won} better"
-    if compared.different and beyond:
-        return Status.WORSE, (
-            f"{counted}: a drop of {loss:.4g}, more than the {allowed:g} allowed, and no chance "
-            f"({compared.test}, p = {compared.p:.2g}); tune the model again, or accept it by a new baseline"
-        )
-    if beyond:
-        return Status.CANNOT_JUDGE, (
-            f"{counted}: a drop of {loss:.4g}, more than the {allowed:g} allowed, but chance may do that "
-            f"({compared.test}, p = {compared.p:.2g}); about {samples_to_decide(compared):,} samples would decide"
-        )
-    enough = samples_to_see(compared, allowed)
-    if count < enough:
-        return Status.CANNOT_JUDGE, (
-            f"{count} samples are too few to see a drop of {allowed:g}; about {enough:,} would do, or allow more by "
-            f"--max-drop"
-        )
-    gain = ", and better" if mirrored(compared).different else ""
-    return Status.FINE, f"{counted}: within the bound{gain}"
-
-
-def samples_to_see(compared: Compared, allowed: float) -> int:
-    """Return how many samples it takes to see a drop of `allowed`, estimated from the scatter of these."""
-    if compared.test is SignificanceTest.MCNEMAR:
-        return max(FEWEST_SAMPLES, math.ceil(_UNSEEN / max(allowed, _FINEST)))
-    half = compared.change.high - compared.change.estimate
-    return max(FEWEST_SAMPLES, math.ceil(compared.samples * (half / allowed) ** 2) if allowed > 0 else 0)
-
-
-def caught_drop(samples: int, allowed: float) -> float:
-    """Return the smallest drop of decisions that so many samples call worse in 95 of 100 cases.
-
-    It assumes that decisions are only lost and none is won. Then the number of lost decisions is nearly Poisson
-    distributed, and it must be at least 7 to be significant, and must exceed the bound.
-    """
-    fewest = max(math.ceil(math.log2(1 / ALPHA)), math.floor(allowed * samples + _ROUNDING) + 1)
-    if fewest > 300:  # then the distribution is nearly normal, and exp(-mean) would underflow below
-        return (fewest + 1.645 * math.sqrt(fewest) + 1.35) / samples
-    low, high = 0.0, fewest + 10 * math.sqrt(fewest) + 10
-    for _ in range(50):
-        mean = (low + high) / 2
-        term = missed = math.exp(-mean)
-        for count in range(1, fewest):
-            term *= mean / count
-            missed += term
-        low, high = (mean, high) if missed > 0.05 else (low, mean)
-    return high / samples
-
-
-def mirrored(compared: Compared) -> Compared:
-    """Return the comparison with the question reversed: is it better? Only decisions are ever called better."""
-    if compared.test is not SignificanceTest.MCNEMAR:
-        return replace(compared, p=1.0)
-    return replace(compared, p=mcnemar(compared.won, compared.lost))
-
-
-def samples_to_decide(compared: Compared) -> int:
-    """Return about how many samples would make the same drop significant."""
-    change = compared.change
-    error = (change.high - change.low) / (2 * 1.96)
-    needed = compared.samples * (2.33 * error / change.estimate) ** 2  # 2.33 is the normal quantile of 0.99
-    fewest = math.log2(1 / ALPHA) / change.estimate if compared.test is SignificanceTest.MCNEMAR else 0
-    return max(compared.samples + 1, math.ceil(needed * 1.2), math.ceil(fewest))
-
-
-def paired(digests: Sequence[str], scores: Sequence[float | None], wanted: Sequence[str]) -> list[float | None]:
+def paired(digests: Sequence[str], scores: Sequence[T], wanted: Sequence[str]) -> list[T]:
     """Return the scores of the wanted samples in their order; equal samples are taken one after the other."""
-    found: dict[str, list[float | None]] = {}
+    found: dict[str, list[T]] = {}
     for fingerprint, score in zip(digests, scores, strict=True):
         found.setdefault(fingerprint, []).append(score)
     return [found[fingerprint].pop(0) for fingerprint in wanted]

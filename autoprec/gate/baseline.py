@@ -158,6 +158,8 @@ def _packed(record: dict[str, Any]) -> dict[str, Any]:
     rows = "".join(samples["digests"])
     packed = {"digests": _rows(rows, _DIGEST * 12)}
     packed |= {key: _packed_scores(samples[key]) for key in ("fp32", "plan", "exact")}
+    if "statistics" in samples:
+        packed["statistics"] = samples["statistics"]
     return {**record, "samples": packed}
 
 

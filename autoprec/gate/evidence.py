@@ -15,7 +15,9 @@ from autoprec.errors import RunDirectoryError
 from autoprec.files.functions import is_function_name
 from autoprec.files.json import as_json, fingerprint, read_json, write_bytes
 from autoprec.files.trust import relative_text
+from autoprec.gate.statistics import statistics_of_record, statistics_record
 from autoprec.graph.interface import Interface, TensorSpec
+from autoprec.metrics.over_set import Rows
 from autoprec.plan import Plan
 
 SCHEMA = 1
@@ -33,12 +35,15 @@ class SampleScores:
         plan: the scores of the plan in the runtime; None stands for outputs that were not finite.
         exact: the scores of the plan in exact arithmetic, which any CPU can repeat. None for a portable
             runtime such as ONNX Runtime on the CPU, whose own scores any CPU can repeat.
+        statistics: "fp32", "plan" and, where there are scores of it, "exact" -> the statistics of each sample; None for
+            a metric that has none, or of which outputs were not finite. The scores are then what samples contribute.
     """
 
     digests: tuple[str, ...]
     fp32: tuple[float | None, ...]
     plan: tuple[float | None, ...]
     exact: tuple[float | None, ...] | None
+    statistics: Mapping[str, Rows] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +178,7 @@ def to_record(evidence: Evidence) -> dict[str, Any]:
             "fp32": list(samples.fp32),
             "plan": list(samples.plan),
             "exact": None if samples.exact is None else list(samples.exact),
+            **({} if samples.statistics is None else {"statistics": statistics_record(samples.statistics)}),
         },
         "verification": dict(evidence.verification),
         "values": dict(evidence.values),
@@ -219,6 +225,7 @@ def from_record(record: Mapping[str, Any]) -> Evidence:
         fp32=_scores(samples["fp32"]),
         plan=_scores(samples["plan"]),
         exact=None if samples["exact"] is None else _scores(samples["exact"]),
+        statistics=statistics_of_record(samples.get("statistics"), len(samples["digests"])),
     )
     evidence = Evidence(
         **parts,

@@ -22,6 +22,7 @@ from autoprec.graph.model import Model, to_bytes
 from autoprec.graph.topology import Topology
 from autoprec.graph.written import read_message, written
 from autoprec.metrics.metric import Metric
+from autoprec.metrics.over_set import Rows
 from autoprec.precision import Array
 from autoprec.ranges.table import RangeTable
 from autoprec.run.answer.result import TuneResult
@@ -56,13 +57,22 @@ def evidence_of(tuned: TuneResult, lowered: Path) -> Evidence:
         model=model_record(task.subject.model, folder),
         lowered=lowered_record(model, lowered.name),
         data=data,
-        metric=metric_record(task.metric, settings.max_drop if math.isfinite(settings.max_drop) else DEFAULT_MAX_DROP),
+        metric=metric_record(
+            task.metric,
+            settings.max_drop if math.isfinite(settings.max_drop) else DEFAULT_MAX_DROP,
+            settings.decode if isinstance(settings.decode, str) else None,
+        ),
         machine=machine_record(task.backend, settings.batch),
         samples=SampleScores(
             tuple(identity[:8] for identity in report.identities()),
             kept_scores(tuned.reference_scores),
             kept_scores(chosen.outcome.scores),
             None if exact is None else kept_scores(exact),
+            statistics_of(
+                fp32=tuned.fp32.outcome.rows,
+                plan=chosen.outcome.rows,
+                exact=None if exact is None or tuned.simulated is None else tuned.simulated.rows,
+            ),
         ),
         rounds=_raced(tuned, model),
         verification=tuned.verification.to_record(),
@@ -116,9 +126,16 @@ def lowered_record(lowered: bytes, path: str) -> dict[str, Any]:
     return {"path": path, "bytes": size, "sha256": digest}
 
 
-def metric_record(metric: Metric, max_drop: float) -> dict[str, Any]:
-    """Return what identifies a metric and the bound on its drop, as plain JSON values."""
+def statistics_of(**columns: Rows | None) -> dict[str, Rows] | None:
+    """Return the statistics by name; None where FP32 or the plan has none."""
+    known = {name: rows for name, rows in columns.items() if rows is not None}
+    return known if {"fp32", "plan"} <= known.keys() else None
+
+
+def metric_record(metric: Metric, max_drop: float, decode: str | None = None) -> dict[str, Any]:
+    """Return what identifies a metric, the bound on its drop and what reads outputs for it, as plain JSON values."""
     return {
+        **({} if decode is None else {"decode": decode}),
         "name": metric.name,
         "fingerprint": metric.fingerprint,
         "higher_is_better": metric.higher_is_better,

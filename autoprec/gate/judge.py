@@ -29,6 +29,7 @@ from autoprec.gate.verdict import Check, GateReport, Status
 from autoprec.graph.model import to_bytes
 from autoprec.graph.written import written
 from autoprec.metrics.metric import MetricLike
+from autoprec.metrics.offered import DecoderLike
 from autoprec.plan import load_plan
 from autoprec.proof.verification import Verification
 from autoprec.run.directory import RunDirectory
@@ -46,6 +47,7 @@ def gate(
     eval: DataLike | None = None,
     calib: DataLike | None = None,
     metric: MetricLike | None = None,
+    decode: DecoderLike | None = None,
     recipe: str | Path | None = None,
     trust: str | Path | Sequence[str | Path] = (),
     limits: Limits | None = None,
@@ -66,6 +68,7 @@ def gate(
         eval: the evaluation data with the baseline's samples, by default the data that the tune used.
         calib: the calibration data that shows whether ranges drifted, by default the data that the tune used.
         metric: the metric of the baseline, which must be given where it is a function and the baseline is not trusted.
+        decode: what reads outputs for the metric, likewise.
         recipe: the calibration recipe, by default that of the tune.
         trust: the files that may name functions to import and paths anywhere, such as the baseline; by default none.
         limits: the limits within which the model is fine.
@@ -91,6 +94,7 @@ def gate(
         evaluate=eval,
         calib=calib,
         metric=metric,
+        decode=decode,
         recipe=recipe,
         trust=trusted_files(trust),
         backend=backend,
@@ -114,7 +118,7 @@ def _judge(session: Session, bounds: Limits, baseline_model: Path | None) -> tup
     absent = session.runtime.absent is not None
     verification = None if absent else verification_of(session)
     checks = (
-        accuracy.judge_accuracy(committed, measured, session.metric, allowed, absent=absent),
+        accuracy.judge_accuracy(committed, measured, allowed, absent=absent),
         _precision(session, verification),
         _latency(session, bounds, baseline_model),
         shipped.judge_size(committed.lowered["bytes"], written(session.rebuilt.lowered)[0], bounds),
@@ -149,6 +153,7 @@ def update_baseline(
     eval: DataLike | None = None,
     calib: DataLike | None = None,
     metric: MetricLike | None = None,
+    decode: DecoderLike | None = None,
     recipe: str | Path | None = None,
     trust: str | Path | Sequence[str | Path] = (),
     backend: str | Backend | None = None,
@@ -173,6 +178,7 @@ def update_baseline(
         evaluate=eval,
         calib=calib,
         metric=metric,
+        decode=decode,
         recipe=recipe,
         trust=trusted_files(trust),
         backend=backend,

@@ -13,6 +13,7 @@ from autoprec.backends.protocol import Backend
 from autoprec.backends.scheme import Scheme
 from autoprec.data.dataset import Dataset
 from autoprec.data.feeds import batch_feed
+from autoprec.data.images import picture_of
 from autoprec.errors import DataError, MetricError, RecipeError
 from autoprec.files.functions import is_function_name
 from autoprec.files.scratch import ScratchFolder
@@ -26,6 +27,7 @@ from autoprec.gate.rebuild import Rebuilt, rebuild_plan
 from autoprec.gate.runtime import Runtime, find_runtime
 from autoprec.graph.topology import Topology
 from autoprec.metrics.metric import Direction, Metric, MetricLike, load_metric
+from autoprec.metrics.offered import DecoderLike, Decoding
 from autoprec.proof.inspect import verified
 from autoprec.proof.verification import Verification
 from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
@@ -44,6 +46,7 @@ class GateRequest:
         evaluate: the evaluation data, None for where the tune had it from.
         calib: the calibration data, likewise.
         metric: the metric, None for the one that the baseline names.
+        decode: what reads outputs for the metric, likewise.
         recipe: the calibration recipe, likewise.
         trust: the files that may name functions and paths anywhere.
         backend: the runtime, None for the plan's own.
@@ -57,6 +60,7 @@ class GateRequest:
     evaluate: DataLike | None = None
     calib: DataLike | None = None
     metric: MetricLike | None = None
+    decode: DecoderLike | None = None
     recipe: str | Path | None = None
     trust: tuple[str | Path, ...] = ()
     backend: str | Backend | None = None
@@ -125,10 +129,11 @@ def open_session(request: GateRequest, stack: ExitStack) -> Session:
     rebuilt = rebuild_plan(request.model, baseline, request.own_scheme)
     threads = request.threads or committed.machine["threads"]
     runtime = find_runtime(rebuilt.plan, request.backend, threads, _targets(committed.machine))
-    metric = _metric(request, committed)
+    _metric(request, committed, None)  # what cannot be imported is told before data is read
     recipe = load_calibration_recipe(_recipe(request, committed))
     source = request.evaluate if request.evaluate is not None else recorded_source(request, committed)
     data = accuracy.find_samples(source, rebuilt, recipe, committed.samples)
+    metric = _metric(request, committed, picture_of(data))
     work = request.work
     if work is None:
         work = stack.enter_context(ScratchFolder())
@@ -152,21 +157,29 @@ def _targets(machine: Mapping[str, Any]) -> tuple[str, ...]:
     return () if machine["runs_here"] else tuple(str(machine["describe"].get("hardware", "")).split(","))
 
 
-def _metric(request: GateRequest, committed: Evidence) -> Metric:
+def _metric(request: GateRequest, committed: Evidence, picture: tuple[int, int] | None) -> Metric:
     """The metric of the baseline, which is imported only where the user named it or trusts the baseline."""
     name = str(committed.metric["name"])
     direction: Direction = "higher" if committed.metric["higher_is_better"] else "lower"
     if request.metric is None:
         if is_function_name(name):
             request.naming.refuse_function(Named(what="metric", text=name, option="--metric"), MetricError)
-        return load_metric(name, direction)
-    metric = load_metric(request.metric, direction)
+        return load_metric(name, direction, _decoding(request, committed, picture))
+    metric = load_metric(request.metric, direction, _decoding(request, committed, picture))
     if metric.name != name and metric.fingerprint != committed.metric["fingerprint"]:
         raise MetricError(
             f"the metric must be the baseline's, which is {name}, got {metric.name}: scores of two metrics cannot be "
             f"compared; give {name}, or make a new baseline"
         )
     return metric
+
+
+def _decoding(request: GateRequest, committed: Evidence, picture: tuple[int, int] | None) -> Decoding:
+    """How outputs are read: as the user says, else as the baseline does, whose functions must be trusted."""
+    decoder = committed.metric.get("decode") if request.decode is None else request.decode
+    if request.decode is None and decoder is not None and is_function_name(str(decoder)):
+        request.naming.refuse_function(Named(what="decoder", text=str(decoder), option="--decode"), MetricError)
+    return Decoding(decoder=decoder, picture=picture)
 
 
 def _recipe(request: GateRequest, committed: Evidence) -> str | Path:
@@ -206,7 +219,7 @@ def measure(session: Session, *, exact: bool) -> accuracy.Measured:
         session.runtime,
         session.metric,
         batch=session.batch,
-        wanted=len(session.baseline.evidence.samples.digests),
+        digests=session.baseline.evidence.samples.digests,
         exact=exact,
     )
 

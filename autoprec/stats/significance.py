@@ -29,6 +29,8 @@ class SignificanceTest(str, Enum):
 
     MCNEMAR = "McNemar"
     SIGN_FLIPS = "sign flips"
+    SWAPS = "swapped samples"
+    STUDENT = "Student's test over blocks"
 
     def __str__(self) -> str:
         return self.value
@@ -128,6 +130,21 @@ def sign_flips(losses: Array, seed: int = 0) -> float:
         # The tolerance counts sums that are equal but for rounding as equal.
         hits += int((signs @ changed >= total * (1 - 1e-12)).sum())
     return (hits + 1) / (_FLIPS + 1)
+
+
+def upper_t(change: Interval, groups: int) -> float:
+    """Return the probability of so large a loss by Student's test.
+
+    Args:
+        change: the loss with its 95 % interval by Student's distribution.
+        groups: the number of independent groups behind it.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    if groups < 2 or change.estimate <= 0:
+        return 1.0
+    error = (change.high - change.estimate) / float(stdtrit(groups - 1, 0.975))
+    return float(stdtr(groups - 1, -change.estimate / error)) if error > 0 else 0.0
 
 
 def signed_ranks(differences: npt.ArrayLike) -> float:

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from autoprec.gate.accuracy import caught_drop, decide, default_bound, paired, samples_to_decide
+from autoprec.gate.accuracy import default_bound, paired
+from autoprec.gate.decision import caught_drop, decide, samples_to_decide
 from autoprec.gate.verdict import Status
 from autoprec.stats.significance import Compared, compare_scores
 
