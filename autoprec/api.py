@@ -122,6 +122,7 @@ def search(
     metric: MetricLike | None = None,
     direction: Direction | None = None,
     decode: DecoderLike | None = None,
+    labels: str | Path | None = None,
     max_drop: float | None = None,
     objective: Literal["latency", "throughput", "size"] | None = None,
     max_latency: float | None = None,
@@ -163,6 +164,7 @@ def search(
             `higher_is_better`.
         decode: what reads outputs for a built-in metric: the head of a detector such as "yolox", "ctc" or "tokens" for
             texts, "module:function", or a function of the outputs by name.
+        labels: the true boxes of `eval`: a COCO file, or a folder of YOLO text files.
         max_drop: the largest drop of the metric against FP32, in the unit of the metric. The default is 0.01, or no
             bound if only the latency is bounded.
         objective: what is best within the bounds: the least "latency" of one batch, the highest "throughput" with
@@ -207,6 +209,7 @@ def search(
         metric=metric,
         direction=direction,
         decode=decode,
+        labels=labels,
         max_drop=drop_bound(max_drop, objective, limited),
         space=space,
         recipe=recipe,

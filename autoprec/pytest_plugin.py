@@ -27,6 +27,7 @@ _SOURCES = (
     "calib",
     "metric",
     "decode",
+    "labels",
     "recipe",
     "trust",
     "backend",

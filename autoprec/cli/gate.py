@@ -74,6 +74,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str) -> tu
 @click.option("--eval", "evaluate", metavar="DATA", help="Evaluation data.  [default: the tune's]")
 @click.option("--calib", metavar="DATA", help="Calibration data, to see drift of ranges.  [default: the tune's]")
 @click.option("--metric", metavar="NAME", help="The baseline's metric, where it is a module:function of yours.")
+@click.option("--labels", metavar="PATH", help="True boxes of --eval, if they are not where the tune had them from.")
 @click.option("--decode", metavar="NAME", help="What reads outputs for it, where that is a module:function of yours.")
 @click.option("--recipe", metavar="NAME|FILE", help="Calibration recipe.  [default: the tune's]")
 @trust_option
@@ -120,6 +121,7 @@ def command(model: str, baseline: str, **options: Any) -> None:
             calib=options["calib"],
             metric=options["metric"],
             decode=options["decode"],
+            labels=options["labels"],
             recipe=options["recipe"],
             trust=options["trust"],
             limits=limits,

@@ -46,6 +46,7 @@ _DATA = (
         help="How outputs are read for the metric: yolox, yolov5, yolov8, ssd, detr, rtdetr or detections for boxes; "
         "ctc or tokens for texts; or module:function.",
     ),
+    click.option("--labels", metavar="PATH", help="True boxes of --eval: a COCO file, or a folder of YOLO text files."),
     click.option("--recipe", default="default", show_default=True, metavar="NAME|FILE", help="Calibration recipe."),
 )
 _MODEL = (
@@ -120,7 +121,7 @@ def latency_limit(_context: click.Context, _parameter: click.Parameter, text: st
 
 
 def data_options(command: Command) -> Command:
-    """--calib, --eval, --metric, --direction, --decode, --recipe."""
+    """--calib, --eval, --metric, --direction, --decode, --labels, --recipe."""
     return _apply(command, _DATA)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from autoprec.data.dataset import Dataset
+from autoprec.data.placement import Placement, placement, resized
 from autoprec.errors import DataError
 from autoprec.graph.interface import Batch
 from autoprec.precision import Array
@@ -56,6 +59,22 @@ class ImageFolder:
         self.input_names = (input_name,)
         self.has_labels = self._labels is not None
         self.origin = str(folder)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The image of each sample."""
+        return tuple(self._paths)
+
+    def placements(self) -> Iterator[tuple[tuple[int, int], Placement]]:
+        """Yield for each image its height and width, and where its pixels lie in the sample; only headers are read.
+
+        Raises:
+            DataError: an image is broken.
+        """
+        for path in self._paths:
+            with _opened(path) as file:
+                width, height = file.size
+            yield (height, width), placement((height, width), self._recipe)
 
     def read(self, indices: Sequence[int]) -> Batch:
         """Decode the images at `indices`.
@@ -106,32 +125,43 @@ def read_image(path: Path, recipe: ImageRecipe) -> Array:
     return np.ascontiguousarray(values.transpose(2, 0, 1) if recipe.layout == "NCHW" else values)
 
 
-def _decode(path: Path, recipe: ImageRecipe) -> Array:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         from PIL import Image
     except ImportError as error:
         raise DataError("reading images needs Pillow, which is not installed; pip install pillow") from error
     try:
         with Image.open(path) as file:
-            image = file.convert("L" if recipe.channels == "gray" else "RGB")
+            yield file
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot decode the image {path} ({error}); remove or replace it") from error
+
+
+def _decode(path: Path, recipe: ImageRecipe) -> Array:
+    from PIL import Image
+
+    with _opened(path) as file:
+        image = file.convert("L" if recipe.channels == "gray" else "RGB")
     if recipe.resize is not None:
-        width, height = _resized(image.size, recipe.resize)
+        width, height = resized(image.size, recipe.resize)
         image = image.resize((width, height), Image.Resampling[recipe.interpolation.upper()])
     if recipe.crop is not None:
         image = _crop(image, recipe.crop, path)
-    return np.asarray(image)
+    return np.asarray(image if recipe.letterbox is None else _letterboxed(image, recipe))
 
 
-def _resized(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[int, int]:
-    """Return the new (width, height), in the order of Pillow; the recipe has (height, width)."""
-    if not isinstance(resize, int):
-        return resize[1], resize[0]
-    width, height = size
-    if width <= height:
-        return resize, int(resize * height / width)
-    return int(resize * width / height), resize
+def _letterboxed(image: Any, recipe: ImageRecipe) -> Any:
+    from PIL import Image
+
+    width, height = image.size
+    place = placement((height, width), replace(recipe, resize=None, crop=None))
+    assert recipe.letterbox is not None
+    inner = round(width * place.scale[0]), round(height * place.scale[1])
+    canvas = Image.new(image.mode, recipe.letterbox[::-1], (recipe.fill,) * len(image.getbands()))
+    resized = image.resize(inner, Image.Resampling[recipe.interpolation.upper()])
+    canvas.paste(resized, (round(place.shift[0]), round(place.shift[1])))
+    return canvas
 
 
 def _crop(image: Any, crop: tuple[int, int], path: Path) -> Any:

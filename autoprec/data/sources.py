@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from autoprec.data.annotations import BoxLabels, LabelledSource, labels_of_images, labels_of_samples
 from autoprec.data.archives import ArchiveFolder, read_archive, read_array
 from autoprec.data.buckets import ApartSource, BucketedArrays, by_shape, needs_runs_apart
 from autoprec.data.dataset import Bucketed, Dataset, Source
@@ -33,6 +34,7 @@ def load_data(
     source: Any,
     interface: Interface,
     recipe: CalibrationRecipe | None = None,
+    labels: BoxLabels | None = None,
 ) -> Dataset:
     """Return the data set that `source` names, checked against the inputs of the model.
 
@@ -51,10 +53,20 @@ def load_data(
             labels unless the model has an input of that name.
         interface: the interface of the model.
         recipe: the recipe that says how images are read; without one, images are refused.
+        labels: the true boxes of the samples; those of a folder of images are found by name, others by their order.
 
     Raises:
         DataError: the data is missing, unreadable or empty, or it does not fit the model.
     """
+    if labels is None:
+        return _loaded(source, interface, recipe)
+    if isinstance(source, (str, os.PathLike)) and (folder := Path(source)).is_dir() and _has_images(folder):
+        return _from_images(folder, interface, recipe, labels)
+    data = _loaded(source, interface, recipe)
+    return Dataset(LabelledSource(data, labels_of_samples(labels, data)))
+
+
+def _loaded(source: Any, interface: Interface, recipe: CalibrationRecipe | None) -> Dataset:
     if isinstance(source, Dataset):
         return _checked(source, interface)
     if isinstance(source, Mapping):
@@ -145,7 +157,7 @@ def _from_folder(folder: Path, interface: Interface, recipe: CalibrationRecipe |
     try:
         archives = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".npz" and not p.name.startswith("."))
         files = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".npy" and not p.name.startswith("."))
-        has_images = any(is_image(path) for path in folder.rglob("*"))
+        has_images = _has_images(folder)
     except OSError as error:
         raise DataError(f"cannot list {folder}: {error.strerror or error}") from error
     if (bool(archives) + bool(files) + has_images) > 1:
@@ -159,7 +171,13 @@ def _from_folder(folder: Path, interface: Interface, recipe: CalibrationRecipe |
     raise DataError(f"{folder} has no data; put .npz or .npy files there, or images ({', '.join(IMAGE_SUFFIXES)})")
 
 
-def _from_images(folder: Path, interface: Interface, recipe: CalibrationRecipe | None) -> Dataset:
+def _has_images(folder: Path) -> bool:
+    return any(is_image(path) for path in folder.rglob("*"))
+
+
+def _from_images(
+    folder: Path, interface: Interface, recipe: CalibrationRecipe | None, labels: BoxLabels | None = None
+) -> Dataset:
     if recipe is None or recipe.image is None:
         has = "no calibration recipe was given" if recipe is None else f"the recipe {recipe.name!r} has none"
         raise DataError(
@@ -170,7 +188,9 @@ def _from_images(folder: Path, interface: Interface, recipe: CalibrationRecipe |
         names = ", ".join(repr(spec.name) for spec in interface.inputs)
         raise DataError(f"a folder of images can feed one input, but the model has {names}; store arrays in .npz files")
     try:
-        return _checked(ImageFolder(folder, interface.inputs[0].name, recipe.image), interface)
+        images = ImageFolder(folder, interface.inputs[0].name, recipe.image)
+        source = images if labels is None else LabelledSource(images, labels_of_images(labels, images))
+        return _checked(source, interface)
     except DataError as error:
         raise DataError(f"{error} (images are prepared by the [image] table of recipe {recipe.name!r})") from error
 

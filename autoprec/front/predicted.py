@@ -172,6 +172,7 @@ def _task(
         **given,
         direction=asked["direction"],
         decode=asked.get("decode"),
+        labels=asked.get("labels"),
         max_drop=studied.max_drop,
         space=asked["space"],
         recipe=asked["recipe"],

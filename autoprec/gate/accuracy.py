@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from autoprec.backends.protocol import Backend
+from autoprec.data.annotations import BoxLabels
 from autoprec.data.dataset import Dataset
 from autoprec.data.sources import load_data
 from autoprec.errors import DataError
@@ -67,13 +68,19 @@ def default_bound(committed: Evidence) -> float:
     return max(half, math.ceil(1e4 * UNSEEN / len(scores)) / 1e4)
 
 
-def find_samples(source: DataLike, rebuilt: Rebuilt, recipe: CalibrationRecipe, committed: SampleScores) -> Dataset:
-    """Return the samples of `source` that the baseline was reported on.
+def find_samples(
+    source: DataLike,
+    rebuilt: Rebuilt,
+    recipe: CalibrationRecipe,
+    committed: SampleScores,
+    labels: BoxLabels | None = None,
+) -> Dataset:
+    """Return the samples of `source` that the baseline was reported on, with these true boxes if there are any.
 
     Raises:
         DataError: the data is missing, does not fit the model, or has none of these samples.
     """
-    data = load_data(source, rebuilt.model.interface, recipe)
+    data = load_data(source, rebuilt.model.interface, recipe, labels)
     left: dict[str, int] = {}
     for fingerprint in committed.digests:
         left[fingerprint] = left.get(fingerprint, 0) + 1
@@ -167,30 +174,10 @@ def judge_accuracy(committed: Evidence, now: Measured, allowed: float, *, absent
         allowed=f"{metric.name} -{allowed:g}",
         sentence="",
     )
-    if metric.fingerprint != committed.metric["fingerprint"]:
-        return replace(
-            check,
-            sentence=f"the metric {metric.name} computes something else than at the time of the baseline, so their "
-            f"scores cannot be compared; make a new baseline",
-        )
     before, after = _committed_scores(committed.samples, now.samples, absent=absent), now.samples.plan
-    if not now.finite and None not in before:
-        return replace(
-            check,
-            status=Status.WORSE,
-            sentence="outputs are no longer finite: a value overflows its precision; tune the model again",
-        )
-    if None in before or None in after:
-        return replace(
-            check,
-            sentence="the baseline's own outputs were not finite, so there is nothing to compare with; tune again",
-        )
-    if metric.over_set is not None and now.missing and (committed.samples.statistics is None):
-        return replace(
-            check,
-            sentence=f"{now.missing} of the baseline's samples are missing, and {metric.name} is a figure of all of "
-            f"them together; give the whole data of the tune by --eval, or make a new baseline",
-        )
+    status, why = _without_comparison(committed, now, before)
+    if status is not None:
+        return replace(check, status=status, sentence=why)
     compared, first, second = _compared(committed, now, _array(before), _array(after), absent=absent)
     status, sentence = decide(compared, allowed)
     return replace(
@@ -202,6 +189,30 @@ def judge_accuracy(committed: Evidence, now: Measured, allowed: float, *, absent
         details=_details(committed, now, metric, compared, allowed=allowed, absent=absent),
         change=_change(compared),
     )
+
+
+def _without_comparison(
+    committed: Evidence, now: Measured, before: Sequence[float | None]
+) -> tuple[Status | None, str]:
+    """Return the verdict where the scores cannot or need not be compared, and why; None where they are."""
+    metric = now.metric
+    if metric.fingerprint != committed.metric["fingerprint"]:
+        return Status.CANNOT_JUDGE, (
+            f"the metric {metric.name} computes something else than at the time of the baseline, so their scores "
+            f"cannot be compared; make a new baseline"
+        )
+    if not now.finite and None not in before:
+        return Status.WORSE, "outputs are no longer finite: a value overflows its precision; tune the model again"
+    if None in before or None in now.samples.plan:
+        return Status.CANNOT_JUDGE, (
+            "the baseline's own outputs were not finite, so there is nothing to compare with; tune again"
+        )
+    if metric.over_set is not None and now.missing and committed.samples.statistics is None:
+        return Status.CANNOT_JUDGE, (
+            f"{now.missing} of the baseline's samples are missing, and {metric.name} is a figure of all of them "
+            f"together; give the whole data of the tune by --eval, or make a new baseline"
+        )
+    return None, ""
 
 
 def _compared(

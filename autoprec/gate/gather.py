@@ -44,15 +44,7 @@ def evidence_of(tuned: TuneResult, lowered: Path) -> Evidence:
     settings, report, model = task.settings, task.splits.report, read_message(lowered)
     exact = None if tuned.simulated is None or task.backend.portable else tuned.simulated.scores
     folder = lowered.parent
-    data = {
-        "calib": source_text(settings.calib, folder),
-        "eval": source_text(settings.evaluate, folder),
-        "recipe": recipe_text(settings.recipe, folder),
-        "seed": settings.seed,
-        "splits": task.splits.text,
-        "calibration": task.splits.calibrate.fingerprint(),
-        "report": samples_fingerprint(report),
-    }
+    data = _data_record(tuned, folder)
     return Evidence(
         model=model_record(task.subject.model, folder),
         lowered=lowered_record(model, lowered.name),
@@ -83,6 +75,21 @@ def evidence_of(tuned: TuneResult, lowered: Path) -> Evidence:
             "objective": tuned.goal.objective,
         },
     )
+
+
+def _data_record(tuned: TuneResult, folder: Path) -> dict[str, Any]:
+    """Return where the data is, seen from a folder, and what it was."""
+    task, settings, report = tuned.task, tuned.task.settings, tuned.task.splits.report
+    return {
+        "calib": source_text(settings.calib, folder),
+        "eval": source_text(settings.evaluate, folder),
+        **({} if settings.labels is None else {"labels": source_text(settings.labels, folder)}),
+        "recipe": recipe_text(settings.recipe, folder),
+        "seed": settings.seed,
+        "splits": task.splits.text,
+        "calibration": task.splits.calibrate.fingerprint(),
+        "report": samples_fingerprint(report),
+    }
 
 
 def _raced(tuned: TuneResult, lowered: bytes) -> Rounds:

@@ -48,6 +48,7 @@ def gate(
     calib: DataLike | None = None,
     metric: MetricLike | None = None,
     decode: DecoderLike | None = None,
+    labels: str | Path | None = None,
     recipe: str | Path | None = None,
     trust: str | Path | Sequence[str | Path] = (),
     limits: Limits | None = None,
@@ -69,6 +70,7 @@ def gate(
         calib: the calibration data that shows whether ranges drifted, by default the data that the tune used.
         metric: the metric of the baseline, which must be given where it is a function and the baseline is not trusted.
         decode: what reads outputs for the metric, likewise.
+        labels: the true boxes of `eval`, by default those of the tune.
         recipe: the calibration recipe, by default that of the tune.
         trust: the files that may name functions to import and paths anywhere, such as the baseline; by default none.
         limits: the limits within which the model is fine.
@@ -95,6 +97,7 @@ def gate(
         calib=calib,
         metric=metric,
         decode=decode,
+        labels=labels,
         recipe=recipe,
         trust=trusted_files(trust),
         backend=backend,
@@ -154,6 +157,7 @@ def update_baseline(
     calib: DataLike | None = None,
     metric: MetricLike | None = None,
     decode: DecoderLike | None = None,
+    labels: str | Path | None = None,
     recipe: str | Path | None = None,
     trust: str | Path | Sequence[str | Path] = (),
     backend: str | Backend | None = None,
@@ -179,6 +183,7 @@ def update_baseline(
         calib=calib,
         metric=metric,
         decode=decode,
+        labels=labels,
         recipe=recipe,
         trust=trusted_files(trust),
         backend=backend,
@@ -187,16 +192,23 @@ def update_baseline(
         progress=progress,
     )
     with ExitStack() as stack:
-        session = open_session(request, stack)
-        if session.runtime.absent is not None:
-            raise BackendError(
-                f"a baseline must be measured by the plan's own runtime: {session.runtime.absent}; update it there"
-            )
+        session = _with_runtime(open_session(request, stack))
         measured, verification = measure(session, exact=True), verification_of(session)
         session.progress.stage("latency", "FP32 and the plan, interleaved")
-        rebuilt = session.rebuilt
-        rounds = latency.measure_rounds(session.arena(), to_bytes(rebuilt.model.original), rebuilt.lowered)
-        return write_baseline(rebuilt.plan, evidence_now(session, measured, verification, rounds), Path(baseline))
+        original, lowered = to_bytes(session.rebuilt.model.original), session.rebuilt.lowered
+        rounds = latency.measure_rounds(session.arena(), original, lowered)
+        return write_baseline(
+            session.rebuilt.plan, evidence_now(session, measured, verification, rounds), Path(baseline)
+        )
+
+
+def _with_runtime(session: Session) -> Session:
+    """Return the session after checking that the plan's own runtime works here."""
+    if session.runtime.absent is not None:
+        raise BackendError(
+            f"a baseline must be measured by the plan's own runtime: {session.runtime.absent}; update it there"
+        )
+    return session
 
 
 def _precision(session: Session, now: Verification | None) -> Check:

@@ -11,6 +11,7 @@ from typing import Any
 from autoprec.backends.make import make_backend
 from autoprec.backends.protocol import Backend
 from autoprec.backends.scheme import Scheme
+from autoprec.data.annotations import BoxLabels
 from autoprec.data.dataset import Dataset
 from autoprec.data.feeds import batch_feed
 from autoprec.data.images import picture_of
@@ -33,6 +34,7 @@ from autoprec.proof.verification import Verification
 from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
 from autoprec.run.progress import Silent, StageProgress
 from autoprec.run.settings import DataLike
+from autoprec.run.task import box_labels
 from autoprec.timing.race import RACE_THREADS
 
 
@@ -47,6 +49,7 @@ class GateRequest:
         calib: the calibration data, likewise.
         metric: the metric, None for the one that the baseline names.
         decode: what reads outputs for the metric, likewise.
+        labels: the true boxes of the evaluation data, likewise.
         recipe: the calibration recipe, likewise.
         trust: the files that may name functions and paths anywhere.
         backend: the runtime, None for the plan's own.
@@ -61,6 +64,7 @@ class GateRequest:
     calib: DataLike | None = None
     metric: MetricLike | None = None
     decode: DecoderLike | None = None
+    labels: str | Path | None = None
     recipe: str | Path | None = None
     trust: tuple[str | Path, ...] = ()
     backend: str | Backend | None = None
@@ -132,7 +136,7 @@ def open_session(request: GateRequest, stack: ExitStack) -> Session:
     _metric(request, committed, None)  # what cannot be imported is told before data is read
     recipe = load_calibration_recipe(_recipe(request, committed))
     source = request.evaluate if request.evaluate is not None else recorded_source(request, committed)
-    data = accuracy.find_samples(source, rebuilt, recipe, committed.samples)
+    data = accuracy.find_samples(source, rebuilt, recipe, committed.samples, _labels(request, committed))
     metric = _metric(request, committed, picture_of(data))
     work = request.work
     if work is None:
@@ -180,6 +184,14 @@ def _decoding(request: GateRequest, committed: Evidence, picture: tuple[int, int
     if request.decode is None and decoder is not None and is_function_name(str(decoder)):
         request.naming.refuse_function(Named(what="decoder", text=str(decoder), option="--decode"), MetricError)
     return Decoding(decoder=decoder, picture=picture)
+
+
+def _labels(request: GateRequest, committed: Evidence) -> BoxLabels | None:
+    """Where the true boxes are: as the user says, else as the baseline does."""
+    path, named = request.labels, committed.data.get("labels")
+    if path is None and named is not None:
+        path = request.naming.source(Named(what="true boxes", text=str(named), option="--labels"), DataError)
+    return box_labels(path, committed.metric.get("decode") if request.decode is None else request.decode)
 
 
 def _recipe(request: GateRequest, committed: Evidence) -> str | Path:

@@ -10,9 +10,22 @@ from autoprec.files.toml import Table, is_integer, is_number
 Layout = Literal["NCHW", "NHWC"]
 Channels = Literal["rgb", "bgr", "gray"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
+Place = Literal["centre", "corner"]
 Size = tuple[int, int]
 """Height and width in pixels."""
-_IMAGE_KEYS = ("resize", "crop", "scale", "mean", "std", "layout", "channels", "interpolation")
+_IMAGE_KEYS = (
+    "resize",
+    "crop",
+    "scale",
+    "mean",
+    "std",
+    "layout",
+    "channels",
+    "interpolation",
+    "letterbox",
+    "fill",
+    "place",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +40,11 @@ class ImageRecipe:
         std: the numbers that the difference is divided by, one for each channel.
         layout: the order of the axes, without the batch axis: channels before height and width, or after them.
         channels: the order of the colour channels, or "gray" for a single channel.
-        interpolation: the filter that `resize` uses.
+        interpolation: the filter that `resize` and `letterbox` use.
+        letterbox: the (height, width) that the image is put into with its proportions kept, after `resize` and `crop`,
+            as detectors want it; None for no such step.
+        fill: the value from 0 to 255 of the pixels around it.
+        place: whether the image lies in the centre of the letterbox, or in its left upper corner.
     """
 
     resize: int | Size | None = None
@@ -38,6 +55,9 @@ class ImageRecipe:
     layout: Layout = "NCHW"
     channels: Channels = "rgb"
     interpolation: Interpolation = "bilinear"
+    letterbox: Size | None = None
+    fill: int = 114
+    place: Place = "centre"
 
 
 def image_of(table: Table) -> ImageRecipe:
@@ -51,6 +71,7 @@ def image_of(table: Table) -> ImageRecipe:
     channels = cast(Channels, table.choice("channels", get_args(Channels), plain.channels))
     resize = _size(table, "resize")
     crop = _size(table, "crop")
+    letterbox = _size(table, "letterbox")
     std = _per_channel(table, "std", channels, 1.0)
     if any(value <= 0 for value in std):
         raise table.refuse("std", "above 0 in every channel")
@@ -63,7 +84,19 @@ def image_of(table: Table) -> ImageRecipe:
         layout=cast(Layout, table.choice("layout", get_args(Layout), plain.layout)),
         channels=channels,
         interpolation=cast(Interpolation, table.choice("interpolation", get_args(Interpolation), plain.interpolation)),
+        letterbox=(letterbox, letterbox) if isinstance(letterbox, int) else letterbox,
+        fill=_fill(table, plain.fill),
+        place=cast(Place, table.choice("place", get_args(Place), plain.place)),
     )
+
+
+def _fill(table: Table, default: int) -> int:
+    if "fill" not in table:
+        return default
+    value: Any = table.value("fill")
+    if is_integer(value) and 0 <= value <= 255:
+        return int(value)
+    raise table.refuse("fill", "a whole number from 0 to 255")
 
 
 def _size(table: Table, key: str) -> int | Size | None:

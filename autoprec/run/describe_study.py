@@ -63,6 +63,7 @@ def measuring_settings(task: Task) -> dict[str, Any]:
     """The settings that plans are measured by, as JSON; None for data and a metric that only the memory holds."""
     settings = task.settings
     sources = {"calib": settings.calib, "evaluate": settings.evaluate, "metric": settings.metric}
+    sources["labels"] = settings.labels
     texts = {
         name: os.path.abspath(source) if os.path.exists(source) else os.fspath(source)
         for name, source in sources.items()

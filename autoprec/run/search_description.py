@@ -13,7 +13,7 @@ from autoprec.files.json import infinite_if_none, read_json, write_json
 from autoprec.run.settings import Settings
 
 SCHEMA = 1
-_FILES = ("model", "calib", "evaluate", "space", "recipe")
+_FILES = ("model", "calib", "evaluate", "labels", "space", "recipe")
 UNSHARED = "given in Python"
 _TUPLES = ("pins",)
 

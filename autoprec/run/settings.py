@@ -32,6 +32,7 @@ class Settings:
         metric: the name of a metric, "module:name", a function, or an object with `update` and `compute`.
         direction: whether a "higher" or a "lower" score is better, for a function that does not say it.
         decode: what reads outputs for the metric: the head of a detector, "ctc" or "tokens" for texts, or a function.
+        labels: the true boxes of the evaluation data: a COCO file, or a folder of YOLO text files.
         max_drop: the largest drop of the metric against FP32, in the unit of the metric.
         space: the name of a search space, or its file.
         recipe: the name of a calibration recipe, or its file.
@@ -55,6 +56,7 @@ class Settings:
     metric: MetricLike | None = None
     direction: Direction | None = None
     decode: DecoderLike | None = None
+    labels: str | Path | None = None
     max_drop: float = 0.01
     space: str | Path | None = None
     recipe: str | Path = "default"
@@ -72,7 +74,7 @@ class Settings:
     @property
     def inputs(self) -> list[str | Path]:
         """What the user gave to read: paths, and names that may be paths."""
-        given = (self.model, self.calib, self.evaluate, self.space, self.recipe)
+        given = (self.model, self.calib, self.evaluate, self.labels, self.space, self.recipe)
         return [source for source in given if isinstance(source, (str, Path))]
 
     @property

@@ -17,6 +17,7 @@ _SOURCES: Mapping[str, tuple[str, str, type[AutoprecError]]] = {
     "model": ("model", "--model", ModelError),
     "calib": ("calibration data", "--calib", DataError),
     "evaluate": ("evaluation data", "--eval", DataError),
+    "labels": ("true boxes", "--labels", DataError),
 }
 _TABLES = {"space": "search space", "recipe": "calibration recipe"}
 

@@ -30,6 +30,7 @@ _OVERLAP = 0.65
 _MOST = 100
 """The most detections of a class in an image, as COCO counts them."""
 _CANDIDATES = 1500
+_NUMBERED_AS_COCO = ("detr",)
 _STRIDES = (8, 16, 32)
 _SHARES_BELOW = 2.0
 
@@ -52,6 +53,11 @@ def detections_of(head: str, outputs: Outputs, picture: Picture | None) -> list[
 def heads() -> tuple[str, ...]:
     """Return the names of the heads."""
     return tuple(_HEADS)
+
+
+def counts_as_coco(head: object) -> bool:
+    """Whether a head counts classes by the numbers of COCO's categories, which have gaps, and not from 0 on."""
+    return head in _NUMBERED_AS_COCO
 
 
 def _kept(boxes: Array, scores: Array, suppressed: bool) -> Array:
