@@ -139,11 +139,11 @@ def measure(
     kept = exact and (not backend.portable or runtime.absent is not None)
     fingerprints = tuple(fingerprint[:8] for fingerprint in data.identities())
     scores = SampleScores(
-        fingerprints,
-        kept_scores(evaluator.reference_scores),
-        kept_scores(outcome.scores),
-        kept_scores(other.scores) if kept else None,
-        statistics_of(fp32=evaluator.reference_rows, plan=outcome.rows, exact=other.rows if kept else None),
+        digests=fingerprints,
+        fp32=kept_scores(evaluator.reference_scores),
+        plan=kept_scores(outcome.scores),
+        exact=kept_scores(other.scores) if kept else None,
+        statistics=statistics_of(fp32=evaluator.reference_rows, plan=outcome.rows, exact=other.rows if kept else None),
     )
     return Measured(
         samples=scores,

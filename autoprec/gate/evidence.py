@@ -25,7 +25,7 @@ SEEN_FROM = "relative to this file"
 """What evidence says of its paths; in that of older versions, they are relative to the folder of the tune."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SampleScores:
     """The scores of each fresh sample, which had no part in the choice of the plan.
 

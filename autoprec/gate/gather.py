@@ -56,11 +56,11 @@ def evidence_of(tuned: TuneResult, lowered: Path) -> Evidence:
         ),
         machine=machine_record(task.backend, settings.batch),
         samples=SampleScores(
-            tuple(identity[:8] for identity in report.identities()),
-            kept_scores(tuned.reference_scores),
-            kept_scores(chosen.outcome.scores),
-            None if exact is None else kept_scores(exact),
-            statistics_of(
+            digests=tuple(identity[:8] for identity in report.identities()),
+            fp32=kept_scores(tuned.reference_scores),
+            plan=kept_scores(chosen.outcome.scores),
+            exact=None if exact is None else kept_scores(exact),
+            statistics=statistics_of(
                 fp32=tuned.fp32.outcome.rows,
                 plan=chosen.outcome.rows,
                 exact=None if exact is None or tuned.simulated is None else tuned.simulated.rows,

@@ -19,13 +19,14 @@ from autoprec.errors import DataError, MetricError, RecipeError
 from autoprec.files.functions import is_function_name
 from autoprec.files.scratch import ScratchFolder
 from autoprec.files.trust import Named, NamingFile
-from autoprec.gate import accuracy
+from autoprec.gate import accuracy, latency
 from autoprec.gate.baseline import Baseline, load_baseline
 from autoprec.gate.duel import Arena
 from autoprec.gate.evidence import Evidence, Rounds, is_recipe_file
 from autoprec.gate.gather import keys_of_ranges, lowered_record, machine_record, model_record, samples_fingerprint
 from autoprec.gate.rebuild import Rebuilt, rebuild_plan
 from autoprec.gate.runtime import Runtime, find_runtime
+from autoprec.graph.model import to_bytes
 from autoprec.graph.topology import Topology
 from autoprec.metrics.metric import Direction, Metric, MetricLike, load_metric
 from autoprec.metrics.offered import DecoderLike, Decoding
@@ -240,6 +241,13 @@ def verification_of(session: Session) -> Verification:
     """What the runtime made of each unit."""
     rebuilt = session.rebuilt
     return verified(rebuilt.lowerer, rebuilt.precisions, session.runtime.backend, rebuilt.lowered)
+
+
+def rounds_now(session: Session) -> Rounds:
+    """Return the rounds of FP32 and the plan, interleaved."""
+    session.progress.stage("latency", "FP32 and the plan, interleaved")
+    original, lowered = to_bytes(session.rebuilt.model.original), session.rebuilt.lowered
+    return latency.measure_rounds(session.arena(), original, lowered)
 
 
 def evidence_now(
