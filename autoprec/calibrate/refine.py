@@ -20,7 +20,8 @@ from autoprec.graph.model import to_bytes
 from autoprec.graph.names import Names
 from autoprec.graph.topology import const_array
 from autoprec.lowering.lowerer import Lowerer
-from autoprec.metrics.evaluator import Evaluator, Outcome
+from autoprec.metrics.evaluator import Evaluator
+from autoprec.metrics.outcome import Outcome
 from autoprec.precision import Array, Precision
 from autoprec.ranges.affine import QuantParams
 from autoprec.ranges.bins import Range

@@ -205,7 +205,7 @@ def placed(boxes: Boxes, size: Picture, place: Placement) -> Array:
         size: height and width of the picture's file.
         place: where its pixels lie.
     """
-    rows = boxes.rows.copy()
+    rows: Array = boxes.rows.copy()
     height, width = boxes.size or (1, 1)
     for axis, (length, given) in enumerate(((size[1], width), (size[0], height))):
         for column in (1 + axis, 3 + axis):

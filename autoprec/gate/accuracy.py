@@ -23,8 +23,9 @@ from autoprec.gate.set_accuracy import compare_figures
 from autoprec.gate.verdict import Check, Status
 from autoprec.graph.model import to_bytes
 from autoprec.metrics.contract import try_metric
-from autoprec.metrics.evaluator import Evaluator, Outcome
+from autoprec.metrics.evaluator import Evaluator
 from autoprec.metrics.metric import Metric
+from autoprec.metrics.outcome import Outcome
 from autoprec.metrics.over_set import scored_rows
 from autoprec.precision import Array
 from autoprec.recipes.ranging import CalibrationRecipe

@@ -7,7 +7,7 @@ import numpy as np
 from autoprec.metrics.metric import Metric
 from autoprec.metrics.over_set import OverSet, Rows, scored_rows
 from autoprec.precision import Array
-from autoprec.stats.resampling import in_chunks, mean_with_error
+from autoprec.stats.resampling import effect_of, in_chunks, mean_with_error
 from autoprec.stats.significance import Compared, SignificanceTest, upper_t
 
 _SWAPS = (499, 1999)
@@ -36,7 +36,7 @@ def compare_figures(
         before, after = (score.contributions for score in scored)
         groups = scored[1].groups
     loss = before - after if metric.higher_is_better else after - before
-    change = mean_with_error(loss, groups or len(loss), 0.95)
+    change = mean_with_error(loss, groups or len(loss), 0.95, effect_of(before))
     if rows is not None and over_set is not None:
         p = swapped(over_set, rows, metric.higher_is_better)
     else:

@@ -61,6 +61,9 @@ class ByBlocks:
         """Return an empty tally."""
         return self.begin()
 
+    def worth(self, rows: Rows) -> None:
+        """Nothing is known of decisions."""
+
     def figures(self, rows: Rows, weights: Array) -> Array:
         """Refuse: there are no statistics of samples.
 

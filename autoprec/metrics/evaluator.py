@@ -14,47 +14,16 @@ from autoprec.graph.interface import Interface, is_float
 from autoprec.metrics.contract import check_figure, check_unchanged
 from autoprec.metrics.gathering import Gathering
 from autoprec.metrics.metric import Metric, load_metric
+from autoprec.metrics.outcome import Outcome
 from autoprec.metrics.over_set import Rows, scored_rows
 from autoprec.metrics.running import run_dataset
 from autoprec.metrics.scores import finite_samples
 from autoprec.precision import Array
 from autoprec.stats.drop import NO_DROP, Drop, blended, estimate_drop, set_drop, smoothed_losses
+from autoprec.stats.resampling import effect_of
 
 CACHE_LIMIT_BYTES = 1 << 30
 """The most bytes of FP32 outputs that are kept in memory; larger outputs are computed again for each plan."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """The scores of a model on a data set.
-
-    Attributes:
-        scores: the metric of each sample, or what it contributes to the figure of all of them, float64[samples]; NaN
-            for the samples of a batch with outputs that are not finite.
-        finite: whether all outputs were finite.
-        noise: the mean over the samples of the noise-to-signal power ratio of the outputs against FP32.
-        kl: the mean KL divergence from FP32 in nats, or None if the outputs are not class distributions.
-        agreement: the share of samples with the same top-1 decision as FP32, or None likewise.
-        margins: how clearly each sample was decided, float64[samples], or None if the metric makes no decisions.
-        groups: the number of independent pieces behind the scores, None for one for each sample.
-        rows: the statistics of each sample, None if the metric has none.
-    """
-
-    scores: Array
-    finite: bool
-    noise: float
-    kl: float | None
-    agreement: float | None
-    margins: Array | None = None
-    groups: int | None = None
-    rows: Rows | None = None
-
-    @property
-    def sqnr_db(self) -> float:
-        """The signal to quantisation noise ratio in dB; minus infinity where outputs were not finite."""
-        if not self.finite:
-            return float("-inf")
-        return float("inf") if self.noise <= 0 else float(-10 * np.log10(self.noise))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,9 +164,7 @@ class Evaluator:
         if floats and outcome.noise == 0.0 and np.array_equal(reference, outcome.scores):
             return Drop(estimate=0.0, low=0.0, high=0.0, samples=len(reference), method="counted")
         if self.metric.over_set is not None:
-            loss = reference - outcome.scores if self.metric.higher_is_better else outcome.scores - reference
-            resampled = outcome.rows is not None
-            return set_drop(loss, outcome.groups or len(loss), confidence, resampled=resampled)
+            return self._set_drop(outcome, reference, confidence)
         margins = None
         if self.reference_margins is not None and outcome.margins is not None:
             margins = (self.reference_margins[: len(outcome.scores)], outcome.margins)
@@ -208,6 +175,26 @@ class Evaluator:
             margins=margins,
             confidence=confidence,
         )
+
+    def _set_drop(self, outcome: Outcome, reference: Array, confidence: float) -> Drop:
+        """The drop of a figure over the data set."""
+        smoothed = self._smoothed(outcome)
+        if smoothed is not None:
+            return set_drop(smoothed, len(smoothed), confidence, method="smoothed")
+        loss = reference - outcome.scores if self.metric.higher_is_better else outcome.scores - reference
+        method = "blocks" if outcome.rows is None else "resampled"
+        return set_drop(loss, outcome.groups or len(loss), confidence, effect=effect_of(reference), method=method)
+
+    def _smoothed(self, outcome: Outcome) -> Array | None:
+        """What each sample adds to the drop if its decision counts by a smooth step; None without such a decision."""
+        before, after, over_set = self.reference_margins, outcome.margins, self.metric.over_set
+        if before is None or after is None or over_set is None or outcome.rows is None:
+            return None
+        first, worth = before[: len(after)], over_set.worth(outcome.rows)
+        if worth is None or not (np.isfinite(first).all() and np.isfinite(after).all()):
+            return None
+        result: Array = worth * smoothed_losses(first, after)
+        return result
 
     def check_metric(self) -> None:
         """Check that the metric still gives FP32's first batch the scores that it gave it at the beginning.
@@ -227,7 +214,7 @@ class Evaluator:
         """Return what each sample adds to the drop, float64[samples]."""
         loss: Array = self._reference(outcome) - outcome.scores
         loss = loss if self.metric.higher_is_better else -loss
-        if self.reference_margins is None or outcome.margins is None:
+        if self.metric.over_set is not None or self.reference_margins is None or outcome.margins is None:
             return loss
         return blended(loss, smoothed_losses(self.reference_margins[: len(outcome.margins)], outcome.margins))
 

@@ -74,7 +74,7 @@ def load_metric(
     if is_function_name(metric):
         return _agreed(user_metric(import_named(metric, MetricError), metric, direction), direction)
     known = metric_names()
-    close = difflib.get_close_matches(metric, known, n=1)
+    close = difflib.get_close_matches(metric.lower(), known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise UsageError(f"a metric must be one of {', '.join(known)}, or module:function, got {metric!r}{hint}")
 

@@ -35,7 +35,7 @@ from autoprec.metrics.detection.heads import Picture, detections_of, heads
 from autoprec.metrics.numbers import pearson, psnr, recall_at, spearman
 from autoprec.metrics.over_set import ByStatistics
 from autoprec.metrics.record import Metric
-from autoprec.metrics.scores import Outputs
+from autoprec.metrics.scores import Outputs, label_margins
 from autoprec.metrics.sequences import (
     Reader,
     edit_similarity,
@@ -130,9 +130,18 @@ def offered(name: str, decoding: Decoding) -> Metric | None:
         needs_reference=False,
         fingerprint=fingerprint([name, _VERSION, *decoders]),
         score=contributions(over_set),
+        margin=class_margins if over_set.worth_of is not None and reader is None else None,
         over_set=over_set,
         built_in=own,
     )
+
+
+def class_margins(outputs: Outputs, labels: Array) -> Array:
+    """Return the margins of a classifier, see `label_margins`; NaN where a sample has other than one decision."""
+    made = np.asarray(next(iter(outputs.values())))
+    wanted = np.asarray(labels)
+    plain = made.dtype.kind == "f" and made.ndim > 1 and made.size > len(made) == wanted.size
+    return label_margins(outputs, wanted) if plain and wanted.min() >= 0 else np.full(len(made), np.nan)
 
 
 def _reader(name: str, offer: _Offer, decoding: Decoding) -> tuple[Any, bool]:

@@ -69,6 +69,9 @@ class OverSet(Protocol):
     def tally(self) -> Tally:
         """Return an empty tally."""
 
+    def worth(self, rows: Rows) -> Array | None:
+        """Return what each sample's decision is worth, float64[samples]; None where there is no such thing."""
+
     def figures(self, rows: Rows, weights: Array) -> Array:
         """Return the figure of each draw, float64[draws]; see `Figures`.
 
@@ -84,10 +87,13 @@ class ByStatistics:
     Attributes:
         statistics: (outputs, labels) -> the statistics of each sample.
         function: from statistics and weights to figures.
+        worth_of: statistics -> by how much the figure drops for each decision that is lost, times the number of
+            samples, float64[samples]; None where the figure is not one of a decision for each sample.
     """
 
     statistics: Callable[[Outputs, Array | None], Sequence[Array]]
     function: Figures
+    worth_of: Callable[[Rows], Array] | None = None
 
     @property
     def judges_parts(self) -> bool:
@@ -97,6 +103,10 @@ class ByStatistics:
     def tally(self) -> Tally:
         """Return an empty tally."""
         return _StatisticsTally(self)
+
+    def worth(self, rows: Rows) -> Array | None:
+        """Return what each sample's decision is worth, float64[samples]; None where there is no such thing."""
+        return None if self.worth_of is None else self.worth_of(rows)
 
     def figures(self, rows: Rows, weights: Array) -> Array:
         """Return the figure of each draw, float64[draws]."""

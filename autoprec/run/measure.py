@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from autoprec.data.dataset import Dataset
 from autoprec.errors import BackendError
-from autoprec.metrics.evaluator import Evaluator, Outcome
+from autoprec.metrics.evaluator import Evaluator
+from autoprec.metrics.outcome import Outcome
 from autoprec.plan import Assignment
 from autoprec.ranges.table import RangeTable
 from autoprec.run.budget import Spent

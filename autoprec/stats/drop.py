@@ -159,17 +159,19 @@ def blended(loss: Array, smooth: Array) -> Array:
     return result
 
 
-def set_drop(loss: Array, groups: int, confidence: float = 0.95, *, resampled: bool = True) -> Drop:
+def set_drop(
+    loss: Array, groups: int, confidence: float = 0.95, *, effect: float = 0.0, method: str = "resampled"
+) -> Drop:
     """Return the drop of a figure over a data set.
 
     Args:
         loss: by how much more each sample contributes to FP32's figure than to the plan's, float64[n].
         groups: the number of independent groups of samples behind the contributions.
         confidence: the probability with which the interval should cover the true drop.
-        resampled: whether the figure follows from statistics of samples; else it was computed again by blocks.
+        effect: how much the contribution of a sample could change, see `mean_with_error`.
+        method: how the contributions were found, see `Drop`.
     """
-    span = mean_with_error(loss, groups, confidence)
-    method = "resampled" if resampled else "blocks"
+    span = mean_with_error(loss, groups, confidence, effect)
     return Drop(estimate=span.estimate, low=span.low, high=span.high, samples=len(loss), method=method)
 
 

@@ -83,19 +83,39 @@ def drawn_differences(difference: Callable[[Array], Array], samples: int, size: 
     return in_chunks(difference, weights, size)
 
 
-def mean_with_error(values: Array, groups: int, confidence: float) -> Interval:
+def effect_of(contributions: Array) -> float:
+    """Return how much the contribution of a sample could change: as much as the largest deviation among the samples.
+
+    Where all samples contribute the same, such as right decisions alone, it is that contribution.
+    """
+    middle = float(contributions.mean())
+    largest = float(np.abs(contributions - middle).max())
+    return largest if largest > 1e-9 * abs(middle) else abs(middle)
+
+
+def mean_with_error(values: Array, groups: int, confidence: float, effect: float = 0.0) -> Interval:
     """Return the mean of contributions, or of differences of such, with its interval by Student's distribution.
+
+    That nothing changed among n samples does not mean that nothing ever does. So one more change is allowed for, of the
+    size of those that were seen, or of `effect` where none was: it counts for nothing where most samples changed.
 
     Args:
         values: float64[n].
         groups: the number of independent groups behind them, at least 2.
         confidence: the probability with which the interval should cover the true mean.
+        effect: how much the contribution of a sample could change.
     """
     from scipy.special import stdtrit
 
     estimate = float(values.mean())
     if groups < 2:
         return Interval(estimate, -math.inf, math.inf)
-    error = math.sqrt(float(np.square(values - estimate).sum()) / len(values) ** 2 * groups / (groups - 1))
+    changed = int(np.count_nonzero(values))
+    unchanged = 1 - changed / len(values)
+    unseen = 0.0
+    if unchanged > 0:
+        unseen = unchanged * (float(np.square(values).sum()) + unchanged * effect**2) / (changed + unchanged)
+    squares = float(np.square(values - estimate).sum()) + unseen
+    error = math.sqrt(squares / len(values) ** 2 * groups / (groups - 1))
     half = float(stdtrit(groups - 1, (1 + confidence) / 2)) * error
     return Interval(estimate, estimate - half, estimate + half)

@@ -18,8 +18,9 @@ from autoprec.calibrate.refine import adjustable, refine
 from autoprec.data.dataset import Dataset
 from autoprec.graph.model import to_bytes
 from autoprec.lowering.possible import uniform
-from autoprec.metrics.evaluator import Evaluator, Outcome
+from autoprec.metrics.evaluator import Evaluator
 from autoprec.metrics.metric import load_metric
+from autoprec.metrics.outcome import Outcome
 from autoprec.precision import Precision
 from autoprec.ranges.bins import Range
 from autoprec.ranges.table import RangeTable

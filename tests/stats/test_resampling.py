@@ -39,7 +39,7 @@ def test_the_interval_of_a_ratio_is_that_of_its_bootstrap() -> None:
 
 def test_a_figure_of_few_blocks_has_a_wider_interval_than_one_of_as_many_samples() -> None:
     loss = np.tile(GENERATOR.normal(0.1, 1, 16), 10)
-    many, few = set_drop(loss, 160), set_drop(loss, 16, resampled=False)
+    many, few = set_drop(loss, 160), set_drop(loss, 16, method="blocks")
 
     assert (many.method, few.method) == ("resampled", "blocks")
     assert few.estimate == many.estimate

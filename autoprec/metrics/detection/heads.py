@@ -142,8 +142,7 @@ def _detections(outputs: list[Array], picture: Picture | None) -> Iterator[Candi
 def _ssd(outputs: list[Array], picture: Picture | None) -> Iterator[Candidates]:
     boxes, scores = _two("ssd", outputs, boxes_first=True)
     for corners, rows in zip(boxes, scores, strict=True):
-        probable = bool((rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, atol=1e-2))
-        yield _pixels(corners, picture), (rows if probable else _softmax(rows))[:, 1:]
+        yield _pixels(corners, picture), (rows if _sums_to_one(rows) else _softmax(rows))[:, 1:]
 
 
 def _detr(outputs: list[Array], picture: Picture | None) -> Iterator[Candidates]:
@@ -192,12 +191,18 @@ def _two(head: str, outputs: list[Array], *, boxes_first: bool) -> tuple[Array, 
             f"{head} needs an output [n, boxes, 4] and one [n, boxes, classes], got {shapes}; choose another head, or "
             f"read boxes by --decode module:function"
         )
+    if boxes_first:  # of three classes and a background, the probabilities have four columns too
+        boxes.sort(key=lambda index: _sums_to_one(three[index]))
     where = boxes[0] if boxes_first or len(boxes) == 1 else boxes[-1]
     count = three[where].shape[1]
     scores = next((a for i, a in enumerate(three) if i != where and a.shape[1] == count), None)
     if scores is None:
         raise MetricError(f"{head} needs scores of classes for each of the {count} boxes, but no output has so many")
     return three[where], scores
+
+
+def _sums_to_one(rows: Array) -> bool:
+    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=-1), 1, atol=1e-2))
 
 
 def _corners(centre: Array, size: Array) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autoprec.metrics.evaluator import Outcome
+from autoprec.metrics.outcome import Outcome
 from autoprec.plan import Assignment
 from autoprec.stats.drop import Drop
 from autoprec.timing.compare import Timing

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
-from autoprec.metrics.evaluator import Evaluator, Outcome
+from autoprec.metrics.evaluator import Evaluator
+from autoprec.metrics.outcome import Outcome
 from autoprec.precision import Array
 from autoprec.ranges.table import RangeTable
 from autoprec.run.answer.candidate import Candidate

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from autoprec.metrics.evaluator import Outcome
+from autoprec.metrics.outcome import Outcome
 from autoprec.plan import Assignment
 from autoprec.precision import Array
 from autoprec.proof.verification import Verification
