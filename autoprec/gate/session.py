@@ -35,7 +35,7 @@ from autoprec.proof.verification import Verification
 from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
 from autoprec.run.progress import Silent, StageProgress
 from autoprec.run.settings import DataLike
-from autoprec.run.task import box_labels
+from autoprec.run.split_data import box_labels
 from autoprec.timing.race import RACE_THREADS
 
 

@@ -12,13 +12,11 @@ import numpy as np
 
 from autoprec.backends.protocol import Backend
 from autoprec.backends.scheme import Scheme, scheme_of_space
-from autoprec.data.annotations import BoxLabels
 from autoprec.data.buckets import needs_runs_apart
 from autoprec.data.dataset import Dataset
 from autoprec.data.feeds import batch_feed
 from autoprec.data.images import picture_of
-from autoprec.data.sources import load_data
-from autoprec.data.splits import Splits, make_splits
+from autoprec.data.splits import Splits
 from autoprec.errors import DataError, UsageError
 from autoprec.graph.interface import Interface
 from autoprec.graph.model import Model, load_model
@@ -26,14 +24,14 @@ from autoprec.graph.topology import Topology
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.possible import Possible, why_not
 from autoprec.metrics.bounds import doubtful_bound, few_samples, refuse_bound
-from autoprec.metrics.detection.heads import counts_as_coco
 from autoprec.metrics.metric import Metric, choose_metric
-from autoprec.metrics.offered import DecoderLike, Decoding
+from autoprec.metrics.offered import Decoding
 from autoprec.precision import FLOATS, Array, Precision
 from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
 from autoprec.recipes.space import Pin, SearchSpace, load_search_space, parse_pin
 from autoprec.run.check_options import check_options
 from autoprec.run.settings import Settings
+from autoprec.run.split_data import split_data
 from autoprec.units.foreign import units_of
 from autoprec.units.records import Partition, Unit
 from autoprec.units.shapes import shapes_in_run
@@ -177,7 +175,7 @@ def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) ->
     recipe = load_calibration_recipe(settings.recipe)
     subject = prepare_subject(settings, backend, timed=timed)
     interface = subject.model.interface
-    splits = _split_data(settings, interface, recipe)
+    splits = split_data(settings, interface, recipe)
     decoding = Decoding(decoder=settings.decode, picture=picture_of(splits.select))
     metric = choose_metric(settings.metric, splits.select.has_labels, settings.direction, decoding)
     if metric.needs_labels and not splits.select.has_labels:
@@ -201,19 +199,6 @@ def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) ->
         backend=backend,
         doubts=tuple(text for text in found if text is not None),
     )
-
-
-def _split_data(settings: Settings, interface: Interface, recipe: CalibrationRecipe) -> Splits:
-    boxes = box_labels(settings.labels, settings.decode)
-    split = boxes if settings.evaluate is None else None  # then the calibration data is to judge by too
-    calib = None if settings.calib is None else load_data(settings.calib, interface, recipe, split)
-    evaluate = None if settings.evaluate is None else load_data(settings.evaluate, interface, recipe, boxes)
-    return make_splits(calib, evaluate, settings.seed)
-
-
-def box_labels(path: str | Path | None, decoder: DecoderLike | None) -> BoxLabels | None:
-    """Return where true boxes are, counted as the detector counts its classes; None where none are named."""
-    return None if path is None else BoxLabels(path, counts_as_coco(decoder))
 
 
 def _lengths(data: Dataset, interface: Interface, backend: Backend) -> tuple[str, ...]:
