@@ -65,7 +65,7 @@ def _data(model: Path) -> dict[str, Array]:
 @pytest.fixture(name="result", scope="module")
 def _result(model: Path, data: Mapping[str, Array], tmp_path_factory: pytest.TempPathFactory) -> autoprec.SearchResult:
     out = tmp_path_factory.mktemp("run")
-    return autoprec.search(model, calib=data, max_drop=0.1, trials=8, backend=FakeBackend(), out=out)
+    return autoprec.search(model, calib=data, max_drop=0.5, trials=8, backend=FakeBackend(), out=out)
 
 
 def test_the_plan_gives_every_unit_a_precision_a_reason_and_a_key(result: autoprec.SearchResult) -> None:
@@ -85,7 +85,7 @@ def test_the_answer_is_a_feasible_trial(result: autoprec.SearchResult) -> None:
 
     assert result.feasible
     assert trial.feasible
-    assert trial.measured.judged_drop <= 0.1
+    assert trial.measured.judged_drop <= 0.5
 
 
 def test_nothing_but_the_stages_files_is_written_before_save(result: autoprec.SearchResult, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_save_into_a_file_is_refused(result: autoprec.SearchResult, tmp_path: Pa
 def test_the_same_seed_gives_the_same_trials_and_plan(
     model: Path, data: Mapping[str, Array], result: autoprec.SearchResult, tmp_path: Path
 ) -> None:
-    again = autoprec.search(model, calib=data, max_drop=0.1, trials=8, backend=FakeBackend(), out=tmp_path)
+    again = autoprec.search(model, calib=data, max_drop=0.5, trials=8, backend=FakeBackend(), out=tmp_path)
 
     assert again.trials == result.trials
     assert again.plan == result.plan
@@ -154,7 +154,7 @@ def test_the_same_seed_gives_the_same_trials_and_plan(
 def test_another_seed_splits_the_data_otherwise(
     model: Path, data: Mapping[str, Array], result: autoprec.SearchResult, tmp_path: Path
 ) -> None:
-    again = autoprec.search(model, calib=data, max_drop=0.1, trials=8, backend=FakeBackend(), out=tmp_path, seed=1)
+    again = autoprec.search(model, calib=data, max_drop=0.5, trials=8, backend=FakeBackend(), out=tmp_path, seed=1)
 
     assert again.plan.fingerprints["calibration"] != result.plan.fingerprints["calibration"]
     assert again.plan.fingerprints["weights"] == result.plan.fingerprints["weights"]

@@ -67,7 +67,7 @@ def searched(folder: Path, backend: Any) -> autoprec.SearchResult:
     model = tiny_model(folder)
     data = tiny_data(model, 120)
     return autoprec.search(
-        model, calib=data, recipe="minmax", max_drop=0.1, trials=3, backend=backend, out=folder / "run"
+        model, calib=data, recipe="minmax", max_drop=0.5, trials=3, backend=backend, out=folder / "run"
     )
 
 

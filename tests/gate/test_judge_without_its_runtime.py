@@ -41,7 +41,7 @@ def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model,
         calib=folder / "calib.npz",
         eval=folder / "eval.npz",
-        max_drop=0.1,
+        max_drop=0.5,
         trials=2,
         backend=Gpu(),
         out=folder / "run",

@@ -25,7 +25,7 @@ def _tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, seed in (("eval", 0), ("calib", 1)):
         np.savez(folder / f"{name}.npz", **tiny_data(model, 300, seed=seed))
     result = autoprec.search(
-        model, calib=folder / "calib.npz", eval=folder / "eval.npz", max_drop=0.1, trials=2, out=folder / "run"
+        model, calib=folder / "calib.npz", eval=folder / "eval.npz", max_drop=0.5, trials=2, out=folder / "run"
     )
     record_baseline(result.save(), folder / "baseline.json")
     return folder
