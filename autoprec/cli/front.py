@@ -90,10 +90,10 @@ def command(
     _check_question(question, point)
     _check_files(point, out, everything)
     _check_measuring(measure, point, calib or evaluate)
-    loaded = load_front(run, model)
+    loaded = load_front(run, model, trust=trust)
     goal = asked_goal(loaded, max_drop, objective, **limit)
     if measure and _measure(loaded, goal, {"calib": calib, "eval": evaluate, "trust": trust}, quiet=as_json):
-        loaded = load_front(loaded.directory.root, model)
+        loaded = load_front(loaded.directory.root, model, trust=trust)
     chosen = loaded.fast_enough(**limit) if limit else loaded.within(max_drop, objective)
     if point is None:
         plans = predicted_plans(loaded, goal)

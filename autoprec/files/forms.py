@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,28 @@ def refuse_foreign_journal(path: Path) -> None:
     lock = path.with_name(f"{path.name}.lock")
     if lock.exists() and not lock.is_symlink():
         raise RunDirectoryError(f"{lock} must be free for the lock of {path.name}, but there is a file; move it away")
+
+
+def refuse_foreign_database(path: Path) -> None:
+    """Refuse to add the tables of a study to an SQLite file of something else.
+
+    Raises:
+        RunDirectoryError: it is a link, no database, or has tables but none of a study.
+    """
+    refuse_links(path)
+    if not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            tables = {str(name) for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            own = {str(row[1]) for row in database.execute("PRAGMA table_info(version_info)")}
+    except sqlite3.Error as error:
+        raise RunDirectoryError(f"{path} is damaged or no SQLite database ({error}); choose another file") from error
+    if tables and not ({"studies", "trials"} <= tables and "schema_version" in own):
+        raise RunDirectoryError(
+            f"a study would be added to {path}, but the database holds other tables ({', '.join(sorted(tables)[:3])}); "
+            f"choose another file"
+        )
 
 
 def has_form(path: Path) -> bool:

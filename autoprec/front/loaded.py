@@ -18,6 +18,7 @@ from autoprec.ranges.table import RangeTable
 from autoprec.run.compatible import check_model, stored_ranges
 from autoprec.run.directory import RunDirectory
 from autoprec.run.study_description import StudyDescription, read_study_description
+from autoprec.run.trusted import named_model
 from autoprec.sensitivity.table import load_sensitivities
 from autoprec.study.ledger.reading import stored_trials
 from autoprec.study.trial import Trial
@@ -78,17 +79,20 @@ class LoadedRun:
         }
 
 
-def load_run(root: Path, model: str | Path | None, backend: Backend | None) -> LoadedRun:
+def load_run(
+    root: Path, model: str | Path | None, backend: Backend | None, trusted: tuple[str | Path, ...] = ()
+) -> LoadedRun:
     """Read a run directory; nothing in it is changed.
 
     Args:
         root: the run directory.
         model: where the model is now; None for where the run found it.
         backend: the run's backend, None where its scheme is one of autoprec's.
+        trusted: the files that the user trusts, which may name a model anywhere.
 
     Raises:
         RunDirectoryError: a file is missing, damaged, or of another study.
-        ModelError: the model is missing or has changed.
+        ModelError: the model is missing, has changed, or lies where a file that is not trusted is not followed.
     """
     directory = RunDirectory(root)
     if not root.is_dir():
@@ -100,7 +104,8 @@ def load_run(root: Path, model: str | Path | None, backend: Backend | None) -> L
             f"no plan was measured in {root} yet; run `autoprec tune` with the same options and --out {root}"
         )
     scheme = _scheme(studied, directory, backend)
-    loaded = _model(Path(studied.model if model is None else model), scheme.newest_opset)
+    path = named_model(directory.studied, studied.model, trusted) if model is None else Path(model)
+    loaded = _model(path, scheme.newest_opset)
     check_model(studied, loaded, root)
     partition = units_of(loaded, studied.units)
     homes = homes_of(partition, {name: unit.key for name, unit in studied.units.items()})

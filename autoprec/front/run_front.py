@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from autoprec.backends.protocol import Backend
+from autoprec.files.trust import trusted_files
 from autoprec.front.build import build_point, plan_of, reason_of
 from autoprec.front.choose import fast_enough, front_of, latency_limit, point_of, within
 from autoprec.front.loaded import LoadedRun, load_run
@@ -148,16 +150,23 @@ class RunFront:
         return build_point(self.loaded, point, Path(folder), max_drop)
 
 
-def load_front(run: str | Path, model: str | Path | None = None, backend: Backend | None = None) -> RunFront:
+def load_front(
+    run: str | Path,
+    model: str | Path | None = None,
+    backend: Backend | None = None,
+    *,
+    trust: str | Path | Sequence[str | Path] = (),
+) -> RunFront:
     """The measured plans of a run directory, to list, to choose from under a new bound, and to build.
 
     Args:
         run: the run directory, finished or stopped.
         model: where the model is now; by default where the run found it.
         backend: the run's backend, where its scheme is not one of autoprec's.
+        trust: the run directory, or its study.json, if that may name a model anywhere.
 
     Raises:
         RunDirectoryError: there is no run, or it is damaged.
-        ModelError: the model is missing or has changed.
+        ModelError: the model is missing, has changed, or lies where a run that is not trusted is not followed.
     """
-    return RunFront(load_run(Path(run), model, backend))
+    return RunFront(load_run(Path(run), model, backend, trusted_files(trust)))

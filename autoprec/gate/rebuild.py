@@ -20,6 +20,7 @@ from autoprec.plan import Plan, load_plan
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable, ranges_from_plan
 from autoprec.run.directory import RunDirectory
+from autoprec.run.trusted import named_model
 from autoprec.units.foreign import units_of
 from autoprec.units.shapes import sized_for
 
@@ -66,13 +67,16 @@ class _Source:
     model: Path
 
 
-def rebuild_plan(path: str | Path, baseline: Baseline, own: Scheme | None = None) -> Rebuilt:
+def rebuild_plan(
+    path: str | Path, baseline: Baseline, own: Scheme | None = None, trusted: tuple[str | Path, ...] = ()
+) -> Rebuilt:
     """Rebuild the committed plan on a model, or the plan of a run directory on the model of that run.
 
     Args:
         path: an ONNX file, or a run directory.
         baseline: the committed baseline.
         own: the scheme of the backend that the caller gave, which need not be one of autoprec's.
+        trusted: the files that the user trusts, such as the run directory, which may name a model anywhere.
 
     Raises:
         ModelError: the model cannot be read, or is what the tune wrote.
@@ -81,7 +85,8 @@ def rebuild_plan(path: str | Path, baseline: Baseline, own: Scheme | None = None
         PlanError: the plan cannot be lowered on this model.
         UsageError: the plan's scheme is not known here.
     """
-    source = _of_run(Path(path), baseline) if Path(path).is_dir() else _of_baseline(Path(path), baseline)
+    run = Path(path).is_dir()
+    source = _of_run(Path(path), baseline, trusted) if run else _of_baseline(Path(path), baseline)
     scheme = scheme_named(source.plan.scheme, own)
     model = load_model(source.model, scheme.newest_opset)
     check_interface(interface_of(baseline.evidence.model), model.interface, str(source.model))
@@ -118,7 +123,7 @@ def _of_baseline(model: Path, baseline: Baseline) -> _Source:
     return _Source(baseline.plan, dict(baseline.evidence.values), model)
 
 
-def _of_run(folder: Path, baseline: Baseline) -> _Source:
+def _of_run(folder: Path, baseline: Baseline, trusted: tuple[str | Path, ...]) -> _Source:
     run = RunDirectory(folder)
     if not run.plan.is_file():
         raise RunDirectoryError(
@@ -132,4 +137,4 @@ def _of_run(folder: Path, baseline: Baseline) -> _Source:
             f"the run {folder} is for {plan.backend}, the baseline {baseline.path} for {baseline.plan.backend}; "
             f"give a run for the same runtime"
         )
-    return _Source(plan, dict(evidence.values), Path(evidence.model["path"]))
+    return _Source(plan, dict(evidence.values), named_model(run.evidence, evidence.model["path"], trusted))

@@ -131,7 +131,7 @@ def open_session(request: GateRequest, stack: ExitStack) -> Session:
     """
     baseline = load_baseline(request.baseline)
     committed = baseline.evidence
-    rebuilt = rebuild_plan(request.model, baseline, request.own_scheme)
+    rebuilt = rebuild_plan(request.model, baseline, request.own_scheme, request.trust)
     threads = request.threads or committed.machine["threads"]
     runtime = find_runtime(rebuilt.plan, request.backend, threads, _targets(committed.machine))
     _metric(request, committed, None)  # what cannot be imported is told before data is read

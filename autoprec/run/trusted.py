@@ -77,5 +77,22 @@ def trusted_settings(
     return found
 
 
+def named_model(file: Path, text: str, trusted: tuple[str | Path, ...]) -> Path:
+    """The model that a file of a run directory names, whether it is there or not.
+
+    Args:
+        file: study.json or evidence.json.
+        text: what it says.
+        trusted: the files that the user trusts.
+
+    Raises:
+        ModelError: the model lies outside of what this command is about, and the file is not trusted.
+    """
+    naming = _naming(file, trusted)
+    if naming.find(text) is None:
+        return Path(text)
+    return Path(naming.source(Named(what="model", text=text, option="--model"), ModelError))
+
+
 def _naming(file: Path, trusted: tuple[str | Path, ...]) -> NamingFile:
     return NamingFile(path=file, near=(file.parent.parent, Path()), trusted=trusted)

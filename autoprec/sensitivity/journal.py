@@ -47,14 +47,10 @@ class Journal:
                 row = parse_json(line.decode())
                 if row["mark"] != self._fingerprint:
                     continue
-                key = (int(row["chunk"]), str(row["unit"]), Precision(row["precision"]))
+                key, total = _part(row, counts)
                 if key[1:] in self._mended and row.get("revision", 1) < REVISION:
                     continue
-                drop = float("inf") if row["drop"] is None else float(row["drop"])
-                # Older journals lack the last two.
-                squares, count = float(row.get("squares", math.inf)), int(row.get("count", counts[key[0]]))
-                done[key] = Total(noise=float(row["noise"]), kl=row["kl"], drop=drop, squares=squares, count=count)
-                spent = float(row["spent_s"])
+                done[key], spent = total, float(row["spent_s"])
             except (ValueError, KeyError, IndexError, TypeError, OverflowError):
                 continue  # the line that a kill cut off
         return done, spent
@@ -83,3 +79,23 @@ class Journal:
             lines.append(json.dumps({**row, "spent_s": spent_s}))
         with self._path.open("a", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
+
+
+def _part(row: Mapping[str, Any], counts: Sequence[int]) -> tuple[Part, Total]:
+    """What one line says.
+
+    Raises:
+        ValueError: it is about a chunk that there is not, or holds a number that no measurement gives.
+        KeyError, TypeError: something is missing, or of another kind.
+    """
+    chunk = int(row["chunk"])
+    if not 0 <= chunk < len(counts):
+        raise ValueError(chunk)
+    drop = math.inf if row["drop"] is None else float(row["drop"])
+    kl = None if row["kl"] is None else float(row["kl"])
+    # Older journals lack the last two.
+    squares, count = float(row.get("squares", math.inf)), int(row.get("count", counts[chunk]))
+    total = Total(noise=float(row["noise"]), kl=kl, drop=drop, squares=squares, count=count)
+    if not 0 <= count <= counts[chunk] or min(total.noise, squares, 0.0 if kl is None else kl) < 0:
+        raise ValueError(count)
+    return (chunk, str(row["unit"]), Precision(row["precision"])), total

@@ -23,7 +23,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from autoprec.errors import AutoprecError, RunDirectoryError, StorageError, UsageError
-from autoprec.files.forms import refuse_foreign_journal
+from autoprec.files.forms import refuse_foreign_database, refuse_foreign_journal
 
 _CONNECT_S = 10
 _DEAD_LOCK_S = 10
@@ -262,6 +262,8 @@ def _connected(location: StudyLocation) -> BaseStorage:
 
 def _database(location: StudyLocation) -> BaseStorage:
     url = make_url(location.opened)
+    if url.get_backend_name() == "sqlite" and url.database:
+        refuse_foreign_database(Path(url.database))
     options: dict[str, Any] = {"pool_pre_ping": True}
     if url.drivername.startswith("postgresql"):
         options["connect_args"] = {"connect_timeout": _CONNECT_S}

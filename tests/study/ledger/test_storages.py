@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -153,3 +155,33 @@ def test_a_line_that_was_not_finished_is_spoken_of(tmp_path: Path) -> None:
 
     with pytest.raises(RunDirectoryError, match="has a line that a killed process did not finish"), lost(place):
         study.get_trials()
+
+
+def test_a_database_of_something_else_is_no_place_for_a_study(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE studies (customer TEXT)")
+        database.commit()
+    before = path.read_bytes()
+
+    with pytest.raises(RunDirectoryError, match=r"holds other tables \(studies\); choose another file"):
+        open_storage(place_of(f"sqlite:///{path}"))
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_no_place_for_a_study(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"weights of a network" * 100)
+
+    with pytest.raises(RunDirectoryError, match="no SQLite database"):
+        open_storage(place_of(f"sqlite:///{path}"))
+    (tmp_path / "link.db").symlink_to(tmp_path / "new.db")
+    with pytest.raises(RunDirectoryError, match="is a link"):
+        open_storage(place_of(f"sqlite:///{tmp_path / 'link.db'}"))
+
+
+def test_a_study_goes_on_in_its_own_database(tmp_path: Path) -> None:
+    location = place_of(f"sqlite:///{tmp_path / 'study.db'}")
+    opened_study(location, "mine")
+
+    assert has_study(location, "mine")
