@@ -49,10 +49,16 @@ def computed_by(path: Path, schema: int) -> str:
         path: a JSON file of the run directory; one that is missing or damaged is of nobody.
         schema: the newest schema that is read.
     """
+    other = other_release(path, schema)
+    return "" if other is None else f", computed by {other}"
+
+
+def other_release(path: Path, schema: int) -> str | None:
+    """The other release that computed a file, in words; None where it was this one. The arguments are the same."""
     try:
         found = read_json(path, "record", RunDirectoryError, schema).get(RELEASE)
     except RunDirectoryError:
-        return ""
+        return None
     if found == release():
-        return ""
-    return f", computed by autoprec {found}" if isinstance(found, str) else ", computed by an older autoprec"
+        return None
+    return f"autoprec {found}" if isinstance(found, str) else "an older autoprec"

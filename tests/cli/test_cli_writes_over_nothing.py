@@ -24,7 +24,6 @@ WRITES: dict[str, tuple[str, tuple[str, ...]]] = {
     "tune": ("model.onnx", ("tune", "tiny.onnx", *DATA, "--out", "FOLDER")),
     "tune, its plan": ("plan.json", ("tune", "tiny.onnx", *DATA, "--out", "FOLDER")),
     "tune, its study": ("study.log", ("tune", "tiny.onnx", *DATA, "--out", "FOLDER")),
-    "tune, a worker's log": ("worker-1.log", ("tune", "tiny.onnx", *DATA, "--workers", "1", "--out", "FOLDER")),
     "tune, its storage": ("kept.log", ("tune", "tiny.onnx", *DATA, "--storage", "FILE", "--out", "new-run")),
     "profile": ("profile.json", ("profile", "tiny.onnx", "--calib", "data.npz", "--threads", "1", "--out", "FOLDER")),
     "front": ("model.onnx", ("front", "run", "--point", "best", "--out", "FOLDER")),

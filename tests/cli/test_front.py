@@ -364,3 +364,13 @@ def test_ranges_of_another_calibration_are_refused(run: Path, invoke: Invoke) ->
     (run / "ranges.json").write_text(json.dumps(record | {"fingerprint": "0" * 16}), encoding="utf-8")
 
     refused(invoke("front", "run"), "has other ranges than the plans were measured with")
+
+
+def test_that_another_release_computed_the_figures_is_said(run: Path, invoke: Invoke) -> None:
+    own = invoke("front", "run")
+    change(run, **{RELEASE: "0.0.1"})
+    other = invoke("front", "run")
+
+    assert "computed by" not in own.stdout
+    assert "these figures were computed by autoprec 0.0.1; this is autoprec" in other.stdout
+    assert listed(invoke)["computed_by"] == "autoprec 0.0.1"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from autoprec.errors import AutoprecError, DataError, MetricError, StorageError
+from autoprec.errors import AutoprecError, DataError, MetricError, ModelError, StorageError
 from autoprec.run.search_description import SearchDescription
-from autoprec.run.trusted import trusted_search
+from autoprec.run.trusted import named_model, trusted_search
 
 DATABASE = "postgresql+psycopg://me@elsewhere/db"
 
@@ -58,3 +58,18 @@ def test_what_the_user_gave_instead_needs_none(search: Path) -> None:
     given = {"storage": "postgresql://me@here/db", "metric": "mine:function", "calib": "mine.npz", "model": None}
 
     assert trusted_search(search, named, given, ()) == replace(named)
+
+
+def test_a_model_that_a_run_names_is_read_beside_it_or_where_the_run_is_trusted(
+    search: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    studied, far = search.with_name("study.json"), tmp_path_factory.mktemp("elsewhere") / "model.onnx"
+    far.write_text("")
+    studied.write_text("")
+    near = search.parent.parent / "model.onnx"
+
+    assert named_model(studied, str(near), ()) == near
+    with pytest.raises(ModelError, match=r"names .* as its model, which lies outside .* give --model, or trust it"):
+        named_model(studied, str(far), ())
+    assert named_model(studied, str(far), (studied.parent,)) == far
+    assert named_model(studied, "/not/there.onnx", ()) == Path("/not/there.onnx")

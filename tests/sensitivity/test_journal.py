@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,16 @@ def test_without_a_file_nothing_is_kept() -> None:
     journal.write(0, TOTALS, 1.0)
 
     assert journal.read([2, 2]) == ({}, 0.0)
+
+
+@pytest.mark.parametrize(
+    "change", [{"chunk": -1}, {"chunk": 2}, {"count": 3}, {"noise": -0.5}, {"squares": -1.0}, {"kl": -0.1}], ids=str
+)
+def test_a_line_that_no_measurement_gives_is_passed_over(tmp_path: Path, change: dict[str, float]) -> None:
+    path = tmp_path / "journal"
+    Journal(path, "m").write(1, {("a", INT8): Total(noise=0.5, kl=0.1, drop=0.0, squares=0.2, count=2)}, 1.0)
+    assert set(Journal(path, "m").read([2, 2])[0]) == {(1, "a", INT8)}
+
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+
+    assert Journal(path, "m").read([2, 2])[0] == {}

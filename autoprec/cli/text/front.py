@@ -10,6 +10,7 @@ import click
 
 from autoprec.cli.screen import print_json, print_table
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK
+from autoprec.files.computed_by import other_release, release
 
 if TYPE_CHECKING:
     from autoprec.front.points import Chosen, Cost, Point
@@ -62,7 +63,7 @@ def list_points(listing: Listing, as_json: bool) -> int:
 
 def _record(listing: Listing) -> dict[str, Any]:
     run, chosen, objective, front = listing.run, listing.chosen, listing.objective, listing.front
-    studied = run.studied
+    studied, other = run.studied, _other_release(run)
     return {
         "run": str(run.directory.root),
         "model": str(run.model.path),
@@ -70,6 +71,7 @@ def _record(listing: Listing) -> dict[str, Any]:
         "max_drop": studied.max_drop,
         "confidence": studied.confidence,
         "judged": _judged(run),
+        "computed_by": other or f"autoprec {release()}",
         "basis": "selection samples",
         "splits": studied.splits,
         "objective": objective or studied.objective,
@@ -100,10 +102,18 @@ def _say(listing: Listing) -> None:
         f"\n{len(front)} of {len(run.points)} measured plans are on the front of {objective} against "
         f"the drop of {studied.metric}, judged by {_judged(run)}."
     )
+    if other := _other_release(run):
+        click.echo(f"these figures were computed by {other}; this is autoprec {release()}.")
     if chosen.point is not None:
         click.echo(f"* trial {chosen.point.trial.number} is what {chosen.text} chooses.")
     if untimed := _not_timed(run):
         click.echo(f"{untimed} plans were over the bound and not timed, so no bound chooses them by latency.")
+
+
+def _other_release(run: RunFront) -> str | None:
+    from autoprec.run.study_description import SCHEMA
+
+    return other_release(run.directory.studied, SCHEMA)
 
 
 def _predicted_record(plan: PredictedPlan) -> dict[str, Any]:
