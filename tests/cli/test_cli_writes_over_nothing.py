@@ -30,6 +30,8 @@ WRITES: dict[str, tuple[str, tuple[str, ...]]] = {
     "front, its plan": ("plan.json", ("front", "run", "--point", "best", "--out", "FOLDER")),
     "build": ("lowered.onnx", ("build", "run/plan.json", "tiny.onnx", "--out", "FILE")),
     "baseline": ("baseline.json", ("baseline", "run", "--out", "FILE")),
+    "report": ("page.html", ("report", "run", "--out", "FILE")),
+    "report, Markdown": ("page.md", ("report", "run", "--format", "md", "--out", "FILE")),
     "gate, JUnit": ("report.xml", ("gate", "tiny.onnx", "--baseline", "kept.json", "--junit", "FILE")),
     "gate, Markdown": ("report.md", ("gate", "tiny.onnx", "--baseline", "kept.json", "--markdown", "FILE")),
 }
