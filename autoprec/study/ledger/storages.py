@@ -261,10 +261,9 @@ def _connected(location: StudyLocation) -> BaseStorage:
 
 
 def _database(location: StudyLocation) -> BaseStorage:
-    url = make_url(location.opened)
+    url, options = make_url(location.opened), dict[str, Any](pool_pre_ping=True)
     if url.get_backend_name() == "sqlite" and url.database:
         refuse_foreign_database(Path(url.database))
-    options: dict[str, Any] = {"pool_pre_ping": True}
     if url.drivername.startswith("postgresql"):
         options["connect_args"] = {"connect_timeout": _CONNECT_S}
     try:
