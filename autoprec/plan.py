@@ -10,7 +10,7 @@ from typing import Any
 from autoprec.errors import PlanError
 from autoprec.files.forms import refuse_other_kind
 from autoprec.files.json import read_json, write_json
-from autoprec.precision import FLOATS, Precision
+from autoprec.precision import CARRIERS, Precision
 
 SCHEMA = 1
 KIND = "autoprec plan"
@@ -117,7 +117,7 @@ def plan_from_record(record: Mapping[str, Any], path: str | Path) -> Plan:
             for name, c in record["units"].items()
         }
         carrier = Precision(record["carrier"])
-        if carrier not in FLOATS:
+        if carrier not in CARRIERS:
             raise PlanError(f"the carrier of {path} must be a float type, got {carrier}; tune the model again")
         return Plan(
             units=units,

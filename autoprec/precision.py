@@ -15,13 +15,17 @@ Array = npt.NDArray[Any]
 
 
 class Precision(str, Enum):
-    """A number format; the value of each member is its name in plan files and on the command line."""
+    """A number format; the value of each member is its name in plan files and on the command line.
+
+    FP64 is what some models are given in. A unit may keep it, and no other unit gets it.
+    """
 
     FP32 = "fp32"
     FP16 = "fp16"
     BF16 = "bf16"
     FP8 = "fp8"
     INT8 = "int8"
+    FP64 = "fp64"
 
     def __str__(self) -> str:
         return self.value
@@ -29,7 +33,7 @@ class Precision(str, Enum):
     @property
     def bits(self) -> int:
         """The number of bits of one stored weight."""
-        return {"fp32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8}[self.value]
+        return {"fp64": 64, "fp32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8}[self.value]
 
     @property
     def is_quantized(self) -> bool:
@@ -44,6 +48,7 @@ class Precision(str, Enum):
         Learning", 2022.
         """
         return {
+            "fp64": float(np.finfo(np.float64).max),
             "fp32": 3.4028234663852886e38,
             "fp16": 65504.0,
             "bf16": 3.3895313892515355e38,
@@ -55,8 +60,12 @@ class Precision(str, Enum):
 PRECISION_KEY = "autoprec.precision"
 """The key in the metadata of an ONNX node under which a weakly typed runtime finds the precision to run it in."""
 
-FLOATS = (Precision.FP32, Precision.FP16, Precision.BF16)
+CARRIERS = (Precision.FP32, Precision.FP16, Precision.BF16)
+"""The float types that may be chosen: for units, and for what is around 8-bit arithmetic."""
+FLOATS = (*CARRIERS, Precision.FP64)
 """The precisions that hold values without a scale."""
+CHOSEN = tuple(p for p in Precision if p is not Precision.FP64)
+"""The precisions that a search may give to any unit."""
 
 
 def parse_precision(text: str) -> Precision:
@@ -68,7 +77,7 @@ def parse_precision(text: str) -> Precision:
     try:
         return Precision(text.strip().lower())
     except ValueError:
-        names = ", ".join(p.value for p in Precision)
+        names = ", ".join(CHOSEN)
         raise UsageError(f"a precision must be one of {names}, got {text!r}") from None
 
 
@@ -79,6 +88,7 @@ def float_dtype(precision: Precision) -> np.dtype[Any]:
         UsageError: the precision is INT8, whose codes are integers.
     """
     table = {
+        Precision.FP64: np.float64,
         Precision.FP32: np.float32,
         Precision.FP16: np.float16,
         Precision.BF16: ml_dtypes.bfloat16,

@@ -67,8 +67,10 @@ class Scheme:
     dynamic_products: bool = True
 
 
+_NO_FP64 = {Precision.FP64: "TensorRT has no FP64"}
 TENSORRT = Scheme(
     name="tensorrt",
+    absent=_NO_FP64,
     symmetric=True,
     quantize_outputs=False,
     tensor_core_limits=True,
@@ -85,7 +87,7 @@ TENSORRT_8 = replace(
     newest_opset=17,
     shortcuts_as_convs=True,
     pairs_at_producers=True,
-    absent={Precision.FP8: "TensorRT 8.6 has no FP8", Precision.BF16: "TensorRT 8.6 has no BF16"},
+    absent={**_NO_FP64, Precision.FP8: "TensorRT 8.6 has no FP8", Precision.BF16: "TensorRT 8.6 has no BF16"},
 )
 TENSORRT_RTX = replace(
     TENSORRT,

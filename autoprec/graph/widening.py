@@ -1,7 +1,8 @@
-"""Models in half precision, written in FP32 for all that measures and rewrites, with a note of what each node had.
+"""Models in half precision or FP64, written in FP32 for all that measures and rewrites, with a note of what nodes had.
 
 Everything between loading and lowering computes with FP32 values. Lowering gives each node its own type back, or the
-one that the plan asks for; since every FP16 and BF16 number is an FP32 number, no bit of a weight is lost on the way.
+one that the plan asks for. Every FP16 and BF16 number is an FP32 number, and FP64 weights are kept beside their FP32
+copies, so that no bit of a weight is lost on the way.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from autoprec.precision import Precision
 HALVES = {ir.DataType.FLOAT16: Precision.FP16, ir.DataType.BFLOAT16: Precision.BF16}
 """The element types of half precision."""
 
+_DOUBLE = {ir.DataType.DOUBLE: Precision.FP64}
+_GIVEN = {**HALVES, **_DOUBLE}
 _SOURCE = "autoprec.source"
+_EXACT = "autoprec.exact"
 _BRIDGE = "autoprec.bridge"
 _PAIR = "autoprec.pair"
 # Their type is an attribute's, or that of a scale, so that they cannot be told apart from FP32 by their inputs.
@@ -56,9 +60,15 @@ def is_given_pair(node: ir.Node) -> bool:
 
 
 def given_type(value: ir.Value) -> Precision | None:
-    """Return the half precision of a constant of the model as it was given, or None if it had another type."""
+    """Return the type of a constant of the model as it was given, or None if that is FP32 or no float type."""
     found = value.meta.get(_SOURCE)
     return found if isinstance(found, Precision) else None
+
+
+def exact_weight(value: ir.Value) -> ir.TensorProtocol | None:
+    """Return the FP64 numbers of a constant whose value is their FP32 copy, or None if it is no such copy."""
+    found: ir.TensorProtocol | None = value.meta.get(_EXACT)
+    return found
 
 
 def before_bridge(value: ir.Value | None) -> ir.Value | None:
@@ -84,6 +94,9 @@ def drop_bridges(graph: ir.Graph) -> None:
 def widen(model: ir.Model) -> None:
     """Write the half-precision values of the main graph as FP32, in place, and note what each node had.
 
+    A graph that computes in FP64 alone is written so too. Where FP64 stands beside other types it stays as it is, since
+    somebody wanted these digits there.
+
     Inputs and outputs of the model keep their types behind Casts. So do nodes of which it is not known what else they
     take, and the bodies of control flow. The Q/DQ pairs that the model has already are noted too.
     """
@@ -92,7 +105,8 @@ def widen(model: ir.Model) -> None:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             node.meta[_PAIR] = True
     values = [*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)]
-    halves = {value: value.dtype for value in values if value.dtype in HALVES}
+    wanted = _DOUBLE if _is_double(graph) else HALVES
+    halves = {value: value.dtype for value in values if value.dtype in wanted}
     if halves:
         _Widening(graph, halves, Names(graph, model.functions.values())).run()
         graph.sort()
@@ -117,7 +131,7 @@ class _Widening:
     def run(self) -> None:
         """Widen the graph."""
         for node in self._graph:
-            kinds = [HALVES[dtype] for value in (*node.outputs, *node.inputs) if (dtype := self._half(value))]
+            kinds = [_GIVEN[dtype] for value in (*node.outputs, *node.inputs) if (dtype := self._half(value))]
             if node.op_type in ("Shape", "Size"):
                 continue  # they take a value in whatever type it is
             if kinds and node not in self._closed and (self._half(node.outputs[0]) or not _gives_floats(node)):
@@ -139,7 +153,9 @@ class _Widening:
         value.type = ir.TensorType(ir.DataType.FLOAT)
         producer = value.producer()
         if value.const_value is not None:
-            value.meta[_SOURCE] = HALVES[dtype]
+            value.meta[_SOURCE] = _GIVEN[dtype]
+            if dtype in _DOUBLE:
+                value.meta[_EXACT] = value.const_value
             value.const_value = _widened(value.const_value)
         elif producer is not None and producer.op_type == "Cast":
             producer.attributes["to"] = ir.AttrInt64("to", int(ir.DataType.FLOAT))
@@ -171,6 +187,13 @@ class _Widening:
         cast.meta[_BRIDGE] = True
         self._graph.append(cast)
         return output
+
+
+def _is_double(graph: ir.Graph) -> bool:
+    """Return whether all floats that the graph takes and makes are FP64; constants of other types may set sizes."""
+    made = [*graph.inputs, *(value for node in graph for value in node.outputs)]
+    types = {value.dtype for value in made if value.dtype in {ir.DataType.FLOAT, *_GIVEN}}
+    return types == {ir.DataType.DOUBLE}
 
 
 def _gives_floats(node: ir.Node) -> bool:

@@ -39,7 +39,7 @@ from autoprec.lowering.passes.type_slots import OPSET_BF16, OPSET_HALF_SCALES, O
 from autoprec.lowering.placement import ActivationPoint, Placement, range_root
 from autoprec.lowering.placer import place
 from autoprec.lowering.record import LoweringRecord
-from autoprec.precision import FLOATS, Array, Precision
+from autoprec.precision import CARRIERS, Array, Precision
 from autoprec.ranges.affine import QuantParams, asymmetric_params, fp8_scale, symmetric_params
 from autoprec.ranges.bins import Range
 from autoprec.ranges.table import RangeTable
@@ -94,7 +94,7 @@ class Lowerer:
     def __init__(
         self, model: Model, partition: Partition, scheme: Scheme, carrier: Precision, *, unify_concat: bool = False
     ) -> None:
-        if carrier not in FLOATS:
+        if carrier not in CARRIERS:
             raise PlanError(f"the carrier must be a float type (fp32, fp16 or bf16), got {carrier}")
         self.model, self.partition = model, partition
         self.scheme, self.carrier, self.unify_concat = scheme, carrier, unify_concat

@@ -94,6 +94,8 @@ def why_not(
     members = [nodes[name] for name in unit.nodes if name in nodes]
     if precision in scheme.absent:
         return scheme.absent[precision]
+    if precision is unit.source:
+        return None
     if precision in FLOATS:
         return _why_not_float(members, precision, scheme)
     anchors = [nodes[name] for name in unit.anchors if name in nodes]
@@ -110,6 +112,8 @@ def why_not(
 def _why_not_float(members: list[ir.Node], precision: Precision, scheme: Scheme) -> str | None:
     if precision is Precision.FP32:
         return None
+    if precision is Precision.FP64:
+        return "FP64 is kept where the model has it, and given to nothing else"
     for node in members:
         if precision is Precision.BF16 and node.op_type == "ConvTranspose" and scheme.tensor_core_limits:
             return "TensorRT has no BF16 ConvTranspose"

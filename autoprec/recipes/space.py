@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autoprec.errors import UsageError
 from autoprec.files.toml import Table
-from autoprec.precision import FLOATS, Precision, parse_precision
+from autoprec.precision import CARRIERS, CHOSEN, Precision, parse_precision
 from autoprec.recipes.packaged import packaged_names, read_recipe
 
 _SPACES = "autoprec.search_spaces"
@@ -92,7 +92,7 @@ def load_search_space(source: str | Path) -> SearchSpace:
     name, table = read_recipe(source, _SPACES, "search space")
     table.allow(_SPACE_KEYS)
     precisions = _precisions(table)
-    carrier = Precision(table.choice("carrier", [p.value for p in FLOATS]))
+    carrier = Precision(table.choice("carrier", [p.value for p in CARRIERS]))
     if carrier not in precisions:
         raise table.refuse("carrier", "one of the float types in 'precisions'")
     return SearchSpace(
@@ -107,7 +107,7 @@ def load_search_space(source: str | Path) -> SearchSpace:
 
 def _precisions(table: Table) -> tuple[Precision, ...]:
     given = table.items("precisions")
-    names = [p.value for p in Precision]
+    names = [p.value for p in CHOSEN]
     if not given or any(name not in names for name in given) or len(set(given)) < len(given):
         raise table.refuse("precisions", "a list of different precisions out of " + ", ".join(names))
     return tuple(map(Precision, given))

@@ -12,7 +12,7 @@ from autoprec.errors import RunDirectoryError
 from autoprec.files.computed_by import stamped
 from autoprec.files.json import infinite_if_none, read_json, write_json
 from autoprec.plan import Assignment
-from autoprec.precision import FLOATS, Precision
+from autoprec.precision import CARRIERS, Precision
 from autoprec.run.answer.candidate import Candidate
 from autoprec.stats.drop import Drop
 from autoprec.study.goal import OBJECTIVES, Goal, Objective
@@ -206,7 +206,7 @@ def _from_record(record: Mapping[str, Any]) -> StudyDescription:
         for name, u in record["units"].items()
     }
     carrier = Precision(record["carrier"])
-    if carrier not in FLOATS or not units or not all(unit.choices for unit in units.values()):
+    if carrier not in CARRIERS or not units or not all(unit.choices for unit in units.values()):
         raise ValueError("a study must have a float carrier, and units with choices")
     confidence, answer = record["confidence"], record["answer"]
     return StudyDescription(

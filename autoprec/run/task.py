@@ -21,6 +21,7 @@ from autoprec.errors import DataError, UsageError
 from autoprec.graph.interface import Interface
 from autoprec.graph.model import Model, load_model
 from autoprec.graph.topology import Topology
+from autoprec.graph.widening import HALVES
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.possible import Possible, why_not
 from autoprec.metrics.bounds import doubtful_bound, few_samples, refuse_bound
@@ -157,9 +158,10 @@ def _check_source(unit: Unit, scheme: Scheme, model: str | Path) -> None:
 
 def _source_notes(partition: Partition) -> tuple[str, ...]:
     counts = Counter(unit.source for unit in partition.units if unit.source is not Precision.FP32)
+    pinned = dict.fromkeys(HALVES.values(), ", FP32 only where a pin asks for it")
     return tuple(
-        f"{count} of {len(partition.units)} units are in {source} in the model: they keep it or become smaller, FP32 "
-        f"only where a pin asks for it; drops and latencies are compared with the model as it is"
+        f"{count} of {len(partition.units)} units are in {source} in the model: they keep it or become smaller"
+        f"{pinned.get(source, '')}; drops and latencies are compared with the model as it is"
         for source, count in sorted(counts.items())
     )
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import onnx_ir as ir
 
 from autoprec.graph.constants import drop_unused
 from autoprec.graph.schemas import inferred_types, signature_of
 from autoprec.graph.topology import COPY_OPS, RESHAPING_OPS, all_graphs, bodies, main_domain
-from autoprec.graph.widening import before_bridge, drop_bridges, given_type, is_given_pair, source_of
+from autoprec.graph.widening import before_bridge, drop_bridges, exact_weight, given_type, is_given_pair, source_of
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.type_slots import DATA_TYPES, PRECISIONS, following_slots, is_tensor, require_floats
@@ -102,6 +103,8 @@ class _Typing:
             self._keep_pair(node)
         elif node.op_type == "QuantizeLinear":
             source = _float_type(node.inputs[0]) or Precision.FP32
+            if source is Precision.FP64:  # no pair takes it
+                self._convert(node, 0, source := Precision.FP32)
             self._convert(node, 1, source)
         elif node.op_type == "DequantizeLinear":
             self._convert(node, 1, self._carrier)
@@ -194,6 +197,8 @@ class _Typing:
             return narrow  # every half-precision number is an FP32 number, so that the way back changes none
         if value.const_value is not None and value.is_initializer():
             wish = f"{value.name}/{wanted}"
+            if wanted is Precision.FP64 and (exact := exact_weight(value)) is not None:
+                return self._editor.derived(value, ("cast", wanted), wish, lambda _: np.asarray(exact.numpy()))
             return self._editor.derived(value, ("cast", wanted), wish, lambda array: cast_clamped(array, wanted))
         output = self._editor.value(f"{value.name}/{wanted}", value, DATA_TYPES[wanted])
         node = value.producer()

@@ -10,6 +10,7 @@ from autoprec.graph.schemas import signature_of
 from autoprec.precision import Precision
 
 DATA_TYPES = {
+    Precision.FP64: ir.DataType.DOUBLE,
     Precision.FP32: ir.DataType.FLOAT,
     Precision.FP16: ir.DataType.FLOAT16,
     Precision.BF16: ir.DataType.BFLOAT16,
