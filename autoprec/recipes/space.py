@@ -120,4 +120,4 @@ def _pin(table: Table) -> Pin:
         re.compile(pattern)
     except re.error as error:
         raise table.refuse("pattern", f"a valid regular expression ({error})") from error
-    return Pin(pattern, Precision(table.choice("precision", [p.value for p in Precision])))
+    return Pin(pattern, Precision(table.choice("precision", [p.value for p in CHOSEN])))
