@@ -13,6 +13,7 @@ from autoprec.files.printable import printable
 from autoprec.report.sections import Curves, Dot, Scatter
 
 COLOURS = {
+    "fp64": "#000000",
     "fp32": "#d55e00",
     "bf16": "#cc79a7",
     "fp16": "#e69f00",
