@@ -28,6 +28,7 @@ from autoprec.precision import Array, Precision
 if TYPE_CHECKING:
     import onnx
 
+_NATIVE = (Precision.FP64, Precision.FP32, Precision.INT8)
 _PROFILED_RUNS = 6
 _DUMPED_INSIDE_BYTES = 1024
 _TRIAL = ModelTrial()
@@ -79,9 +80,9 @@ class OrtBackend:
         }
 
     def support(self) -> dict[Precision, str | None]:
-        """FP32 and INT8 are native; the others are simulated, so their latency means nothing here."""
+        """FP64, FP32 and INT8 are native; the others are simulated, so their latency means nothing here."""
         simulated = "simulated by rounding: ONNX Runtime has no kernels for it on a CPU, so it cannot be timed"
-        return {p: None if p in (Precision.FP32, Precision.INT8) else simulated for p in Precision}
+        return {p: None if p in _NATIVE else simulated for p in Precision}
 
     def build(self, model: bytes, *, exact: bool = False, threads: int | None = None) -> OrtEngine:
         """Build a session, of a model that was tried out in another process.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -16,6 +16,7 @@ from autoprec.errors import EXIT_OK, EXIT_USAGE, BackendError
 
 if TYPE_CHECKING:
     from autoprec.backends.tensorrt.machine import InstalledGpus
+    from autoprec.precision import Precision
 
 _NEEDED = ("autoprec", "numpy", "ml_dtypes", "onnx", "onnx-ir", "onnxruntime", "optuna", "rich", "scipy")
 _OPTIONAL = {
@@ -69,7 +70,7 @@ def _backends() -> tuple[dict[str, Any], list[str]]:
     for name in (name for name in BACKENDS if name not in ENGINE_BUILDERS):  # `runtimes` speaks of those
         try:
             backend = make_backend(name)
-            precisions = {p.value: why for p, why in sorted(backend.support().items())}
+            precisions = _offered(backend.support())
             found[name] = {"machine": backend.describe(), "precisions": precisions}
         except ImportError as error:  # a runtime that is missing, or whose libraries do not load
             problems.append(f"the backend {name} cannot be loaded: {error}")
@@ -96,14 +97,19 @@ def _runtimes(found: InstalledGpus) -> tuple[dict[str, Any], list[str]]:
             "version": bindings.version_text,
             "targets": list(bindings.targets()),
             "precisions": {
-                f"{gpu.name} ({gpu.capability})": {
-                    p.value: why for p, why in sorted(precisions_of(gpu.capability, bindings.flavour).items())
-                }
+                f"{gpu.name} ({gpu.capability})": _offered(precisions_of(gpu.capability, bindings.flavour))
                 for gpu in found.gpus
                 if gpu.capability
             },
         }
     return runtimes, problems + (_gpu_problems(found, installed) if installed else [])
+
+
+def _offered(support: Mapping[Precision, str | None]) -> dict[str, str | None]:
+    """Why each precision that can be chosen cannot run, None where it can."""
+    from autoprec.precision import CHOSEN
+
+    return {p.value: why for p, why in sorted(support.items()) if p in CHOSEN}
 
 
 def _gpu_problems(found: InstalledGpus, installed: Sequence[str]) -> list[str]:

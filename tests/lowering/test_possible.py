@@ -13,7 +13,7 @@ from autoprec.errors import UsageError
 from autoprec.graph.topology import Topology
 from autoprec.lowering.possible import has_type, why_not
 from autoprec.lowering.weight_axis import axis_of_weight
-from autoprec.precision import FLOATS, Precision
+from autoprec.precision import CARRIERS, Precision
 from autoprec.units.find import find_units
 
 from ..helpers.lowering_bench import bench, loaded
@@ -270,7 +270,7 @@ def test_every_unit_can_run_in_fp32_and_the_cpu_simulates_every_float() -> None:
     for name in BUILDERS:
         one = bench(name, ORT_CPU, Precision.FP32)
         for unit, found in one.possible.items():
-            assert [found[p] for p in FLOATS] == [None] * 3, (name, unit)
+            assert [found[p] for p in CARRIERS] == [None] * 3, (name, unit)
 
 
 def test_an_op_without_a_half_form_says_so() -> None:

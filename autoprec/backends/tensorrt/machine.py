@@ -169,6 +169,8 @@ def _refusal(wanted: Capability, flavour: Flavour) -> str | None:
 def _why_not(precision: Precision, wanted: Capability, flavour: Flavour) -> str | None:
     least = _LEAST.get(precision, (0, 0))
     name = precision.value.upper()
+    if precision is Precision.FP64:
+        return "TensorRT has no FP64"
     if flavour == "weak" and precision in (Precision.BF16, Precision.FP8):
         return f"TensorRT 8.6 has no {name}: use TensorRT 10 or newer"
     if wanted < least:

@@ -35,9 +35,11 @@ _EXP = "exp of 10,000, where neighbours in half precision are 8 apart"
 _PRODUCT = "a product of twelve factors overflows in FP16"
 _MASK = "masked scores are an output, and which number masks is not defined"
 
-_LOWER = "bf16/simulated bf16/written fp16/simulated"
+_BF16 = "bf16/simulated bf16/written"
+_LOWER = f"{_BF16} fp16/simulated"
 _HALF = f"{_LOWER} fp16/written"
 _MASKED = "bf16/simulated fp16/simulated fp16/written fp32/written"
+_MASKED_IN_ALL = f"{_MASKED} fp8/simulated fp8/written int8/simulated int8/written"
 
 KNOWN: tuple[Known, ...] = (
     *_each(
@@ -52,7 +54,13 @@ KNOWN: tuple[Known, ...] = (
             "softmax_large_number_expanded_ver18": _LOWER,
         },
     ),
-    *_each("plain", _JUMP, {"maxpool_with_argmax_2d_precomputed_pads": "bf16/written"}),
+    *_each(
+        "plain",
+        _JUMP,
+        {
+            "maxpool_with_argmax_2d_precomputed_pads": "bf16/written",
+        },
+    ),
     *_each(
         "plain",
         _MASK,
@@ -61,7 +69,13 @@ KNOWN: tuple[Known, ...] = (
             "attention_4d_with_past_and_present_qk_matmul_bias_4d_mask_causal": _MASKED,
         },
     ),
-    *_each("plain", _PRODUCT, {"reduce_prod_default_axes_keepdims_example": "fp16/simulated"}),
+    *_each(
+        "plain",
+        _PRODUCT,
+        {
+            "reduce_prod_default_axes_keepdims_example": "fp16/simulated",
+        },
+    ),
     *_each(
         "plain",
         _SUMS,
@@ -75,27 +89,57 @@ KNOWN: tuple[Known, ...] = (
             "sce_NCd1d2d3d4d5_mean_weight_log_prob_expanded": "bf16/written",
         },
     ),
-    *_each("sandwich", _BITS, {"bitcast_float32_to_int32": _HALF}),
-    *_each("sandwich", _EXP, {"softmax_large_number_expanded_ver18": f"{_HALF} int8/simulated int8/written"}),
+    *_each(
+        "sandwich",
+        _BITS,
+        {
+            "bitcast_float32_to_int32": _HALF,
+        },
+    ),
+    *_each(
+        "sandwich",
+        _EXP,
+        {
+            "logsoftmax_large_number": f"{_HALF} int8/simulated int8/written",
+            "logsoftmax_large_number_expanded": f"{_HALF} int8/simulated int8/written",
+            "softmax_large_number": f"{_HALF} int8/simulated int8/written",
+            "softmax_large_number_expanded_ver18": f"{_HALF} int8/simulated int8/written",
+        },
+    ),
     *_each(
         "sandwich",
         _JUMP,
         {
+            "argmax_keepdims_example_select_last_index": _BF16,
             "argmax_negative_axis_keepdims_example": _LOWER,
-            "argmax_no_keepdims_example_select_last_index": "bf16/simulated bf16/written",
+            "argmax_no_keepdims_example_select_last_index": _BF16,
+            "argmin_negative_axis_keepdims_example_select_last_index": _LOWER,
             "dynamicquantizelinear": _HALF,
             "dynamicquantizelinear_min_adjusted": "bf16/simulated bf16/written int8/simulated int8/written",
+            "hardmax_axis_1": _BF16,
+            "hardmax_one_hot": _HALF,
             "maxpool_with_argmax_2d_precomputed_pads": "bf16/written",
+            "nonmaxsuppression_center_point_box_format": "int8/simulated int8/written",
             "sign": _HALF,
             "unique_not_sorted_without_axis": "bf16/simulated fp16/written",
         },
     ),
     *_each(
         "sandwich",
+        _MASK,
+        {
+            "attention_4d_with_past_and_present_qk_matmul_bias_4d_mask_causal": _MASKED_IN_ALL,
+        },
+    ),
+    *_each(
+        "sandwich",
         _SUMS,
         {
+            "nllloss_NCd1d2d3d4d5_mean_weight": "bf16/written",
+            "nllloss_NCd1d2d3d4d5_mean_weight_expanded": "bf16/written",
             "sce_NCd1d2d3d4d5_mean_weight_expanded": "bf16/written",
             "sce_NCd1d2d3d4d5_mean_weight_log_prob": "bf16/written",
+            "sce_NCd1d2d3d4d5_mean_weight_log_prob_expanded": "bf16/written",
         },
     ),
 )
