@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
+import time
 import weakref
 from functools import cache
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import IO
 
 _PREFIX = "autoprec-scratch-"
 _LOCK = ".lock"
+_ABANDONED_S = 3600
+"""A folder that has been without a lock for so long is not about to get one."""
 
 
 class ScratchFolder:
@@ -52,6 +56,13 @@ class ScratchFolder:
 
 
 def _remove(folder: Path, lock: IO[str]) -> None:
+    # The lock goes last: without it, what a killed process did not get to would stay.
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _LOCK:
+                path.unlink()
     shutil.rmtree(folder, ignore_errors=True)
     lock.close()
 
@@ -65,7 +76,10 @@ def _sweep_once(parent: Path) -> None:
             if folder.is_symlink() or (hasattr(os, "getuid") and found.st_uid != os.getuid()):
                 continue
             lock = _locked(folder / _LOCK, "r+")
-        except OSError:  # it went, or it has no lock yet
+        except OSError:  # it went, or it has no lock yet, or no more
+            with contextlib.suppress(OSError):
+                if time.time() - folder.lstat().st_mtime > _ABANDONED_S:
+                    folder.rmdir()  # an empty one alone
             continue
         if lock is not None:
             _remove(folder, lock)
@@ -87,7 +101,12 @@ def _locked(path: Path, mode: str) -> IO[str] | None:
             return handle
         handle.close()
         return None
-    except OSError:
+    except BlockingIOError:
+        handle.close()
+        return None
+    except OSError:  # a file system without locks
+        if mode == "x":
+            return handle
         handle.close()
         return None
     return handle

@@ -37,3 +37,28 @@ def test_what_a_killed_process_left_goes_with_the_next_and_what_is_in_use_stays(
     assert foreign.is_dir()
     alive.communicate("\n")
     assert not used.exists()
+
+
+KILLED_AT_THE_LOCK = """
+import os, signal
+from autoprec.files.scratch import ScratchFolder
+folder, real = ScratchFolder(), os.unlink
+for number in range(20):
+    (folder.path / f"weights-{number}").write_bytes(b"large")
+def unlink(path, **more):
+    real(path, **more)
+    if os.fspath(path).endswith(".lock"):
+        os.kill(os.getpid(), signal.SIGKILL)
+os.unlink = unlink
+folder.close()
+"""
+
+
+def test_a_process_that_is_killed_while_it_removes_leaves_nothing_without_its_lock(tmp_path: Path) -> None:
+    start(KILLED_AT_THE_LOCK, tmp_path).communicate()
+
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    for folder in tmp_path.iterdir():
+        os.utime(folder, (0, 0))  # long ago
+    start(MAKE, tmp_path).communicate()
+    assert list(tmp_path.iterdir()) == []
