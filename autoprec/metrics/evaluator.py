@@ -19,7 +19,7 @@ from autoprec.metrics.over_set import Rows, scored_rows
 from autoprec.metrics.running import run_dataset
 from autoprec.metrics.scores import finite_samples
 from autoprec.precision import Array
-from autoprec.stats.drop import NO_DROP, Drop, blended, estimate_drop, set_drop, smoothed_losses
+from autoprec.stats.drop import NO_DROP, Drop, blended, estimate_drop, set_drop, smoothed_losses, smoothed_set_drop
 from autoprec.stats.resampling import effect_of
 
 CACHE_LIMIT_BYTES = 1 << 30
@@ -178,12 +178,12 @@ class Evaluator:
 
     def _set_drop(self, outcome: Outcome, reference: Array, confidence: float) -> Drop:
         """The drop of a figure over the data set."""
-        smoothed = self._smoothed(outcome)
-        if smoothed is not None:
-            return set_drop(smoothed, len(smoothed), confidence, method="smoothed")
         loss = reference - outcome.scores if self.metric.higher_is_better else outcome.scores - reference
         method = "blocks" if outcome.rows is None else "resampled"
-        return set_drop(loss, outcome.groups or len(loss), confidence, effect=effect_of(reference), method=method)
+        groups = outcome.groups or len(loss)
+        counted = set_drop(loss, groups, confidence, effect=effect_of(reference), method=method)
+        smooth = self._smoothed(outcome)
+        return counted if smooth is None else smoothed_set_drop(counted, loss, smooth, confidence)
 
     def _smoothed(self, outcome: Outcome) -> Array | None:
         """What each sample adds to the drop if its decision counts by a smooth step; None without such a decision."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autoprec.stats.intervals import Array, paired_bootstrap
-from autoprec.stats.resampling import mean_with_error
+from autoprec.stats.resampling import effective_number, mean_with_error
 
 MOST_CHANGED = 0.05
 """The largest share of changed decisions at which margins are used.
@@ -173,6 +173,29 @@ def set_drop(
     """
     span = mean_with_error(loss, groups, confidence, effect)
     return Drop(estimate=span.estimate, low=span.low, high=span.high, samples=len(loss), method=method)
+
+
+def smoothed_set_drop(counted: Drop, loss: Array, smooth: Array, confidence: float) -> Drop:
+    """Return the drop of a figure of decisions, of which each counts by a smooth step too; see `estimate_drop`.
+
+    Args:
+        counted: the drop without smoothing.
+        loss: by how much more each sample contributes to FP32's figure than to the plan's, float64[n].
+        smooth: the same where each decision counts by a smooth step, float64[n].
+        confidence: the probability with which the interval should cover the true drop.
+    """
+    count = len(loss)
+    if count < 2 or effective_number(loss) > MOST_CHANGED * count:
+        return counted
+    apart, sample = loss - smooth, blended(loss, smooth)
+    spread = max(float(apart.var(ddof=1)), 0.5 * float(np.square(smooth).mean()))
+    bias = _COUNTED * (1 - _COUNTED) * spread / count
+    error = math.sqrt(float(sample.var(ddof=1)) / count + bias + (_UNSEEN / count) ** 2)
+    estimate, half = float(sample.mean()), NormalDist().inv_cdf((1 + confidence) / 2) * error
+    low, high = estimate - half, estimate + half
+    if float(apart.mean()) ** 2 > _FARTHEST**2 * (spread / count + (_UNSEEN / count) ** 2):
+        return replace(counted, low=min(low, counted.low), high=max(high, counted.high))
+    return Drop(estimate=estimate, low=low, high=high, samples=count, method="smoothed")
 
 
 def smoothed_losses(before: Array, after: Array) -> Array:

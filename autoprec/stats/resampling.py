@@ -18,6 +18,7 @@ _LEAVING_OUT = 4e7
 _DRAWING = 1e8
 """About how many statistics may be summed for the draws of one bootstrap."""
 _DRAWS = (200, 2000)
+_LEAST_FREEDOM = 4.0
 _CHUNK = 1 << 20
 """How many weighted statistics are held at a time."""
 
@@ -83,6 +84,12 @@ def drawn_differences(difference: Callable[[Array], Array], samples: int, size: 
     return in_chunks(difference, weights, size)
 
 
+def effective_number(values: Array) -> float:
+    """Return how many values of one size would scatter as these do: small ones hardly count, zeros not at all."""
+    squares = float(np.square(values).sum())
+    return float(np.abs(values).sum()) ** 2 / squares if squares > 0 else 0.0
+
+
 def effect_of(contributions: Array) -> float:
     """Return how much the contribution of a sample could change: as much as the largest deviation among the samples.
 
@@ -110,12 +117,14 @@ def mean_with_error(values: Array, groups: int, confidence: float, effect: float
     estimate = float(values.mean())
     if groups < 2:
         return Interval(estimate, -math.inf, math.inf)
-    changed = int(np.count_nonzero(values))
+    changed = effective_number(values)
     unchanged = 1 - changed / len(values)
     unseen = 0.0
     if unchanged > 0:
         unseen = unchanged * (float(np.square(values).sum()) + unchanged * effect**2) / (changed + unchanged)
     squares = float(np.square(values - estimate).sum()) + unseen
     error = math.sqrt(squares / len(values) ** 2 * groups / (groups - 1))
-    half = float(stdtrit(groups - 1, (1 + confidence) / 2)) * error
+    # So few changes say little about their own spread. Without any, the interval is nearly that of the rule of three.
+    freedom = min(groups - 1.0, max(changed, _LEAST_FREEDOM))
+    half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
     return Interval(estimate, estimate - half, estimate + half)

@@ -41,10 +41,10 @@ def test_the_loss_is_the_difference_of_the_figures_of_all_samples() -> None:
 
 
 def test_under_the_null_few_gates_fail() -> None:
-    """One in a hundred may; three in eighty would be a fault."""
+    """One in a hundred may; three in forty would be a fault."""
     generator = np.random.default_rng(1)
     few = np.full(60, 0.05)
-    alarms = sum(compared(lines(generator, few), lines(generator, few)).p < 0.01 for _ in range(80))
+    alarms = sum(compared(lines(generator, few), lines(generator, few)).p < 0.01 for _ in range(40))
 
     assert alarms <= 2
 

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from autoprec.stats.drop import set_drop
-from autoprec.stats.resampling import MOST_GROUPS, contributions_of, drawn_differences, mean_with_error
+from autoprec.stats.resampling import (
+    MOST_GROUPS,
+    contributions_of,
+    drawn_differences,
+    effect_of,
+    mean_with_error,
+    spread_over,
+)
 
 GENERATOR = np.random.default_rng(5)
 
@@ -48,3 +55,34 @@ def test_a_figure_of_few_blocks_has_a_wider_interval_than_one_of_as_many_samples
 
 def test_nothing_is_known_of_a_single_group() -> None:
     assert set_drop(np.zeros(1), 1).high == float("inf")
+
+
+def covered(rate: float, samples: int, draws: int = 150) -> float:
+    """How often the interval of a character error rate, of lines that change as rarely as `rate`, covers the drop."""
+    generator, hits = np.random.default_rng(11), 0
+    for _ in range(draws):
+        lengths = generator.integers(10, 40, samples).astype(float)
+        before, more = generator.poisson(0.05 * lengths), generator.poisson(3.0, samples) + 1.0
+        after = before + more * (generator.random(samples) < rate)
+        weights = 1 - np.eye(samples)
+        sides = [
+            spread_over(edits.sum() / lengths.sum(), (weights @ edits) / (weights @ lengths), np.arange(samples))
+            for edits in (before, after)
+        ]
+        drop = set_drop(sides[1] - sides[0], samples, effect=effect_of(sides[0]))
+        hits += drop.low <= rate * 4.0 / 24.5 <= drop.high
+    return hits / draws
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.1, 0.6])
+def test_the_interval_covers_the_true_drop_also_where_hardly_any_sample_changes(rate: float) -> None:
+    """A plain bootstrap of 60 lines says zero to zero where none changed, which is every second time for one in 100."""
+    assert covered(rate, 60) >= 0.93
+
+
+def test_a_change_that_was_not_seen_is_allowed_for_only_where_most_samples_stay() -> None:
+    dense, sparse = GENERATOR.normal(0.2, 1, 100), np.zeros(100)
+
+    assert mean_with_error(sparse, 100, 0.95, effect=1.0).high == pytest.approx(0.028, rel=0.05)
+    widths = [np.ptp([s.low, s.high]) for s in (mean_with_error(dense, 100, 0.95, effect=e) for e in (0.0, 1.0))]
+    assert widths[1] < 1.02 * widths[0]
