@@ -11,12 +11,15 @@ import difflib
 import os
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.resources import files
 from typing import Any
 
 import click
 
+from autoprec.cli.verbosity import is_verbose, with_verbosity
 from autoprec.errors import EXIT_INTERRUPTED, EXIT_USAGE, AutoprecError
 from autoprec.files.printable import printable
 
@@ -62,8 +65,7 @@ class LazyGroup(click.Group):
             close = difflib.get_close_matches(cmd_name, VERBS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(VERBS)}"
             raise click.UsageError(f"there is no command {cmd_name!r}{hint}", ctx)
-        command: click.Command = import_module(f"autoprec.cli.{cmd_name}").command
-        return command
+        return with_verbosity(import_module(f"autoprec.cli.{cmd_name}").command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The verbs with their sentences."""
@@ -75,6 +77,8 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except AutoprecError as error:
+            if is_verbose():
+                traceback.print_exception(error)
             click.echo(f"autoprec: {printable(str(error))}", err=True)
             ctx.exit(error.exit_code)
         except BrokenPipeError:
@@ -117,8 +121,44 @@ def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> No
         ctx.exit()
 
 
+def _packaged(name: str) -> str:
+    return (files("autoprec.cli") / name).read_text(encoding="utf-8")
+
+
+def _schema(ctx: click.Context, _parameter: click.Parameter, verb: str | None) -> None:
+    if verb is None or ctx.resilient_parsing:
+        return
+    known = sorted(entry.name.removesuffix(".json") for entry in (files("autoprec.cli") / "schemas").iterdir())
+    if verb not in known:
+        raise click.UsageError(f"there is a JSON Schema for each of {', '.join(known)}, got {verb!r}", ctx)
+    click.echo(_packaged(f"schemas/{verb}.json"), nl=False)
+    ctx.exit()
+
+
+def _skill(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(_packaged("SKILL.md"), nl=False)
+        ctx.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
+@click.option(
+    "--json-schema",
+    metavar="VERB",
+    expose_value=False,
+    is_eager=True,
+    callback=_schema,
+    help="Show the JSON Schema of what a verb prints with --json.",
+)
+@click.option(
+    "--skill",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_skill,
+    help="Show the guide for agents.",
+)
 def main() -> None:
     """Decide, layer by layer, which precision an ONNX network runs in.
 

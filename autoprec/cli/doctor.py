@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _NEEDED = ("autoprec", "numpy", "ml_dtypes", "onnx", "onnx-ir", "onnxruntime", "optuna", "rich", "scipy")
 _OPTIONAL = {
+    "matplotlib": ("plots in the reports of runs", "pip install 'autoprec[report]'"),
     "pillow": ("folders of images as data", "pip install 'autoprec[images]'"),
     "tensorrt-rtx": ("building TensorRT-RTX engines", "pip install 'autoprec[rtx]'"),
     "tensorrt": ("building TensorRT engines", "pip install 'autoprec[tensorrt]'"),
