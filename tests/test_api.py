@@ -94,6 +94,7 @@ def test_nothing_but_the_stages_files_is_written_before_save(result: autoprec.Se
 
     assert before == {
         "autoprec-files.json",
+        "causes.json",
         "latency.json",
         "network.json",
         "profile.json",

@@ -18,6 +18,7 @@ from autoprec.files.parse import parse_json, read_text
 _HEAD = rb'\s*\{\s*"schema":\s*\d+,\s*'
 _STAGES = {
     "network.json": re.compile(_HEAD + rb'"kind":\s*"autoprec network"'),
+    "causes.json": re.compile(_HEAD + rb'"kind":\s*"autoprec causes"'),
     "ranges.json": re.compile(_HEAD + rb'"method":'),
     "profile.json": re.compile(_HEAD + rb'"direction":'),
     "latency.json": re.compile(_HEAD + rb'"fingerprint":'),

@@ -9,16 +9,12 @@ from typing import Any
 
 from autoprec.plan import Assignment
 from autoprec.precision import Precision
+from autoprec.proof.verification import UnitStatus
 from autoprec.report.answer import shown_plan, shown_trial
 from autoprec.report.read import RunRecord
 from autoprec.report.sections import Arc, Cell, Column, Curves, Drawing, Form, Part, Section, Table
 
-_STATUS = {
-    "honoured": "ran as planned",
-    "fused": "merged by the runtime",
-    "not honoured": "ran in another precision",
-    "gone": "not named by the engine",
-}
+_STATUS = {status.value: status.text for status in UnitStatus}
 _MOST_ARCS = 400
 _PLAN_COLUMNS = (
     Column("#", Form.COUNT),

@@ -7,29 +7,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoprec.files.json import infinite_if_none
+from autoprec.metrics.bounds import told_in_points
 from autoprec.plan import Assignment
 from autoprec.report.read import RunRecord
 from autoprec.report.sections import Card, Cell, Column, Figure, Form, Section, Table, shown
 from autoprec.study.trial import Trial
 
-SHARES = ("top1", "agreement")
-"""The metrics that are shares of the samples, so that a drop of them is told in percentage points."""
 _SURE = 0.95
 
 
 def drop_form(metric: str) -> Form:
     """How a drop of a metric is written."""
-    return Form.POINTS if metric in SHARES else Form.NUMBER
+    return Form.POINTS if told_in_points(metric) else Form.NUMBER
 
 
 def drop_unit(metric: str) -> str:
     """The unit of a drop of a metric."""
-    return "percentage points" if metric in SHARES else metric
+    return "percentage points" if told_in_points(metric) else metric
 
 
 def drop_text(drop: float, metric: str) -> str:
     """A drop or a bound on it with its unit."""
-    return f"{100 * drop:.3g} percentage points of {metric}" if metric in SHARES else f"{drop:.3g} of {metric}"
+    return f"{100 * drop:.3g} percentage points of {metric}" if told_in_points(metric) else f"{drop:.3g} of {metric}"
 
 
 def shown_trial(run: RunRecord) -> Trial | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoprec.files.computed_by import release
+from autoprec.report.advice import advice_section
 from autoprec.report.along import plan_section, units_section
 from autoprec.report.answer import answer_cards, answer_section, state_text
 from autoprec.report.origin import clipping_section, origin_section, time_section
@@ -21,6 +22,7 @@ def report_of(run: RunRecord) -> Report:
         None if candidates.table is None else candidates,
         plans_section(run),
         plan_section(run),
+        advice_section(run),
         units_section(run),
         predictions_section(run),
         clipping_section(run),

@@ -11,6 +11,7 @@ from autoprec.errors import AutoprecError, RunDirectoryError
 from autoprec.files.json import read_json
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable, load_ranges
+from autoprec.run.causes_description import Causes, read_causes
 from autoprec.run.directory import RunDirectory
 from autoprec.run.network_description import NetworkDescription, read_network
 from autoprec.run.owner import owner_of
@@ -37,6 +38,7 @@ class RunRecord:
         unit_ms: name of a uniform plan -> unit -> milliseconds.
         ranges: the calibrated ranges.
         network: the units with their sizes, and the edges between them; None in runs of older versions.
+        causes: how the values of units that stayed high look on other samples; None where that was not measured.
         settings: the settings of the run, as search.json has them.
         threads: the number of CPU threads, None where it is not known.
         targets: the machines that engines were built for ahead of time.
@@ -52,6 +54,7 @@ class RunRecord:
     unit_ms: Mapping[str, Mapping[str, float]]
     ranges: RangeTable | None
     network: NetworkDescription | None
+    causes: Causes | None
     settings: Mapping[str, Any]
     threads: int | None
     targets: tuple[str, ...]
@@ -103,6 +106,7 @@ def read_run(root: Path) -> RunRecord:
         unit_ms=read(directory.latency, _unit_ms) or {},
         ranges=read(directory.ranges, load_ranges),
         network=read(directory.network, read_network),
+        causes=read(directory.causes, read_causes),
         settings=search.get("settings") or {},
         threads=search.get("threads"),
         targets=tuple(search.get("targets") or ()),

@@ -10,7 +10,7 @@ from autoprec.backends.protocol import Backend
 from autoprec.run.budget import Budget, Deadline, Spent
 from autoprec.run.directory import RunDirectory
 from autoprec.run.engines import Engines, timing_feed
-from autoprec.run.progress import Progress, Silent
+from autoprec.run.progress import Progress, Silent, with_passes
 from autoprec.run.task import Task
 from autoprec.study.ledger.storages import StudyLocation, journal_location
 
@@ -138,7 +138,7 @@ def prepare_run(
     """
     shapes = {name: array.shape for name, array in timing_feed(task, task.splits.select).items()}
     task = replace(task, backend=task.backend.for_run(shapes, directory.root))
-    progress = progress or Silent()
+    progress = with_passes(progress or Silent())
     return Run(
         task=task,
         directory=directory,

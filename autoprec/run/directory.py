@@ -48,6 +48,11 @@ class RunDirectory:
         return self.root / "network.json"
 
     @property
+    def causes(self) -> Path:
+        """How the values of units that stayed in a high precision look on other samples."""
+        return self.root / "causes.json"
+
+    @property
     def report(self) -> Path:
         """The report for people."""
         return self.root / "report.html"
@@ -209,21 +214,16 @@ class RunDirectory:
         """Remove half-written files, locks without an owner and cut-off lines. No other process writes here now."""
         files = (
             self.network,
+            self.causes,
             self.ranges,
             self.profile,
             self.latency,
             self.studied,
             self.plan,
             self.model,
-            self.result,
-            self.evidence,
-            self.search,
-            self.exported,
-            Path(f"{self.exported}.data"),
-            self.signature,
-            self.report,
-            self.inventory.path,
         )
+        files += (self.result, self.evidence, self.search, self.exported, Path(f"{self.exported}.data"))
+        files += (self.signature, self.report, self.inventory.path)
         leftovers = [path for file in files for path in self.root.glob(f".{file.name}{PART}*")]
         try:
             handle = _lock(self.study) if self.study.is_file() else None

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 from autoprec.run.answer.confirm import confirm
 from autoprec.run.answer.result import TuneResult
+from autoprec.run.causes_description import store_causes
 from autoprec.run.context import Run
 from autoprec.run.network_description import NetworkDescription
 from autoprec.run.stages.halves import deal_halves
@@ -43,4 +44,6 @@ def tune(run: Run) -> TuneResult:
         found = search_plans(run, measurer, sensitivities, prior)
         blocking = find_blocking_units(run, measurer, sensitivities, found)
         measurer.check_metric()  # A score that has changed since the search began makes all of its figures worthless.
-        return confirm(run, measurer, sensitivities, found, blocking)
+        result = confirm(run, measurer, sensitivities, found, blocking)
+    store_causes(run, result.plan, ranges)
+    return result

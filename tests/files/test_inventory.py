@@ -109,7 +109,16 @@ def _loaded(model: Path) -> Model:
     return load_model(model)
 
 
-STAGES = ("network.json", "ranges.json", "profile.json", "latency.json", "study.json", "search.json", "study.log")
+STAGES = (
+    "causes.json",
+    "network.json",
+    "ranges.json",
+    "profile.json",
+    "latency.json",
+    "study.json",
+    "search.json",
+    "study.log",
+)
 ANSWERS = ("plan.json", "model.onnx", "model.onnx.data", "result.json", "evidence.json")
 
 

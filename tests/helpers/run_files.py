@@ -4,6 +4,7 @@ from __future__ import annotations
 
 FINISHED = [
     "autoprec-files.json",
+    "causes.json",
     "evidence.json",
     "latency.json",
     "model.onnx",

@@ -35,7 +35,7 @@ def find_ranges(run: Run) -> RangeTable:
     time = RangesTime(run.budget.deadline)
 
     def progress(step: str, share: float) -> bool:
-        run.progress.advance(share)
+        run.progress.advance(share, step)
         return time.is_up(step, share)
 
     job = CalibrationJob(

@@ -1,0 +1,217 @@
+"""Why a unit stayed in a high precision, and what would help: pure functions over what a run has stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from autoprec.calibrate.drift import ValueDrift
+from autoprec.plan import Assignment
+from autoprec.precision import Precision
+from autoprec.ranges.table import RangeTable
+from autoprec.report.answer import shown_plan
+from autoprec.report.origin import kept_share
+from autoprec.report.read import RunRecord
+from autoprec.report.sections import Column, Form, Section, Table
+
+_MUCH = 0.5
+"""A unit that alone makes this share of the noise that the answer has is a cause by itself."""
+_DRIFT = 1.1
+_BEYOND = 0.001
+_SATURATED = 0.8
+_OUTLIER = 8.0
+
+
+class Cause(str, Enum):
+    """Why the lower precision was not used."""
+
+    OVERFLOW = "overflow in FP16"
+    NO_GAIN = "no gain in time"
+    DRIFT = "drift of its range"
+    SATURATION = "saturation"
+    OUTLIER = "outlier channel"
+    OWN_ERROR = "its own rounding error"
+    ACCUMULATED = "accumulated error"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitFigures:
+    """What is known of one unit.
+
+    Attributes:
+        planned: the precision that it has.
+        lower: the lowest one that it might have had.
+        values: its values: name -> (what calibration saw, what INT8 keeps of it as a share, other samples).
+        noise: noise / signal in the lower precision, NaN where it was not measured.
+        allowed: noise / signal of the answer as a whole, NaN likewise.
+        planned_ms: the milliseconds in its precision, by the profile of a uniform plan.
+        lower_ms: those in the lower one.
+    """
+
+    planned: Precision
+    lower: Precision
+    values: Mapping[str, tuple[float, float, ValueDrift | None]]
+    noise: float = math.nan
+    allowed: float = math.nan
+    planned_ms: float = math.nan
+    lower_ms: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """The main cause of one unit.
+
+    Attributes:
+        cause: the cause.
+        figure: its figure, as a sentence.
+        remedy: what would help.
+    """
+
+    cause: Cause
+    figure: str
+    remedy: str
+
+
+def advice_of(unit: UnitFigures) -> Advice:
+    """The cause that explains most, and what would help."""
+    found = [_overflow(unit), _no_gain(unit), *(_of_range(unit) if unit.lower.is_quantized else ()), _own(unit)]
+    return next((advice for advice in found if advice is not None), _accumulated(unit))
+
+
+def _overflow(unit: UnitFigures) -> Advice | None:
+    if unit.lower not in (Precision.FP16, Precision.INT8) or not unit.values:
+        return None
+    name, peak = max(((name, seen) for name, (seen, _, _) in unit.values.items()), key=lambda row: row[1])
+    if not peak > Precision.FP16.largest:
+        return None
+    figure = f"{name} reaches {peak:,.0f}, FP16 ends at {Precision.FP16.largest:,.0f}"
+    return Advice(Cause.OVERFLOW, figure, "BF16 has the range of FP32: offer it by --space; or scale the values down")
+
+
+def _no_gain(unit: UnitFigures) -> Advice | None:
+    if not unit.lower_ms >= unit.planned_ms:
+        return None
+    figure = f"{unit.lower_ms:.3g} ms in {unit.lower.value.upper()}, {unit.planned_ms:.3g} ms as planned"
+    return Advice(Cause.NO_GAIN, figure, "nothing to do: the lower precision is not faster on this machine")
+
+
+def _of_range(unit: UnitFigures) -> list[Advice | None]:
+    return [_drift(unit), _saturation(unit), _outlier(unit)]
+
+
+def _drift(unit: UnitFigures) -> Advice | None:
+    rows = [
+        (max(abs(drift.low), abs(drift.high)) / seen, drift.beyond, name)
+        for name, (seen, _, drift) in unit.values.items()
+        if drift is not None and seen > 0
+    ]
+    factor, beyond, name = max(rows, default=(0.0, 0.0, ""))
+    if factor < _DRIFT or beyond < _BEYOND:
+        return None
+    figure = f"{name} reaches {factor:.2f} times its calibrated range; {beyond:.2%} of its values saturate"
+    return Advice(Cause.DRIFT, figure, "calibrate with samples that are like the evaluation data, or with more of them")
+
+
+def _saturation(unit: UnitFigures) -> Advice | None:
+    kept, name = min(((kept, name) for name, (_, kept, _) in unit.values.items()), default=(1.0, ""))
+    if kept > _SATURATED:
+        return None
+    figure = f"INT8 keeps {kept:.0%} of the range of {name}; larger values saturate"
+    return Advice(Cause.SATURATION, figure, "try --recipe minmax, which keeps the whole range, or a higher percentile")
+
+
+def _outlier(unit: UnitFigures) -> Advice | None:
+    rows = [(drift.channel_ratio, name) for name, (_, _, drift) in unit.values.items() if drift is not None]
+    ratio, name = max(rows, default=(1.0, ""))
+    if ratio < _OUTLIER:
+        return None
+    figure = f"one channel of {name} is {ratio:.0f} times as large as the median channel"
+    return Advice(
+        Cause.OUTLIER,
+        figure,
+        "move the scale of that channel into the weights behind it (SmoothQuant)",
+    )
+
+
+def _own(unit: UnitFigures) -> Advice | None:
+    if not unit.noise >= _MUCH * unit.allowed:
+        return None
+    figure = f"alone it makes noise / signal {unit.noise:.2g}; the whole answer has {unit.allowed:.2g}"
+    return Advice(Cause.OWN_ERROR, figure, "a precision between the two by --space, or training with quantisation")
+
+
+def _accumulated(unit: UnitFigures) -> Advice:
+    alone = "" if math.isnan(unit.noise) else f"alone it makes noise / signal {unit.noise:.2g}"
+    whole = "" if math.isnan(unit.allowed) else f"; the answer has {unit.allowed:.2g} of all its units together"
+    figure = f"{alone}{whole}" or "it was not measured alone"
+    return Advice(Cause.ACCUMULATED, figure, "a larger --max-drop, or more samples, which narrow the interval")
+
+
+def advice_section(run: RunRecord) -> Section | None:
+    """The cause of each unit that is kept in a higher precision than it might have."""
+    plan = shown_plan(run)
+    if run.study is None or not plan:
+        return None
+    rows = []
+    for name, unit in run.study.units.items():
+        lower = min(unit.choices, key=lambda p: (p.bits, p.value))
+        if unit.pinned or name not in plan or lower.bits >= plan[name].bits:
+            continue
+        advice = advice_of(_figures(run, name, plan, lower))
+        rows.append([name, plan[name].value, lower.value, str(advice.cause), advice.figure, advice.remedy])
+    if not rows:
+        return None
+    columns = [
+        Column("unit"),
+        Column("planned", Form.PRECISION),
+        Column("instead of", Form.PRECISION),
+        Column("main cause"),
+        Column("figure"),
+        Column("what would help"),
+    ]
+    counts = {str(c): sum(row[3] == str(c) for row in rows) for c in Cause}
+    causes = ", ".join(f"{name} ({count})" for name, count in counts.items() if count)
+    return Section(
+        key="advice",
+        title="Units kept high, and what would help",
+        notes=[f"{len(rows)} units have more bits than they might have. Main causes: {causes}."],
+        table=Table(columns, rows),
+    )
+
+
+def _figures(run: RunRecord, name: str, plan: Assignment, lower: Precision) -> UnitFigures:
+    entry = run.sensitivities.get((name, lower))
+    answer = (run.result.get("candidates") or {}).get(run.result.get("chosen"), {})
+    decibels = answer.get("sqnr_db")
+    high_ms, low_ms = (run.unit_ms.get(f"uniform {p.value}", {}).get(name, math.nan) for p in (plan[name], lower))
+    return UnitFigures(
+        planned=plan[name],
+        lower=lower,
+        values=_values(run, name),
+        noise=math.nan if entry is None else entry.noise,
+        allowed=math.nan if decibels is None else 10 ** (-decibels / 10),
+        planned_ms=high_ms,
+        lower_ms=low_ms,
+    )
+
+
+def _values(run: RunRecord, unit: str) -> dict[str, tuple[float, float, ValueDrift | None]]:
+    """The values that the unit makes and reads, by name."""
+    if run.ranges is None or run.network is None:
+        return {}
+    drifts = {} if run.causes is None else run.causes.values
+    names: Sequence[str] = [
+        *run.network.units[unit].outputs,
+        *(edge.tensor for edge in run.network.edges if edge.consumer == unit),
+    ]
+    return {name: (*_seen(run.ranges, name), drifts.get(name)) for name in names if name in run.ranges.extent}
+
+
+def _seen(table: RangeTable, name: str) -> tuple[float, float]:
+    span = table.extent[name]
+    return max(abs(span.low), abs(span.high)), kept_share(table, name)
