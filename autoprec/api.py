@@ -62,6 +62,20 @@ class SearchResult(PlanInUse):
     tuned: TuneResult
     module_signature: Signature | None = None
 
+    def __str__(self) -> str:
+        """A few lines: the answer with its intervals, whether it is certified, and its plan."""
+        answer, task = self.tuned.answer, self.tuned.task
+        ratio = answer.latency.ratio_to(self.tuned.fp32.latency)
+        drop = self.drop
+        return (
+            f"{task.settings.model}: {self.tuned.chosen}\n"
+            f"latency: {ratio.estimate:.3f} of FP32's ({ratio.low:.3f} to {ratio.high:.3f}), "
+            f"{task.backend.clock.text}\n"
+            f"drop of {task.metric.name}: {drop.estimate:+.4f} ({drop.low:+.4f} to {drop.high:+.4f}) on {drop.samples} "
+            f"held-out samples; {self.summary['verdict']}\n"
+            f"{self.plan}"
+        )
+
     @property
     def drop(self) -> Drop:
         """The drop of the metric, with its interval, on samples that had no part in the choice."""

@@ -14,6 +14,8 @@ from autoprec.precision import CARRIERS, Precision
 
 SCHEMA = 1
 KIND = "autoprec plan"
+_NAMED = 8
+"""So many units are named when a plan is printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,16 @@ class Plan:
     evidence: Mapping[str, Any]
     ranges: Mapping[str, Any] | None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """A few lines: how many units run in which precision, and which of them are kept out of the lowest one."""
+        counts = {p: sum(c.precision is p for c in self.units.values()) for p in Precision}
+        lowest = min((c.precision for c in self.units.values()), key=lambda p: p.bits, default=Precision.FP32)
+        high = [f"{name} ({c.precision})" for name, c in self.units.items() if c.precision.bits > lowest.bits]
+        text = ", ".join(f"{count} {p}" for p, count in counts.items() if count)
+        more = f" and {len(high) - _NAMED} more" if len(high) > _NAMED else ""
+        kept = f"\nkept higher than {lowest}: {', '.join(high[:_NAMED])}{more}" if high else ""
+        return f"plan of {len(self.units)} units for {self.backend}: {text}{kept}"
 
     def precisions(self) -> dict[str, Precision]:
         """Return the precision of each unit by its name."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoprec.cli.options import latency_limit, trust_option
+from autoprec.cli.options import DropBound, latency_limit, trust_option
 from autoprec.cli.screen import Screen, print_json
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK, UsageError
 from autoprec.files.printable import printable
@@ -35,7 +35,9 @@ def _point(_context: click.Context, _parameter: click.Parameter, text: str | Non
 @click.command("front")
 @click.argument("run")
 @click.option("--all", "everything", is_flag=True, help="List every measured plan, not only the front.")
-@click.option("--max-drop", type=float, metavar="NUMBER", help="Mark what this bound chooses.  [default: the run's]")
+@click.option(
+    "--max-drop", type=DropBound(), metavar="NUMBER", help="Mark what this bound chooses.  [default: the run's]"
+)
 @click.option(
     "--max-latency",
     "limit",

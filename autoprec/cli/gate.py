@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoprec.cli.options import trust_option
+from autoprec.cli.options import DropBound, trust_option
 from autoprec.cli.screen import Screen, print_json
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str) -> tu
 @click.option("--baseline", default="baseline.json", show_default=True, metavar="FILE", help="The committed baseline.")
 @click.option(
     "--max-drop",
-    type=float,
+    type=DropBound(),
     metavar="NUMBER",
     help="The most the metric may fall below the baseline's.  [default: half of what the tune allowed against FP32, "
     "but no less than so many decisions can show]",

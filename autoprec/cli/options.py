@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from autoprec.cli import completion
+
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _metric_names(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
-    from autoprec.metrics.metric import metric_names
-
-    return [name for name in metric_names() if name.startswith(begun)]
 
 
 _DATA = (
@@ -33,7 +29,7 @@ _DATA = (
         help="top1, agreement, kl, cosine or sqnr; over all samples map, map50, miou, f1, macro-accuracy, recall@K, "
         "perplexity, loglik, wer, cer, edit-similarity, psnr, pearson or spearman; or module:name, a function or an "
         "object with update and compute.  [default: top1 with labels, else agreement]",
-        shell_complete=_metric_names,
+        shell_complete=completion.metrics,
     ),
     click.option(
         "--direction",
@@ -47,11 +43,21 @@ _DATA = (
         "ctc or tokens for texts; or module:function.",
     ),
     click.option("--labels", metavar="PATH", help="True boxes of --eval: a COCO file, or a folder of YOLO text files."),
-    click.option("--recipe", default="default", show_default=True, metavar="NAME|FILE", help="Calibration recipe."),
+    click.option(
+        "--recipe",
+        default="default",
+        show_default=True,
+        metavar="NAME|FILE",
+        help="Calibration recipe.",
+        shell_complete=completion.recipes,
+    ),
 )
 _MODEL = (
     click.option(
-        "--space", metavar="NAME|FILE", help="Search space: which precisions may be chosen.  [default: by backend]"
+        "--space",
+        metavar="NAME|FILE",
+        help="Search space: which precisions may be chosen.  [default: by backend]",
+        shell_complete=completion.spaces,
     ),
     click.option(
         "--backend",
@@ -59,6 +65,7 @@ _MODEL = (
         show_default=True,
         metavar="NAME",
         help="The runtime that is measured: ort-cpu, tensorrt or tensorrt-rtx.",
+        shell_complete=completion.backends,
     ),
     click.option(
         "--pin", "pins", multiple=True, metavar="REGEX=PRECISION", help="Fix the precision of units; may be repeated."
@@ -99,6 +106,35 @@ trust_option = click.option(
 )
 
 _NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
+
+
+if TYPE_CHECKING:
+    _Bound = click.ParamType[float]
+else:
+    _Bound = click.ParamType  # generic in newer releases of click only
+
+
+class PointsBound(float):
+    """A bound on a drop that was given in per cent or in percentage points."""
+
+
+class DropBound(_Bound):
+    """A bound on a drop: a number in the unit of the metric, or 0.5% or 0.5pt of a metric that is a share."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The bound as a number in the unit of the metric."""
+        if isinstance(value, float):
+            return value
+        text = str(value).strip().lower()
+        number = re.sub(r"\s*(%|pt|pp)$", "", text)
+        try:
+            return float(text) if number == text else PointsBound(float(number) / 100)
+        except ValueError:
+            self.fail(
+                f"must be a number such as 0.005, or percentage points such as 0.5% or 0.5pt, got {value!r}", param, ctx
+            )
 
 
 def latency_limit(_context: click.Context, _parameter: click.Parameter, text: str | None) -> dict[str, float]:

@@ -8,17 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autoprec.cli.columns import fitted, screen_width, without_spare
+from autoprec.cli.verbosity import is_quiet
 from autoprec.files.printable import printable
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from autoprec.study.goal import Goal
     from autoprec.study.trial import Trial
 
-_REPEAT_S = 5.0
+JSON_SCHEMA = 1
+"""The version of what verbs print as JSON, where a record does not say its own."""
+_REPEAT_S = 30.0
+"""A log gets a line about the same stage no more often than this."""
+_PER_S = 4
+"""How often a bar is drawn: seldom, since a busy process disturbs what is timed."""
 
 
 class Screen:
-    """Shows the progress of a run: a live line on a terminal, and a line now and then in a log.
+    """Shows the progress of a run: a bar on a terminal, and a line now and then in a log.
 
     Args:
         quiet: whether to show nothing.
@@ -27,35 +36,55 @@ class Screen:
     def __init__(self, quiet: bool) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True, quiet=quiet)
-        self._status = self._console.status("") if self._console.is_terminal and not quiet else None
-        self._name = ""
-        self._said = self._began = time.monotonic()
+        self._console = Console(stderr=True, quiet=quiet or is_quiet())
+        self._live = self._console.is_terminal and not self._console.quiet
+        self._bar: Progress | None = None
+        self._name = self._pass = ""
+        self._said = self._began = self._since = time.monotonic()
         self._best: tuple[float, float] | None = None
         self._goal: Goal | None = None
 
     def stage(self, name: str, detail: str) -> None:
         """Show that a stage begins."""
-        self._name, detail = name, printable(detail)
-        if self._status is not None:
-            self._status.stop()
-        if name:
-            elapsed = time.monotonic() - self._began
-            self._console.print(
-                f"[dim]{elapsed:6.1f} s[/dim]  [bold]{name:<12}[/bold] {detail}", highlight=False, soft_wrap=True
-            )
-            if self._status is not None:
-                self._status.update(f"{name} ...")
-                self._status.start()
-        self._said = time.monotonic()
+        self.close()
+        self._name, self._pass, detail = name, "", printable(detail)
+        self._said = self._since = time.monotonic()
+        if not name:
+            return
+        elapsed = self._since - self._began
+        self._console.print(
+            f"[dim]{elapsed:6.1f} s[/dim]  [bold]{name:<12}[/bold] {detail}", highlight=False, soft_wrap=True
+        )
+        if self._live:
+            self._bar = _bar(self._console, name)
+            self._bar.start()
 
-    def advance(self, share: float) -> None:
-        """Show the share of the stage that is done."""
-        if self._status is not None:
-            self._status.update(f"{self._name} {share:4.0%}")
-        elif time.monotonic() - self._said > _REPEAT_S:
-            self._console.print(f"          {self._name} {share:4.0%}", highlight=False, soft_wrap=True)
-            self._said = time.monotonic()
+    def advance(self, share: float, what: str = "") -> None:
+        """Show the share of the stage, or of one pass of it, that is done.
+
+        Args:
+            share: from 0 to 1.
+            what: the name of the pass, empty where the stage is one pass.
+        """
+        if what != self._pass:
+            self._pass, self._since = what, time.monotonic()
+            if self._bar is not None:
+                self.close()
+                self._bar = _bar(self._console, f"{self._name}: {what}")
+                self._bar.start()
+        now = time.monotonic()
+        if self._bar is not None:
+            for task in self._bar.task_ids:
+                self._bar.update(task, total=1.0, completed=share)
+        elif now - self._said >= _REPEAT_S:
+            self._said = now
+            self._console.print(f"          {self._how_far(share, now)}", highlight=False, soft_wrap=True)
+
+    def _how_far(self, share: float, now: float) -> str:
+        """The stage, its pass, the share that is done, and the time that it takes."""
+        spent, name = now - self._since, f"{self._name}: {self._pass}" if self._pass else self._name
+        left = f", about {spent * (1 - share) / share:.0f} s left" if 0 < share < 1 else ""
+        return printable(f"{name} {share:4.0%}, {spent:.0f} s so far{left}")
 
     def trial(self, trial: Trial) -> None:
         """Show what was measured of a plan."""
@@ -94,21 +123,55 @@ class Screen:
         self._console.print(f"          {printable(text)}", highlight=False, soft_wrap=True, markup=False)
 
     def close(self) -> None:
-        """Remove the live line."""
-        if self._status is not None:
-            self._status.stop()
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print an aligned table without frames, which is also readable in a log."""
+def _bar(console: Any, name: str) -> Progress:
+    """A bar with the elapsed and the remaining time, which is gone when the stage has ended."""
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        refresh_per_second=_PER_S,
+    )
+    bar.add_task(printable(name), total=None)
+    return bar
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str] = ()) -> None:
+    """Print an aligned table without frames, which is also readable in a log, no wider than the terminal.
+
+    Args:
+        header: the titles.
+        rows: the cells.
+        spare: the titles of columns that are left out where they do not fit, the most important one first.
+    """
     rows = [[printable(" ".join(cell.split())) for cell in row] for row in rows]
-    widths = [max(len(row[location]) for row in [header, *rows]) for location in range(len(header))]
-    for row in [header, ["-" * width for width in widths], *rows]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    width = screen_width()
+    titles, kept = without_spare(header, rows, spare, width)
+    for line in fitted(titles, kept, width):
+        click.echo(line)
 
 
 def print_json(record: Mapping[str, Any]) -> None:
-    """Print one JSON document."""
+    """Print one JSON document, with the version of its schema, see `autoprec --json-schema`."""
     from autoprec.files.json import as_json
 
-    click.echo(as_json(record))
+    click.echo(as_json({"schema": JSON_SCHEMA, **record}))

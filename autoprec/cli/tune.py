@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autoprec.cli import elapsed_s
-from autoprec.cli.options import data_options, latency_limit, model_options, place_options, target_list
+from autoprec.cli.groups import GroupedCommand
+from autoprec.cli.options import (
+    DropBound,
+    PointsBound,
+    data_options,
+    latency_limit,
+    model_options,
+    place_options,
+    target_list,
+)
 from autoprec.cli.report import write_at_the_end
 from autoprec.cli.screen import Screen, print_json
 from autoprec.cli.text.tune import introduce, say_plan, say_result
@@ -21,8 +30,16 @@ if TYPE_CHECKING:
     from autoprec.run.settings import Settings
     from autoprec.run.task import Task
 
+_GROUPS = {
+    "Data and metric": ("calib", "evaluate", "metric", "direction", "decode", "labels", "recipe"),
+    "Goal": ("objective", "max_drop", "limit", "confidence"),
+    "Precisions and runtime": ("space", "pins", "backend", "targets", "threads", "batch"),
+    "Search": ("trials", "timeout_s", "sampler", "seed", "workers", "storage", "device", "cores"),
+    "Output": ("out", "reported", "dry_run", "as_json", "quiet", "verbose"),
+}
 
-@click.command("tune")
+
+@click.command("tune", cls=GroupedCommand, groups=_GROUPS)
 @click.argument("model")
 @data_options
 @click.option(
@@ -35,8 +52,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--max-drop",
-    type=float,
-    help="The most the metric may get worse than FP32's.  [default: 0.01; none with --max-latency alone]",
+    type=DropBound(),
+    metavar="NUMBER|%|pt",
+    help="The most the metric may get worse than FP32's, such as 0.005; 0.5% and 0.5pt are percentage points.  "
+    "[default: 0.01; none with --max-latency alone]",
 )
 @click.option(
     "--max-latency",
@@ -194,8 +213,11 @@ def _settings(
 def _task(settings: Settings, backend: str, threads: int | None, targets: tuple[str, ...]) -> Task:
     """The task that the settings describe, with everything loaded and checked."""
     from autoprec.backends.make import checked_clock, make_backend
+    from autoprec.metrics.bounds import refuse_points
     from autoprec.run.task import prepare_task
 
     task = prepare_task(settings, make_backend(backend, threads, targets))
+    if isinstance(settings.max_drop, PointsBound):
+        refuse_points(task.metric)
     checked_clock(task.backend)  # a dry run refuses a GPU without figures too
     return task

@@ -19,6 +19,32 @@ _FEWEST = 4
 _FEW = 16
 
 
+def told_in_points(name: str) -> bool:
+    """Whether people tell a drop of the metric of that name in percentage points: it is a share of samples or so."""
+    return name != "cosine" and (name in _SHARES or name.partition("@")[0] == "recall")
+
+
+def refuse_points(metric: Metric) -> None:
+    """Refuse a bound in percentage points for a metric that is no share.
+
+    Raises:
+        UsageError: it is none, as far as autoprec knows.
+    """
+    if not (metric.built_in and told_in_points(metric.name)):
+        raise UsageError(
+            f"--max-drop must be a plain number in the unit of {metric.name}, as percentage points are for metrics "
+            f"that are shares of samples, such as top1"
+        )
+
+
+def bound_text(name: str, max_drop: float) -> str:
+    """A bound on the drop in words, so that nobody is wrong by a factor of 100."""
+    if math.isinf(max_drop):
+        return f"{name} may drop by any amount"
+    points = f", that is {100 * max_drop:g} percentage points" if told_in_points(name) else ""
+    return f"{name} may drop by at most {max_drop:g}{points}"
+
+
 def refuse_bound(metric: Metric, max_drop: float) -> None:
     """Refuse a bound that no drop of a built-in metric can exceed.
 

@@ -28,6 +28,18 @@ class UnitStatus(str, Enum):
     def __str__(self) -> str:
         return self.value
 
+    @property
+    def text(self) -> str:
+        """The status in the terms of the field, for people."""
+        return _STATUS_TEXTS[self]
+
+
+_STATUS_TEXTS = {
+    UnitStatus.HONOURED: "ran as planned",
+    UnitStatus.FUSED: "merged by the runtime",
+    UnitStatus.NOT_HONOURED: "ran in another precision",
+    UnitStatus.GONE: "not named by the engine",
+}
 
 UNKNOWN = "unknown"
 """The name for the precision of multiply-accumulates of which the engine does not tell it."""

@@ -90,7 +90,7 @@ def _record(listing: Listing) -> dict[str, Any]:
 def _say(listing: Listing) -> None:
     run, chosen, front, shown = listing.run, listing.chosen, listing.front, listing.shown
     studied = run.studied
-    header = ["plan", "vs FP32", "ms", "drop", "counted", "samples", "bytes", "MACs", f"within {studied.max_drop:g}"]
+    header = ["trial", "vs FP32", "ms", "drop", "counted", "samples", "bytes", "MACs", f"within {studied.max_drop:g}"]
     with_front = len(shown) > len(front)
     header += ["front"] if with_front else []
     rows = [_row(point, point is chosen.point, front if with_front else None) for point in shown]

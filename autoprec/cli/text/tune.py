@@ -44,8 +44,26 @@ def introduce(task: Task, quiet: bool) -> None:
     click.echo(f"data: {task.splits.text}", err=True)
     if task.splits.overlap:
         click.echo(f"warning: {task.splits.overlap} calibration samples are evaluation samples too", err=True)
+    click.echo(f"goal: {_goal_text(task)}", err=True)
     for note in task.subject.notes:
         click.echo(printable(f"note: {note}"), err=True)
+
+
+def _goal_text(task: Task) -> str:
+    """What is looked for, and the bounds, in words."""
+    from autoprec.metrics.bounds import bound_text
+
+    settings = task.settings
+    best = {
+        "latency": "the least latency",
+        "throughput": "the highest throughput",
+        "size": "the fewest bytes",
+        "accuracy": "the least drop",
+    }[settings.aim]
+    sure = "" if settings.confidence is None else f", with {settings.confidence:.0%} confidence"
+    fast = "" if settings.max_latency is None else f"; at most {settings.max_latency:g} of FP32's latency"
+    fast += "" if settings.max_latency_ms is None else f"; at most {settings.max_latency_ms:g} ms for a batch"
+    return f"{best}; {bound_text(task.metric.name, settings.max_drop)}{sure}{fast}"
 
 
 def say_plan(task: Task, folder: Path, as_json: bool) -> None:
@@ -106,7 +124,7 @@ def say_result(result: SearchResult, folder: Path, report: Path | None) -> None:
     tuned = result.tuned
     header, rows = table_rows(tuned)
     click.echo("")
-    print_table(header, rows)
+    print_table(header, rows, spare=("MACs", "agreement", "KL"))
     click.echo(printable(f"\n{result.reason}."))
     for line in [
         *_drop_lines(tuned),
@@ -193,6 +211,8 @@ def bias_lines(bias: SelectionBias | None, disturbed: bool = False) -> list[str]
 
 def _runtime_lines(tuned: TuneResult) -> list[str]:
     """Which finalists were set aside, how the units ran, and whether the engine computes what the model says."""
+    from autoprec.proof.verification import UnitStatus
+
     lines = [f"set aside {text}." for text in tuned.set_aside]
     counts = tuned.verification.counts
     if tuned.clock_disturbed:
@@ -201,7 +221,9 @@ def _runtime_lines(tuned: TuneResult) -> list[str]:
             "told for certain; the intervals of the latencies allow for it. Tune again on a quiet machine."
         )
     lines.append(
-        "units as they ran: " + ", ".join(f"{count} {status}" for status, count in counts.items() if count) + "."
+        "units as they ran: "
+        + ", ".join(f"{count} {UnitStatus(status).text}" for status, count in counts.items() if count)
+        + "."
     )
     if tuned.simulated is not None and tuned.differs_from_exact:
         engine, exact = (float(outcome.scores.mean()) for outcome in (tuned.answer.outcome, tuned.simulated))
