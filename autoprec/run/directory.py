@@ -212,7 +212,7 @@ class RunDirectory:
 
     def _tidy(self) -> None:
         """Remove half-written files, locks without an owner and cut-off lines. No other process writes here now."""
-        files = (
+        files: tuple[Path, ...] = (
             self.network,
             self.causes,
             self.ranges,
