@@ -47,7 +47,7 @@ def test_one_that_does_not_is_not(tune: Tune) -> None:
 
     assert result.exit_code == EXIT_OK
     assert "warning" not in result.output
-    assert "units as they ran: 5 honoured.\n" in result.stdout
+    assert "units as they ran: 5 ran as planned.\n" in result.stdout
 
 
 def test_a_convolution_that_was_not_honoured_has_its_own_exit_code(tune: Tune, work: Path) -> None:
