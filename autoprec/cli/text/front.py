@@ -96,7 +96,7 @@ def _say(listing: Listing) -> None:
     rows = [_row(point, point is chosen.point, front if with_front else None) for point in shown]
     if chosen.point is not None and chosen.point not in shown:  # an answer by more rounds may lie beside the front
         rows.append(_row(chosen.point, True, None))
-    print_table([*header, "proposed by"], rows)
+    print_table([*header, "proposed by"], rows, spare=("bytes", "MACs", "samples", "counted"))
     objective = "latency and size" if listing.objective is None else listing.objective
     click.echo(
         f"\n{len(front)} of {len(run.points)} measured plans are on the front of {objective} against "
