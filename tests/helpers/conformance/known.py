@@ -36,6 +36,7 @@ _PRODUCT = "a product of twelve factors overflows in FP16"
 _MASK = "masked scores are an output, and which number masks is not defined"
 
 _BF16 = "bf16/simulated bf16/written"
+_BF16 = "bf16/simulated bf16/written"
 _LOWER = f"{_BF16} fp16/simulated"
 _HALF = f"{_LOWER} fp16/written"
 _MASKED = "bf16/simulated fp16/simulated fp16/written fp32/written"
@@ -115,6 +116,7 @@ KNOWN: tuple[Known, ...] = (
             "argmax_no_keepdims_example_select_last_index": _BF16,
             "argmin_negative_axis_keepdims_example_select_last_index": _LOWER,
             "dynamicquantizelinear": _HALF,
+            "dynamicquantizelinear_expanded": _HALF,
             "dynamicquantizelinear_min_adjusted": "bf16/simulated bf16/written int8/simulated int8/written",
             "hardmax_axis_1": _BF16,
             "hardmax_one_hot": _HALF,
