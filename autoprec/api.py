@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from autoprec.backends.make import checked_clock, make_backend, refuse_backend
 from autoprec.backends.protocol import Backend
-from autoprec.exporting.models import Example, model_file
+from autoprec.exporting.models import Example, ModelLike, model_file
 from autoprec.exporting.plan_in_use import PlanInUse
 from autoprec.exporting.signature import Signature
 from autoprec.files.json import write_json
@@ -127,7 +127,7 @@ class SearchResult(PlanInUse):
 
 
 def search(
-    model: Any,
+    model: ModelLike,
     *,
     example_inputs: Any = None,
     dynamic_shapes: Any = None,

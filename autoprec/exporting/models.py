@@ -6,10 +6,10 @@ import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import onnx
 import onnx_ir as ir
@@ -26,6 +26,23 @@ from autoprec.run.owner import Owner, owner_of, refuse_other_owner
 
 FORMS = "the path of an ONNX model, a torch.nn.Module, an onnx.ModelProto or an onnx_ir.Model"
 _RUNS = Path("autoprec-runs")
+
+
+class TorchModule(Protocol):
+    """What a torch.nn.Module has, for type checkers where torch is not installed."""
+
+    training: bool
+
+    @property
+    def forward(self) -> Callable[..., Any]:
+        """What the module computes."""
+
+    def named_modules(self, *args: Any, **kwargs: Any) -> Any:
+        """The modules in it, with their paths."""
+
+
+ModelLike = str | Path | onnx.ModelProto | ir.Model | TorchModule
+"""What may be tuned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

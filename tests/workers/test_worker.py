@@ -225,8 +225,9 @@ def test_a_finished_search_keeps_no_worker_waiting(finished: Path) -> None:
 
 
 COMMAND = (
-    "import sys; from autoprec.cli import main; from autoprec import api; from autoprec.testing import FakeBackend\n"
-    "api.make_backend = lambda *_: FakeBackend(); main(prog_name='autoprec')"
+    "import sys; from autoprec.cli import main; from autoprec.workers import join\n"
+    "from autoprec.testing import FakeBackend\n"
+    "join.make_backend = lambda *_: FakeBackend(); main(prog_name='autoprec')"
 )
 
 
