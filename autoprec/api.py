@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from autoprec.backends.make import checked_clock, make_backend, refuse_backend
 from autoprec.backends.protocol import Backend
-from autoprec.exporting.models import Example, ModelLike, model_file
+from autoprec.exporting.given import ModelLike
+from autoprec.exporting.models import Example, model_file
 from autoprec.exporting.plan_in_use import PlanInUse
 from autoprec.exporting.signature import Signature
 from autoprec.files.json import write_json
@@ -131,6 +132,8 @@ def search(
     *,
     example_inputs: Any = None,
     dynamic_shapes: Any = None,
+    task: str | None = None,
+    length: int = 128,
     calib: DataLike | None = None,
     eval: DataLike | None = None,
     metric: MetricLike | None = None,
@@ -160,13 +163,16 @@ def search(
     """Find the fastest precision plan whose metric drops by at most `max_drop`, or the best one for `objective`.
 
     Args:
-        model: a torch.nn.Module; the path of a float ONNX model, an onnx.ModelProto or an onnx_ir.Model; or
-            "module:function", a function that returns one of these. A module is exported in evaluation mode by
-            torch.onnx.export, and stays as it is.
+        model: a torch.nn.Module; the folder of a transformers model; the path of a float ONNX model, an
+            onnx.ModelProto or an onnx_ir.Model; or "module:function", a function that returns one of these. A module is
+            exported in evaluation mode by torch.onnx.export, and stays as it is.
         example_inputs: the arguments that a module is exported with: a tuple, a mapping by name, or the only one. By
             default they are taken from the first samples of tensors, or of a DataLoader, in `calib` or `eval`.
         dynamic_shapes: which axes of a module's tensors may have any length, as torch.export.export takes it. By
             default it is the first one of each, which is the samples; {} stands for none.
+        task: what the model of a transformers folder is for, such as "text-classification"; by default what its
+            configuration names.
+        length: the most tokens of a sample that the tokenizer of such a folder makes of `calib` and `eval`.
         calib: the calibration data: a .npz file, a folder, "module:function", arrays or tensors by input name, a tensor
             for the only input, or an iterable such as a list or a DataLoader of batches or samples: mappings by name,
             or tuples of one tensor for each input and perhaps the labels last.
@@ -243,10 +249,12 @@ def search(
     if isinstance(backend, str):
         refuse_backend(backend, targets)
     chosen = make_backend(backend, threads, targets)
-    example = Example(inputs=example_inputs, dynamic_shapes=dynamic_shapes, data=(calib, eval))
+    example = Example(
+        inputs=example_inputs, dynamic_shapes=dynamic_shapes, data=(calib, eval), task=task, length=length
+    )
     with model_file(model, example, out) as file:
-        task = prepare_task(replace(options, model=file.path), chosen)
-    result = run(task, file.folder or out, progress, elapsed_s=time.monotonic() - begun, storage=storage)
+        prepared = prepare_task(file.of(options), chosen)
+    result = run(prepared, file.folder or out, progress, elapsed_s=time.monotonic() - begun, storage=storage)
     return replace(result, module_signature=file.signature)
 
 

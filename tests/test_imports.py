@@ -17,7 +17,7 @@ GRAPH = ("backends", "calibrate", "exporting", "graph", "lowering", "metrics", "
 
 # Each library that the package imports, and the modules (with all below them) that may do so; None: all.
 OWNERS: dict[str, tuple[str, ...] | None] = {
-    "PIL": ("data",),
+    "PIL": ("data", "exporting"),
     "click": ("cli",),
     "cuda": ("backends.tensorrt.cuda",),
     "jinja2": ("report.page",),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from autoprec.files.functions import check_data_names
 
 if TYPE_CHECKING:
     from autoprec.api import SearchResult
+    from autoprec.exporting.models import Example
     from autoprec.run.settings import Settings
     from autoprec.run.task import Task
 
@@ -70,6 +70,8 @@ _GROUPS = {
     metavar="SHARE",
     help="Accept only plans whose interval of the drop lies within the bound, such as 0.95.  [default: by estimate]",
 )
+@click.option("--task", metavar="NAME", help="What a transformers model is for.  [default: as its config.json says]")
+@click.option("--length", type=int, default=128, show_default=True, help="The most tokens of a sample of such a model.")
 @model_options
 @click.option("--trials", type=click.IntRange(1), default=40, show_default=True, help="The most plans to measure.")
 @click.option(
@@ -117,34 +119,34 @@ def command(
 ) -> None:
     """Find the fastest precision plan for MODEL whose metric drops by at most --max-drop.
 
-    MODEL is an ONNX file, or module:function: a function that returns a torch module, or the module and its example
-    inputs.
+    MODEL is an ONNX file; module:function, a function that returns a torch module, or the module and its example
+    inputs; or the folder of a transformers model, with a text a line (.txt, .tsv with labels) or images as data.
 
     With --objective it is the one of highest throughput or the smallest, with --max-latency the most accurate.
     """
     check_data_names(options["calib"], options["evaluate"])  # before importing, which takes seconds
-    settings = _settings(out, **options)
+    settings, example = _settings(out, **options)
     from autoprec.cli.local_workers import pinned, worker_processes
-    from autoprec.exporting.models import Example, model_file
+    from autoprec.exporting.models import model_file
     from autoprec.study.goal import Goal
 
     backend, targets, threads = options["backend"], options["targets"], options["threads"]
     helpers = pinned(backend, targets, threads=threads, device=device, cores=cores, workers=workers)  # before it loads
     _check_storage(storage)
-    with model_file(settings.model, Example(), out, write=not dry_run) as file:
-        task = _task(replace(settings, model=file.path), backend, threads, target_list(targets))
-        folder = _folder(file.folder or out, task)
+    with model_file(settings.model, example, out, write=not dry_run) as file:
+        ready = _task(file.of(settings), backend, threads, target_list(targets))
+        folder = _folder(file.folder or out, ready)
         if dry_run:
-            say_plan(task, folder, as_json)
+            say_plan(ready, folder, as_json)
             return
     from autoprec.api import run
 
     screen = Screen(quiet)
-    screen.aim(Goal(task.settings.aim))
-    introduce(task, quiet or as_json)
+    screen.aim(Goal(ready.settings.aim))
+    introduce(ready, quiet or as_json)
     try:
         with worker_processes(helpers, folder, storage, screen.note) as processes:
-            result = run(task, folder, screen, elapsed_s=elapsed_s(), storage=storage, claimed=processes.start)
+            result = run(ready, folder, screen, elapsed_s=elapsed_s(), storage=storage, claimed=processes.start)
     finally:
         screen.close()
     _end(result, folder, as_json, reported)
@@ -191,9 +193,11 @@ def _settings(
     max_drop: float | None,
     objective: str | None,
     threads: int | None,
+    task: str | None,
+    length: int,
     **options: Any,
-) -> Settings:
-    """The settings that the options describe, checked as far as the model does not matter."""
+) -> tuple[Settings, Example]:
+    """The settings that the options describe, checked as far as the model does not matter, and how it is exported."""
     from autoprec.backends.make import refuse_backend
     from autoprec.run.check_options import check_options
     from autoprec.run.settings import Settings, drop_bound
@@ -207,7 +211,9 @@ def _settings(
         **options,
     )
     check_options(settings, out)
-    return settings
+    from autoprec.exporting.models import Example
+
+    return settings, Example(data=(settings.calib, settings.evaluate), task=task, length=length)
 
 
 def _task(settings: Settings, backend: str, threads: int | None, targets: tuple[str, ...]) -> Task:

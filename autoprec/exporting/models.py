@@ -6,16 +6,19 @@ import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
 from autoprec.errors import ModelError, UsageError
 from autoprec.exporting.example import example_of
+from autoprec.exporting.folders import is_model_folder, request_of
+from autoprec.exporting.given import FORMS
 from autoprec.exporting.signature import Signature
 from autoprec.files.functions import import_function, importable_folder, is_function_name
 from autoprec.files.inventory import digest_of
@@ -23,26 +26,9 @@ from autoprec.files.json import PART
 from autoprec.graph.model import load_model, save_model
 from autoprec.run.directory import RunDirectory
 from autoprec.run.owner import Owner, owner_of, refuse_other_owner
+from autoprec.run.settings import Settings
 
-FORMS = "the path of an ONNX model, a torch.nn.Module, an onnx.ModelProto or an onnx_ir.Model"
 _RUNS = Path("autoprec-runs")
-
-
-class TorchModule(Protocol):
-    """What a torch.nn.Module has, for type checkers where torch is not installed."""
-
-    training: bool
-
-    @property
-    def forward(self) -> Callable[..., Any]:
-        """What the module computes."""
-
-    def named_modules(self, *args: Any, **kwargs: Any) -> Any:
-        """The modules in it, with their paths."""
-
-
-ModelLike = str | Path | onnx.ModelProto | ir.Model | TorchModule
-"""What may be tuned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +39,23 @@ class ModelFile:
         path: the file: the user's, or one in the run directory.
         folder: the run directory, None where the user's file decides it.
         signature: how the module was called, None where there was no module.
+        data: "calib" and "evaluate" -> the file of the samples that were prepared for the model.
     """
 
     path: Path
     folder: Path | None = None
     signature: Signature | None = None
+    data: Mapping[str, Path] = field(default_factory=dict)
+
+    def of(self, settings: Settings) -> Settings:
+        """Return the settings with this model, and with the samples that were prepared for it."""
+        calib, evaluate = self.data.get("calib"), self.data.get("evaluate")
+        return replace(
+            settings,
+            model=self.path,
+            calib=settings.calib if calib is None else calib,
+            evaluate=settings.evaluate if evaluate is None else evaluate,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +65,26 @@ class Example:
     Attributes:
         inputs: the arguments of one call: a tuple, a mapping by name, or the only one; None to take them from data.
         dynamic_shapes: which axes may have any length; None for the first axis of each tensor.
-        data: data sets whose first samples may be taken for the inputs.
+        data: data sets whose first samples may be taken for the inputs: for calibration and for evaluation.
+        task: what a model of transformers is for, None where its configuration says it.
+        length: the most tokens of a sample of such a model.
     """
 
     inputs: Any = None
     dynamic_shapes: Any = None
     data: tuple[Any, ...] = ()
+    task: str | None = None
+    length: int = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What was written to a temporary folder: a model, how it is called, its name, and samples for it."""
+
+    path: Path
+    signature: Signature | None
+    name: str
+    data: Mapping[str, Path] = field(default_factory=dict)
 
 
 def is_file_name(model: object) -> bool:
@@ -114,13 +126,17 @@ def _is_model(model: object) -> bool:
 
 
 @contextlib.contextmanager
-def exported(model: Any, example: Example) -> Iterator[tuple[Path, Signature | None, str]]:
-    """Write a model that is no file to a temporary folder; the value is the file, the signature and a name.
+def exported(model: Any, example: Example) -> Iterator[Written]:
+    """Write a model that is no file, or lies in a folder of transformers, to a temporary folder.
 
     Raises:
         ModelError: it is no model, or cannot be exported.
         UsageError: the example is not what the module takes, or is given for something else than a module.
     """
+    if isinstance(model, Path):
+        with tempfile.TemporaryDirectory(prefix="autoprec-model-") as folder:
+            yield _from_folder(model, example, Path(folder))
+        return
     if not _is_model(model):
         raise ModelError(f"a model must be {FORMS}, got {type(model).__name__}")
     with tempfile.TemporaryDirectory(prefix="autoprec-model-") as folder:
@@ -130,15 +146,37 @@ def exported(model: Any, example: Example) -> Iterator[tuple[Path, Signature | N
             name = model.graph.name or "model"
             save_model(_own(model), path)
         else:
-            from autoprec.exporting.torch_check import check_export
-            from autoprec.exporting.torch_export import export_module
-
             inputs = example.inputs if example.inputs is not None else example_of(model.forward, example.data)
-            written, signature = export_module(model, inputs, example.dynamic_shapes)
-            save_model(written, path)
-            check_export(model, inputs, signature, path)
+            signature = _export(model, inputs, example.dynamic_shapes, path)
             name = signature.name
-        yield path, signature, name
+        yield Written(path=path, signature=signature, name=name)
+
+
+def _export(module: Any, inputs: Any, dynamic_shapes: Any, path: Path) -> Signature:
+    from autoprec.exporting.torch_check import check_export
+    from autoprec.exporting.torch_export import export_module
+
+    written, signature = export_module(module, inputs, dynamic_shapes)
+    save_model(written, path)
+    check_export(module, inputs, signature, path)
+    return signature
+
+
+def _from_folder(model: Path, example: Example, folder: Path) -> Written:
+    """Export the model of a folder of transformers, and prepare its samples."""
+    sources = dict(zip(("calib", "evaluate"), example.data, strict=False))
+    request = request_of(model, example.task, example.length, sources)
+    from autoprec.exporting.torch_hugging_face import FolderModel
+
+    loaded, path = FolderModel(request), RunDirectory(folder).exported
+    data = {}
+    for name, source in request.data.items():
+        data[name] = folder / f"{name}-samples.npz"
+        arrays: dict[str, Any] = {**loaded.samples(source)}
+        np.savez(data[name], **arrays)
+    inputs = loaded.example()
+    signature = _export(loaded.module, inputs, loaded.dynamic_shapes(inputs), path)
+    return Written(path=path, signature=signature, name=loaded.name, data=data)
 
 
 def refuse_example(example: Example) -> None:
@@ -147,6 +185,8 @@ def refuse_example(example: Example) -> None:
     Raises:
         UsageError: there are some.
     """
+    if example.task is not None:
+        raise UsageError("--task is for the folder of a transformers model, with its config.json; leave it out")
     if example.inputs is not None or example.dynamic_shapes is not None:
         raise UsageError(
             "example_inputs and dynamic_shapes are for a torch.nn.Module, leave them out for an ONNX model"
@@ -170,7 +210,7 @@ def _own(model: onnx.ModelProto | ir.Model) -> ir.Model:
         ) from error
 
 
-def placed(file: tuple[Path, Signature | None, str], out: str | Path | None) -> ModelFile:
+def placed(file: Written, out: str | Path | None) -> ModelFile:
     """Copy an exported model into its run directory, unless the same one is there already.
 
     Args:
@@ -180,21 +220,19 @@ def placed(file: tuple[Path, Signature | None, str], out: str | Path | None) -> 
     Raises:
         RunDirectoryError: the directory belongs to another model, cannot be written, or another run works in it.
     """
-    source, signature, name = file
-    folder = _folder(source, out, name)
+    signature, folder = file.signature, _folder(file.path, out, file.name)
     directory = RunDirectory(folder)
-    names = (directory.exported.name, f"{directory.exported.name}.data", directory.signature.name)
-    result = ModelFile(path=directory.exported, folder=folder, signature=signature)
-    beside = Path(f"{source}.data")
-    same = digest_of(source) == digest_of(directory.exported) and digest_of(beside) == digest_of(
-        Path(f"{directory.exported}.data")
-    )
+    data = {name: folder / path.name for name, path in file.data.items()}
+    result = ModelFile(path=directory.exported, folder=folder, signature=signature, data=data)
+    files = (*file.data.values(), Path(f"{file.path}.data"), file.path)
+    same = all(digest_of(path) == digest_of(folder / path.name) for path in files)
     if same and (signature is None or directory.signature.is_file()):
         return result
+    names = [directory.signature.name, *(path.name for path in files)]
     with directory.claim(), directory.inventory.replacing(*names):
         if signature is not None:
             signature.save(directory.signature)
-        for path in (beside, source):
+        for path in files:
             if path.is_file():
                 _copy(path, folder / path.name)
     return result
@@ -218,13 +256,16 @@ def model_file(model: Any, example: Example, out: str | Path | None, *, write: b
     if isinstance(model, (str, Path)) and not is_file_name(model):
         model, found = named_model(str(model))
         example = replace(example, inputs=found) if found is not None else example
-    if isinstance(model, (str, Path)):
+    if isinstance(model, (str, Path)) and is_model_folder(Path(model)):
+        model = Path(model)
+    elif isinstance(model, (str, Path)):
         refuse_example(example)
         yield ModelFile(path=Path(model))
         return
     with exported(model, example) as file:
         if not write:
-            yield ModelFile(path=file[0], folder=_folder(file[0], out, file[2]), signature=file[1])
+            folder = _folder(file.path, out, file.name)
+            yield ModelFile(path=file.path, folder=folder, signature=file.signature, data=file.data)
             return
         kept = placed(file, out)
     yield kept

@@ -37,7 +37,8 @@ def check_options(settings: Settings, out: str | Path | None = None) -> None:
         RunDirectoryError: the run directory has files that autoprec did not write.
     """
     check_numbers(settings)
-    if settings.model and not _is_function(settings.model):  # a module in memory has no name
+    others = not settings.model or _is_function(settings.model) or (Path(settings.model) / "config.json").is_file()
+    if not others:  # a module in memory has no name, and the folder of a transformers model becomes an ONNX file
         refuse_no_onnx(Path(settings.model))
     load_calibration_recipe(settings.recipe)
     if settings.space is not None:
