@@ -7,7 +7,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-.ci/setup dev 'rtx?' 'torch?' 'hf?' +postgresql || exit
+.ci/setup dev 'rtx?' 'torch?' +postgresql || exit
 bin=${VENV:-.venv}/bin
 failed=()
 
