@@ -12,6 +12,7 @@ AutoprecError               exit 2
 ├── RunDirectoryError       exit 2   the run directory cannot be read or written
 │   └── SearchOverError     exit 2   a worker tried to join a search that has ended
 ├── StorageError            exit 2   the storage that a study is kept in cannot be used
+├── OutOfTimeError          exit 2   the time limit ended before anything could be answered
 └── BackendError            exit 2   a runtime could not build or run a model
     └── NotHonouredError    exit 2   it runs units of a plan in other precisions than asked, so the search avoids them
 """
@@ -90,6 +91,13 @@ class SearchOverError(RunDirectoryError):
 
 class StorageError(AutoprecError):
     """The database or proxy that keeps a study cannot be reached, or its library is missing."""
+
+
+class OutOfTimeError(AutoprecError):
+    """The time limit of a run ended a step before it was done.
+
+    A run goes on with what is known by then, and ends with this error only where nothing can be answered.
+    """
 
 
 class BackendError(AutoprecError):

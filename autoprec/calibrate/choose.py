@@ -12,7 +12,7 @@ from autoprec.calibrate.job import CalibrationJob
 from autoprec.calibrate.observe import Observed, needed_tensors, observe
 from autoprec.calibrate.refine import refine
 from autoprec.data.dataset import Dataset
-from autoprec.errors import BackendError
+from autoprec.errors import BackendError, OutOfTimeError
 from autoprec.files.computed_by import algorithm
 from autoprec.files.json import fingerprint
 from autoprec.graph.model import to_bytes
@@ -57,7 +57,7 @@ def calibrate_model(job: CalibrationJob) -> RangeTable:
         return RangeTable(
             method=recipe.method, clipped={}, extent={}, means={}, samples=0, fingerprint=digest, evidence={}
         )
-    observed = observe(job.lowerer, tensors, job.backend, job.dataset, recipe.batch, progress=job.progress)
+    observed = observe(job.lowerer, tensors, job.backend, job.dataset, job.batch, progress=job.progress)
     late = job.progress("calibrators", 0.0)
     tables = {}
     for label, method, percentile in _methods(recipe)[: 1 if late else None]:
@@ -109,16 +109,27 @@ def choose_ranges(job: CalibrationJob, observed: Observed, tables: Mapping[str, 
         tables: the name of each calibrator -> its table.
     """
     errors = _noise_of_each(job, tables)
-    best = min(errors, key=errors.__getitem__)
+    best = min(errors, key=errors.__getitem__, default=next(iter(tables)))
     table = replace(tables[best], evidence=errors)
-    if job.progress("calibrator of each value", 0.0):
+    if not errors or job.progress("calibrator of each value", 0.0):
         return table
-    others = [other for label, other in tables.items() if label != best]
+    try:
+        return _refined(job, observed, table, [other for label, other in tables.items() if label != best])
+    except OutOfTimeError:  # one calibrator for all values is what is known by now
+        return table
+
+
+def _refined(job: CalibrationJob, observed: Observed, table: RangeTable, others: list[RangeTable]) -> RangeTable:
+    """Choose calibrators of single values, and whether biases are corrected.
+
+    Raises:
+        OutOfTimeError: the time is up.
+    """
     seen, fresh = _parts(job)
     few = replace(job, dataset=seen)
-    with job.backend.build(to_bytes(job.lowerer.model.ir), exact=True) as reference:
-        on_seen = _evaluator(job, reference, seen, max(1, min(job.recipe.batch, seen.count // 4)))
-        on_fresh = _evaluator(job, reference, fresh, job.recipe.batch)
+    with job.engine(to_bytes(job.lowerer.model.ir)) as reference:
+        on_seen = _evaluator(job, reference, seen, max(1, min(job.batch, seen.count // 4)))
+        on_fresh = _evaluator(job, reference, fresh, job.batch)
         refined = refine(few, on_seen, observed.histograms, table, others)
         evidence = {
             ONE_FOR_ALL: _simulated_noise(job, on_fresh, table),
@@ -128,7 +139,7 @@ def choose_ranges(job: CalibrationJob, observed: Observed, tables: Mapping[str, 
             table = refined
         evidence[UNCORRECTED] = _simulated_noise(job, on_fresh, replace(table, means={}))
     means = {} if evidence[UNCORRECTED] < min(evidence[ONE_FOR_ALL], evidence[ONE_FOR_EACH]) else table.means
-    return replace(table, evidence={**errors, **evidence}, means=means)
+    return replace(table, evidence={**table.evidence, **evidence}, means=means)
 
 
 def _affordable(job: CalibrationJob, bounds: tuple[int, int], macs: float) -> int:
@@ -154,7 +165,7 @@ def _evaluator(job: CalibrationJob, reference: Computing, data: Dataset, batch: 
 
 def _simulated_noise(job: CalibrationJob, evaluator: Evaluator, table: RangeTable) -> float:
     lowered = to_bytes(job.lowerer.lower(job.int8_plan(), table, simulate=True).ir)
-    with job.backend.build(lowered, exact=True) as engine:
+    with job.engine(lowered) as engine:
         return evaluator.evaluate(engine).noise
 
 
@@ -163,8 +174,11 @@ def _noise_of_each(job: CalibrationJob, tables: Mapping[str, RangeTable]) -> dic
     data = job.dataset.subset(range(_affordable(job, _JUDGED, _JUDGED_MACS)))
     # Engines that take long to build are built for plans, not for ranges.
     simulate = not (job.backend.builds_quickly and job.backend.scheme == job.lowerer.scheme)
-    with job.backend.build(to_bytes(job.lowerer.model.ir), exact=True) as reference:
-        evaluator = _evaluator(job, reference, data, job.recipe.batch)
+    with job.engine(to_bytes(job.lowerer.model.ir)) as reference:
+        try:
+            evaluator = _evaluator(job, reference, data, job.batch)
+        except OutOfTimeError:
+            return {}
         if simulate:
             return _noises(job, evaluator, tables, simulate=True)
         try:
@@ -181,8 +195,11 @@ def _noises(
     errors: dict[str, float] = {}
     for label, table in tables.items():
         lowered = job.lowerer.lower(plan, table, simulate=simulate)
-        with job.backend.build(to_bytes(lowered.ir), exact=simulate) as engine:
-            errors[label] = evaluator.evaluate(engine).noise
+        with job.engine(to_bytes(lowered.ir), exact=simulate) as engine:
+            try:
+                errors[label] = evaluator.evaluate(engine).noise
+            except OutOfTimeError:
+                break
         if job.progress("calibrator", len(errors) / len(tables)):
             break
     return errors

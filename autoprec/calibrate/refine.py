@@ -14,8 +14,10 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
+from autoprec.backends.limited import LimitedEngine, OutOfTime, never
 from autoprec.backends.protocol import Backend, Computing
 from autoprec.calibrate.job import CalibrationJob
+from autoprec.errors import OutOfTimeError
 from autoprec.graph.model import to_bytes
 from autoprec.graph.names import Names
 from autoprec.graph.topology import const_array
@@ -72,14 +74,17 @@ def refine(
     """
     macs = sum(unit.macs for unit in job.lowerer.partition.units) * job.dataset.count
     symmetric = job.lowerer.scheme.symmetric
-    with adjustable(job.lowerer, job.int8_plan(), job.backend, best) as engine:
+    with adjustable(job.lowerer, job.int8_plan(), job.backend, best, job.out_of_time) as engine:
         tries = [t for t in _tries(histograms, best, others, symmetric) if t.value in engine.values]
         tries = tries[: int(np.clip(_MACS / max(macs, 1), *_TRIES))]
         least = evaluator.evaluate(engine.under(best))
         table = best
         for number, attempt in enumerate(tries):
             candidate = replace(table, clipped={**table.clipped, attempt.value: attempt.span})
-            found = evaluator.evaluate(engine.under(candidate), partial(_is_no_better, least))
+            try:
+                found = evaluator.evaluate(engine.under(candidate), partial(_is_no_better, least))
+            except OutOfTimeError:
+                break
             if len(found.scores) == len(least.scores) and not _is_no_better(least, found):
                 least = found
                 table = replace(candidate, chosen={**table.chosen, attempt.value: attempt.label})
@@ -142,7 +147,11 @@ class _Under:
 
 @contextmanager
 def adjustable(
-    lowerer: Lowerer, plan: Mapping[str, Precision], backend: Backend, table: RangeTable
+    lowerer: Lowerer,
+    plan: Mapping[str, Precision],
+    backend: Backend,
+    table: RangeTable,
+    out_of_time: OutOfTime = never,
 ) -> Iterator[Adjustable]:
     """Build the simulated plan with its activation scales as inputs; weights and biases are those under `table`."""
     lowered = lowerer.lower(plan, table, simulate=True)
@@ -151,7 +160,7 @@ def adjustable(
         if pair.point.precision is Precision.INT8:
             for node in pair.nodes:
                 _feed_scale(lowered.ir.graph, node, pair.point.tensor, points, names)
-    with backend.build(to_bytes(lowered.ir), exact=True) as engine:
+    with LimitedEngine(backend.build(to_bytes(lowered.ir), exact=True), out_of_time) as engine:
         yield Adjustable(engine, points, lowerer.scaler(plan))
 
 

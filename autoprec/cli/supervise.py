@@ -19,6 +19,8 @@ from autoprec.errors import EXIT_USAGE
 from autoprec.files.functions import is_function_name
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_WATCHED: dict[int, int] = {}
+"""The process that is watched -> the pipe by which it says that it ends as it should."""
 _PR_SET_PDEATHSIG = 1  # the option of prctl(2) that has the kernel end a child with its parent
 
 
@@ -56,12 +58,18 @@ def supervised(functions: Sequence[str]) -> Iterator[None]:
     if os.getppid() != parent:  # it was killed before the kernel knew
         sys.exit(EXIT_USAGE)
     os.close(reading)
-    me = os.getpid()
+    _WATCHED[os.getpid()] = writing
     try:
         yield
     finally:
-        if os.getpid() == me:  # not in a process that a function of the user's forked
-            os.write(writing, b"e")
+        say_complete()
+
+
+def say_complete() -> None:
+    """Tell the parent, where there is one, that this process ends as it should."""
+    writing = _WATCHED.get(os.getpid())  # none in a process that a function of the user's forked
+    if writing is not None:
+        os.write(writing, b"e")
 
 
 def _wait(child: int) -> int:

@@ -9,6 +9,7 @@ import click
 
 from autoprec.cli import elapsed_s
 from autoprec.cli.groups import GroupedCommand
+from autoprec.cli.last_moment import last_moment
 from autoprec.cli.options import (
     DropBound,
     PointsBound,
@@ -144,12 +145,13 @@ def command(
     screen = Screen(quiet)
     screen.aim(Goal(ready.settings.aim))
     introduce(ready, quiet or as_json)
-    try:
-        with worker_processes(helpers, folder, storage, screen.note) as processes:
-            result = run(ready, folder, screen, elapsed_s=elapsed_s(), storage=storage, claimed=processes.start)
-    finally:
-        screen.close()
-    _end(result, folder, as_json, reported)
+    with last_moment(ready.settings.timeout_s, elapsed_s()):
+        try:
+            with worker_processes(helpers, folder, storage, screen.note) as processes:
+                result = run(ready, folder, screen, elapsed_s=elapsed_s(), storage=storage, claimed=processes.start)
+        finally:
+            screen.close()
+        _end(result, folder, as_json, reported)
 
 
 def _end(result: SearchResult, folder: Path, as_json: bool, reported: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from autoprec.data.splits import FEWEST
@@ -17,9 +18,15 @@ from autoprec.timing.race import race_s
 RANGES_SHARE, _SENSITIVITY_SHARE = 0.2, 0.2
 """The share of the time left when a stage begins that the stage may take."""
 _WITHIN_RANGES = {"ranges": 0.4, "calibrators": 0.45, "calibrator": 0.6, "calibrator of each value": 0.8}
+_HOPE = 4.0
+"""Sensitivities that are expected to take up to this many times the seconds that they may take are begun all the same,
+and cut when these are over: on a busy machine the expectation is often wrong by more than that."""
+_RUN_SHARE = 0.02
+"""One run of samples may take this share of the time that is left, as nothing ends it in its midst."""
 _EVALUATED_SHARE, _LEAST_PASSES, _LEAST_RUNS = 0.4, 6, 50
 """The least of a run is six passes over one half (FP32 over both halves to balance them, and FP32 and one plan over
 both) and 50 timed runs of a batch. Together they may take at most 40 % of the time that is left."""
+_GIVEN = 0.05
 _COMFORT = 0.15
 """Confirming more plans than the least possible may take at most this share of the whole time."""
 _ENDING_S = 0.6  # seconds to write the files, to free the engines and to end the process
@@ -75,10 +82,12 @@ class Budget:
         build_s: mean seconds to lower and build a plan, and to open it again where engines are kept; 0 while unknown.
         plan_s: mean seconds that a plan of the search took; 0 while unknown.
         threads: the number of CPU threads of a run.
+        ending_reserve_s: the seconds that are kept for what comes after the builds.
         left_out: one phrase for each thing that there was no time for.
     """
 
     deadline: Deadline
+    ending_reserve_s: float = _ENDING_S
     sample_s: float = 0.0
     batch_ms: float = 0.0
     build_s: float = 0.0
@@ -101,6 +110,18 @@ class Budget:
         if not self.limited:
             return math.inf
         return max(self.deadline.left_s - self.build_s - _ENDING_S, 0.0)
+
+    @property
+    def build_left_s(self) -> float:
+        """The seconds after which a build is cancelled, so that what is known can still be confirmed and reported."""
+        return self.deadline.left_s - self.ending_reserve_s if self.limited else math.inf
+
+    @property
+    def run_samples(self) -> int | None:
+        """The most samples of one run, None for any number."""
+        if not self.limited or self.sample_s <= 0:
+            return None
+        return max(int(_RUN_SHARE * self.deadline.left_s / self.sample_s), 1)
 
     def leave_out(self, text: str) -> None:
         """Note what there was no time for, once."""
@@ -143,6 +164,29 @@ class Budget:
         """Return whether another plan of the search would need some of the last `reserve_s` seconds."""
         return self.limited and self.deadline.left_s < reserve_s + self.plan_s
 
+    def must_end(self, samples: int) -> bool:
+        """Return whether what is under way must be given up, so that one plan can still be confirmed.
+
+        Half of the tenth by which a limit may be missed is given to it, as what is under way may be the first plan.
+
+        Args:
+            samples: the number of samples to confirm on.
+        """
+        return self.limited and self.deadline.left_s < self.least_s(samples) - _GIVEN * self.deadline.total_s
+
+    def affordable(self, judged: int, timed: int, samples: int) -> int:
+        """Return on how many of the samples plans can be judged in the time that is left.
+
+        Args:
+            judged: the number of plans that are judged.
+            timed: the number of plans that are timed side by side.
+            samples: the number of samples that there are.
+        """
+        if not self.limited or self.sample_s <= 0:
+            return samples
+        seconds = self.deadline.left_s - self.confirming_s(timed, judged, 0, LEAST_ROUNDS)
+        return int(min(max(seconds / (_SLACK * judged * self.sample_s), min(FEWEST, samples)), samples))
+
     def learn(self, spent: Spent, *, keeps_engines: bool) -> None:
         """Take over what the plans of the search have cost so far.
 
@@ -168,13 +212,22 @@ class Budget:
             samples: the number of samples of each half that later stages need at least.
 
         Returns:
-            One of the counts, or None if there is no time for the smallest one.
+            One of the counts, the smallest where it may be just too many; None if there is no hope for it either.
         """
         # An entry costs about half a pass: what lies before the unit is not computed again.
-        needed = self.least_s(samples) + 2 * samples * self.sample_s + 2 * LEAST_ROUNDS * turn_s(self.batch_ms, 0.0)
-        seconds = min(_SENSITIVITY_SHARE * self.deadline.left_s, 0.6 * (self.deadline.left_s - needed))
+        seconds = self.sensitivity_s(samples)
         costs = {count: entries * (fixed_s + 0.5 * self.sample_s * count) for count in counts}
-        return next((count for count in counts if costs[count] <= seconds), None)
+        hoped = counts[-1] if costs[counts[-1]] <= _HOPE * seconds else None
+        return next((count for count in counts if costs[count] <= seconds), hoped)
+
+    def sensitivity_s(self, samples: int) -> float:
+        """Return the seconds after which the measurement of sensitivities ends with what is known.
+
+        Args:
+            samples: the number of samples of each half that later stages need at least.
+        """
+        needed = self.least_s(samples) + 2 * samples * self.sample_s + 2 * LEAST_ROUNDS * turn_s(self.batch_ms, 0.0)
+        return min(_SENSITIVITY_SHARE * self.deadline.left_s, 0.6 * (self.deadline.left_s - needed))
 
 
 class RangesTime:
@@ -197,6 +250,12 @@ class RangesTime:
         self.cut_short = self.cut_short or (up and share < 1.0)
         return up
 
+    def is_over(self) -> bool:
+        """Whether to leave a step in its midst, as the whole share is used up."""
+        over = self._deadline.spent()
+        self.cut_short = self.cut_short or over
+        return over
+
 
 class Deadline:
     """How much of a time budget is left.
@@ -204,20 +263,26 @@ class Deadline:
     Args:
         seconds: the budget, None for no limit.
         elapsed_s: what of it was used before now.
+        clock: gives seconds that never go back; by default those of this machine.
     """
 
-    def __init__(self, seconds: float | None, elapsed_s: float = 0.0) -> None:
-        self._start = time.monotonic() - elapsed_s
+    def __init__(self, seconds: float | None, elapsed_s: float = 0.0, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or _monotonic
+        self._start = self._clock() - elapsed_s
         self._seconds = seconds
 
     def share(self, share: float) -> Deadline:
         """A budget of its own that begins now: that share of what is left."""
-        return Deadline(None if self._seconds is None else max(share * self.left_s, 0.0))
+        return self.within(share * self.left_s)
+
+    def within(self, seconds: float) -> Deadline:
+        """A budget of its own that begins now: that many seconds; none where this one has no limit."""
+        return Deadline(None if self._seconds is None else max(seconds, 0.0), clock=self._clock)
 
     @property
     def elapsed_s(self) -> float:
         """Seconds since the budget began."""
-        return time.monotonic() - self._start
+        return self._clock() - self._start
 
     @property
     def total_s(self) -> float:
@@ -232,3 +297,7 @@ class Deadline:
     def spent(self, share: float = 1.0) -> bool:
         """Whether `share` of the budget is used up."""
         return self._seconds is not None and self.elapsed_s >= share * self._seconds
+
+
+def _monotonic() -> float:
+    return time.monotonic()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 
+from autoprec.backends.limited import LimitedEngine, OutOfTime, never
 from autoprec.data.dataset import Dataset
 from autoprec.errors import BackendError
 from autoprec.metrics.evaluator import Evaluator
@@ -55,6 +55,7 @@ class PlanMeasurer:
         goal: what the search minimises, and its bounds; by default the latency under the task's bound.
         economy: whether anything may be left out at all.
         out_of_time: says whether what comes after the search needs the time that is left.
+        cut: says whether a plan whose samples are being run must be given up for it.
 
     Attributes:
         spent: what the plans have cost so far.
@@ -69,9 +70,10 @@ class PlanMeasurer:
         goal: Goal | None = None,
         *,
         economy: bool = True,
-        out_of_time: Callable[[], bool] = lambda: False,
+        out_of_time: OutOfTime = never,
+        cut: OutOfTime = never,
     ) -> None:
-        self.spent, self._economy, self._out_of_time = Spent(), economy, out_of_time
+        self.spent, self._economy, self._out_of_time, self._cut = Spent(), economy, out_of_time, cut
         self._task, self._engines, self.reference, self.ranges = task, engines, reference, ranges
         settings = task.settings
         data = spread(task.splits.select)
@@ -90,6 +92,7 @@ class PlanMeasurer:
 
         Raises:
             BackendError: the runtime refused the plan, or does not run a plan that may be the answer as it asks.
+            OutOfTimeError: the time limit ended the measurement.
         """
         if plan == self._as_given:
             return Measurement(
@@ -156,7 +159,7 @@ class PlanMeasurer:
     def _evaluated(self, engine: PlanEngine, wanted: Wanted, *, early: bool) -> Outcome:
         begun = time.monotonic()
         enough = (lambda outcome: self._certain(outcome, wanted.rival)) if early else None
-        outcome = self._evaluator.evaluate(engine.computing, enough, self._looks)
+        outcome = self._evaluator.evaluate(LimitedEngine(engine.computing, self._cut), enough, self._looks)
         self.spent.evaluate_s += time.monotonic() - begun
         self.spent.samples += len(outcome.scores)
         return outcome

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 from autoprec.files.json import fingerprint
 from autoprec.plan import Assignment
 from autoprec.precision import Precision
@@ -70,4 +73,23 @@ def no_sensitivities(ranges: RangeTable) -> Sensitivities:
 def problem_of(subject: Subject, profile: Sensitivities) -> Problem:
     """The problem that the sampler solves."""
     loss = {key: entry.noise for key, entry in profile.entries.items()}
+    loss |= _assumed(subject, loss)
     return Problem(subject.partition, subject.choices, loss, subject.space.carrier)
+
+
+def _assumed(subject: Subject, loss: Mapping[tuple[str, Precision], float]) -> dict[tuple[str, Precision], float]:
+    """What is assumed of units whose sensitivity the time limit left out: the mean of those that are known.
+
+    Nothing is assumed where nothing was measured at all, as plans can be compared by measuring alone then.
+    """
+    known: dict[Precision, list[float]] = {}
+    for (_, precision), value in loss.items():
+        if math.isfinite(value):
+            known.setdefault(precision, []).append(value)
+    sources = {unit.name: unit.source for unit in subject.partition.units}
+    return {
+        (unit, p): sum(known[p]) / len(known[p])
+        for unit, options in subject.choices.items()
+        for p in options
+        if p in known and p not in (Precision.FP32, sources[unit]) and (unit, p) not in loss
+    }

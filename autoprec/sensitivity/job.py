@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoprec.backends.limited import OutOfTime, never
 from autoprec.backends.protocol import Backend
 from autoprec.data.dataset import Dataset
 from autoprec.lowering.lowerer import Lowered, Lowerer
@@ -34,6 +35,9 @@ class SensitivityJob:
         enough: the relative standard error of noises at which no further samples are measured; 0 measures all.
         journal: the file that gets a line for each measured part, so that a killed run goes on; None keeps nothing.
         progress: the function that is told the share that is done.
+        out_of_time: says whether the time is up, so that the measurement ends with what is known; None where there is
+            no limit.
+        most_samples: the most samples of one run, so that no single run outlasts the time; None for any number.
     """
 
     lowerer: Lowerer
@@ -47,6 +51,13 @@ class SensitivityJob:
     enough: float = 0.0
     journal: Path | None = None
     progress: Callable[[float], None] = lambda share: None
+    out_of_time: OutOfTime | None = None
+    most_samples: int | None = None
+
+    @property
+    def cut(self) -> OutOfTime:
+        """Says whether the time is up; never where there is no limit."""
+        return self.out_of_time or never
 
     @property
     def output_names(self) -> list[str]:

@@ -18,8 +18,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from autoprec.backends.limited import LimitedEngine
 from autoprec.backends.protocol import Engine
 from autoprec.data.dataset import Batch, Dataset
+from autoprec.errors import OutOfTimeError
 from autoprec.lowering.lowerer import Lowered
 from autoprec.metrics.running import run_dataset
 from autoprec.precision import Precision
@@ -55,26 +57,41 @@ def sensitivities_of(job: SensitivityJob, precisions: Sequence[Precision]) -> Se
         measurement = _Measurement(job=job, chunks=chunks, step=step, full=full, scorer=Scorer(job))
         lowered: dict[Precision, Lowered] = {p: job.lowered(p) for p in precisions if p is not Precision.FP32}
         groups = list(groups_of(job, entries, {p: one.ir.opset_imports[""] for p, one in lowered.items()}))
-        for index, group in enumerate(groups):
-            todo = [n for n in range(len(chunks)) if any((n, *entry) not in done for entry in group)]
+        for index, numbers in _portions(job, len(groups), len(chunks)):
+            group = groups[index]
+            todo = [n for n in numbers if any((n, *entry) not in done for entry in group)]
             compared = {n for n in todo if n % len(groups) == index}
             sure = partial(_sure, job.enough, group, done)
-            for number, totals in measurement.totals(group, lowered, todo, compared, sure):
-                done.update({(number, *entry): total for entry, total in totals.items()})
-                journal.write(number, totals, earlier_s + time.process_time() - start - full.own_s)
-                job.progress((index + (number + 1) / len(chunks)) / len(groups))
-        if not full.samples:
+            try:
+                for number, totals in measurement.totals(group, lowered, todo, compared, sure):
+                    done.update({(number, *entry): total for entry, total in totals.items()})
+                    journal.write(number, totals, earlier_s + time.process_time() - start - full.own_s)
+                    job.progress((index + (number + 1) / len(chunks)) / len(groups))
+            except OutOfTimeError:
+                break
+        if not full.samples and not job.cut():
             full.run(chunks[-1])
         spent_s = earlier_s + time.process_time() - start - full.own_s
     totals = _sums(done)
     fewest = min((total.count for total in totals.values()), default=job.dataset.count)
     return Sensitivities(
-        entries={entry: totals[entry].mean() for entry in entries},
+        entries={entry: totals[entry].mean() for entry in entries if entry in totals},
         samples=fewest,
         pass_s=full.seconds(fewest),
         spent_s=spent_s,
         fingerprint=fingerprint,
     )
+
+
+def _portions(job: SensitivityJob, groups: int, chunks: int) -> Iterator[tuple[int, range]]:
+    """The index of a group and the chunks to measure it on, in their order.
+
+    Where the time is limited, every group is measured on the first chunk before any is on the others: to know a little
+    of all units decides more than to know much of some.
+    """
+    rounds = [range(chunks)] if job.out_of_time is None or groups == 1 else [range(1), range(1, chunks)]
+    for numbers in rounds:
+        yield from ((index, numbers) for index in range(groups))
 
 
 def _sums(done: Mapping[Part, Total]) -> dict[Entry, Total]:
@@ -167,7 +184,8 @@ class _Measurement:
         exact = self.job.lowerer.base(lowered[group[0][1]].ir.opset_imports[""]).graph
         unit = self.job.lowerer.partition.unit
         made = branched(exact, [splice(lowered[precision], exact, unit(name)) for name, precision in group])
-        with self.job.backend.build(made.model, exact=True, threads=1) as engine:
+        built = self.job.backend.build(made.model, exact=True, threads=1)
+        with LimitedEngine(built, self.job.cut) as engine:
             yield _Branches(engine, dict(zip(group, made.outputs, strict=True)))
 
     def _start(self, pool: ThreadPoolExecutor, engine: Engine, number: int, compared: bool) -> Callable[[], Parts]:

@@ -26,7 +26,8 @@ _OUTPUT_BYTES = 1 << 25  # more would come from the system anew for each chunk, 
 def samples_per_run(job: SensitivityJob) -> int:
     """The number of samples of one run: as many as keep what branches begin with in the processor's cache."""
     fixed = job.lowerer.model.interface.batch_size
-    return fixed or int(np.clip(_BATCH_BYTES // _sample_bytes(job), 1, job.batch_size))
+    most = job.batch_size if job.most_samples is None else min(job.batch_size, job.most_samples)
+    return fixed or int(np.clip(_BATCH_BYTES // _sample_bytes(job), 1, most))
 
 
 def _sample_bytes(job: SensitivityJob) -> int:

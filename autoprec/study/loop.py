@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 
-from autoprec.errors import BackendError, NotHonouredError, RunDirectoryError, StorageError
+from autoprec.errors import BackendError, NotHonouredError, OutOfTimeError, RunDirectoryError, StorageError
 from autoprec.plan import Assignment
 from autoprec.study.guide.proposals import model_fits
 from autoprec.study.ledger.ask_tell import Ledger
@@ -61,7 +61,11 @@ class Search(Participant):
         return self.stop.text
 
     def run(self) -> SearchOutcome:
-        """Measure the seeds, then what the sampler asks for, until no other plan is predicted to be better."""
+        """Measure the seeds, then what the sampler asks for, until no other plan is predicted to be better.
+
+        Raises:
+            OutOfTimeError: the time limit ended before any plan was measured.
+        """
         with self.ledger.present():
             self.ledger.begin()
             try:
@@ -83,7 +87,7 @@ class Search(Participant):
 
     def _measure_waiting(self) -> None:
         """Measure what was enqueued, within the limit: an earlier run may have left more than this one may measure."""
-        while self.ledger.queue().waiting and len(self.trials) < self.limit:
+        while not self.cut and self.ledger.queue().waiting and len(self.trials) < self.limit:
             if len(self.trials) >= _LEAST_TRIALS and self.out_of_time():
                 break
             asked = self.ledger.ask(0)  # nothing but what waits
@@ -94,7 +98,7 @@ class Search(Participant):
     def _gather(self) -> None:
         """Wait for what others still measure; what they leave behind is measured here."""
         waits = pauses()
-        while not self.out_of_time():
+        while not (self.cut or self.out_of_time()):
             self.ledger.recover()
             if self.ledger.queue().waiting:
                 self._measure_waiting()
@@ -116,6 +120,11 @@ class Search(Participant):
             raise error
 
     def _outcome(self) -> SearchOutcome:
+        if not self.trials:
+            raise OutOfTimeError(
+                "the time limit ended before the first plan was measured; allow more time: the same command goes on "
+                "from what is known by now"
+            )
         best, finalists = best_and_finalists(self.trials, self.ledger.goal)
         return SearchOutcome(
             trials=tuple(self.trials),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from autoprec.errors import BackendError
+from autoprec.errors import BackendError, OutOfTimeError
 from autoprec.plan import Assignment
 from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.asked import Asked
@@ -90,6 +90,7 @@ class Participant:
         trials: all measured plans, as far as this process knows.
         refused: plans that the runtime refused, and what it said.
         measured: the number of plans that this process measured.
+        cut: whether the time limit ended the measurement of a plan, which is no reason against the plan.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Participant:
         self.limit, self.out_of_time, self.progress = limit, out_of_time, progress
         self.trials: list[Trial] = ledger.trials()
         self.refused: list[tuple[Assignment, str]] = []
-        self.measured = 0
+        self.measured, self.cut = 0, False
         self._known = {trial.number for trial in self.trials}
 
     def until_stopped(self) -> Stop:
@@ -132,12 +133,16 @@ class Participant:
         if any(dict(asked.plan) == dict(plan) for plan, _ in self.refused):
             self.ledger.fail(asked)
             return False
-        trial = measure_asked(
-            self.ledger,
-            asked,
-            lambda: self.measure(asked.plan, self._wanted(asked)),
-            lambda error: self._refuse(asked, error),
-        )
+        try:
+            trial = measure_asked(
+                self.ledger,
+                asked,
+                lambda: self.measure(asked.plan, self._wanted(asked)),
+                lambda error: self._refuse(asked, error),
+            )
+        except OutOfTimeError:
+            self.cut = True
+            return True
         if trial is not None:
             self.measured += 1
             self.trials.append(trial)
@@ -163,7 +168,7 @@ class Participant:
         self.look()
         if len(self.trials) >= self.limit:
             return Stop(StopReason.TRIALS, f"all {self.limit} trials were used")
-        if self.out_of_time():
+        if self.cut or self.out_of_time():
             return OUT_OF_TIME
         if len(self.refused) > MOST_REFUSED:
             return Stop(StopReason.REFUSALS, f"the runtime refused {len(self.refused)} plans")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,21 @@ def test_where_the_runtime_refuses_uniform_int8_all_methods_are_judged_by_simula
     assert judged[table.method] == min(judged.values())
     assert shares[-1] == 1
     assert len(shares) == built + len(CANDIDATES), "noises of engines and of simulation are never compared"
+
+
+@pytest.mark.parametrize("runs", [0, 3, 40, 90])
+def test_a_calibration_that_is_cut_in_the_midst_of_a_pass_ends_with_a_table_that_holds(bench: Bench, runs: int) -> None:
+    begun = [0]
+
+    def up() -> bool:
+        begun[0] += 1
+        return begun[0] > runs
+
+    job = replace(bench.calibration(BACKEND), out_of_time=up, most_samples=2)
+    table = calibrate_model(job)
+
+    assert table.clipped.keys() == bench.ranges.clipped.keys()
+    assert begun[0] > runs, "it was cut"
 
 
 def test_no_more_samples_are_used_than_the_recipe_says(bench: Bench) -> None:

@@ -86,9 +86,44 @@ def test_sensitivities_get_the_most_samples_that_fit_or_none(now: list[float]) -
     budget = Budget(deadline=Deadline(100.0), sample_s=0.01, batch_ms=10.0)
 
     assert budget.profiled([512, 128, 16], 10, 0.0, 300) == 128  # 0.2 of 100 s are 400 samples of 10 entries
-    assert budget.profiled([512, 128, 16], 10, 5.0, 300) is None, "building alone takes 50 s"
+    assert budget.profiled([512, 128, 16], 10, 12.0, 300) is None, "building alone takes 120 s"
     now[0] += 90.0
     assert budget.profiled([512, 128, 16], 10, 0.0, 300) is None, "what comes after needs the rest"
+
+
+def test_sensitivities_that_may_just_take_too_long_are_begun_and_end_with_their_share_of_the_time() -> None:
+    seconds = [49.0]
+    budget = Budget(deadline=Deadline(240.0, clock=lambda: seconds[0] - 49.0), sample_s=0.01, batch_ms=160.0)
+    seconds[0] += 49.0
+
+    assert budget.profiled([128, 16], 60, 1.0, 300) == 16, "64.8 s are expected, 38.2 s are allowed"
+    cut = budget.deadline.within(budget.sensitivity_s(300))
+    seconds[0] += 38.0
+    assert not cut.spent()
+    seconds[0] += 0.3
+    assert cut.spent()
+    assert budget.profiled([128, 16], 600, 1.0, 300) is None, "ten times that is beyond hope"
+
+
+def test_builds_leave_what_comes_after_them_its_time_and_runs_are_short_beside_what_is_left() -> None:
+    seconds = [0.0]
+    budget = Budget(deadline=Deadline(100.0, clock=lambda: seconds[0]), sample_s=0.5, ending_reserve_s=12.0)
+
+    assert budget.build_left_s == 88.0
+    assert budget.run_samples == 4, "two of a hundred seconds"
+    seconds[0] += 90.0
+    assert budget.build_left_s == -2.0
+    assert budget.run_samples == 1
+    assert Budget(deadline=Deadline(None), sample_s=0.5).run_samples is None
+
+
+def test_a_slower_machine_judges_the_answer_on_fewer_held_out_samples_and_no_limit_on_all() -> None:
+    budget = Budget(deadline=Deadline(20.0, clock=lambda: 0.0), sample_s=0.01)
+
+    assert budget.affordable(3, 3, 400) == 400
+    budget.sample_s = 0.05
+    assert 32 < budget.affordable(3, 3, 400) < 120
+    assert Budget(deadline=Deadline(None), sample_s=9.0).affordable(3, 3, 400) == 400
 
 
 def test_ranges_are_hurried_step_by_step_and_only_what_was_cut_counts(now: list[float]) -> None:

@@ -129,6 +129,24 @@ def test_no_more_samples_are_measured_than_make_the_noise_as_certain_as_was_aske
             assert seen.noise_error == pytest.approx(each[:count].std(ddof=1) / count**0.5, rel=1e-3)
 
 
+def test_a_measurement_that_is_cut_ends_with_what_all_units_lose_on_the_samples_until_then(tmp_path: Path) -> None:
+    bench, metric, runs = Bench(conv_relu()), load_metric("sqnr"), [0]
+    journal, int8 = tmp_path / "profile.jsonl", (Precision.INT8,)
+    whole = profiled(bench, int8, metric, most_samples=1)
+
+    def up() -> bool:
+        runs[0] += 1
+        return runs[0] > 2
+
+    cut = profiled(bench, int8, metric, most_samples=1, out_of_time=up, journal=journal)
+
+    assert cut.entries.keys() == whole.entries.keys()
+    assert 0 < cut.samples < whole.samples
+    assert profiled(bench, int8, metric, most_samples=1, journal=journal).entries == whole.entries, (
+        "it goes on from there"
+    )
+
+
 @pytest.mark.parametrize("higher", [True, False])
 def test_a_drop_is_positive_where_the_metric_got_worse_whatever_its_direction(higher: bool) -> None:
     bench = Bench(mlp(), ORT_CPU, Precision.FP32)

@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from autoprec.errors import BackendError
+from autoprec.errors import BackendError, OutOfTimeError
 from autoprec.plan import Assignment
 from autoprec.precision import Precision
 from autoprec.study.ledger.ask_tell import Ledger
@@ -19,6 +19,7 @@ from autoprec.study.ledger.samplers import make_sampler
 from autoprec.study.loop import Search
 from autoprec.study.outcome import FINALISTS, SearchOutcome
 from autoprec.study.participant import MOST_REFUSED, Wanted
+from autoprec.study.stop import StopReason
 from autoprec.study.trial import Measurement
 
 from .test_sampler import BOUND, MEASURE, NAMES, OPTIMUM, PRIOR, PROBLEM
@@ -73,6 +74,29 @@ def test_the_models_report_on_plans_that_they_had_not_seen() -> None:
 
     assert models.latency.plans == models.noise.plans > 5
     assert (models.latency.error or 9) < 0.1
+
+
+def test_a_plan_whose_measurement_is_cut_ends_the_search_is_no_refusal_and_is_measured_first_the_next_time(
+    tmp_path: Path,
+) -> None:
+    def cut(plan: Assignment, wanted: Wanted) -> Measurement:
+        if plan == SEEDS["first half int8"]:
+            raise OutOfTimeError("the build was cancelled")
+        return measure(plan, wanted)
+
+    found = searched(ledger(path=tmp_path / "log"), cut)
+
+    assert [trial.origin for trial in found.trials] == list(SEEDS)[:2]
+    assert (found.stop.reason, found.refused) == (StopReason.TIME, ())
+    assert searched(ledger(path=tmp_path / "log"), limit=3).trials[2].origin == "first half int8"
+
+
+def test_a_search_that_is_cut_before_its_first_plan_says_what_to_do() -> None:
+    def cut(plan: Assignment, wanted: Wanted) -> Measurement:
+        raise OutOfTimeError("the build was cancelled")
+
+    with pytest.raises(OutOfTimeError, match="allow more time: the same command goes on"):
+        searched(ledger(), cut)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])

@@ -30,6 +30,8 @@ from autoprec.sensitivity.table import Sensitivities
 from autoprec.study.goal import Goal
 from autoprec.study.outcome import SearchOutcome
 
+_JUDGED = 3  # FP32, the answer and its best uniform rival
+
 
 def confirm(
     run: Run,
@@ -50,6 +52,7 @@ def confirm(
     Raises:
         BackendError: the runtime refuses a finalist now that it has run before.
     """
+    run = _with_affordable_samples(run)
     reference, ranges, goal = measurer.reference, measurer.ranges, measurer.goal
     plans, fresh = plans_to_confirm(run, found), run.task.splits.report.count
     run.clock.begin("confirmation", f"{len(plans)} plans, interleaved; then {fresh} fresh samples")
@@ -83,6 +86,17 @@ def confirm(
         set_aside=set_aside,
         time=run.time_use(measurer.spent),
     )
+
+
+def _with_affordable_samples(run: Run) -> Run:
+    """The same run, with fewer held-out samples where the machine became too slow to judge plans on all of them."""
+    report = run.task.splits.report
+    count = run.budget.affordable(_JUDGED, _JUDGED, report.count)
+    if count >= report.count:
+        return run
+    run.budget.leave_out(f"the answer was judged on {count} of {report.count} held-out samples")
+    splits = replace(run.task.splits, report=report.subset(range(count)))
+    return replace(run, task=replace(run.task, splits=splits))
 
 
 def choose_answer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from autoprec.errors import BackendError
+from autoprec.errors import BackendError, OutOfTimeError
 from autoprec.files.computed_by import algorithm, computed_by
 from autoprec.files.json import fingerprint
 from autoprec.plan import Assignment
@@ -65,5 +65,5 @@ def _shares(run: Run, rows: Mapping[str, Mapping[str, float]], plans: Mapping[st
 def _unit_ms(run: Run, plan: Assignment, ranges: RangeTable, feed: dict[str, Array]) -> dict[str, float]:
     try:
         return run.engines.unit_ms(plan, ranges, feed)
-    except BackendError:  # Profiles only say where the search starts: it measures whole plans itself.
+    except (BackendError, OutOfTimeError):  # Profiles only say where the search starts: it measures whole plans itself.
         return {unit.name: 0.0 for unit in run.task.subject.partition.units}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from autoprec.errors import OutOfTimeError
 from autoprec.files.computed_by import computed_by
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
@@ -38,6 +39,9 @@ def plan_measurer(run: Run, reference: PlanEngine, ranges: RangeTable) -> PlanMe
     def out_of_time() -> bool:
         return run.budget.out_of_time(run.budget.least_s(run.task.splits.report.count))
 
+    def cut() -> bool:
+        return run.budget.must_end(run.task.splits.report.count)
+
     return PlanMeasurer(
         run.task,
         run.engines,
@@ -46,6 +50,7 @@ def plan_measurer(run: Run, reference: PlanEngine, ranges: RangeTable) -> PlanMe
         _goal(run, reference),
         economy=run.economy,
         out_of_time=out_of_time,
+        cut=cut,
     )
 
 
@@ -62,6 +67,7 @@ def search_plans(
 
     Raises:
         BackendError: the runtime cannot run FP32.
+        OutOfTimeError: the time limit ended before any plan was measured.
         StorageError: the study cannot be reached.
     """
     task, settings, goal = run.task, run.task.settings, measurer.goal
@@ -106,7 +112,15 @@ def find_blocking_units(
     losses = {unit: sensitivities.entries.get((unit, precision)) for unit, precision in best.plan.items()}
     noises = {unit: entry.noise for unit, entry in losses.items() if entry is not None}
     given = run.task.subject.partition.as_given()
-    return find_blocking(best.plan, noises, measurer.drop_of, bound, lambda: _out_of_time(run, measurer), given=given)
+
+    def late() -> bool:
+        return _out_of_time(run, measurer)
+
+    try:
+        return find_blocking(best.plan, noises, measurer.drop_of, bound, late, given=given)
+    except OutOfTimeError:
+        run.budget.leave_out("which units keep the drop above the bound was not found out")
+        return None
 
 
 def _goal(run: Run, reference: PlanEngine) -> Goal:

@@ -45,6 +45,8 @@ def find_ranges(run: Run) -> RangeTable:
         dataset=data,
         recipe=task.recipe,
         progress=progress,
+        out_of_time=time.is_over,
+        most_samples=run.budget.run_samples,
     )
     table = calibrate_model(job)
     if time.cut_short:

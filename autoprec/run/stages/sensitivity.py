@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from autoprec.data.dataset import Dataset
 from autoprec.files.computed_by import computed_by
+from autoprec.files.json import fingerprint
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.run.context import Run
@@ -24,6 +26,7 @@ _DEAR_MACS, _ENOUGH = 1e13, 0.1
 """Entries that cost more than so many multiply-accumulates take no more samples than this relative standard error of
 their noise needs: a sample of 128 tokens is 128 decisions, and says as much as 128 images."""
 _FEWEST_SAMPLES = 16
+_LEAST_PARTS = 4  # a limited measurement can stop after so many parts of its samples
 
 
 def measure_sensitivities(run: Run, ranges: RangeTable) -> Sensitivities:
@@ -37,7 +40,7 @@ def measure_sensitivities(run: Run, ranges: RangeTable) -> Sensitivities:
     precisions = tuple(sorted({p for options in task.subject.choices.values() for p in options}))
     stored, wanted = _stored(run, ranges), _entries_of(run, precisions)
     stored, again = _without_mended(run, stored)
-    if stored is not None and stored.entries.keys() >= wanted:
+    if stored is not None and (stored.entries.keys() >= wanted or _is_cut(run, stored, ranges)):
         by = computed_by(directory.profile, SCHEMA)
         run.clock.begin("sensitivity", f"{len(stored.entries)} entries, from an earlier run{by}")
         return stored
@@ -49,6 +52,7 @@ def measure_sensitivities(run: Run, ranges: RangeTable) -> Sensitivities:
     units = sum(len(options) > 1 for options in task.subject.choices.values())
     run.clock.begin("sensitivity", f"{units} units on {data.count} samples{again}")
     known = stored if stored is not None and stored.fingerprint == _fingerprint(run, data, ranges) else None
+    deadline = run.budget.deadline.within(run.budget.sensitivity_s(task.splits.report.count))
     job = SensitivityJob(
         lowerer=task.subject.lowerer,
         possible=task.subject.possible,
@@ -61,13 +65,41 @@ def measure_sensitivities(run: Run, ranges: RangeTable) -> Sensitivities:
         journal=directory.profile_journal,
         progress=run.progress.advance,
         known=frozenset() if known is None else frozenset(known.entries),
+        out_of_time=deadline.spent if run.budget.limited else None,
+        most_samples=_most_at_once(run, data),
     )
     sensitivities = sensitivities_of(job, precisions)
     if known is not None:
         sensitivities = sensitivities.joined(known)
+    if len(sensitivities.entries) < len(wanted) or (sensitivities.samples < data.count and not job.enough):
+        return _cut(run, sensitivities, ranges, len(wanted), data.count)
     sensitivities.save(directory.profile)
     directory.profile_journal.unlink(missing_ok=True)
     return sensitivities
+
+
+def _most_at_once(run: Run, data: Dataset) -> int | None:
+    """The most samples of one run: where time is limited so few that there are moments to stop at."""
+    if run.budget.run_samples is None:
+        return None
+    return min(run.budget.run_samples, max(data.count // (_LEAST_PARTS * run.backend.threads), 2))
+
+
+def _cut(run: Run, found: Sensitivities, ranges: RangeTable, wanted: int, samples: int) -> Sensitivities:
+    """What is known of sensitivities whose measurement the time limit ended; the journal stays, to go on from."""
+    if not found.entries:
+        run.budget.leave_out("sensitivities were not measured")
+        return no_sensitivities(ranges)
+    some = f"{len(found.entries)} of {wanted} sensitivities were" if len(found.entries) < wanted else "they were"
+    run.budget.leave_out(f"sensitivities were cut: {some} measured on {found.samples} of {samples} samples")
+    cut = replace(found, fingerprint=_cut_fingerprint(found, found.fingerprint))
+    cut.save(run.directory.profile)
+    return cut
+
+
+def _cut_fingerprint(found: Sensitivities, full: str) -> str:
+    """The fingerprint of sensitivities that were cut short, by which a run that has more time measures them again."""
+    return fingerprint([full, "cut", str(found.samples), str(len(found.entries))])
 
 
 def sensitivity_samples(run: Run) -> Dataset | None:
@@ -97,7 +129,14 @@ def _stored(run: Run, ranges: RangeTable) -> Sensitivities | None:
     if not {name for name, _ in stored.entries} <= {unit.name for unit in run.task.subject.partition.units}:
         return None
     # An earlier run may have had time for fewer samples.
-    return stored if stored.fingerprint in [_fingerprint(run, part, ranges) for part in _parts(run)] else None
+    good = stored.fingerprint in [_fingerprint(run, part, ranges) for part in _parts(run)]
+    return stored if good or _is_cut(run, stored, ranges) else None
+
+
+def _is_cut(run: Run, stored: Sensitivities, ranges: RangeTable) -> bool:
+    """Whether an earlier run cut these for lack of time, and this one has a limit too: it goes on with its plans."""
+    full = [_fingerprint(run, part, ranges) for part in _parts(run)]
+    return run.budget.limited and stored.fingerprint in [_cut_fingerprint(stored, one) for one in full]
 
 
 def _without_mended(run: Run, stored: Sensitivities | None) -> tuple[Sensitivities | None, str]:
