@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Protocol, runtime_checkable
 
 from autoprec.backends.protocol import Engine
 from autoprec.errors import OutOfTimeError
@@ -17,18 +16,6 @@ OutOfTime = Callable[[], bool]
 def never() -> bool:
     """Without a limit the time is never up."""
     return False
-
-
-@runtime_checkable
-class BuildsUnderLimit(Protocol):
-    """A backend whose builds can take longer than a run may, and that can cancel them."""
-
-    def limit_builds(self, left_s: Callable[[], float]) -> None:
-        """Have every build from now on cancelled, by an `OutOfTimeError`, when these seconds are over.
-
-        Args:
-            left_s: says how many seconds builds have left from now; it is asked at the beginning of each wait.
-        """
 
 
 class LimitedEngine:

@@ -106,7 +106,7 @@ def command(
     elif chosen.point is not None:
         code = _build(loaded, chosen.point, str(out), max_drop, as_json)
     else:
-        click.echo(f"autoprec: {missed(chosen)}; nothing was written", err=True)
+        click.echo(f"autoprec: {missed(chosen, loaded.studied.goal.unit_text)}; nothing was written", err=True)
         code = EXIT_INFEASIBLE
     click.get_current_context().exit(code)
 

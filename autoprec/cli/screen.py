@@ -94,12 +94,13 @@ class Screen:
         if trial.feasible and (self._best is None or cost < self._best):
             self._best, star = cost, "*"
         verdict = "within the bound" if trial.feasible else "over the bound"
-        latency = f"{measured.latency_ratio:6.3f} x FP32" if measured.timed else "     not timed"
+        unit = "FP32" if self._goal is None else self._goal.unit_text
+        latency = f"{measured.latency_ratio:6.3f} x {unit}" if measured.timed else "     not timed"
         size = ""
         if self._goal is not None and self._goal.objective == "size":
             size = f"{measured.bytes or 0:>13,} bytes   "
         if self._goal is not None and self._goal.objective == "throughput":
-            latency = f"{1 / measured.latency_ratio:6.3f} x FP32's throughput" if measured.timed else latency
+            latency = f"{1 / measured.latency_ratio:6.3f} x {unit}'s throughput" if measured.timed else latency
         self._console.print(
             f"          {star} trial {trial.number:<3} {size}{latency}   "
             f"drop {measured.judged_drop:+.4f}  {verdict:<16}  {printable(trial.origin)}",

@@ -141,9 +141,10 @@ def command(
             say_plan(ready, folder, as_json)
             return
     from autoprec.api import run
+    from autoprec.run.stages.reference import clock_unit
 
     screen = Screen(quiet)
-    screen.aim(Goal(ready.settings.aim))
+    screen.aim(Goal(ready.settings.aim, unit=clock_unit(task)))
     introduce(ready, quiet or as_json)
     with last_moment(ready.settings.timeout_s, elapsed_s()):
         try:

@@ -63,7 +63,11 @@ def plan_of(run: LoadedRun, point: Point, max_drop: float | None) -> Plan:
 def reason_of(run: LoadedRun, point: Point) -> str:
     """Where a plan comes from and what is known of it, in one line."""
     measured = point.trial.measured
-    speed = f"{measured.latency_ratio:.3f} of FP32's latency" if measured.timed else "latency not measured"
+    speed = (
+        f"{measured.latency_ratio:.3f} of {run.studied.goal.unit_text}'s latency"
+        if measured.timed
+        else "latency not measured"
+    )
     sure = "the run's answer" if point.confirmed else "not confirmed on fresh samples"
     return (
         f"trial {point.trial.number} of the run {run.directory.root}: {speed}, {run.studied.metric} drops by "

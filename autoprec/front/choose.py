@@ -99,12 +99,12 @@ def latency_limit(run: LoadedRun, max_ratio: float | None, max_ms: float | None)
         raise UsageError("--max-latency must be more than 0: a share of FP32's latency such as 0.5, or 5ms")
     if max_ratio is not None:
         return max_ratio, f"a latency of at most {max_ratio:g} of FP32's"
-    if run.fp32_ms is None:
+    if run.unit_ms is None:
         raise UsageError(
             f"--max-latency must be a share of FP32's latency such as 0.5, since the run {root} did not end and left "
             f"no milliseconds; the same `autoprec tune` goes on with it"
         )
-    return value / run.fp32_ms, f"a latency of at most {value:g} ms"
+    return value / run.unit_ms, f"a latency of at most {value:g} ms"
 
 
 def _by_goal(run: LoadedRun) -> Chosen:

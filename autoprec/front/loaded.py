@@ -57,9 +57,9 @@ class LoadedRun:
         return next((point for point in self.points if point.confirmed), None)
 
     @property
-    def fp32_ms(self) -> float | None:
-        """FP32's latency in the run's last rounds, None where it did not end."""
-        return None if self.studied.answer is None else self.studied.answer.fp32_ms
+    def unit_ms(self) -> float | None:
+        """The latency of the clock's unit in the run's last rounds, None where it did not end."""
+        return None if self.studied.answer is None else self.studied.answer.unit_ms
 
     @property
     def noises(self) -> dict[str, dict[Precision, float]]:
@@ -137,7 +137,7 @@ def _point(trial: Trial, studied: StudyDescription, lowerer: Lowerer, ranges: Ra
         samples=measured.samples or studied.samples,
         size=size,
         mac_share=mac_share(lowerer.partition, trial.plan),
-        latency_ms=measured.latency_ratio * answer.fp32_ms if answer is not None and measured.timed else None,
+        latency_ms=measured.latency_ratio * answer.unit_ms if answer is not None and measured.timed else None,
         confirmed=answer is not None and dict(answer.plan) == dict(trial.plan),
     )
 

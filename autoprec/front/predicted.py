@@ -26,9 +26,9 @@ from autoprec.run.progress import Progress
 from autoprec.run.settings import DataLike, Settings
 from autoprec.run.stages.halves import deal_halves
 from autoprec.run.stages.ranges import find_ranges
+from autoprec.run.stages.reference import build_like_the_run, open_reference
 from autoprec.run.task import Task, prepare_task
 from autoprec.run.trusted import trusted_settings
-from autoprec.run.uniform import FP32_PLAN, uniform_plans
 from autoprec.study.goal import Goal, Objective
 from autoprec.study.guide.proposals import PredictedPlan
 from autoprec.study.guide.proposer import Proposer
@@ -51,11 +51,11 @@ def asked_goal(
     """What a question to `RunFront.within` or `RunFront.fast_enough` minimises, and its bounds."""
     goal = run.studied.goal
     if max_ratio is not None or max_ms is not None:
-        return Goal("accuracy", max_latency=run.latency_limit(max_ratio, max_ms)[0])
+        return Goal("accuracy", max_latency=run.latency_limit(max_ratio, max_ms)[0], unit=goal.unit)
     if max_drop is None and objective is None:
         return goal
     wanted: Objective = objective or ("size" if goal.objective == "size" else "latency")
-    return Goal(wanted, goal.max_drop if max_drop is None else max_drop)
+    return Goal(wanted, goal.max_drop if max_drop is None else max_drop, unit=goal.unit)
 
 
 def predicted_plans(run: RunFront, goal: Goal) -> list[PredictedPlan]:
@@ -116,18 +116,25 @@ def measure_predicted(
         ranges = find_ranges(again)
         problem = Problem(run.partition, run.studied.choices, {}, run.studied.carrier)
         sampler = make_sampler("random", problem, {}, run.studied.goal, task.settings.seed)
+        limit_s = run.studied.asked.get("timeout_s")
         ledger = Ledger(run.directory.study, run.studied.study, run.studied.choices, run.studied.goal, sampler)
-        return _measure(again, {f"{Origin.PREDICTED.value}: {p.origin}": p.plan for p in predicted}, ledger, ranges)
+        return _measure(
+            again, {f"{Origin.PREDICTED.value}: {p.origin}": p.plan for p in predicted}, ledger, ranges, limit_s
+        )
 
 
-def _measure(run: Run, plans: Mapping[str, Assignment], ledger: Ledger, ranges: RangeTable) -> list[Trial]:
-    """Measure these plans in full, also where a search would stop early."""
+def _measure(
+    run: Run, plans: Mapping[str, Assignment], ledger: Ledger, ranges: RangeTable, limit_s: float | None
+) -> list[Trial]:
+    """Measure these plans in full, also where a search would stop early; `limit_s` is the limit that the run had."""
     task = run.task
     found: list[Trial] = []
     run.progress.stage("measuring", f"{len(plans)} plans on {task.splits.select.count} samples")
     with ExitStack() as stack:
-        reference = run.engines.open(uniform_plans(task.subject)[FP32_PLAN], ranges, stack)
-        measuring = PlanMeasurer(task, run.engines, reference, ranges)
+        build_like_the_run(task, limit_s)
+        reference = open_reference(run.engines, task, ledger.goal.unit, ranges, stack)
+        goal = Goal(max_drop=task.settings.max_drop, unit=ledger.goal.unit)
+        measuring = PlanMeasurer(task, run.engines, reference, ranges, goal)
         ledger.enqueue(plans)
         while ledger.queue().waiting:
             asked = ledger.ask(0)  # nothing but what waits

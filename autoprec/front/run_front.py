@@ -71,9 +71,9 @@ class RunFront:
         return self.loaded.answer
 
     @property
-    def fp32_ms(self) -> float | None:
-        """FP32's latency in the run's last rounds, None where it did not end."""
-        return self.loaded.fp32_ms
+    def unit_ms(self) -> float | None:
+        """The latency of the clock's unit in the run's last rounds, None where it did not end."""
+        return self.loaded.unit_ms
 
     def front(self, objective: Cost | None = "latency") -> tuple[Point, ...]:
         """The plans that no other beats in both the objective and the drop, cheapest first.

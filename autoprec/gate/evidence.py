@@ -21,6 +21,7 @@ from autoprec.metrics.over_set import Rows
 from autoprec.plan import Plan
 
 SCHEMA = 1
+FP32_UNIT = "uniform fp32"
 SEEN_FROM = "relative to this file"
 """What evidence says of its paths; in that of older versions, they are relative to the folder of the tune."""
 
@@ -48,10 +49,17 @@ class SampleScores:
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """The fastest run of FP32 and of the plan in each round of a race, milliseconds for one batch."""
+    """The fastest run of FP32 and of the plan in each round of a race, milliseconds for one batch.
+
+    Attributes:
+        fp32_ms: those of FP32, or of another unit of the clock.
+        plan_ms: those of the plan.
+        unit: the name of the plan that is the unit.
+    """
 
     fp32_ms: tuple[float, ...]
     plan_ms: tuple[float, ...]
+    unit: str = FP32_UNIT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +180,11 @@ def to_record(evidence: Evidence) -> dict[str, Any]:
         "data": dict(evidence.data),
         "metric": dict(evidence.metric),
         "machine": dict(evidence.machine),
-        "latency": {"fp32_ms": list(rounds.fp32_ms), "plan_ms": list(rounds.plan_ms)},
+        "latency": {
+            "fp32_ms": list(rounds.fp32_ms),
+            "plan_ms": list(rounds.plan_ms),
+            **({} if rounds.unit == FP32_UNIT else {"unit": rounds.unit}),
+        },
         "samples": {
             "digests": list(samples.digests),
             "fp32": list(samples.fp32),
@@ -230,7 +242,11 @@ def from_record(record: Mapping[str, Any]) -> Evidence:
     evidence = Evidence(
         **parts,
         samples=scores,
-        rounds=Rounds(tuple(map(float, rounds["fp32_ms"])), tuple(map(float, rounds["plan_ms"]))),
+        rounds=Rounds(
+            tuple(map(float, rounds["fp32_ms"])),
+            tuple(map(float, rounds["plan_ms"])),
+            str(rounds.get("unit", FP32_UNIT)),
+        ),
         values={str(name): str(key) for name, key in record["values"].items()},
         found=dict(record["found"]),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,12 @@ from autoprec.graph.topology import Topology
 from autoprec.graph.written import read_message, written
 from autoprec.metrics.metric import Metric
 from autoprec.metrics.over_set import Rows
-from autoprec.precision import Array
+from autoprec.precision import Array, Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.run.answer.result import TuneResult
 from autoprec.run.budget import Deadline
 from autoprec.run.engines import timing_feed
 from autoprec.run.settings import DEFAULT_MAX_DROP, DataLike
-from autoprec.run.uniform import FP32_PLAN
 from autoprec.timing.race import RACE_THREADS, race_block, race_s
 from autoprec.units.keys import value_keys
 
@@ -97,16 +97,18 @@ def _raced(tuned: TuneResult, lowered: bytes) -> Rounds:
 
     If a time limit leaves no time for a race, the rounds of the comparison in the run are returned instead.
     """
-    task, fp32, plan = tuned.task, tuned.candidates[FP32_PLAN], tuned.candidates[tuned.chosen]
+    task, unit, plan = tuned.task, tuned.unit, tuned.answer
+    if tuned.goal.unit is not Precision.FP32:  # its engine was not built, and a race would need it
+        return replace(rounds_of({"fp32": unit.timing.rounds_ms, "plan": plan.timing.rounds_ms}), unit=unit.name)
     models = {"fp32": to_bytes(task.subject.model.original), "plan": lowered}
     feed, deadline = timing_feed(task, task.splits.report), Deadline(tuned.time.left_s)
-    block_s = race_s(fp32.timing.median_ms + plan.timing.median_ms, task.backend.threads)
+    block_s = race_s(unit.timing.median_ms + plan.timing.median_ms, task.backend.threads)
     rows: list[dict[str, tuple[float, ...]]] = []
     while len(rows) < RACE_BLOCKS and deadline.left_s >= block_s:
         rows.append(race_block(task.backend, models, feed, RACE_THREADS, len(rows)))
         block_s = deadline.elapsed_s / len(rows)
     if not rows:
-        return rounds_of({"fp32": fp32.timing.rounds_ms, "plan": plan.timing.rounds_ms})
+        return rounds_of({"fp32": unit.timing.rounds_ms, "plan": plan.timing.rounds_ms})
     return rounds_of({name: [ms for row in rows for ms in row[name]] for name in models})
 
 

@@ -194,6 +194,8 @@ def _is_worse(ratio: Interval, p: float, allowed: float) -> bool:
 
 def _not_comparable(old: Rounds, new: Rounds, by_ratio: bool) -> str | None:
     """Why milliseconds of another day say nothing here, None where they do."""
+    if old.unit != new.unit:
+        return f"the latencies of the baseline are beside {old.unit}, of which no engine is built here"
     for when, rounds in (("at the time of the baseline", old), ("now", new)):
         spread = max(mad(values) / median(values) for values in (rounds.fp32_ms, _figures(rounds, by_ratio)))
         if spread > STEADY:

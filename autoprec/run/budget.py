@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from autoprec.data.splits import FEWEST
+from autoprec.run.spent import Spent
 from autoprec.timing.compare import turn_s
 from autoprec.timing.race import race_s
 
@@ -26,6 +27,9 @@ _RUN_SHARE = 0.02
 _EVALUATED_SHARE, _LEAST_PASSES, _LEAST_RUNS = 0.4, 6, 50
 """The least of a run is six passes over one half (FP32 over both halves to balance them, and FP32 and one plan over
 both) and 50 timed runs of a batch. Together they may take at most 40 % of the time that is left."""
+_REBUILT_FACTOR, _REBUILT_SHARE = 2.5, 0.4
+"""Building finalists by usual settings takes about this many times the first quick build, as they are built at once and
+have other kernels to time; it may take this share of what is left for the search."""
 _GIVEN = 0.05
 _COMFORT = 0.15
 """Confirming more plans than the least possible may take at most this share of the whole time."""
@@ -40,38 +44,6 @@ LEAST_ROUNDS, USUAL_ROUNDS, MOST_ROUNDS = 5, 9, 25
 
 
 @dataclass(kw_only=True)
-class Spent:
-    """The time that was spent on plans, and what was saved.
-
-    Attributes:
-        build_s: the seconds that the builds of all plans took.
-        least_build_s: the seconds of the shortest build, 0 before the first one.
-        evaluate_s: the seconds that the evaluation of all plans took.
-        clock_s: the seconds that the timing of all plans took.
-        plans: the number of plans that were measured.
-        samples: the number of samples that were evaluated.
-        cut: the number of plans that were judged on fewer samples.
-        untimed: the number of plans that were not timed.
-        batch_ms: the latency of FP32 for one batch when it was last timed, in milliseconds.
-    """
-
-    build_s: float = 0.0
-    least_build_s: float = 0.0
-    evaluate_s: float = 0.0
-    clock_s: float = 0.0
-    plans: int = 0
-    samples: int = 0
-    cut: int = 0
-    untimed: int = 0
-    batch_ms: float = 0.0
-
-    def built(self, seconds: float) -> None:
-        """Add the seconds that a build took."""
-        self.least_build_s = min(self.least_build_s, seconds) if self.build_s else seconds
-        self.build_s += seconds
-
-
-@dataclass(kw_only=True)
 class Budget:
     """The time of one run.
 
@@ -83,11 +55,13 @@ class Budget:
         plan_s: mean seconds that a plan of the search took; 0 while unknown.
         threads: the number of CPU threads of a run.
         ending_reserve_s: the seconds that are kept for what comes after the builds.
+        rebuild_s: the seconds that are kept for building finalists by the builder's usual settings.
         left_out: one phrase for each thing that there was no time for.
     """
 
     deadline: Deadline
     ending_reserve_s: float = _ENDING_S
+    rebuild_s: float = 0.0
     sample_s: float = 0.0
     batch_ms: float = 0.0
     build_s: float = 0.0
@@ -101,7 +75,12 @@ class Budget:
         return math.isfinite(self.deadline.total_s)
 
     def known_sample(self, seconds: float, batch: int) -> None:
-        """Take over the seconds that FP32 needs for a sample, and for a batch until batches are timed."""
+        """Take over the seconds that FP32 needs for a sample, and for a batch until batches are timed.
+
+        Args:
+            seconds: the seconds of a sample.
+            batch: the samples of a timed batch; 0 where other hardware times them, so that these say nothing of it.
+        """
         self.sample_s, self.batch_ms = seconds, 1e3 * seconds * batch
 
     @property
@@ -122,6 +101,15 @@ class Budget:
         if not self.limited or self.sample_s <= 0:
             return None
         return max(int(_RUN_SHARE * self.deadline.left_s / self.sample_s), 1)
+
+    def keep_rebuilding(self, quick_s: float) -> None:
+        """Keep the time for building finalists by usual settings, where that leaves enough for the search.
+
+        Args:
+            quick_s: the seconds that the first engine took by quick settings, which had most kernels to time.
+        """
+        wanted = _REBUILT_FACTOR * quick_s
+        self.rebuild_s = wanted if wanted <= _REBUILT_SHARE * self.deadline.left_s else 0.0
 
     def leave_out(self, text: str) -> None:
         """Note what there was no time for, once."""
@@ -187,18 +175,19 @@ class Budget:
         seconds = self.deadline.left_s - self.confirming_s(timed, judged, 0, LEAST_ROUNDS)
         return int(min(max(seconds / (_SLACK * judged * self.sample_s), min(FEWEST, samples)), samples))
 
-    def learn(self, spent: Spent, *, keeps_engines: bool) -> None:
+    def learn(self, spent: Spent, *, keeps_engines: bool, cancels: bool = False) -> None:
         """Take over what the plans of the search have cost so far.
 
         Args:
             spent: the costs.
             keeps_engines: whether an engine that was built once is opened again without a build.
+            cancels: whether builds are cancelled where the time is up, so that the next one may be begun at any time.
         """
         if spent.plans:
             # Profiling has built the uniform plans, so the search itself has opened some kept engines already.
             again_s = _REOPENED * spent.least_build_s
             self.build_s = again_s if keeps_engines else spent.build_s / spent.plans
-            self.plan_s = (spent.build_s + spent.evaluate_s + spent.clock_s) / spent.plans
+            self.plan_s = (spent.build_s * (not cancels) + spent.evaluate_s + spent.clock_s) / spent.plans
             self.sample_s = max(self.sample_s, spent.evaluate_s / max(spent.samples, 1))
         self.batch_ms = max(self.batch_ms, spent.batch_ms)
 

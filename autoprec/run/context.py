@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from autoprec.backends.protocol import Backend
-from autoprec.run.budget import Budget, Deadline, Spent
+from autoprec.run.budget import Budget, Deadline
 from autoprec.run.directory import RunDirectory
 from autoprec.run.engines import Engines, timing_feed
 from autoprec.run.progress import Progress, Silent, with_passes
+from autoprec.run.spent import Spent
 from autoprec.run.task import Task
 from autoprec.study.ledger.storages import StudyLocation, journal_location
 
@@ -125,6 +126,7 @@ def prepare_run(
     elapsed_s: float = 0.0,
     economy: bool = True,
     location: StudyLocation | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> Run:
     """Make the context of a run; nothing is built or measured.
 
@@ -135,6 +137,7 @@ def prepare_run(
         elapsed_s: the seconds of the run's time that were used before now.
         economy: whether the search may leave out what it need not know of a plan.
         location: where the study is kept; by default in the directory's journal.
+        clock: gives the seconds that the time limit is measured by; by default this machine's.
     """
     shapes = {name: array.shape for name, array in timing_feed(task, task.splits.select).items()}
     task = replace(task, backend=task.backend.for_run(shapes, directory.root))
@@ -143,7 +146,7 @@ def prepare_run(
         task=task,
         directory=directory,
         engines=Engines(task, task.backend, busy=task.settings.aim == "throughput"),
-        budget=Budget(deadline=Deadline(task.settings.timeout_s, elapsed_s), threads=task.backend.threads),
+        budget=Budget(deadline=Deadline(task.settings.timeout_s, elapsed_s, clock), threads=task.backend.threads),
         progress=progress,
         clock=StageClock(progress, elapsed_s),
         location=location or journal_location(directory.study),

@@ -53,6 +53,7 @@ def describe_study(
         answer=None,
         objective=goal.objective,
         max_latency=goal.max_latency,
+        unit=goal.unit,
         prior={name: {p: share for (unit, p), share in prior.items() if unit == name} for name in units},
         asked=measuring_settings(task),
         shapes=shapes_of_sizes(subject.partition, subject.model.graph),
@@ -83,6 +84,7 @@ def measuring_settings(task: Task) -> dict[str, Any]:
         "threads": task.backend.threads,
         "sampler": settings.sampler,
         "targets": list(task.backend.targets),
+        "timeout_s": settings.timeout_s,
     }
 
 

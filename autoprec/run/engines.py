@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from autoprec.backends.protocol import Backend, Engine, TimeProfile
+from autoprec.backends.slow_builds import BuildsAhead
 from autoprec.data.dataset import Dataset
 from autoprec.data.feeds import batch_feed
 from autoprec.errors import BackendError, NotHonouredError
@@ -51,7 +52,7 @@ class Engines:
 
     def __init__(self, task: Task, backend: Backend, *, busy: bool = False, turns: Turns | None = None) -> None:
         self._task, self._backend, self._busy = task, backend, busy
-        self._last: tuple[Assignment, RangeTable, bytes] | None = None
+        self._lowered: dict[tuple[object, ...], tuple[RangeTable, bytes]] = {}
         self.turns = turns or Turns(int(_AT_ONCE * task.subject.model.weight_bytes))
 
     def open(self, plan: Assignment, ranges: RangeTable, stack: ExitStack) -> PlanEngine:
@@ -67,6 +68,44 @@ class Engines:
         if self._backend.runs_here:
             return PlanEngine(timed, timed, size)
         return PlanEngine(timed, self.simulated(plan, ranges, stack), size)
+
+    def ahead(self, plan: Assignment, ranges: RangeTable, *, alone: bool = False) -> None:
+        """Begin to build a plan that will be opened, where the runtime builds beside this process; else do nothing.
+
+        Args:
+            plan: the plan.
+            ranges: the ranges; those of a plan in float types have no effect.
+            alone: whether no other build may run beside it, as it has many kernels to time.
+        """
+        if isinstance(self._backend, BuildsAhead) and self._backend.builders:
+            self._backend.build_ahead(self.lowered(plan, ranges), alone=alone)
+
+    def is_built(self, plan: Assignment, ranges: RangeTable) -> bool:
+        """Whether a plan that was begun ahead can be opened without waiting."""
+        if not isinstance(self._backend, BuildsAhead):
+            return False
+        return self._backend.kept_build_s(self.lowered(plan, ranges)) is not None
+
+    @property
+    def at_once(self) -> int:
+        """How many plans are under way at once: one that is measured, and those that are built meanwhile."""
+        return 1 + self._backend.builders if isinstance(self._backend, BuildsAhead) else 1
+
+    def settle(self, *, cancel: bool = True) -> None:
+        """Give up builds that nobody waits for, so that nothing disturbs the clock; by choice those that run go on."""
+        if isinstance(self._backend, BuildsAhead):
+            self._backend.forget_ahead(cancel=cancel)
+
+    def builder_s(self, plan: Assignment, ranges: RangeTable) -> float:
+        """The seconds that the builder took for a plan that was built; 0 where the runtime does not say."""
+        if not isinstance(self._backend, BuildsAhead):
+            return 0.0
+        return self._backend.kept_build_s(self.lowered(plan, ranges)) or 0.0
+
+    def as_given(self, stack: ExitStack) -> Engine:
+        """Build the model as it is in exact arithmetic, which is FP32 for a float model."""
+        model = to_bytes(self._task.subject.model.original)
+        return self._opened(model, lambda: self._backend.build(model, exact=True), stack)
 
     def simulated(self, plan: Assignment, ranges: RangeTable, stack: ExitStack) -> Engine:
         """Build the plan in exact arithmetic, with lower precisions simulated by rounding.
@@ -84,10 +123,15 @@ class Engines:
 
     def lowered(self, plan: Assignment, ranges: RangeTable) -> bytes:
         """The serialised model under a plan."""
-        last = self._last  # A plan is often profiled right after it was built, and lowering takes time.
-        if last is None or last[1] is not ranges or dict(last[0]) != dict(plan):
-            last = self._last = (plan, ranges, to_bytes(self._task.subject.lowerer.lower(plan, ranges).ir))
-        return last[2]
+        # Lowering takes time, and a plan is built ahead, opened, and profiled.
+        key = (id(ranges), *sorted(plan.items()))
+        kept = self._lowered.pop(key, None)
+        if kept is None:
+            kept = (ranges, to_bytes(self._task.subject.lowerer.lower(plan, ranges).ir))
+            while len(self._lowered) >= self.at_once:
+                del self._lowered[next(iter(self._lowered))]
+        self._lowered[key] = kept
+        return kept[1]
 
     def verified(self, plan: Assignment, ranges: RangeTable) -> Verification:
         """Compare what the runtime made of each unit with what the plan asked for."""

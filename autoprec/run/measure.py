@@ -13,10 +13,12 @@ from autoprec.errors import BackendError
 from autoprec.metrics.evaluator import Evaluator
 from autoprec.metrics.outcome import Outcome
 from autoprec.plan import Assignment
+from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
-from autoprec.run.budget import Spent
 from autoprec.run.engines import Engines, PlanEngine, timing_feed
+from autoprec.run.spent import Spent
 from autoprec.run.task import Task
+from autoprec.run.uniform import uniform_plans, unit_name
 from autoprec.stats.drop import Drop
 from autoprec.study.goal import Goal
 from autoprec.study.participant import Wanted
@@ -50,7 +52,7 @@ class PlanMeasurer:
     Args:
         task: what the user asked for.
         engines: builds the plans.
-        reference: FP32, built.
+        reference: the engine of the clock's unit, with the one that computes FP32's outputs.
         ranges: the calibrated ranges.
         goal: what the search minimises, and its bounds; by default the latency under the task's bound.
         economy: whether anything may be left out at all.
@@ -80,8 +82,9 @@ class PlanMeasurer:
         self._evaluator = Evaluator.against(
             reference.computing, data, task.subject.model.interface, task.metric, settings.batch
         )
-        self._feed, self._as_given = timing_feed(task, task.splits.select), task.subject.partition.as_given()
+        self._feed = timing_feed(task, task.splits.select)
         self.goal = goal or Goal(max_drop=settings.max_drop)
+        self._unit_plan = uniform_plans(task.subject)[unit_name(self.goal.unit)]
         self._looks = tuple(share for share in LOOKS if share * data.count >= _FEWEST)
         self._certainty = 1 - (1 - CERTAIN) / max(len(self._looks), 1)
         self._early = bool(self._looks)
@@ -94,7 +97,7 @@ class PlanMeasurer:
             BackendError: the runtime refused the plan, or does not run a plan that may be the answer as it asks.
             OutOfTimeError: the time limit ended the measurement.
         """
-        if plan == self._as_given:
+        if plan == self._unit_plan and self.goal.unit is Precision.FP32:
             return Measurement(
                 drop=0.0,
                 judged_drop=0.0,
@@ -119,7 +122,7 @@ class PlanMeasurer:
             if over and not wanted.everything and self._over % _TIMED_ANYWAY:
                 self.spent.untimed += 1
                 return self._measurement(outcome, float("inf"), None, engine.size)
-            ratio, error = self._ratio(engine, wanted.rival)
+            ratio, error = (1.0, 0.0) if plan == self._unit_plan else self._ratio(engine, wanted.rival)
             near = not over and self._near(outcome, ratio, engine.size, wanted.rival)
             if near:
                 self._engines.require_honoured(plan, self.ranges)
@@ -165,17 +168,17 @@ class PlanMeasurer:
         return outcome
 
     def _ratio(self, engine: PlanEngine, rival: float) -> tuple[float, float]:
-        """The latency over FP32's, with its standard error."""
+        """The latency over the clock's unit, with its standard error."""
         begun = time.monotonic()
-        pair = {"fp32": self.reference.timed, "plan": engine.timed}
+        pair = {"unit": self.reference.timed, "plan": engine.timed}
         # Where the latency is not minimised, the fewest rounds show it well enough.
         least = {"latency": rival, "throughput": rival, "size": 0.0, "accuracy": None}[self.goal.objective]
         timing = compare(
             pair, self._feed, rounds=TRIAL_ROUNDS, turn_ms=TRIAL_TURN_MS, rival=least, out_of_time=self._out_of_time
         )
         self.spent.clock_s += time.monotonic() - begun
-        self.spent.batch_ms = timing["fp32"].median_ms
-        return timing["plan"].ratio_to(timing["fp32"]).estimate, timing["plan"].error_to(timing["fp32"])
+        self.spent.batch_ms = timing["unit"].median_ms
+        return timing["plan"].ratio_to(timing["unit"]).estimate, timing["plan"].error_to(timing["unit"])
 
     def _certain(self, outcome: Outcome, rival: float) -> bool:
         """Whether so few samples prove that the bound is met or missed, or that others are more accurate."""

@@ -45,9 +45,9 @@ class StoredAnswer:
         name: the name of the candidate.
         plan: unit -> precision.
         drop: the drop on held-out samples.
-        ratio: the latency over FP32's.
+        ratio: the latency over the clock's unit.
         latency_ms: milliseconds for one batch.
-        fp32_ms: those of FP32 in the same rounds.
+        unit_ms: those of the clock's unit in the same rounds; older versions, whose unit was FP32, called it fp32_ms.
     """
 
     name: str
@@ -55,18 +55,18 @@ class StoredAnswer:
     drop: Drop
     ratio: float
     latency_ms: float
-    fp32_ms: float
+    unit_ms: float
 
     @classmethod
-    def of(cls, answer: Candidate, fp32: Candidate) -> StoredAnswer:
+    def of(cls, answer: Candidate, unit: Candidate) -> StoredAnswer:
         """What is stored of a candidate that is the answer."""
         return cls(
             name=answer.name,
             plan=dict(answer.plan),
             drop=answer.drop,
-            ratio=answer.timing.ratio_to(fp32.timing).estimate,
+            ratio=answer.timing.ratio_to(unit.timing).estimate,
             latency_ms=answer.timing.median_ms,
-            fp32_ms=fp32.timing.median_ms,
+            unit_ms=unit.timing.median_ms,
         )
 
     @classmethod
@@ -85,7 +85,7 @@ class StoredAnswer:
             ),
             ratio=float(record["ratio"]),
             latency_ms=float(record["latency_ms"]),
-            fp32_ms=float(record["fp32_ms"]),
+            unit_ms=float(record["unit_ms"] if "unit_ms" in record else record["fp32_ms"]),
         )
 
     def to_record(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class StoredAnswer:
             "drop": asdict(self.drop),
             "latency_ratio": self.ratio,
             "latency_ms": self.latency_ms,
-            "fp32_ms": self.fp32_ms,
+            "unit_ms": self.unit_ms,
             "basis": "samples that chose nothing",
         }
 
@@ -124,6 +124,7 @@ class StudyDescription:
         prior: unit -> precision -> share of FP32's latency in the runtime's own profile; empty in older studies.
         asked: the data and the settings that plans are measured by; empty in older studies.
         shapes: value name -> its shape for one sample, where only a run shows it; empty in older studies.
+        unit: the precision of the clock's unit, of whose latency ratios and priors are shares; FP32 in older studies.
     """
 
     study: str
@@ -145,11 +146,12 @@ class StudyDescription:
     prior: Mapping[str, Mapping[Precision, float]] = field(default_factory=dict)
     asked: Mapping[str, Any] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    unit: Precision = Precision.FP32
 
     @property
     def goal(self) -> Goal:
         """What is minimised, and the bounds."""
-        return Goal(self.objective, self.max_drop, self.max_latency)
+        return Goal(self.objective, self.max_drop, self.max_latency, self.unit)
 
     @property
     def shares(self) -> dict[tuple[str, Precision], float]:
@@ -161,9 +163,9 @@ class StudyDescription:
         """Unit -> the precisions that the search might give it."""
         return {name: unit.choices for name, unit in self.units.items()}
 
-    def answered(self, answer: Candidate, fp32: Candidate) -> StudyDescription:
+    def answered(self, answer: Candidate, unit: Candidate) -> StudyDescription:
         """The same with the run's answer."""
-        return replace(self, answer=StoredAnswer.of(answer, fp32))
+        return replace(self, answer=StoredAnswer.of(answer, unit))
 
     def save(self, path: Path) -> None:
         """Write it as JSON, atomically.
@@ -229,6 +231,7 @@ def _from_record(record: Mapping[str, Any]) -> StudyDescription:
         prior={str(u): {Precision(p): float(v) for p, v in row.items()} for u, row in record.get("prior", {}).items()},
         asked=dict(record.get("asked", {})),
         shapes={str(name): tuple(map(int, shape)) for name, shape in record.get("shapes", {}).items()},
+        unit=Precision(record.get("unit", Precision.FP32.value)),
     )
 
 

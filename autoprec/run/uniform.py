@@ -38,16 +38,36 @@ def uniform_plans(subject: Subject) -> dict[str, Assignment]:
     return plans
 
 
-def seed_plans(subject: Subject) -> dict[str, Assignment]:
+def unit_name(unit: Precision) -> str:
+    """The name of the uniform plan that is the clock's unit."""
+    return f"uniform {unit}"
+
+
+def last_resort(subject: Subject, unit: Precision = Precision.FP32) -> dict[str, Assignment]:
+    """FP32, which is measured only where nothing else meets the bound, as it is not the clock's unit; else nothing."""
+    if unit is Precision.FP32:
+        return {}
+    names = (FP32_PLAN, PINNED_FP32_PLAN)
+    plans = {name: plan for name, plan in uniform_plans(subject).items() if name in names}
+    return {name: plan for name, plan in plans.items() if _is_offered(plan, subject)}
+
+
+def compared_plans(subject: Subject, unit: Precision = Precision.FP32) -> dict[str, Assignment]:
+    """The uniform plans that are built to be compared with: all but FP32, where that is not the clock's unit."""
+    late = () if unit is Precision.FP32 else (FP32_PLAN, PINNED_FP32_PLAN)
+    return {name: plan for name, plan in uniform_plans(subject).items() if name not in late}
+
+
+def seed_plans(subject: Subject, unit: Precision = Precision.FP32) -> dict[str, Assignment]:
     """The plans that are measured first: the uniform plans that may be the answer, and two plans of two halves each.
 
     The latter show what boundaries between precisions cost.
+
+    Args:
+        subject: what is tuned.
+        unit: the precision of the clock's unit.
     """
-    seeds = {
-        name: plan
-        for name, plan in uniform_plans(subject).items()
-        if all(plan[unit] in options for unit, options in subject.choices.items())
-    }
+    seeds = {name: plan for name, plan in compared_plans(subject, unit).items() if _is_offered(plan, subject)}
     # Beside the carrier INT8 costs least: its neighbours are in that type already.
     floats = (f"uniform {subject.space.carrier}", FP32_PLAN, PINNED_FP32_PLAN)
     low, high = seeds.get("uniform int8"), next((seeds[name] for name in floats if name in seeds), None)
@@ -57,6 +77,11 @@ def seed_plans(subject: Subject) -> dict[str, Assignment]:
         seeds["first half int8"] = {n: (low if n in first else high)[n] for n in names}
         seeds["last half int8"] = {n: (high if n in first else low)[n] for n in names}
     return seeds
+
+
+def _is_offered(plan: Assignment, subject: Subject) -> bool:
+    """Whether the search may choose every precision of a plan."""
+    return all(plan[unit] in options for unit, options in subject.choices.items())
 
 
 def no_sensitivities(ranges: RangeTable) -> Sensitivities:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from autoprec.precision import Precision
+
 Objective = Literal["latency", "throughput", "size", "accuracy"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 
@@ -19,18 +21,26 @@ _BETTER = {"latency": "faster", "throughput": "of higher throughput", "size": "s
 class Goal:
     """One figure to minimise under bounds on others.
 
-    Times are relative to FP32's: of one batch alone, or, where throughput is the objective, of one of several batches
-    in flight, which is the inverse of the throughput.
+    Times are relative to the clock's unit, which is the latency of the uniform plan of one precision: of one batch
+    alone, or, where throughput is the objective, of one of several batches in flight, which is the inverse of the
+    throughput.
 
     Attributes:
         objective: the figure that is minimised: time, bytes, or the drop.
         max_drop: the most drop, infinite where there is no bound.
-        max_latency: the most time as a share of FP32's, infinite likewise.
+        max_latency: the most time as a share of the clock's unit, infinite likewise.
+        unit: the precision of the clock's unit: FP32, or another one where FP32's engine would take long to build.
     """
 
     objective: Objective = "latency"
     max_drop: float = math.inf
     max_latency: float = math.inf
+    unit: Precision = Precision.FP32
+
+    @property
+    def unit_text(self) -> str:
+        """The clock's unit, as a text: "FP32"."""
+        return self.unit.value.upper()
 
     def accepts(self, drop: float, latency: float) -> bool:
         """Whether a plan meets the bounds, and its outputs are not worthless.

@@ -16,7 +16,7 @@ from autoprec.study.guide.proposals import model_fits
 from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.asked import Asked
 from autoprec.study.outcome import SearchOutcome, best_and_finalists
-from autoprec.study.participant import Measure, Participant, pauses
+from autoprec.study.participant import Ahead, Measure, Participant, pauses
 from autoprec.study.stop import INTERRUPTED, Stop, StopReason
 from autoprec.study.trial import Trial
 
@@ -36,6 +36,8 @@ class Search(Participant):
         out_of_time: says whether the time is used up.
         progress: called after each trial, also after those of other processes.
         begun: called when workers may join.
+        last_resort: name -> plan: measured where no other plan met the bounds.
+        ahead: what is begun of plans before they are measured.
 
     Attributes:
         stop: why the search ended.
@@ -51,9 +53,11 @@ class Search(Participant):
         out_of_time: Callable[[], bool] = lambda: False,
         progress: Callable[[Trial], None] = lambda trial: None,
         begun: Callable[[], None] = lambda: None,
+        last_resort: Mapping[str, Assignment] | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
-        super().__init__(seeds, ledger, measure, limit=limit, out_of_time=out_of_time, progress=progress)
-        self.begun, self.stop = begun, INTERRUPTED
+        super().__init__(seeds, ledger, measure, limit=limit, out_of_time=out_of_time, progress=progress, ahead=ahead)
+        self.begun, self.stop, self._last_resort = begun, INTERRUPTED, last_resort or {}
 
     @property
     def stopped(self) -> str:
@@ -73,10 +77,15 @@ class Search(Participant):
                 self.begun()
                 self._measure_waiting()
                 self.stop = self.until_stopped()
+                if not any(trial.feasible for trial in self.trials) and not self.out_of_time():
+                    self.ledger.enqueue(self._last_resort)
+                    self._measure_waiting()
             finally:
+                self.leave_pending()
                 with contextlib.suppress(StorageError, RunDirectoryError):  # whatever ended the search is worse
                     self.ledger.end(self.stop.text)
             self._gather()
+            self.leave_pending()
         return self._outcome()
 
     def _first(self) -> dict[str, Assignment]:
@@ -87,10 +96,10 @@ class Search(Participant):
 
     def _measure_waiting(self) -> None:
         """Measure what was enqueued, within the limit: an earlier run may have left more than this one may measure."""
-        while not self.cut and self.ledger.queue().waiting and len(self.trials) < self.limit:
+        while not self.cut and (self.pending or self.ledger.queue().waiting) and len(self.trials) < self.limit:
             if len(self.trials) >= _LEAST_TRIALS and self.out_of_time():
                 break
-            asked = self.ledger.ask(0)  # nothing but what waits
+            asked = self._next(0)  # nothing but what waits
             if asked is not None:
                 self.take(asked)
         self.look()
@@ -116,7 +125,7 @@ class Search(Participant):
         for unit in error.units if isinstance(error, NotHonouredError) else ():
             self.ledger.refuse({unit: asked.plan[unit]})  # it alone is the reason, whatever else a plan asks for
         self.refused.append((asked.plan, f"{asked.origin}: {error}"))
-        if not self.trials:  # not even FP32: there is nothing to compare with
+        if not self.trials and not self.ledger.queue().waiting:  # there is nothing to compare with
             raise error
 
     def _outcome(self) -> SearchOutcome:

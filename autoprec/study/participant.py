@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -42,6 +43,30 @@ class Wanted:
 
     rival: float
     everything: bool
+
+
+def nothing(plan: Assignment) -> None:
+    """Begin nothing."""
+
+
+def no_plan(plan: Assignment) -> bool:
+    """Nothing was begun, so nothing is ready."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What is begun of plans before they are measured.
+
+    Attributes:
+        plans: the most plans that are under way at once, the one that is measured included.
+        begin: begins one, such as its build in another process.
+        ready: whether one can be measured without waiting for what was begun.
+    """
+
+    plans: int = 1
+    begin: Callable[[Assignment], None] = nothing
+    ready: Callable[[Assignment], bool] = no_plan
 
 
 Measure = Callable[[Assignment, Wanted], Measurement]
@@ -85,6 +110,7 @@ class Participant:
         limit: the most trials.
         out_of_time: says whether the time is used up.
         progress: called after each trial that this process shows.
+        ahead: what is begun of plans before they are measured.
 
     Attributes:
         trials: all measured plans, as far as this process knows.
@@ -102,7 +128,9 @@ class Participant:
         limit: int,
         out_of_time: Callable[[], bool] = lambda: False,
         progress: Callable[[Trial], None] = lambda trial: None,
+        ahead: Ahead | None = None,
     ) -> None:
+        self._ahead, self._pending = ahead or Ahead(), deque[Asked]()
         self.seeds, self.ledger, self.measure = seeds, ledger, measure
         self.limit, self.out_of_time, self.progress = limit, out_of_time, progress
         self.trials: list[Trial] = ledger.trials()
@@ -114,7 +142,7 @@ class Participant:
         """Measure until there is a reason to stop."""
         repeats, waits = 0, pauses()
         while (stop := self.stopping()) is None:
-            asked = None if self._waits() else self.ledger.ask(self.limit)
+            asked = self._next(self.limit)
             if asked is None:
                 time.sleep(next(waits))
                 continue
@@ -122,7 +150,50 @@ class Participant:
             repeats = 0 if self.take(asked) else repeats + 1
             if repeats >= MOST_REPEATS:
                 return ONLY_REPEATS
+        self.take_ready()
         return stop
+
+    def _next(self, limit: int) -> Asked | None:
+        """The next plan to measure; what is begun ahead of it is asked for too. None where there is nothing to do now.
+
+        Args:
+            limit: the most plans; 0 for nothing but what was enqueued.
+        """
+        while len(self._pending) < self._ahead.plans:
+            if len(self.trials) + len(self._pending) >= self.limit or (limit and self._waits()):
+                break
+            if not limit and self._pending and not self.ledger.queue().waiting:
+                break
+            asked = self.ledger.ask(limit)
+            if asked is None:
+                break
+            if asked.known is None:
+                self._ahead.begin(asked.plan)
+            self._pending.append(asked)
+        if not self._pending:
+            return None
+        asked = self._ready() or self._pending[0]
+        self._pending.remove(asked)
+        return asked
+
+    def take_ready(self) -> None:
+        """Measure what was begun ahead and is ready, so that no work that was done is lost."""
+        while (asked := self._ready()) is not None:
+            self._pending.remove(asked)
+            self.take(asked)
+
+    def _ready(self) -> Asked | None:
+        return next((asked for asked in self._pending if self._ahead.ready(asked.plan)), None)
+
+    @property
+    def pending(self) -> int:
+        """How many plans were asked for ahead of their measurement."""
+        return len(self._pending)
+
+    def leave_pending(self) -> None:
+        """Leave what was asked for ahead to whoever goes on."""
+        while self._pending:
+            self.ledger.leave(self._pending.popleft())
 
     def take(self, asked: Asked) -> bool:
         """Measure a plan, unless it is known; returns whether it was new."""

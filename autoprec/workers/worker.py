@@ -17,9 +17,10 @@ from autoprec.run.directory import RunDirectory
 from autoprec.run.engines import Engines, timing_feed
 from autoprec.run.measure import PlanMeasurer
 from autoprec.run.search_description import SearchDescription, read_search_description
+from autoprec.run.stages.reference import build_like_the_run, open_reference
 from autoprec.run.study_description import StudyDescription, read_study_description
 from autoprec.run.task import Task
-from autoprec.run.uniform import FP32_PLAN, no_sensitivities, problem_of, seed_plans, uniform_plans
+from autoprec.run.uniform import no_sensitivities, problem_of, seed_plans
 from autoprec.sensitivity.table import Sensitivities, load_sensitivities
 from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.samplers import make_sampler
@@ -151,13 +152,14 @@ class Worker:
         sampler.reseed_rng()  # what is drawn by the same seed in two processes would be the same plans
         with self.directory.joined(), ExitStack() as stack:
             ledger = Ledger(self.location, self.studied.study, task.subject.choices, goal, sampler, join=True)
+            build_like_the_run(task, settings.timeout_s)
             engines = Engines(task, task.backend, busy=goal.objective == "throughput")
-            reference = engines.open(uniform_plans(task.subject)[FP32_PLAN], self.ranges, stack)
+            reference = open_reference(engines, task, goal.unit, self.ranges, stack)
             data, interface = task.splits.select, task.subject.model.interface
             metric = try_metric(reference.computing, data, interface, task.metric, settings.batch)
             task = replace(task, metric=metric)
             search = SearchFollower(
-                seed_plans(task.subject),
+                seed_plans(task.subject, goal.unit),
                 ledger,
                 PlanMeasurer(task, engines, reference, self.ranges, goal),
                 limit=settings.trials,

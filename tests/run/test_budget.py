@@ -8,6 +8,7 @@ import pytest
 
 from autoprec.run import budget as run_budget
 from autoprec.run.budget import Budget, Deadline, RangesTime
+from autoprec.run.spent import Spent
 from autoprec.timing.compare import compare
 
 
@@ -115,6 +116,24 @@ def test_builds_leave_what_comes_after_them_its_time_and_runs_are_short_beside_w
     assert budget.build_left_s == -2.0
     assert budget.run_samples == 1
     assert Budget(deadline=Deadline(None), sample_s=0.5).run_samples is None
+
+
+def test_the_time_to_build_finalists_as_usual_is_kept_where_it_leaves_enough_for_the_search() -> None:
+    budget = Budget(deadline=Deadline(100.0, clock=lambda: 0.0))
+
+    budget.keep_rebuilding(16.0)
+    assert budget.rebuild_s == 40.0
+    budget.keep_rebuilding(16.1)
+    assert budget.rebuild_s == 0.0
+
+
+def test_where_builds_can_be_cancelled_a_plan_costs_only_what_measuring_it_does() -> None:
+    spent = Spent(build_s=60.0, evaluate_s=2.0, clock_s=4.0, plans=6, samples=10)
+    for cancels, plan_s in ((True, 1.0), (False, 11.0)):
+        budget = Budget(deadline=Deadline(100.0))
+        budget.learn(spent, keeps_engines=True, cancels=cancels)
+
+        assert budget.plan_s == plan_s
 
 
 def test_a_slower_machine_judges_the_answer_on_fewer_held_out_samples_and_no_limit_on_all() -> None:

@@ -12,12 +12,13 @@ import pytest
 from autoprec.errors import BackendError
 from autoprec.plan import Assignment
 from autoprec.precision import Precision
-from autoprec.run.budget import Budget, Deadline, Spent
+from autoprec.run.budget import Budget, Deadline
 from autoprec.run.context import Run, prepare_run
 from autoprec.run.directory import RunDirectory
 from autoprec.run.engines import timing_feed
 from autoprec.run.measure import PlanMeasurer, spread
 from autoprec.run.settings import Settings
+from autoprec.run.spent import Spent
 from autoprec.run.stages.halves import deal_halves
 from autoprec.run.stages.ranges import find_ranges
 from autoprec.run.task import prepare_task

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from autoprec.backends.child_process import ChildProcess
+from autoprec.backends.host import available_cpus
 from autoprec.backends.ort import OrtBackend
 from autoprec.backends.protocol import Clock, Engine, RanAs, TimeProfile
 from autoprec.backends.scheme import TENSORRT, TENSORRT_8, TENSORRT_RTX
 from autoprec.backends.tensorrt.attribution import attribute
 from autoprec.backends.tensorrt.bindings import MODULES, find_bindings
+from autoprec.backends.tensorrt.build_queue import BuildQueue, SharedQueue
 from autoprec.backends.tensorrt.builder import EngineBuilder, check_options, find_device, hardware_of
 from autoprec.backends.tensorrt.busy import BusyEngine
 from autoprec.backends.tensorrt.engine import TensorRtEngine
@@ -24,10 +27,14 @@ from autoprec.backends.tensorrt.nodes import ran_as
 from autoprec.backends.tensorrt.open_shapes import shape_profiles
 from autoprec.backends.tensorrt.records import BuildOptions, EngineFile, EngineLayer, ShapeProfile
 from autoprec.backends.tensorrt.request import CHILD
+from autoprec.backends.tensorrt.warm_up import warm_up
 from autoprec.files.scratch import ScratchFolder
 from autoprec.files.user_cache import user_cache
 from autoprec.precision import Array, Precision
 
+_MOST_BUILDERS, _CPUS_OF_A_BUILDER = 3, 4
+"""Each builder works on a CPU thread, and the run on others."""
+_QUICK_LEVEL = 2  # it halves the time of builds whose kernels are not known; TensorRT's default is 3
 _SCHEMES = {"weak": TENSORRT_8, "strong": TENSORRT, "rtx": TENSORRT_RTX}
 
 
@@ -46,13 +53,15 @@ class TensorRtBackend:
             removed with the backend. Kernel timings are kept in the user's cache.
         batch: the number of samples of inputs without a given shape.
         sizes: the shapes of inputs in a run of one sample, from which other open dimensions are taken.
-        process: the process that builds the engines; by default one of its own, which ends with the backend.
+        queue: the processes that build the engines; by default some of its own, which end with the backend.
+        left_s: says how many seconds builds may take from now; by default any.
 
     Raises:
         BackendError: the runtime is missing, the options cannot be met, or there is neither GPU nor target.
     """
 
     default_space = "tensorrt"
+    times_by_carrier = False
     portable = False
     builds_quickly = False
     keeps_engines = True
@@ -66,20 +75,23 @@ class TensorRtBackend:
         *,
         batch: int = 1,
         sizes: Mapping[str, tuple[int, ...]] | None = None,
-        process: ChildProcess | None = None,
+        queue: SharedQueue | None = None,
+        left_s: Callable[[], float] = lambda: math.inf,
     ) -> None:
         self.name = name
         self._bindings = find_bindings(MODULES[name])
         self._options = options or BuildOptions()
         check_options(self._bindings, self._options)
+        self._usual_level = self._options.optimization_level
         self._batch, self._sizes, self._folder = batch, dict(sizes or {}), folder
         self._scratch: ScratchFolder | None = None
-        self._process = process or ChildProcess(CHILD)
+        self._queue, self._left_s = queue, left_s
         self._reference = OrtBackend(threads)
         self.threads = self._reference.threads
         self.scheme = _SCHEMES[self._bindings.flavour]
         self.targets = self._options.targets
         self.runs_here = self.uses_gpu = not self.targets
+        self.times_by_carrier = self.runs_here
         self._device = find_device(self._bindings) if self.runs_here else None
         self._hardware = hardware_of(self._bindings, self._options)
         self._clock = None if self._device is None else Clock("measured", self._device.name)
@@ -114,17 +126,56 @@ class TensorRtBackend:
             default_gpu(self.targets[0])  # a GPU without figures is refused before the first minute is spent
         fixed = {name: ShapeProfile(shape, shape, shape) for name, shape in shapes.items()}
         return TensorRtBackend(
-            self.name, replace(self._options, shapes=fixed), self.threads, folder / "engines", process=self._process
+            self.name,
+            replace(self._options, shapes=fixed),
+            self.threads,
+            folder / "engines",
+            queue=self._shared(),
+            left_s=self._left_s,
         )
+
+    def limit_builds(self, left_s: Callable[[], float], *, quickly: bool = False) -> None:
+        """Have every build from now on cancelled, by an `OutOfTimeError`, when these seconds are over."""
+        self._left_s = left_s
+        quick = quickly and self.runs_here and self._usual_level is None
+        self._options = replace(self._options, optimization_level=_QUICK_LEVEL if quick else self._usual_level)
+
+    @property
+    def builders(self) -> int:
+        """The number of processes that build ahead at once; none for a machine that is not here."""
+        return len(self._shared().queue.processes) if self.runs_here else 0
+
+    def build_ahead(self, model: bytes, *, alone: bool = False) -> None:
+        """Begin to build what will be wanted; `build` then waits for no more than the rest.
+
+        Args:
+            model: the model.
+            alone: whether it has so many kernels to time that no other build may run beside it.
+        """
+        builder = self._builder(model)
+        if builder.kept(model) is None:
+            key = builder.key(model).digest()
+            self._shared().queue.ahead(key, lambda process: self._builder(model, process).build(model), alone=alone)
+
+    def kept_build_s(self, model: bytes) -> float | None:
+        """The seconds that the builder took for a kept engine, None where there is none."""
+        kept = self._builder(model).kept(model)
+        return None if kept is None else kept.build_s
+
+    def forget_ahead(self, *, cancel: bool = True) -> None:
+        """Give up what was begun ahead and nobody waits for, so that nothing else uses the GPU."""
+        if self._queue is not None:
+            self._queue.queue.forget_ahead(cancel=cancel)
 
     def describe(self) -> dict[str, str]:
         """Versions and hardware that a latency depends on."""
+        known = self._reference.describe()
         return {
             "backend": self.name,
             "runtime": self._bindings.label,
             "hardware": self._hardware,
             "clock": self.clock.text,
-        } | self._reference_versions()
+        } | {key: value for key, value in known.items() if key in ("onnxruntime", "platform")}
 
     def support(self) -> dict[Precision, str | None]:
         """What every GPU that is built for computes in."""
@@ -168,19 +219,38 @@ class TensorRtBackend:
 
         Raises:
             BackendError: the engine cannot be built, as for `build`.
+            OutOfTimeError: it cannot be built in the time that `limit_builds` left.
             RunDirectoryError: the folder cannot be written.
             UsageError: the sizes of an input are not known.
         """
-        options = replace(self._options, shapes=self.profiles(input_shapes(model)))
-        builder = EngineBuilder(
+        builder = self._builder(model)
+        if not anew and (kept := builder.kept(model)) is not None:
+            return kept
+
+        def work(process: ChildProcess) -> EngineFile:
+            return self._builder(model, process).build(model, anew=anew)
+
+        return self._shared().queue.build(builder.key(model).digest() + (" anew" if anew else ""), work)
+
+    def _builder(self, model: bytes, process: ChildProcess | None = None) -> EngineBuilder:
+        return EngineBuilder(
             MODULES[self.name],
             self._kept_in(),
-            options,
+            replace(self._options, shapes=self.profiles(input_shapes(model))),
             hardware=self._hardware,
-            process=self._process,
+            process=process,
             timings=user_cache("kernel-timings"),  # those of one model serve others too
+            left_s=lambda: self._left_s(),
         )
-        return builder.build(model, anew=anew)
+
+    def _shared(self) -> SharedQueue:
+        """The processes that build; several on this machine's GPU, where builds are begun ahead."""
+        if self._queue is None:
+            count = max(min(_MOST_BUILDERS, available_cpus() // _CPUS_OF_A_BUILDER), 1) if self.runs_here else 1
+            module, hardware = MODULES[self.name], self._hardware
+            processes = [ChildProcess(CHILD) for _ in range(count)]
+            self._queue = SharedQueue(BuildQueue(processes, lambda process: warm_up(module, hardware, process)))
+        return self._queue
 
     def profiles(self, inputs: Mapping[str, tuple[int | None, ...]]) -> dict[str, ShapeProfile]:
         """The shapes that an engine is built for, where inputs have these dimensions; None is an open one.
@@ -226,6 +296,3 @@ class TensorRtBackend:
             self._scratch = ScratchFolder()
             self._folder = self._scratch.path
         return self._folder
-
-    def _reference_versions(self) -> dict[str, str]:
-        return {key: value for key, value in self._reference.describe().items() if key in ("onnxruntime", "platform")}

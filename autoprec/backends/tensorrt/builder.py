@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from autoprec.backends.child_process import STDERR, ChildProcess
@@ -17,7 +18,7 @@ from autoprec.backends.tensorrt.network import requested_precisions
 from autoprec.backends.tensorrt.records import BuildOptions, EngineFile
 from autoprec.backends.tensorrt.request import CHILD, ENGINE, MODEL, BuildRequest, BuildResult, LogLine, read_log
 from autoprec.backends.tensorrt.store import DEFAULT_LIMIT_BYTES, WORK_PREFIX, EngineKey, EngineStore
-from autoprec.errors import BackendError, RunDirectoryError
+from autoprec.errors import BackendError, OutOfTimeError, RunDirectoryError
 from autoprec.files.json import write_bytes
 
 _STDERR_TAIL = 4_000
@@ -36,6 +37,7 @@ class EngineBuilder:
         limit_bytes: the most bytes of all engines that are kept there together.
         process: the process that builds; by default one that ends with each build.
         timings: the folder where kernel timings are kept; by default that of the engines.
+        left_s: says how many seconds a build may take before the run that wants it is out of time; by default any.
 
     Raises:
         BackendError: the runtime is missing, cannot build for the targets, or there is neither target nor GPU.
@@ -51,6 +53,7 @@ class EngineBuilder:
         limit_bytes: int = DEFAULT_LIMIT_BYTES,
         process: ChildProcess | None = None,
         timings: Path | None = None,
+        left_s: Callable[[], float] = lambda: math.inf,
     ) -> None:
         self.bindings = find_bindings(bindings_name)
         check_options(self.bindings, options)
@@ -58,7 +61,7 @@ class EngineBuilder:
         self.folder = folder
         self.hardware = hardware or hardware_of(self.bindings, options)
         self._store = EngineStore(folder, limit_bytes)
-        self._process, self._timings = process, timings or folder
+        self._process, self._timings, self._left_s = process, timings or folder, left_s
 
     def build(self, model: bytes, *, anew: bool = False) -> EngineFile:
         """The engine of a serialised ONNX model, built if it is not kept already.
@@ -69,16 +72,10 @@ class EngineBuilder:
 
         Raises:
             BackendError: TensorRT refused, crashed or took too long; the message says which and what to do.
+            OutOfTimeError: the run that wants it is out of time; a build that had begun was cancelled.
             RunDirectoryError: the folder cannot be written.
         """
-        bindings = self.bindings
-        key = EngineKey(
-            model=model,
-            options=self.options,
-            runtime=bindings.name,
-            version=bindings.version_text,
-            hardware=self.hardware,
-        )
+        bindings, key = self.bindings, self.key(model)
         if not anew and (kept := self._store.find(key)) is not None:
             return kept
         precisions = requested_precisions(model) if bindings.flavour == "weak" else {}
@@ -102,6 +99,20 @@ class EngineBuilder:
             }
             return self._store.keep(key, work, record)
 
+    def key(self, model: bytes) -> EngineKey:
+        """What the engine of a model is found by."""
+        return EngineKey(
+            model=model,
+            options=self.options,
+            runtime=self.bindings.name,
+            version=self.bindings.version_text,
+            hardware=self.hardware,
+        )
+
+    def kept(self, model: bytes) -> EngineFile | None:
+        """The engine of a model if it was built before."""
+        return self._store.find(self.key(model))
+
     def _work_folder(self) -> tempfile.TemporaryDirectory[str]:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -123,11 +134,21 @@ class EngineBuilder:
 
         Raises:
             BackendError: it took too long.
+            OutOfTimeError: the run is out of time.
         """
+        left_s, limit_s = self._left_s(), self.options.time_limit_s
+        late = OutOfTimeError(
+            f"the time limit ended before {self.bindings.label} had built an engine; allow more time: the same command "
+            f"goes on from what is known"
+        )
+        if left_s <= 0:
+            raise late
         with self._building() as process:
             try:
-                return process.run(request, self.options.time_limit_s)
+                return process.run(request, min(limit_s, left_s))
             except TimeoutError as error:
+                if left_s < limit_s:
+                    raise late from error
                 raise BackendError(
                     f"{self.bindings.label} did not build the engine within {self.options.time_limit_s:g} s and was "
                     "stopped; allow it more time, or build smaller shapes"

@@ -27,6 +27,8 @@ from autoprec.files.json import write_bytes
 
 _LAYERS_START = "Layers:"
 _ACTIVATION = re.compile(r"Total Activation Memory: (\d+) bytes")
+_THREADS = 8
+"""The threads of a builder, of which TensorRT uses one by default: cold builds of MobileNet v1 took a tenth less."""
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 Constraints = Literal["", "obeyed", "preferred", "none"]
@@ -133,6 +135,8 @@ def attempt(
     """
     module = bindings.module
     builder = module.Builder(logger)
+    if bindings.flavour != "rtx":
+        builder.max_threads = _THREADS
     network = builder.create_network(bindings.network_flags())
     parse_model(bindings, network, logger, (folder / MODEL).read_bytes())
     config = builder.create_builder_config()

@@ -56,7 +56,7 @@ def list_points(listing: Listing, as_json: bool) -> int:
         _say_predicted(listing)
         _say_basis(listing.run)
     if listing.chosen.point is None:
-        click.echo(f"autoprec: {missed(listing.chosen)}", err=True)
+        click.echo(f"autoprec: {missed(listing.chosen, listing.run.studied.goal.unit_text)}", err=True)
         return EXIT_INFEASIBLE
     return EXIT_OK
 
@@ -90,7 +90,17 @@ def _record(listing: Listing) -> dict[str, Any]:
 def _say(listing: Listing) -> None:
     run, chosen, front, shown = listing.run, listing.chosen, listing.front, listing.shown
     studied = run.studied
-    header = ["trial", "vs FP32", "ms", "drop", "counted", "samples", "bytes", "MACs", f"within {studied.max_drop:g}"]
+    header = [
+        "trial",
+        f"vs {studied.goal.unit_text}",
+        "ms",
+        "drop",
+        "counted",
+        "samples",
+        "bytes",
+        "MACs",
+        f"within {studied.max_drop:g}",
+    ]
     with_front = len(shown) > len(front)
     header += ["front"] if with_front else []
     rows = [_row(point, point is chosen.point, front if with_front else None) for point in shown]
@@ -149,7 +159,7 @@ def _say_predicted(listing: Listing) -> None:
         ]
         for plan in listing.predicted
     ]
-    print_table(["vs FP32", "drop", "bytes", "meets the bound", "proposed by"], rows)
+    print_table([f"vs {listing.run.studied.goal.unit_text}", "drop", "bytes", "meets the bound", "proposed by"], rows)
     click.echo("the same command with --measure measures them and adds them to the run.\n")
 
 
@@ -184,8 +194,9 @@ def _say_basis(run: RunFront) -> None:
         click.echo("the run did not end, so no plan is its answer.")
         return
     drop = answer.drop
-    latency = f"at {answer.ratio:.3f} of FP32's latency ({answer.latency_ms:.2f} ms)"
-    speed = f"at {1 / answer.ratio:.3f} times FP32's throughput" if busy else latency
+    unit = run.studied.goal.unit_text
+    latency = f"at {answer.ratio:.3f} of {unit}'s latency ({answer.latency_ms:.2f} ms)"
+    speed = f"at {1 / answer.ratio:.3f} times {unit}'s throughput" if busy else latency
     click.echo(
         f"only trial {point.trial.number}, the run's answer, was measured again: on {drop.samples} samples that "
         f"chose nothing {run.studied.metric} dropped by about {_signed(drop.estimate)} ({_signed(drop.low)} to "
@@ -193,14 +204,14 @@ def _say_basis(run: RunFront) -> None:
     )
 
 
-def missed(chosen: Chosen) -> str:
+def missed(chosen: Chosen, unit: str = "FP32") -> str:
     """Why no measured plan is what was asked for, and which one comes nearest."""
     if chosen.nearest is None:
         return f"no measured plan has {chosen.text}: the outputs of every measured plan are worthless"
     near = chosen.nearest
     return (
         f"no measured plan has {chosen.text}; the nearest is trial {near.trial.number}: a drop of {near.drop:.4g} at "
-        f"{near.trial.measured.latency_ratio:.3f} of FP32's latency, {near.size:,} bytes"
+        f"{near.trial.measured.latency_ratio:.3f} of {unit}'s latency, {near.size:,} bytes"
     )
 
 

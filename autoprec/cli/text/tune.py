@@ -129,7 +129,7 @@ def say_result(result: SearchResult, folder: Path, report: Path | None) -> None:
     for line in [
         *_drop_lines(tuned),
         *_uniform_lines(tuned),
-        *bias_lines(tuned.bias, tuned.clock_disturbed),
+        *bias_lines(tuned.bias, tuned.clock_disturbed, tuned.goal.unit_text),
         *_runtime_lines(tuned),
     ]:
         click.echo(printable(line))
@@ -185,7 +185,7 @@ def _uniform_lines(tuned: TuneResult) -> list[str]:
     return [f"compared with {uniform.name}, {text}", *others]
 
 
-def bias_lines(bias: SelectionBias | None, disturbed: bool = False) -> list[str]:
+def bias_lines(bias: SelectionBias | None, disturbed: bool = False, unit: str = "FP32") -> list[str]:
     """How much better the answer looked than it is, since it was chosen for its figures, and what fresh figures say.
 
     Nothing is said of the latency by fresh rounds that other programs disturbed.
@@ -199,9 +199,10 @@ def bias_lines(bias: SelectionBias | None, disturbed: bool = False) -> list[str]
     agree = f"they do not confirm the {' and the '.join(unlike)}" if unlike else "they agree"
     if disturbed:
         agree += ", but nothing can be told of the latency, as other programs used the CPUs"
+    optimism = max(latency.optimism / latency.selected, 0)
     text = (
         f"it was chosen among {bias.plans} plans within the bound, so it is expected to look better than it is. "
-        f"latency: {latency.selected:.3f} of FP32's when chosen, by {max(latency.optimism / latency.selected, 0):.1%} "
+        f"latency: {latency.selected:.3f} of {unit}'s when chosen, by {optimism:.1%} "
         f"too good, so {latency.corrected:.3f}; {latency.fresh:.3f} in fresh rounds. drop: {drop.selected:+.4f} when "
         f"chosen, {drop.corrected:+.4f} corrected; {drop.fresh:+.4f} on held-out samples. Of the fresh figures: "
         f"{agree}."
@@ -281,7 +282,9 @@ def _time_lines(tuned: TuneResult) -> list[str]:
     seconds["writing"] = total - sum(seconds.values())
     stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value >= 0.05)
     limit = "" if allowed is None else f" of {allowed:g} allowed"
-    lines = [f"seconds: {total:.1f}{limit} ({stages}); latency {tuned.task.backend.clock.text}."]
+    unit = tuned.goal.unit_text
+    whose = "" if unit == "FP32" else f", in shares of uniform {unit}'s, as no engine of FP32 was built to compare with"
+    lines = [f"seconds: {total:.1f}{limit} ({stages}); latency {tuned.task.backend.clock.text}{whose}."]
     if tuned.time.left_out:
         lines.append(f"for lack of time: {'; '.join(tuned.time.left_out)}.")
     if allowed is not None and total > _OVER * allowed:

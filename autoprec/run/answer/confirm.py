@@ -20,12 +20,11 @@ from autoprec.run.answer.held_out import (
 )
 from autoprec.run.answer.luck import selection_bias_of, shared_noise, without_lucky
 from autoprec.run.answer.result import TuneResult
-from autoprec.run.answer.side_by_side import SideBySide, open_again, plans_to_confirm, time_side_by_side
+from autoprec.run.answer.side_by_side import SideBySide, open_as_usual, plans_to_confirm, time_side_by_side
 from autoprec.run.context import Run
 from autoprec.run.measure import PlanMeasurer
 from autoprec.run.settings import Settings
 from autoprec.run.study_description import read_study_description
-from autoprec.run.uniform import FP32_PLAN
 from autoprec.sensitivity.table import Sensitivities
 from autoprec.study.goal import Goal
 from autoprec.study.outcome import SearchOutcome
@@ -44,7 +43,7 @@ def confirm(
 
     Args:
         run: the run.
-        measurer: what measured the plans of the search; says the goal, the ranges, and FP32's engine.
+        measurer: what measured the plans of the search; says the goal, the ranges, and the engine of the clock's unit.
         sensitivities: those of the run.
         found: the search.
         blocking: which units keep every plan over the bound, where the search met none.
@@ -54,11 +53,12 @@ def confirm(
     """
     run = _with_affordable_samples(run)
     reference, ranges, goal = measurer.reference, measurer.ranges, measurer.goal
-    plans, fresh = plans_to_confirm(run, found), run.task.splits.report.count
+    plans, fresh = plans_to_confirm(run, found, goal.unit), run.task.splits.report.count
     run.clock.begin("confirmation", f"{len(plans)} plans, interleaved; then {fresh} fresh samples")
     with ExitStack() as stack:
-        engines = open_again(run, plans, reference, ranges, stack)
-        side = time_side_by_side(run, engines, found)
+        engines = open_as_usual(run, plans, reference, ranges, stack)
+        run.engines.settle()
+        side = time_side_by_side(run, engines, found, goal.unit)
         chosen, found, set_aside = choose_answer(run.task.settings, side, goal, found)
         evaluator = held_out_evaluator(run, reference)
         candidates = judge_candidates(run, evaluator, engines, side, chosen)
@@ -68,7 +68,7 @@ def confirm(
         found = replace(found, feasible=found.feasible and answer.outcome.finite)
     shared = shared_noise(held_out_losses(evaluator, candidates))
     bias = selection_bias_of(found, answer, side, run.task.settings, shared)
-    read_study_description(run.directory.studied).answered(answer, candidates[FP32_PLAN]).save(run.directory.studied)
+    read_study_description(run.directory.studied).answered(answer, candidates[side.unit]).save(run.directory.studied)
     run.clock.end()
     return TuneResult(
         task=run.task,

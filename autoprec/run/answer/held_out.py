@@ -29,7 +29,7 @@ def held_out_evaluator(run: Run, reference: PlanEngine) -> Evaluator:
 def judge_candidates(
     run: Run, evaluator: Evaluator, engines: Mapping[str, PlanEngine], side: SideBySide, chosen: str
 ) -> dict[str, Candidate]:
-    """Judge FP32, the answer and its best uniform rival; the other uniform plans where there is time.
+    """Judge the clock's unit, the answer and its best uniform rival; the other uniform plans where there is time.
 
     Args:
         run: the run.
@@ -42,8 +42,8 @@ def judge_candidates(
         Name -> candidate, uniform plans first.
     """
     accepted = [name for name in side.trials if name in side.uniform]
-    rival = min(accepted, key=side.ms, default=FP32_PLAN)
-    needed = dict.fromkeys([FP32_PLAN, chosen, rival])
+    rival = min(accepted, key=side.ms, default=side.unit)
+    needed = dict.fromkeys([side.unit, chosen, rival])
     wanted = dict.fromkeys([*needed, *(name for name in engines if name in side.uniform)])
     candidates = {}
     for number, name in enumerate(wanted):

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from autoprec.precision import Array, Precision
+from autoprec.precision import Array
 from autoprec.run.answer.candidate import Candidate
 from autoprec.run.answer.side_by_side import SideBySide
 from autoprec.run.settings import Settings
-from autoprec.run.uniform import FP32_PLAN
 from autoprec.stats.optimism import Correction, NoisyFigures, Optimism, Selection, expected_optimism
 from autoprec.study.outcome import FINALISTS, SearchOutcome
 from autoprec.study.trial import Trial
@@ -36,7 +35,7 @@ class SelectionBias:
 
     Attributes:
         plans: the number of timed plans within the bound, from which it was chosen.
-        latency: the correction of the latency over FP32's.
+        latency: the correction of the latency over the clock's unit.
         drop: the correction of the metric's drop.
     """
 
@@ -70,7 +69,7 @@ def selection_bias_of(
     figures = _figures(timed, side, settings.confidence)
     if not found.feasible or index is None or not figures.cost_error[index]:
         return None
-    ratio, fresh_error = chosen.timing.ratio_to(side.fp32).estimate, chosen.timing.error_to(side.fp32)
+    ratio, fresh_error = chosen.timing.ratio_to(side.unit_timing).estimate, chosen.timing.error_to(side.unit_timing)
     share = _SHARED if shared is None else float(np.clip(shared, 0.0, _MOST_SHARED))
     luck = _optimism(figures, settings.max_drop, fresh_error / ratio, share, seed=settings.seed)
     drop_error = chosen.drop.error(settings.confidence or 0.95) or 0.0
@@ -130,8 +129,8 @@ def shared_noise(losses: Sequence[Array]) -> float | None:
 
 def _drop_luck(found: SearchOutcome, side: SideBySide, limit: float, seed: int) -> float:
     """By how much the drop of the fastest plan that meets the bound is expected to look better than it is."""
-    others = [timing for name, timing in side.timings.items() if name != FP32_PLAN]
-    ratios = [timing.error_to(side.fp32) / timing.ratio_to(side.fp32).estimate for timing in others]
+    others = [timing for name, timing in side.timings.items() if name != side.unit]
+    ratios = [timing.error_to(side.unit_timing) / timing.ratio_to(side.unit_timing).estimate for timing in others]
     fresh = float(np.median(ratios)) if ratios else 0.0
     return _optimism(_figures(_timed(found), side, None), limit, fresh, _SHARED, seed=seed).limited
 
@@ -172,22 +171,24 @@ def _figures(timed: Sequence[Trial], side: SideBySide, confidence: float | None)
 
 
 def _ratio_errors(timed: Sequence[Trial], side: SideBySide) -> list[float]:
-    """The standard error of each trial's latency ratio; 0 for FP32.
+    """The standard error of each trial's latency ratio; 0 for the clock's unit.
 
     The rounds of one engine do not show by how much another engine of the same plan would differ. Finalists, which
     were built and timed twice, do.
     """
     rounds = [t.measured.ratio_error / t.measured.latency_ratio for t in timed if t.measured.ratio_error]
     names = {trial.number: name for name, trial in side.trials.items()}
-    twice = [t for t in timed if t.number in names and names[t.number] != FP32_PLAN]
+    twice = [t for t in timed if t.number in names and names[t.number] != side.unit]
     fresh = {t.number: side.timings[names[t.number]] for t in twice}
-    apart = [math.log(t.measured.latency_ratio / fresh[t.number].ratio_to(side.fp32).estimate) for t in twice]
+    apart = [math.log(t.measured.latency_ratio / fresh[t.number].ratio_to(side.unit_timing).estimate) for t in twice]
     variance, weight = float(np.median(rounds)) ** 2 if rounds else 0.0, float(_PRIOR_TRIALS if rounds else 0)
     if len(apart) >= 2:
-        again = np.mean([t.error_to(side.fp32) ** 2 / t.ratio_to(side.fp32).estimate ** 2 for t in fresh.values()])
+        again = np.mean(
+            [t.error_to(side.unit_timing) ** 2 / t.ratio_to(side.unit_timing).estimate ** 2 for t in fresh.values()]
+        )
         pairs = max(float(np.var(apart, ddof=1) - again), 0.0)
         degrees = len(apart) - 1
         variance, weight = (weight * variance + degrees * pairs) / (weight + degrees), weight + degrees
     relative = max(math.sqrt(variance), _LEAST_ERROR)
-    exact = [all(p is Precision.FP32 for p in t.plan.values()) for t in timed]
+    exact = [dict(t.plan) == dict(side.uniform.get(side.unit, {})) for t in timed]
     return [0.0 if same else relative * t.measured.latency_ratio for t, same in zip(timed, exact, strict=True)]

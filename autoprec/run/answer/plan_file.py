@@ -35,7 +35,8 @@ def plan_of(tuned: TuneResult) -> Plan:
             "splits",
         )
     }
-    evidence |= {"chosen": record["candidates"][tuned.chosen], "fp32": record["candidates"][FP32_PLAN]}
+    candidates = record["candidates"]
+    evidence |= {"chosen": candidates[tuned.chosen], "unit": record["unit"], "fp32": candidates.get(FP32_PLAN)}
     return Plan(
         units=units,
         carrier=subject.space.carrier,

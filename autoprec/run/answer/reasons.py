@@ -34,27 +34,29 @@ def reason(tuned: TuneResult) -> str:
     found, goal = tuned.found, tuned.goal
     if not found.feasible:
         return _why_infeasible(tuned)
-    chosen, fp32 = tuned.candidates[tuned.chosen], tuned.candidates[FP32_PLAN]
-    ratio = chosen.latency.ratio_to(fp32.latency).estimate
-    if tuned.chosen in (FP32_PLAN, PINNED_FP32_PLAN):
-        pins = tuned.chosen.removeprefix(FP32_PLAN)
-        given = "the model as it is" if tuned.task.subject.partition.sources else "FP32"
+    chosen, unit, text = tuned.answer, tuned.unit, goal.unit_text
+    ratio = chosen.latency.ratio_to(unit.latency).estimate
+    if tuned.chosen in (FP32_PLAN, PINNED_FP32_PLAN, unit.name):
+        pins = "" if tuned.chosen == unit.name else tuned.chosen.removeprefix(FP32_PLAN)
+        given = text if tuned.chosen == unit.name else "FP32"
+        if given == "FP32" and tuned.task.subject.partition.sources:
+            given = "the model as it is"
         among = f"keep {given}{pins}: of {len(found.trials)} measured plans none within {goal.bounds} was {goal.better}"
         return f"{among} for certain when measured side by side" if goal.timed else among
     among = f"{len(found.trials)} measured plans within {goal.bounds}"
     if goal.objective == "throughput":
-        times = fp32.timing.ratio_to(chosen.timing).estimate
-        return f"the highest throughput of {among}: {times:.2f} times FP32's, at {ratio:.2f} of its latency"
+        times = unit.timing.ratio_to(chosen.timing).estimate
+        return f"the highest throughput of {among}: {times:.2f} times {text}'s, at {ratio:.2f} of its latency"
     if goal.objective == "size":
-        share = chosen.size / max(fp32.size, 1)
-        return f"the smallest of {among}: {chosen.size:,} bytes, {share:.2f} of FP32's, at {ratio:.2f} of its latency"
+        share = chosen.size / max(unit.size, 1)
+        return f"the smallest of {among}: {chosen.size:,} bytes, {share:.2f} of {text}'s, at {ratio:.2f} of its latency"
     if goal.objective == "accuracy":
         drop = chosen_trial(tuned).measured.judged_drop
         return (
-            f"the most accurate of {among}: {chosen.latency.median_ms:.4g} ms, {ratio:.2f} of FP32's latency, where "
+            f"the most accurate of {among}: {chosen.latency.median_ms:.4g} ms, {ratio:.2f} of {text}'s latency, where "
             f"{limit_text(tuned)} is allowed; {tuned.task.metric.name} dropped by {drop:.4g} on the selection samples"
         )
-    return f"the fastest of {among}: {ratio:.2f} of FP32's latency"
+    return f"the fastest of {among}: {ratio:.2f} of {text}'s latency"
 
 
 def _why_infeasible(tuned: TuneResult) -> str:
@@ -71,12 +73,12 @@ def _why_infeasible(tuned: TuneResult) -> str:
             f"the selection samples, {tuned.task.settings.max_drop:g} is allowed; {blocking}{_way_out(tuned)}"
         )
     chosen = tuned.candidates[tuned.chosen]
-    ratio = chosen.latency.ratio_to(tuned.candidates[FP32_PLAN].latency).estimate
+    ratio = chosen.latency.ratio_to(tuned.unit.latency).estimate
     within = "" if math.isinf(tuned.goal.max_drop) else f" within a drop of {tuned.goal.max_drop:g}"
     return (
         f"no plan meets {tuned.goal.bounds}: the fastest found{within} takes {chosen.latency.median_ms:.4g} ms, "
-        f"{ratio:.2f} of FP32's latency, {limit_text(tuned)} is allowed; allow more, free pinned units, or offer "
-        f"lower precisions by --space"
+        f"{ratio:.2f} of {tuned.goal.unit_text}'s latency, {limit_text(tuned)} is allowed; allow more, free pinned "
+        f"units, or offer lower precisions by --space"
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from autoprec.files.computed_by import release
+from autoprec.precision import Precision
 from autoprec.run.answer.candidate import Candidate
 from autoprec.run.answer.reasons import passed_over, reason, unlike_decisions, verdict
 from autoprec.run.answer.result import TuneResult
@@ -54,6 +55,8 @@ def _answer(tuned: TuneResult) -> dict[str, Any]:
         "candidates": {name: candidate_record(tuned, candidate) for name, candidate in tuned.candidates.items()},
         "latency_vs_best_uniform": _interval(versus),
         "clock": tuned.task.backend.clock.text,
+        "unit": tuned.unit.name,
+        "score_fp32": float(tuned.reference_scores.mean()),
         "verification": tuned.verification.to_record(),
         "complaint": tuned.verification.complaint(),
         "simulation": _simulation_record(tuned),
@@ -106,7 +109,7 @@ def models_record(models: ModelFits) -> dict[str, Any]:
 
 def candidate_record(tuned: TuneResult, candidate: Candidate) -> dict[str, Any]:
     """One plan on the report samples."""
-    outcome = candidate.outcome
+    outcome, versus = candidate.outcome, candidate.latency.ratio_to(tuned.unit.latency)
     return {
         "score": float(outcome.scores.mean()),
         "finite": outcome.finite,
@@ -116,7 +119,8 @@ def candidate_record(tuned: TuneResult, candidate: Candidate) -> dict[str, Any]:
         "kl": outcome.kl,
         "sqnr_db": outcome.sqnr_db,
         "latency_ms": candidate.latency.median_ms,
-        "latency_vs_fp32": _interval(candidate.latency.ratio_to(tuned.fp32.latency)),
+        "latency_vs_unit": _interval(versus),
+        "latency_vs_fp32": _interval(versus) if tuned.goal.unit is Precision.FP32 else None,
         "bytes": candidate.size,
         "mac_share": mac_share(tuned.task.subject.partition, candidate.plan),
         **(_throughput_record(tuned, candidate) if tuned.goal.objective == "throughput" else {}),
@@ -124,13 +128,18 @@ def candidate_record(tuned: TuneResult, candidate: Candidate) -> dict[str, Any]:
 
 
 def _throughput_record(tuned: TuneResult, candidate: Candidate) -> dict[str, Any]:
-    """Samples per second with several batches in flight, and how many times FP32's that is."""
-    times_fp32 = tuned.fp32.timing.ratio_to(candidate.timing)
-    return {"samples_per_s": tuned.samples_per_s(candidate), "throughput_vs_fp32": _interval(times_fp32)}
+    """Samples per second with several batches in flight, and how many times those of the clock's unit that is."""
+    times = _interval(tuned.unit.timing.ratio_to(candidate.timing))
+    known = tuned.goal.unit is Precision.FP32
+    return {
+        "samples_per_s": tuned.samples_per_s(candidate),
+        "throughput_vs_unit": times,
+        "throughput_vs_fp32": times if known else None,
+    }
 
 
 def _latency_bound(tuned: TuneResult) -> dict[str, float] | None:
-    """The bound on the latency: as a share of FP32's, and in milliseconds where it was given so."""
+    """The bound on the latency: as a share of the clock's unit, and in milliseconds where it was given so."""
     if math.isinf(tuned.goal.max_latency):
         return None
     return {"share": tuned.goal.max_latency, **({} if tuned.limit_ms is None else {"ms": tuned.limit_ms})}

@@ -16,7 +16,7 @@ from autoprec.run.answer.candidate import Candidate
 from autoprec.run.answer.luck import SelectionBias
 from autoprec.run.context import TimeUse
 from autoprec.run.task import Task
-from autoprec.run.uniform import FP32_PLAN
+from autoprec.run.uniform import unit_name
 from autoprec.sensitivity.table import Sensitivities
 from autoprec.stats.drop import counted_drop
 from autoprec.stats.intervals import Interval, paired_bootstrap
@@ -39,7 +39,7 @@ class TuneResult:
         goal: what was minimised, and the bounds.
         blocking: the units that keep every plan over the bound on the drop; None where some plan meets it.
         chosen: the name of the answer among `candidates`.
-        candidates: name -> FP32, the answer, and the uniform plans that there was time to judge.
+        candidates: name -> the clock's unit, the answer, and the uniform plans that there was time to judge.
         reference_scores: float64[n], FP32's metric on each report sample.
         verification: what the runtime made of each unit of the answer.
         simulated: the answer in exact arithmetic on the report samples; None for FP32, and where outcomes are
@@ -80,13 +80,13 @@ class TuneResult:
         return self.candidates[self.chosen]
 
     @property
-    def fp32(self) -> Candidate:
-        """FP32, which all drops and latencies are compared with."""
-        return self.candidates[FP32_PLAN]
+    def unit(self) -> Candidate:
+        """The clock's unit, which all latencies are compared with; it is FP32 unless the goal says otherwise."""
+        return self.candidates[unit_name(self.goal.unit)]
 
     @property
     def best_uniform(self) -> Candidate:
-        """The best uniform plan that could be chosen and met the bounds in the search; FP32 where there is none."""
+        """The best uniform plan that could be chosen and met the bounds in the search, else the clock's unit."""
         accepted = {tuple(sorted(t.plan.items())): t.measured for t in self.found.trials if t.feasible}
         costs: dict[str, tuple[float, float]] = {}
         for name, candidate in self.candidates.items():
@@ -94,7 +94,7 @@ class TuneResult:
             if candidate.uniform and measured is not None:
                 drop, noise = measured.judged_drop, measured.noise
                 costs[name] = self.goal.cost(drop, candidate.timing.median_ms, candidate.size, noise)
-        return self.candidates[min(costs, key=costs.__getitem__, default=FP32_PLAN)]
+        return self.candidates[min(costs, key=costs.__getitem__, default=self.unit.name)]
 
     @property
     def batch(self) -> int:

@@ -7,13 +7,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from autoprec.backends.protocol import Engine
-from autoprec.errors import BackendError
+from autoprec.backends.slow_builds import BuildsUnderLimit
+from autoprec.errors import BackendError, OutOfTimeError
 from autoprec.plan import Assignment
+from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.run.budget import CONFIRM_TURN_MS, LEAST_ROUNDS, MOST_ROUNDS, USUAL_ROUNDS
 from autoprec.run.context import Run
 from autoprec.run.engines import PlanEngine, timing_feed
-from autoprec.run.uniform import FP32_PLAN, uniform_plans
+from autoprec.run.identity import builds_quickly
+from autoprec.run.uniform import FP32_PLAN, compared_plans, uniform_plans, unit_name
 from autoprec.study.outcome import SearchOutcome
 from autoprec.study.trial import Trial
 from autoprec.timing.compare import Timing, compare
@@ -25,28 +28,31 @@ class SideBySide:
 
     Attributes:
         trials: name -> what the search measured of a plan that may be the answer, the best first.
-        timings: name -> the latency in the shared rounds, of these plans, of FP32 and of other uniform plans.
+        timings: name -> the latency in the shared rounds, of these plans, of the clock's unit and of other uniform
+            plans.
         sizes: name -> bytes, for the same plans.
         uniform: name -> the plan of every uniform plan, whether it was timed or not.
+        unit: the name of the plan that is the clock's unit.
     """
 
     trials: Mapping[str, Trial]
     timings: Mapping[str, Timing]
     sizes: Mapping[str, int]
     uniform: Mapping[str, Assignment]
+    unit: str = FP32_PLAN
 
     @property
-    def fp32(self) -> Timing:
-        """The latency of FP32 in the same rounds."""
-        return self.timings[FP32_PLAN]
+    def unit_timing(self) -> Timing:
+        """The latency of the clock's unit in the same rounds."""
+        return self.timings[self.unit]
 
     def ms(self, name: str) -> float:
         """The milliseconds of a plan."""
         return self.timings[name].median_ms
 
     def ratio(self, name: str) -> float:
-        """The latency of a plan over FP32's."""
-        return self.timings[name].ratio_to(self.fp32).estimate
+        """The latency of a plan over the clock's unit."""
+        return self.timings[name].ratio_to(self.unit_timing).estimate
 
     def drop(self, name: str) -> float:
         """The drop of a plan that was compared with the bound, on the selection samples."""
@@ -72,20 +78,20 @@ def finalists(found: SearchOutcome, uniform: Mapping[str, Assignment]) -> dict[s
     return {uniform_name(t.plan, uniform) or f"trial {t.number}": t for t in trials}
 
 
-def plans_to_confirm(run: Run, found: SearchOutcome) -> dict[str, Assignment]:
-    """What is timed side by side: FP32, the uniform plans and the finalists, as many as there is time for.
+def plans_to_confirm(run: Run, found: SearchOutcome, unit: Precision = Precision.FP32) -> dict[str, Assignment]:
+    """What is timed side by side: the clock's unit, the uniform plans and the finalists, as many as there is time for.
 
-    FP32, the best finalist and the uniform plans among the finalists are always timed: without them there would be no
-    answer that is certainly at least as good as the best uniform plan.
+    The unit, the best finalist and the uniform plans among the finalists are always timed: without them there would be
+    no answer that is certainly at least as good as the best uniform plan.
     """
-    uniform = uniform_plans(run.task.subject)
+    uniform, compared = uniform_plans(run.task.subject), compared_plans(run.task.subject, unit)
     trials = finalists(found, uniform)
     best = next(iter(trials))
-    needed = dict.fromkeys([FP32_PLAN, best, *(name for name in trials if name in uniform)])
+    needed = dict.fromkeys([unit_name(unit), best, *(name for name in trials if name in uniform)])
     known = [dict(trial.plan) for trial in found.trials]
     others = [name for name, plan in uniform.items() if dict(plan) not in known and name not in needed]
     beyond = others[max(run.task.settings.trials - len(known), 0) :]  # They would be more plans than were asked for.
-    wanted = [name for name in dict.fromkeys([*needed, *trials, *uniform]) if name not in beyond]
+    wanted = [name for name in dict.fromkeys([*needed, *trials, *compared]) if name not in beyond]
     names = list(wanted)
     while len(names) > len(needed) and not _time_to_confirm(run, names, uniform):
         names.pop()
@@ -99,20 +105,56 @@ def open_again(
 ) -> dict[str, PlanEngine]:
     """The engines of these plans; a uniform plan that the runtime refuses is left out, as it was in the search.
 
+    FP32 is the reference itself, where that is what it times.
+
     Raises:
         BackendError: the runtime refuses a plan now that it has run before.
     """
     uniform, engines = uniform_plans(run.task.subject), {}
     for name, plan in plans.items():
         try:
-            engines[name] = reference if name == FP32_PLAN else run.engines.open(plan, ranges, stack)
-        except BackendError:
+            same = name == FP32_PLAN and reference.timed is reference.computing
+            engines[name] = reference if same else run.engines.open(plan, ranges, stack)
+        except (BackendError, OutOfTimeError):
             if name not in uniform:
                 raise
     return engines
 
 
-def time_side_by_side(run: Run, engines: Mapping[str, PlanEngine], found: SearchOutcome) -> SideBySide:
+def open_as_usual(
+    run: Run, plans: Mapping[str, Assignment], reference: PlanEngine, ranges: RangeTable, stack: ExitStack
+) -> dict[str, PlanEngine]:
+    """The engines of these plans, built by usual settings where the search built quickly and there is time for that.
+
+    Raises:
+        BackendError: the runtime refuses a plan now that it has run before.
+    """
+    backend, budget = run.backend, run.budget
+    quick = isinstance(backend, BuildsUnderLimit) and builds_quickly(backend, run.task.settings.timeout_s)
+    if not (quick and isinstance(backend, BuildsUnderLimit)):
+        return open_again(run, plans, reference, ranges, stack)
+    if budget.rebuild_s:
+        run.engines.settle(cancel=False)  # a process that is ended takes long to start again
+        judged_s = budget.confirming_s(len(plans), min(3, len(plans)), run.task.splits.report.count, LEAST_ROUNDS)
+        budget.ending_reserve_s = judged_s
+        backend.limit_builds(lambda: budget.build_left_s)
+        for plan in plans.values():
+            run.engines.ahead(plan, ranges)
+        try:
+            with ExitStack() as usual:
+                engines = {name: run.engines.open(plan, ranges, usual) for name, plan in plans.items()}
+                stack.enter_context(usual.pop_all())
+                return engines
+        except (BackendError, OutOfTimeError):  # those that the search built are there
+            run.engines.settle()
+            backend.limit_builds(lambda: budget.build_left_s, quickly=True)
+    budget.leave_out("engines were built by quick settings of the builder; by usual ones the order of plans may differ")
+    return open_again(run, plans, reference, ranges, stack)
+
+
+def time_side_by_side(
+    run: Run, engines: Mapping[str, PlanEngine], found: SearchOutcome, unit: Precision = Precision.FP32
+) -> SideBySide:
     """Time these engines in shared rounds."""
     uniform = uniform_plans(run.task.subject)
     return SideBySide(
@@ -120,6 +162,7 @@ def time_side_by_side(run: Run, engines: Mapping[str, PlanEngine], found: Search
         timings=shared_rounds(run, {name: engine.timed for name, engine in engines.items()}),
         sizes={name: engine.size for name, engine in engines.items()},
         uniform=uniform,
+        unit=unit_name(unit),
     )
 
 

@@ -22,7 +22,7 @@ def table_rows(tuned: TuneResult) -> tuple[list[str], list[list[str]]]:
         "agreement",
         "KL",
         "ms" if tuned.task.backend.clock.kind == "measured" else "ms, modelled",
-        "vs FP32",
+        f"vs {tuned.goal.unit_text}",
         *{"throughput": ["samples/s"], "size": ["bytes"]}.get(tuned.goal.objective, []),
         "MACs",
     ]
@@ -44,7 +44,7 @@ def _row(tuned: TuneResult, candidate: Candidate) -> list[str]:
         "-" if outcome.agreement is None else f"{outcome.agreement:.4f}",
         "-" if outcome.kl is None else f"{outcome.kl:.2g}",
         f"{candidate.latency.median_ms:.2f}",
-        f"{candidate.latency.ratio_to(tuned.fp32.latency).estimate:.3f}",
+        f"{candidate.latency.ratio_to(tuned.unit.latency).estimate:.3f}",
         *extra.get(tuned.goal.objective, []),
         " ".join(f"{share:.0%} {p}" for p, share in shares.items()),
     ]

@@ -56,10 +56,17 @@ def _timed_difficulty(run: Run, engine: Engine) -> Callable[[Dataset], Array]:
     def keys(data: Dataset) -> Array:
         begun = time.monotonic()
         found = difficulty(engine, data, interface, task.metric, batch)
-        run.budget.known_sample((time.monotonic() - begun) / data.count, interface.batch_size or batch)
+        run.budget.known_sample((time.monotonic() - begun) / data.count, _timed_batch(run))
         return found
 
     return keys
+
+
+def _timed_batch(run: Run) -> int:
+    """The samples of a timed batch; 0 where FP32 runs on other hardware here than engines are timed on."""
+    if run.backend.uses_gpu or not run.backend.runs_here:
+        return 0
+    return run.task.subject.model.interface.batch_size or run.task.settings.batch
 
 
 def _affordable(run: Run, union: Dataset, keys: Callable[[Dataset], Array]) -> Splits:
@@ -70,7 +77,7 @@ def _affordable(run: Run, union: Dataset, keys: Callable[[Dataset], Array]) -> S
     for _ in range(_PROBES):  # The first one pays for allocations, and other work may disturb any of them.
         keys(probe)
         seconds.append(budget.sample_s)
-    budget.known_sample(min(seconds), task.subject.model.interface.batch_size or task.settings.batch)
+    budget.known_sample(min(seconds), _timed_batch(run))
     splits = shortened(task.splits, budget.most_samples())
     if splits is not task.splits:
         budget.leave_out(f"plans were judged on {splits.select.count} samples of each half")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from autoprec.backends.slow_builds import BuildsUnderLimit
 from autoprec.errors import OutOfTimeError
 from autoprec.files.computed_by import computed_by
 from autoprec.precision import Precision
@@ -21,7 +22,7 @@ from autoprec.run.identity import study_name
 from autoprec.run.measure import PlanMeasurer
 from autoprec.run.search_description import SearchDescription, settings_record
 from autoprec.run.study_description import SCHEMA
-from autoprec.run.uniform import problem_of, seed_plans, uniform_plans
+from autoprec.run.uniform import compared_plans, last_resort, problem_of, seed_plans
 from autoprec.sensitivity.table import Sensitivities
 from autoprec.study.goal import Goal
 from autoprec.study.ledger.ask_tell import Ledger
@@ -30,11 +31,14 @@ from autoprec.study.ledger.samplers import make_sampler
 from autoprec.study.ledger.storages import carry, has_study, same
 from autoprec.study.loop import Search
 from autoprec.study.outcome import FINALISTS, SearchOutcome
+from autoprec.study.participant import Ahead
 from autoprec.timing.compare import compare
 
 
-def plan_measurer(run: Run, reference: PlanEngine, ranges: RangeTable) -> PlanMeasurer:
-    """What measures the plans of a search, with the goal of the run."""
+def plan_measurer(
+    run: Run, reference: PlanEngine, ranges: RangeTable, unit: Precision = Precision.FP32
+) -> PlanMeasurer:
+    """What measures the plans of a search, with the goal of the run, in shares of the clock's unit."""
 
     def out_of_time() -> bool:
         return run.budget.out_of_time(run.budget.least_s(run.task.splits.report.count))
@@ -47,7 +51,7 @@ def plan_measurer(run: Run, reference: PlanEngine, ranges: RangeTable) -> PlanMe
         run.engines,
         reference,
         ranges,
-        _goal(run, reference),
+        _goal(run, reference, unit),
         economy=run.economy,
         out_of_time=out_of_time,
         cut=cut,
@@ -75,21 +79,28 @@ def search_plans(
     detail = f"at most {settings.trials} plans on {task.splits.select.count} samples, {settings.sampler}{limit}"
     earlier = computed_by(run.directory.studied, SCHEMA)
     detail += f"; those of earlier runs stay{earlier}" if earlier else ""
+    detail += "" if goal.unit is Precision.FP32 else f"; latencies are shares of uniform {goal.unit_text}'s"
     run.clock.begin("search", detail)
-    name = study_name(task, sensitivities)
+    name = study_name(task, sensitivities, goal.unit)
     describe_study(task, measurer.ranges, name, goal, prior).save(run.directory.studied)
     sampler = make_sampler(settings.sampler, problem_of(task.subject, sensitivities), prior, goal, settings.seed)
     if not same(run.location, run.journal) and not has_study(run.location, name):
         carry(run.journal, run.location, name)
     description = _description(run, sensitivities)
     search = Search(
-        seed_plans(task.subject),
+        seed_plans(task.subject, goal.unit),
         Ledger(run.location, name, task.subject.choices, goal, sampler),
         measurer,
         limit=settings.trials,
         out_of_time=lambda: _out_of_time(run, measurer),
         progress=run.progress.trial,
         begun=lambda: description.save(run.directory.search),
+        last_resort=last_resort(task.subject, goal.unit),
+        ahead=Ahead(
+            run.engines.at_once,
+            lambda plan: run.engines.ahead(plan, measurer.ranges),
+            lambda plan: run.engines.is_built(plan, measurer.ranges),
+        ),
     )
     try:
         found = search.run()
@@ -123,22 +134,25 @@ def find_blocking_units(
         return None
 
 
-def _goal(run: Run, reference: PlanEngine) -> Goal:
-    """What is minimised, and the bounds; a bound in milliseconds becomes a share of FP32's latency."""
+def _goal(run: Run, reference: PlanEngine, unit: Precision) -> Goal:
+    """What is minimised, and the bounds; a bound in milliseconds becomes a share of the clock's unit."""
     settings = run.task.settings
     share = settings.max_latency
     if settings.max_latency_ms is not None:
         feed = timing_feed(run.task, run.task.splits.select)
-        timing = compare({"fp32": reference.timed}, feed, rounds=(USUAL_ROUNDS, USUAL_ROUNDS))
-        share = settings.max_latency_ms / timing["fp32"].median_ms
-    return Goal(settings.aim, settings.max_drop, math.inf if share is None else share)
+        timing = compare({"unit": reference.timed}, feed, rounds=(USUAL_ROUNDS, USUAL_ROUNDS))
+        share = settings.max_latency_ms / timing["unit"].median_ms
+    return Goal(settings.aim, settings.max_drop, math.inf if share is None else share, unit)
 
 
 def _out_of_time(run: Run, measurer: PlanMeasurer) -> bool:
     """Whether one more plan would take the time that confirming and reporting need."""
-    budget, uniform = run.budget, len(uniform_plans(run.task.subject))
-    budget.learn(measurer.spent, keeps_engines=run.backend.keeps_engines)
-    return budget.out_of_time(budget.reserve_s(FINALISTS + uniform, uniform + 1, run.task.splits.report.count))
+    budget, uniform = run.budget, len(compared_plans(run.task.subject, measurer.goal.unit))
+    cancels = isinstance(run.backend, BuildsUnderLimit)
+    budget.learn(measurer.spent, keeps_engines=run.backend.keeps_engines, cancels=cancels)
+    reserve_s = budget.reserve_s(FINALISTS + uniform, uniform + 1, run.task.splits.report.count) + budget.rebuild_s
+    budget.ending_reserve_s = reserve_s + budget.plan_s
+    return budget.out_of_time(reserve_s)
 
 
 def _description(run: Run, sensitivities: Sensitivities) -> SearchDescription:

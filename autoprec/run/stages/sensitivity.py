@@ -26,6 +26,7 @@ _DEAR_MACS, _ENOUGH = 1e13, 0.1
 """Entries that cost more than so many multiply-accumulates take no more samples than this relative standard error of
 their noise needs: a sample of 128 tokens is 128 decisions, and says as much as 128 images."""
 _FEWEST_SAMPLES = 16
+_BRANCH_SHARE = 0.1  # of the time of a build is what one entry adds to the engine that all entries share
 _LEAST_PARTS = 4  # a limited measurement can stop after so many parts of its samples
 
 
@@ -71,11 +72,17 @@ def measure_sensitivities(run: Run, ranges: RangeTable) -> Sensitivities:
     sensitivities = sensitivities_of(job, precisions)
     if known is not None:
         sensitivities = sensitivities.joined(known)
-    if len(sensitivities.entries) < len(wanted) or (sensitivities.samples < data.count and not job.enough):
+    if run.budget.limited and _is_short(sensitivities, job, precisions):
         return _cut(run, sensitivities, ranges, len(wanted), data.count)
     sensitivities.save(directory.profile)
     directory.profile_journal.unlink(missing_ok=True)
     return sensitivities
+
+
+def _is_short(found: Sensitivities, job: SensitivityJob, precisions: Sequence[Precision]) -> bool:
+    """Whether the time limit left entries out, or measured them on fewer samples than would have been enough."""
+    few = found.samples < job.dataset.count and not job.enough
+    return few or any(entry not in found.entries for entry in job.entries(precisions))
 
 
 def _most_at_once(run: Run, data: Dataset) -> int | None:
@@ -112,7 +119,7 @@ def sensitivity_samples(run: Run) -> Dataset | None:
     if not run.budget.limited:
         return parts[0]
     counts, judged = [part.count for part in parts], run.task.splits.report.count
-    found = run.budget.profiled(counts, _entries(run), 0.5 * run.budget.build_s, judged)
+    found = run.budget.profiled(counts, _entries(run), _BRANCH_SHARE * run.budget.build_s, judged)
     if found is None:
         return None
     if found < counts[0]:

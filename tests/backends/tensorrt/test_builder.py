@@ -19,7 +19,7 @@ from autoprec.backends.tensorrt.builder import EngineBuilder, warnings_of
 from autoprec.backends.tensorrt.cuda import Device
 from autoprec.backends.tensorrt.records import BuildOptions
 from autoprec.backends.tensorrt.request import LogLine
-from autoprec.errors import BackendError, RunDirectoryError
+from autoprec.errors import BackendError, OutOfTimeError, RunDirectoryError
 
 from ...helpers.tensorrt import fake_builder
 from ...helpers.tensorrt.fake_builder import command, make
@@ -74,6 +74,13 @@ def test_the_gpu_of_this_machine_is_what_is_built_for(fake: Any, monkeypatch: py
     monkeypatch.setattr(module, "load_cuda", lambda: DeviceOnly(device))
 
     assert fake(hardware=None).hardware == GPU
+
+
+def test_a_build_that_the_run_has_no_time_for_is_no_refusal_of_the_model(fake: Any) -> None:
+    with pytest.raises(OutOfTimeError, match="goes on from what is known"):
+        fake(left_s=lambda: 0.0).build(conv_relu())
+    with pytest.raises(OutOfTimeError, match="the time limit ended"):
+        fake(left_s=lambda: 0.2, command=python("import time; time.sleep(60)")).build(conv_relu())
 
 
 def test_an_engine_is_reused(fake: Any) -> None:

@@ -94,7 +94,7 @@ def test_the_plan_carries_fingerprints_of_all_it_depends_on(result: autoprec.Sea
 def with_uniform(result: autoprec.SearchResult, *, drop: float, judged: float) -> TuneResult:
     """The result as if FP32 had been kept, INT8 were certified and faster, and had dropped by `judged` before."""
     tuned = result.tuned
-    fp32 = tuned.fp32
+    fp32 = tuned.unit
     int8 = dict.fromkeys(fp32.plan, Precision.INT8)
     certified = Drop(estimate=drop, low=drop, high=drop, samples=14, method="counted")
     faster = replace(fp32.timing, rounds_ms=tuple(0.5 * ms for ms in fp32.timing.rounds_ms))
