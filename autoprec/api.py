@@ -66,11 +66,11 @@ class SearchResult(PlanInUse):
     def __str__(self) -> str:
         """A few lines: the answer with its intervals, whether it is certified, and its plan."""
         answer, task = self.tuned.answer, self.tuned.task
-        ratio = answer.latency.ratio_to(self.tuned.fp32.latency)
+        ratio = answer.latency.ratio_to(self.tuned.unit.latency)
         drop = self.drop
         return (
             f"{task.settings.model}: {self.tuned.chosen}\n"
-            f"latency: {ratio.estimate:.3f} of FP32's ({ratio.low:.3f} to {ratio.high:.3f}), "
+            f"latency: {ratio.estimate:.3f} of {self.tuned.goal.unit_text}'s ({ratio.low:.3f} to {ratio.high:.3f}), "
             f"{task.backend.clock.text}\n"
             f"drop of {task.metric.name}: {drop.estimate:+.4f} ({drop.low:+.4f} to {drop.high:+.4f}) on {drop.samples} "
             f"held-out samples; {self.summary['verdict']}\n"

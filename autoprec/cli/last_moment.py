@@ -7,10 +7,10 @@ library, or one run of a very slow model; all that was measured is on the disk b
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from os import _exit as end_process
 from typing import Any
 
 from autoprec.cli.supervise import say_complete
@@ -26,7 +26,7 @@ def last_moment(
     elapsed_s: float,
     *,
     timer: Callable[[float, Callable[[], None]], Any] = threading.Timer,
-    end: Callable[[int], Any] = os._exit,
+    end: Callable[[int], Any] = end_process,
 ) -> Iterator[None]:
     """End the process if the block has not ended by then.
 

@@ -129,7 +129,6 @@ def command(
     settings, example = _settings(out, **options)
     from autoprec.cli.local_workers import pinned, worker_processes
     from autoprec.exporting.models import model_file
-    from autoprec.study.goal import Goal
 
     backend, targets, threads = options["backend"], options["targets"], options["threads"]
     helpers = pinned(backend, targets, threads=threads, device=device, cores=cores, workers=workers)  # before it loads
@@ -141,10 +140,8 @@ def command(
             say_plan(ready, folder, as_json)
             return
     from autoprec.api import run
-    from autoprec.run.stages.reference import clock_unit
 
-    screen = Screen(quiet)
-    screen.aim(Goal(ready.settings.aim, unit=clock_unit(task)))
+    screen = _screen(ready, quiet)
     introduce(ready, quiet or as_json)
     with last_moment(ready.settings.timeout_s, elapsed_s()):
         try:
@@ -153,6 +150,16 @@ def command(
         finally:
             screen.close()
         _end(result, folder, as_json, reported)
+
+
+def _screen(task: Task, quiet: bool) -> Screen:
+    """What shows how far the run is, and plans by what they are compared by."""
+    from autoprec.run.stages.reference import clock_unit
+    from autoprec.study.goal import Goal
+
+    screen = Screen(quiet)
+    screen.aim(Goal(task.settings.aim, unit=clock_unit(task)))
+    return screen
 
 
 def _end(result: SearchResult, folder: Path, as_json: bool, reported: bool) -> None:

@@ -46,7 +46,7 @@ def plan_of(run: LoadedRun, point: Point, max_drop: float | None) -> Plan:
         "point": {"run": str(run.directory.root), **point.to_record()},
     }
     if point.confirmed and studied.answer is not None:
-        evidence["answer"] = studied.answer.to_record()
+        evidence["answer"] = studied.answer.to_record(studied.unit)
     quantized = any(precision.is_quantized for precision in trial.plan.values())
     return Plan(
         units=units,

@@ -75,6 +75,11 @@ class RunFront:
         """The latency of the clock's unit in the run's last rounds, None where it did not end."""
         return self.loaded.unit_ms
 
+    @property
+    def fp32_ms(self) -> float | None:
+        """FP32's latency in the run's last rounds, None where it did not end or did not time FP32."""
+        return self.unit_ms if self.studied.goal.unit is Precision.FP32 else None
+
     def front(self, objective: Cost | None = "latency") -> tuple[Point, ...]:
         """The plans that no other beats in both the objective and the drop, cheapest first.
 

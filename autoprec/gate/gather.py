@@ -61,7 +61,7 @@ def evidence_of(tuned: TuneResult, lowered: Path) -> Evidence:
             plan=kept_scores(chosen.outcome.scores),
             exact=None if exact is None else kept_scores(exact),
             statistics=statistics_of(
-                fp32=tuned.fp32.outcome.rows,
+                fp32=tuned.reference_rows,
                 plan=chosen.outcome.rows,
                 exact=None if exact is None or tuned.simulated is None else tuned.simulated.rows,
             ),

@@ -9,7 +9,7 @@ from typing import Any
 from autoprec.files.json import infinite_if_none
 from autoprec.metrics.bounds import told_in_points
 from autoprec.plan import Assignment
-from autoprec.report.read import RunRecord
+from autoprec.report.read import RunRecord, latency_share
 from autoprec.report.sections import Card, Cell, Column, Figure, Form, Section, Table, shown
 from autoprec.study.trial import Trial
 
@@ -76,18 +76,19 @@ def answer_cards(run: RunRecord) -> list[Card]:
         return [] if trial is None else _cards_so_far(run, trial)
     candidates: Mapping[str, Any] = run.result["candidates"]
     chosen, metric = candidates[run.result["chosen"]], str(run.result["metric"])
-    fp32 = candidates.get("uniform fp32", chosen)
-    ratio, drop, level = chosen["latency_vs_fp32"], chosen["estimated_drop"], run.result.get("confidence") or _SURE
+    unit = run.clock_unit
+    compared = candidates.get(f"uniform {unit.lower()}", chosen)
+    ratio, drop, level = latency_share(chosen), chosen["estimated_drop"], run.result.get("confidence") or _SURE
     speed = 1 / ratio["estimate"]
     estimate, low, high = (infinite_if_none(drop[key]) for key in ("estimate", "low", "high"))
     form = drop_form(metric)
-    ratio_text = f"{ratio['estimate']:.3f} of FP32's latency ({ratio['low']:.3f} to {ratio['high']:.3f})"
+    ratio_text = f"{ratio['estimate']:.3f} of {unit}'s latency ({ratio['low']:.3f} to {ratio['high']:.3f})"
     cards = [
         Card("Answer", str(run.result["chosen"]), _precision_text(chosen["mac_share"])),
         Card(
             "Speed",
-            f"{speed:.2f} x FP32",
-            f"{chosen['latency_ms']:.3g} ms a batch instead of {fp32['latency_ms']:.3g} ms; {ratio_text}, "
+            f"{speed:.2f} x {unit}",
+            f"{chosen['latency_ms']:.3g} ms a batch instead of {compared['latency_ms']:.3g} ms; {ratio_text}, "
             f"{run.result['clock']}",
         ),
         Card(
@@ -96,7 +97,7 @@ def answer_cards(run: RunRecord) -> list[Card]:
             f"{level:.0%} confidence interval {shown(low, form)} to {shown(high, form)} on {drop['samples']} held-out "
             f"samples; {run.result['verdict']}",
         ),
-        Card("Size", f"{chosen['bytes'] / max(fp32['bytes'], 1):.2f} x FP32", f"{chosen['bytes']:,} bytes"),
+        Card("Size", f"{chosen['bytes'] / max(compared['bytes'], 1):.2f} x {unit}", f"{chosen['bytes']:,} bytes"),
     ]
     return cards
 
@@ -107,10 +108,10 @@ def _precision_text(shares: Mapping[str, float]) -> str:
 
 def _cards_so_far(run: RunRecord, trial: Trial) -> list[Card]:
     m, metric = trial.measured, run.study.metric if run.study is not None else ""
-    timed = f"{1 / m.latency_ratio:.2f} x FP32" if m.timed and m.latency_ratio else "not timed"
+    timed = f"{1 / m.latency_ratio:.2f} x {run.clock_unit}" if m.timed and m.latency_ratio else "not timed"
     return [
         Card("Best so far", trial.name, trial.origin),
-        Card("Speed", timed, f"{m.latency_ratio:.3f} of FP32's latency on the selection samples' rounds"),
+        Card("Speed", timed, f"{m.latency_ratio:.3f} of {run.clock_unit}'s latency on the selection samples' rounds"),
         Card(f"Drop of {metric}", shown(m.judged_drop, drop_form(metric)), "on the selection samples, not confirmed"),
     ]
 
@@ -125,18 +126,18 @@ def answer_section(run: RunRecord) -> Section:
     columns = [
         Column("plan"),
         Column("latency", Form.NUMBER, "ms"),
-        Column("latency / FP32", Form.RATIO),
+        Column(f"latency / {run.clock_unit}", Form.RATIO),
         Column(f"drop ({level:.0%} confidence interval)", form, drop_unit(metric)),
         *([Column("bound")] if bound is not None else []),
         Column(metric, Form.NUMBER),
         Column("size", Form.COUNT, "bytes"),
-        Column("size / FP32", Form.RATIO),
+        Column(f"size / {run.clock_unit}", Form.RATIO),
         *([Column("throughput", Form.COUNT, "samples/s")] if run.result.get("objective") == "throughput" else []),
         Column("multiply-accumulates"),
     ]
     candidates: Mapping[str, Any] = run.result["candidates"]
-    fp32_bytes = max(candidates.get("uniform fp32", {}).get("bytes", 0), 1)
-    rows = [_candidate_row(run, name, c, fp32_bytes) for name, c in candidates.items()]
+    unit_bytes = max(candidates.get(f"uniform {run.clock_unit.lower()}", {}).get("bytes", 0), 1)
+    rows = [_candidate_row(run, name, c, unit_bytes) for name, c in candidates.items()]
     marked = frozenset(i for i, name in enumerate(candidates) if name == chosen)
     notes = [f"{text}." for text in run.result.get("passed_over", [])]
     unlike = run.result.get("unlike_decisions")
@@ -145,19 +146,20 @@ def answer_section(run: RunRecord) -> Section:
         latency, drop = bias["latency"], bias["drop"]
         notes.append(
             f"The answer was chosen among {bias['plans']} plans within the bound, so it looks a little better than it "
-            f"is. Latency / FP32: {latency['selected']:.3f} when chosen, {latency['fresh']:.3f} in fresh rounds. Drop: "
-            f"{shown(drop['selected'], form)} when chosen, {shown(drop['fresh'], form)} on held-out samples."
+            f"is. Latency / {run.clock_unit}: {latency['selected']:.3f} when chosen, {latency['fresh']:.3f} in fresh "
+            f"rounds. Drop: {shown(drop['selected'], form)} when chosen, {shown(drop['fresh'], form)} on held-out "
+            f"samples."
         )
     return Section(
         key="candidates",
-        title="Beside FP32 and every uniform precision",
+        title=f"Beside {run.clock_unit} and every uniform precision",
         notes=[*([f"Warning: {unlike}."] if unlike else []), *notes],
         table=Table(columns, rows, marked),
     )
 
 
-def _candidate_row(run: RunRecord, name: str, c: Mapping[str, Any], fp32_bytes: int) -> list[Cell]:
-    ratio, drop = c["latency_vs_fp32"], c["estimated_drop"]
+def _candidate_row(run: RunRecord, name: str, c: Mapping[str, Any], unit_bytes: int) -> list[Cell]:
+    ratio, drop = latency_share(c), c["estimated_drop"]
     figure = Figure(*(infinite_if_none(drop[key]) for key in ("estimate", "low", "high")))
     certified = drop["certified"]
     needed = drop["samples_to_certify"]
@@ -170,7 +172,7 @@ def _candidate_row(run: RunRecord, name: str, c: Mapping[str, Any], fp32_bytes: 
         *(["certified" if certified else missing] if run.result["max_drop"] is not None else []),
         c["score"],
         c["bytes"],
-        c["bytes"] / fp32_bytes,
+        c["bytes"] / unit_bytes,
         *([c.get("samples_per_s")] if run.result.get("objective") == "throughput" else []),
         ", ".join(f"{share:.0%} {p}" for p, share in c["mac_share"].items()),
     ]
@@ -183,7 +185,7 @@ def _uniform_trials(run: RunRecord) -> Table | None:
     trials = [trial for trial in run.trials if trial.uniform or trial is shown_one]
     columns = [
         Column("plan"),
-        Column("latency / FP32", Form.RATIO),
+        Column(f"latency / {run.clock_unit}", Form.RATIO),
         Column("drop on selection samples", drop_form(metric), drop_unit(metric)),
         Column("size", Form.COUNT, "bytes"),
     ]

@@ -25,7 +25,7 @@ def plans_section(run: RunRecord) -> Section | None:
     bound = run.study.max_drop
     plot = Scatter(
         title="Every measured plan",
-        x=f"{time} / FP32's",
+        x=f"{time} / {run.clock_unit}'s",
         y=f"drop ({drop_unit(metric)})",
         dots=[
             Dot(
@@ -38,7 +38,7 @@ def plans_section(run: RunRecord) -> Section | None:
         ],
         line=scale * bound if math.isfinite(bound) else None,
     )
-    columns = _columns(metric, time)
+    columns = _columns(metric, f"{time} / {run.clock_unit}")
     rows = [_row(run, t, t.number in best) for t in run.trials]
     untimed = sum(not t.measured.timed for t in run.trials)
     notes = [f"{len(run.trials)} plans were measured on the selection samples, {len(best)} of them are on the front."]
@@ -57,7 +57,7 @@ def _columns(metric: str, time: str) -> list[Column]:
     return [
         Column("trial", Form.COUNT),
         Column("proposed by"),
-        Column(f"{time} / FP32", Form.RATIO),
+        Column(time, Form.RATIO),
         Column("drop", drop_form(metric), drop_unit(metric)),
         Column("within the bound"),
         Column("on the front"),
@@ -100,12 +100,14 @@ def predictions_section(run: RunRecord) -> Section | None:
     ]
     drop = [Dot(x=scale * p.drop, y=scale * t.measured.judged_drop, group="trial", label=t.name) for t, p in known]
     plots = [
-        Scatter(title="Latency model", x="predicted latency / FP32", y="measured", dots=latency, diagonal=True),
+        Scatter(
+            title="Latency model", x=f"predicted latency / {run.clock_unit}", y="measured", dots=latency, diagonal=True
+        ),
         Scatter(
             title="Accuracy model", x=f"predicted drop ({drop_unit(metric)})", y="measured", dots=drop, diagonal=True
         ),
     ]
-    columns = _predicted_columns(metric)
+    columns = _predicted_columns(metric, run.clock_unit)
     rows: list[list[Cell]] = [
         [
             t.number,
@@ -127,11 +129,11 @@ def predictions_section(run: RunRecord) -> Section | None:
     )
 
 
-def _predicted_columns(metric: str) -> list[Column]:
+def _predicted_columns(metric: str, unit: str) -> list[Column]:
     return [
         Column("trial", Form.COUNT),
-        Column("latency / FP32 predicted", Form.RATIO),
-        Column("latency / FP32 measured", Form.RATIO),
+        Column(f"latency / {unit} predicted", Form.RATIO),
+        Column(f"latency / {unit} measured", Form.RATIO),
         Column("drop predicted", drop_form(metric), drop_unit(metric)),
         Column("drop measured", drop_form(metric), drop_unit(metric)),
         Column("noise / signal predicted", Form.TINY),

@@ -66,6 +66,11 @@ class RunRecord:
         return bool(self.result)
 
     @property
+    def clock_unit(self) -> str:
+        """The precision of the uniform plan that latencies are shares of, as a text: "FP32"."""
+        return "FP32" if self.study is None else self.study.goal.unit_text
+
+    @property
     def units(self) -> tuple[str, ...]:
         """The names of the units in the order of the network; empty where no file tells."""
         if self.network is not None:
@@ -135,3 +140,9 @@ def _record(path: Path) -> dict[str, Any]:
 def _unit_ms(path: Path) -> dict[str, dict[str, float]]:
     rows = _record(path).get("unit_ms", {})
     return {str(plan): {str(unit): float(ms) for unit, ms in row.items()} for plan, row in rows.items()}
+
+
+def latency_share(record: Mapping[str, Any]) -> Mapping[str, float]:
+    """A candidate's latency as a share of the clock's unit, with its interval; older versions had no unit but FP32."""
+    share: Mapping[str, float] = record.get("latency_vs_unit") or record.get("latency_vs_fp32") or {}
+    return share

@@ -12,7 +12,7 @@ from autoprec.files.json import read_json
 from autoprec.plan import Assignment, load_plan
 from autoprec.precision import Precision
 from autoprec.report.answer import shown_plan, shown_trial
-from autoprec.report.read import RunRecord, read_run
+from autoprec.report.read import RunRecord, latency_share, read_run
 
 SCHEMA = 1
 _RECORD = ".json"
@@ -68,7 +68,7 @@ def _of_run(path: Path, run: RunRecord) -> Compared:
     layers = (measured.layers_ms if measured is not None else None) or {}
     if not layers and trial is not None and trial.uniform:
         layers = run.unit_ms.get(trial.origin, {})
-    ratio = chosen.get("latency_vs_fp32", {}).get("estimate") or (measured.latency_ratio if measured else None)
+    ratio = latency_share(chosen).get("estimate") or (measured.latency_ratio if measured else None)
     drop = chosen.get("estimated_drop", {}).get("estimate")
     return Compared(
         name=str(path),
@@ -80,7 +80,7 @@ def _of_run(path: Path, run: RunRecord) -> Compared:
         facts={
             "answer": str(run.result.get("chosen") or (trial.name if trial else "none yet")),
             "latency, ms": chosen.get("latency_ms"),
-            "latency / FP32": ratio,
+            f"latency / {run.clock_unit}": ratio,
             f"drop of {run.study.metric if run.study else 'the metric'}": drop,
             "size, bytes": chosen.get("bytes") or (measured.bytes if measured else None),
             "backend": None if run.study is None else run.study.backend,
@@ -92,7 +92,7 @@ def _of_plan(path: Path) -> Compared:
     plan = load_plan(path)
     chosen: Mapping[str, Any] = plan.evidence.get("chosen") or {}
     point: Mapping[str, Any] = plan.evidence.get("point") or {}
-    ratio = chosen.get("latency_vs_fp32", {}).get("estimate", point.get("latency_ratio"))
+    ratio = latency_share(chosen).get("estimate", point.get("latency_ratio"))
     drop = chosen.get("estimated_drop", {}).get("estimate", point.get("drop"))
     return Compared(
         name=str(path),

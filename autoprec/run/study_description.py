@@ -88,14 +88,19 @@ class StoredAnswer:
             unit_ms=float(record["unit_ms"] if "unit_ms" in record else record["fp32_ms"]),
         )
 
-    def to_record(self) -> dict[str, Any]:
-        """What held-out samples and fresh rounds showed of it, as JSON for the evidence of a plan."""
+    def to_record(self, unit: Precision) -> dict[str, Any]:
+        """What held-out samples and fresh rounds showed of it, as JSON for the evidence of a plan.
+
+        Args:
+            unit: the precision of the clock's unit.
+        """
+        beside = {"fp32_ms": self.unit_ms} if unit is Precision.FP32 else {"unit": unit.value, "unit_ms": self.unit_ms}
         return {
             "name": self.name,
             "drop": asdict(self.drop),
             "latency_ratio": self.ratio,
             "latency_ms": self.latency_ms,
-            "unit_ms": self.unit_ms,
+            **beside,
             "basis": "samples that chose nothing",
         }
 

@@ -81,7 +81,7 @@ def _record(listing: Listing) -> dict[str, Any]:
         "nearest": None if chosen.nearest is None else chosen.nearest.trial.number,
         "measured": len(run.points),
         "not_timed": _not_timed(run),
-        "answer": None if studied.answer is None else studied.answer.to_record(),
+        "answer": None if studied.answer is None else studied.answer.to_record(studied.unit),
         "points": [{**point.to_record(), "on_front": point in front} for point in listing.shown],
         "predicted": [_predicted_record(plan) for plan in listing.predicted],
     }

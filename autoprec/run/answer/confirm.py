@@ -51,23 +51,20 @@ def confirm(
     Raises:
         BackendError: the runtime refuses a finalist now that it has run before.
     """
-    run = _with_affordable_samples(run)
     reference, ranges, goal = measurer.reference, measurer.ranges, measurer.goal
     plans, fresh = plans_to_confirm(run, found, goal.unit), run.task.splits.report.count
     run.clock.begin("confirmation", f"{len(plans)} plans, interleaved; then {fresh} fresh samples")
     with ExitStack() as stack:
         engines = open_as_usual(run, plans, reference, ranges, stack)
-        run.engines.settle()
+        run = _with_affordable_samples(run)
         side = time_side_by_side(run, engines, found, goal.unit)
         chosen, found, set_aside = choose_answer(run.task.settings, side, goal, found)
         evaluator = held_out_evaluator(run, reference)
-        candidates = judge_candidates(run, evaluator, engines, side, chosen)
-        candidates = with_single_batches(run, candidates, ranges)
+        candidates = with_single_batches(run, judge_candidates(run, evaluator, engines, side, chosen), ranges)
         simulated = in_exact_arithmetic(run, evaluator, candidates[chosen], ranges)
         candidates[chosen] = answer = as_it_computes(run, evaluator, candidates[chosen], simulated)
         found = replace(found, feasible=found.feasible and answer.outcome.finite)
     shared = shared_noise(held_out_losses(evaluator, candidates))
-    bias = selection_bias_of(found, answer, side, run.task.settings, shared)
     read_study_description(run.directory.studied).answered(answer, candidates[side.unit]).save(run.directory.studied)
     run.clock.end()
     return TuneResult(
@@ -80,9 +77,10 @@ def confirm(
         chosen=chosen,
         candidates=candidates,
         reference_scores=evaluator.reference_scores,
+        reference_rows=evaluator.reference_rows,
         verification=run.engines.verified(answer.plan, ranges),
         simulated=simulated,
-        bias=bias,
+        bias=selection_bias_of(found, answer, side, run.task.settings, shared),
         set_aside=set_aside,
         time=run.time_use(measurer.spent),
     )

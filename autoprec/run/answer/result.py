@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoprec.metrics.outcome import Outcome
+from autoprec.metrics.over_set import Rows
 from autoprec.plan import Assignment
 from autoprec.precision import Array
 from autoprec.proof.verification import Verification
@@ -47,6 +48,7 @@ class TuneResult:
         bias: what the answer owes to luck, None where nothing was chosen.
         set_aside: one sentence for each finalist that met the bound here but is expected to miss it on other samples.
         time: what the run did with its time.
+        reference_rows: FP32's statistics of each report sample, where the metric is one over a data set that has any.
     """
 
     task: Task
@@ -63,6 +65,7 @@ class TuneResult:
     bias: SelectionBias | None
     set_aside: tuple[str, ...]
     time: TimeUse
+    reference_rows: Rows | None = None
 
     @property
     def clock_disturbed(self) -> bool:

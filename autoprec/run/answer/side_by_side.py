@@ -155,7 +155,8 @@ def open_as_usual(
 def time_side_by_side(
     run: Run, engines: Mapping[str, PlanEngine], found: SearchOutcome, unit: Precision = Precision.FP32
 ) -> SideBySide:
-    """Time these engines in shared rounds."""
+    """Time these engines in shared rounds, while nothing is built."""
+    run.engines.settle()
     uniform = uniform_plans(run.task.subject)
     return SideBySide(
         trials={name: trial for name, trial in finalists(found, uniform).items() if name in engines},

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from autoprec.backends.limited import OutOfTime
 from autoprec.data.dataset import Dataset
 from autoprec.files.computed_by import computed_by
 from autoprec.files.json import fingerprint
@@ -53,7 +54,6 @@ def measure_sensitivities(run: Run, ranges: RangeTable) -> Sensitivities:
     units = sum(len(options) > 1 for options in task.subject.choices.values())
     run.clock.begin("sensitivity", f"{units} units on {data.count} samples{again}")
     known = stored if stored is not None and stored.fingerprint == _fingerprint(run, data, ranges) else None
-    deadline = run.budget.deadline.within(run.budget.sensitivity_s(task.splits.report.count))
     job = SensitivityJob(
         lowerer=task.subject.lowerer,
         possible=task.subject.possible,
@@ -66,7 +66,7 @@ def measure_sensitivities(run: Run, ranges: RangeTable) -> Sensitivities:
         journal=directory.profile_journal,
         progress=run.progress.advance,
         known=frozenset() if known is None else frozenset(known.entries),
-        out_of_time=deadline.spent if run.budget.limited else None,
+        out_of_time=_end_of(run),
         most_samples=_most_at_once(run, data),
     )
     sensitivities = sensitivities_of(job, precisions)
@@ -83,6 +83,13 @@ def _is_short(found: Sensitivities, job: SensitivityJob, precisions: Sequence[Pr
     """Whether the time limit left entries out, or measured them on fewer samples than would have been enough."""
     few = found.samples < job.dataset.count and not job.enough
     return few or any(entry not in found.entries for entry in job.entries(precisions))
+
+
+def _end_of(run: Run) -> OutOfTime | None:
+    """Says whether the measurement, which begins now, must end with what is known; None where there is no limit."""
+    if not run.budget.limited:
+        return None
+    return run.budget.deadline.within(run.budget.sensitivity_s(run.task.splits.report.count)).spent
 
 
 def _most_at_once(run: Run, data: Dataset) -> int | None:
