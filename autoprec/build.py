@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoprec.backends.make import CPU_BACKEND, ENGINE_BUILDERS, make_backend
 from autoprec.backends.protocol import Backend
-from autoprec.backends.scheme import Scheme, scheme_named
+from autoprec.backends.scheme import Scheme, same_family, scheme_named
 from autoprec.errors import UsageError
 from autoprec.files.forms import RUN_RECORDS, recognised
 from autoprec.files.inventory import Inventory
@@ -136,6 +136,8 @@ def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish |
     inventory.refuse_foreign(names, (model, plan))
     runtimes = None if wish is None else _runtimes(wish, target.parent, chosen.shapes)
     scheme = runtimes.backend.scheme if runtimes else scheme_named(chosen.scheme)
+    if same_family(scheme.name, chosen.scheme):
+        scheme = scheme_named(chosen.scheme, scheme)  # the plan as it was judged, whatever this CPU would choose
     loaded = load_model(model, scheme.newest_opset)
     shapes = {} if wish is None else _shapes(loaded.interface, wish, chosen.shapes)
     check_plan_fits(chosen, loaded.graph_fingerprint, loaded.weights_fingerprint, model)

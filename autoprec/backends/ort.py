@@ -15,10 +15,10 @@ from autoprec.backends.ort_engine import BusyOrtEngine, OrtEngine, fed, first_li
 from autoprec.backends.ort_inspection import ran_as
 from autoprec.backends.ort_kernels import KernelOwners, durations_ms, kernel_of
 from autoprec.backends.ort_request import TrialRequest
-from autoprec.backends.ort_sessions import open_session, session_options
+from autoprec.backends.ort_sessions import open_session, products_are_exact, session_options
 from autoprec.backends.ort_trial import ModelTrial
 from autoprec.backends.protocol import Clock, RanAs, TimeProfile
-from autoprec.backends.scheme import ORT_CPU
+from autoprec.backends.scheme import ORT_CPU, ORT_CPU_7BIT
 from autoprec.backends.sharing import Kernel, share_out
 from autoprec.errors import BackendError
 from autoprec.files.onnx_message import OnnxMessage
@@ -45,7 +45,6 @@ class OrtBackend:
     """
 
     name = "ort-cpu"
-    scheme = ORT_CPU
     default_space = "cpu"
     targets: tuple[str, ...] = ()
     runs_here = True
@@ -62,6 +61,7 @@ class OrtBackend:
         trial: ModelTrial = _TRIAL,
     ) -> None:
         self.threads = threads or available_cpus()
+        self.scheme = ORT_CPU if products_are_exact() else ORT_CPU_7BIT
         self._shapes, self._trial = shapes or {}, trial
         self.clock = Clock("measured", cpu_name())
 

@@ -1,7 +1,11 @@
-"""How ONNX Runtime's sessions are opened, in this process and in the one that tries models out."""
+"""Sessions of ONNX Runtime, in this process and in the one that tries models out, and what their products are."""
 
 from __future__ import annotations
 
+from functools import cache
+
+import numpy as np
+import onnx_ir as ir
 import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
 
@@ -61,3 +65,24 @@ def open_session(
     except NotImplemented_:
         return opened(computed_in_fp32(model))
     return opened(computed_in_fp32(model)) if has_odd_types(session) else session
+
+
+@cache
+def products_are_exact() -> bool:
+    """Return whether the largest products of an unsigned and a signed byte add up exactly.
+
+    x86 CPUs without VNNI add two of them in 16 bits, where 2 * 255 * 127 does not fit, so that the sum saturates (ONNX
+    Runtime's documentation on quantisation, section on U8S8 and saturation).
+    """
+    rows, inner, columns = 4, 64, 16
+    weights = ir.tensor(np.full((inner, columns), 127, np.int8), name="b")
+    a = ir.Value(name="a", type=ir.TensorType(ir.DataType.UINT8), shape=ir.Shape((rows, inner)))
+    b = ir.Value(name="b", const_value=weights)
+    product = ir.node("MatMulInteger", [a, b], outputs=[ir.Value(name="y", type=ir.TensorType(ir.DataType.INT32))])
+    graph = ir.Graph(
+        [a], list(product.outputs), nodes=[product], initializers=[b], name="largest_products", opset_imports={"": 13}
+    )
+    model = ir.to_proto(ir.Model(graph, ir_version=8)).SerializeToString()
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"a": np.full((rows, inner), 255, np.uint8)})
+    return bool((found == inner * 255 * 127).all())

@@ -72,7 +72,8 @@ def _backends() -> tuple[dict[str, Any], list[str]]:
         try:
             backend = make_backend(name)
             precisions = _offered(backend.support())
-            found[name] = {"machine": backend.describe(), "precisions": precisions}
+            saturates = backend.scheme.variant_of is not None
+            found[name] = {"machine": backend.describe(), "precisions": precisions, "saturates": saturates}
         except ImportError as error:  # a runtime that is missing, or whose libraries do not load
             problems.append(f"the backend {name} cannot be loaded: {error}")
         except BackendError as error:  # TensorRT, which not everybody has
@@ -179,9 +180,8 @@ def _print_backend(name: str, backend: dict[str, Any]) -> None:
         click.echo(f"  {key}: {value}")
     for precision, why in backend["precisions"].items():
         click.echo(f"  {precision}: {'runs natively' if why is None else why}")
-    cpu = backend["machine"].get("cpu", "vnni")
-    if not any(word in cpu for word in ("vnni", "amx", "i8mm", "asimddp")):
-        click.echo("  this CPU has no 8-bit dot product, so INT8 is rarely faster and may saturate")
+    if backend["saturates"]:
+        click.echo("  sums of 8-bit products saturate on this CPU, so weights are written in 7 bits")
 
 
 def _version(name: str) -> str | None:

@@ -27,7 +27,7 @@ from autoprec.run.settings import DataLike, Settings
 from autoprec.run.stages.halves import deal_halves
 from autoprec.run.stages.ranges import find_ranges
 from autoprec.run.stages.reference import build_like_the_run, open_reference
-from autoprec.run.task import Task, prepare_task
+from autoprec.run.task import Task, prepare_task, written_as
 from autoprec.run.trusted import trusted_settings
 from autoprec.study.goal import Goal, Objective
 from autoprec.study.guide.proposals import PredictedPlan
@@ -190,7 +190,7 @@ def _task(
         objective="throughput" if studied.objective == "throughput" else None,
     )
     runtime = make_backend(backend or studied.backend, int(asked["threads"]), tuple(asked["targets"]))
-    return prepare_task(settings, runtime)
+    return written_as(prepare_task(settings, runtime), studied.scheme)
 
 
 def _refuse_memory(asked: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoprec.backends.make import CPU_BACKEND, make_backend
-from autoprec.backends.scheme import Scheme, scheme_named
+from autoprec.backends.scheme import Scheme, same_family, scheme_named
 from autoprec.errors import BaselineError, ModelError, RunDirectoryError
 from autoprec.gate.baseline import Baseline
 from autoprec.gate.evidence import interface_of, read_evidence
@@ -132,7 +132,7 @@ def _of_run(folder: Path, baseline: Baseline, trusted: tuple[str | Path, ...]) -
         )
     plan = load_plan(run.plan)
     evidence = read_evidence(run.evidence, plan)
-    if plan.scheme != baseline.plan.scheme:
+    if not same_family(plan.scheme, baseline.plan.scheme):
         raise BaselineError(
             f"the run {folder} is for {plan.backend}, the baseline {baseline.path} for {baseline.plan.backend}; "
             f"give a run for the same runtime"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from autoprec.backends.make import CPU_BACKEND, checked_clock, is_cpu_backend, make_backend
 from autoprec.backends.protocol import Backend
+from autoprec.backends.scheme import same_family
 from autoprec.errors import BackendError, UsageError
 from autoprec.plan import Plan
 
@@ -55,7 +56,7 @@ def find_runtime(
         if backend is not None:
             raise
         raise UsageError(f"the baseline is of the runtime {plan.backend!r}: {error}") from error
-    if found.scheme.name == plan.scheme:
+    if same_family(found.scheme.name, plan.scheme):
         return Runtime(found, None)
     if is_cpu_backend(found):
         return Runtime(found, f"the plan is for {plan.backend}, and {found.name} was asked for")

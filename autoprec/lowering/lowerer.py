@@ -128,7 +128,9 @@ class Lowerer:
     ) -> list[LoweringPass]:
         editor, placement = draft.editor, draft.placement
         scale_type = self._scale_type(placement)
-        steps: list[LoweringPass] = [QuantizeWeightsPass(editor, placement.weights, scale_type)]
+        steps: list[LoweringPass] = [
+            QuantizeWeightsPass(editor, placement.weights, scale_type, self.scheme.largest_weight)
+        ]
         if ranges is not None:
             originals = _weights_of(draft.work.graph, placement)
             steps.append(CorrectBiasPass(editor, placement.weights, originals, ranges.means))

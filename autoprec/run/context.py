@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from autoprec.backends.protocol import Backend
+from autoprec.errors import RunDirectoryError
 from autoprec.run.budget import Budget, Deadline
 from autoprec.run.directory import RunDirectory
 from autoprec.run.engines import Engines, timing_feed
 from autoprec.run.progress import Progress, Silent, with_passes
 from autoprec.run.spent import Spent
-from autoprec.run.task import Task
+from autoprec.run.study_description import read_study_description
+from autoprec.run.task import Task, written_as
 from autoprec.study.ledger.storages import StudyLocation, journal_location
 
 
@@ -139,6 +142,8 @@ def prepare_run(
         location: where the study is kept; by default in the directory's journal.
         clock: gives the seconds that the time limit is measured by; by default this machine's.
     """
+    with suppress(RunDirectoryError):  # there is no run to go on with; whoever needs one says so
+        task = written_as(task, read_study_description(directory.studied).scheme)
     shapes = {name: array.shape for name, array in timing_feed(task, task.splits.select).items()}
     task = replace(task, backend=task.backend.for_run(shapes, directory.root))
     progress = with_passes(progress or Silent())

@@ -11,7 +11,7 @@ from autoprec.files.trust import trusted_files
 from autoprec.metrics.metric import MetricLike
 from autoprec.run.directory import RunDirectory
 from autoprec.run.settings import DataLike
-from autoprec.run.task import prepare_task
+from autoprec.run.task import prepare_task, written_as
 from autoprec.run.trusted import trusted_search
 from autoprec.study.trial import Trial
 from autoprec.workers.worker import Worked, Worker, await_search
@@ -54,5 +54,6 @@ def work(
     given = {"model": model, "calib": calib, "evaluate": eval, "metric": metric}
     trusted = trusted_search(directory.search, shared, {**given, "storage": storage}, trusted_files(trust))
     settings = trusted.settings_with(**given)
-    task = prepare_task(settings, make_backend(backend or studied.backend, shared.threads, shared.targets))
+    runtime = make_backend(backend or studied.backend, shared.threads, shared.targets)
+    task = written_as(prepare_task(settings, runtime), studied.scheme)
     return Worker(directory, studied, shared, task, storage=storage, progress=progress).run()

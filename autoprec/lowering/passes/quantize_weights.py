@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from autoprec.graph.constants import drop_unused
+from autoprec.graph.topology import LINEAR_OPS
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.scales import round_scale
@@ -25,13 +26,17 @@ class QuantizeWeightsPass(LoweringPass):
         points: the constants, each with the axis of its scales.
         scale_type: the coarsest float type that any scale is stored in; codes are computed with the
             rounded scale, so that rounding it costs nothing.
+        largest: the largest INT8 code of a weight that is multiplied; embeddings have all codes.
 
     Requires: each point's input is an initializer. Ensures: it is read through one DequantizeLinear;
     codes are symmetric, without zero point.
     """
 
-    def __init__(self, editor: GraphEditor, points: Sequence[WeightPoint], scale_type: Precision) -> None:
+    def __init__(
+        self, editor: GraphEditor, points: Sequence[WeightPoint], scale_type: Precision, largest: int = 127
+    ) -> None:
         super().__init__(editor)
+        self.largest = largest
         self.points = tuple(points)
         self.scale_type = scale_type
 
@@ -73,8 +78,11 @@ class QuantizeWeightsPass(LoweringPass):
         weight = node.inputs[point.index]
         if weight is None or weight.const_value is None:
             raise ValueError(f"input {point.index} of {point.node!r} must be an initializer")
-        what = (point.axis, point.precision, self.scale_type)
-        scales = self.editor.computed(weight.const_value, ("scales", *what), lambda array: self._scales(array, point))
+        largest = self.largest if node.op_type in LINEAR_OPS and point.precision is Precision.INT8 else None
+        what = (point.axis, point.precision, self.scale_type, largest)
+        scales = self.editor.computed(
+            weight.const_value, ("scales", *what), lambda array: self._scales(array, point, largest)
+        )
 
         def codes(array: Array) -> Array:
             return quantize_weight(array.astype(np.float32, copy=False), scales, point.axis, point.precision)
@@ -83,8 +91,10 @@ class QuantizeWeightsPass(LoweringPass):
         scale = self.editor.constant(f"{weight.name}/{point.precision}.scale", np.asarray(scales, np.float32))
         return weight, stored, scale
 
-    def _scales(self, array: Array, point: WeightPoint) -> Array:
+    def _scales(self, array: Array, point: WeightPoint, largest: int | None) -> Array:
         exact = weight_scales(array.astype(np.float32, copy=False), point.axis, point.precision)
+        if largest is not None and largest < point.precision.largest:
+            exact = exact * np.float32(point.precision.largest / largest)
         return round_scale(exact, self.scale_type, SMALLEST_HALF_SCALE)
 
     def _dequantized(self, graph: ir.Graph, node: ir.Node, point: WeightPoint) -> ir.Value:

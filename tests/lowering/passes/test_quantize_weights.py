@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
+from autoprec.backends.scheme import ORT_CPU_7BIT
 from autoprec.graph.model import check_model
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.lowering.placement import WeightPoint
 from autoprec.precision import Precision
 
-from ...helpers.lowering_bench import array_of, loaded, node_named, ops, run, sqnr_db
+from ...helpers.lowering_bench import Bench, array_of, loaded, node_named, ops, run, sqnr_db
 from ...helpers.networks import BUILDERS, random_feed
 
 INT8, FP8 = Precision.INT8, Precision.FP8
@@ -123,3 +125,25 @@ def test_it_ensures_that_its_points_are_stored() -> None:
     point = WeightPoint(node="fc1", index=1, precision=INT8, axis=0)
     with pytest.raises(ir.passes.PostconditionError, match="input 1 of 'fc1' must be stored in 8 bits"):
         QuantizeWeightsPass(GraphEditor(model), [point], Precision.FP32).ensures(model)
+
+
+@pytest.mark.parametrize("name", ["mlp", "resnet_block"])
+def test_with_7_bit_weights_real_kernels_are_as_good_as_exact_arithmetic_on_every_cpu(name: str) -> None:
+    """All weights and inputs positive, so that 8-bit codes would saturate sums of two products in 16 bits."""
+    proto = BUILDERS[name]()
+    for tensor in proto.graph.initializer:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.abs(onnx.numpy_helper.to_array(tensor)), tensor.name))
+    found = Bench(proto, ORT_CPU_7BIT, Precision.FP32)
+    plan = found.uniform(INT8)
+    lowered, few = found.lower(plan).ir, found.lower(plan, simulate=True).ir
+    stored = [v.const_value for v in lowered.graph.initializers.values() if v.dtype is ir.DataType.INT8]
+
+    assert max(int(np.abs(array_of_codes(tensor)).max()) for tensor in stored) == 64
+    real, exact = found.sqnr(lowered, exact=False), found.sqnr(few)
+    assert exact > 25
+    assert real == pytest.approx(exact, abs=1.0)
+
+
+def array_of_codes(tensor: ir.TensorProtocol | None) -> np.ndarray:
+    assert tensor is not None
+    return tensor.numpy().astype(np.int64)
