@@ -74,7 +74,7 @@ def range_fingerprint(lowerer: Lowerer, dataset: Dataset, recipe: CalibrationRec
     """Return the fingerprint of all that a range table depends on."""
     model = lowerer.model
     parts = [model.graph_fingerprint, model.weights_fingerprint, dataset.fingerprint(), recipe.fingerprint]
-    return fingerprint([*parts, lowerer.scheme.name, str(lowerer.carrier), *algorithm("ranges")])
+    return fingerprint([*parts, lowerer.scheme.family, str(lowerer.carrier), *algorithm("ranges")])
 
 
 def _methods(recipe: CalibrationRecipe) -> list[tuple[str, str, float]]:

@@ -81,6 +81,7 @@ def _same_machine(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return replace(dealt_as(splits, halves), equally_hard=True)
 
     monkeypatch.setattr(OrtBackend, "describe", lambda self: dict(machine))
+    monkeypatch.setattr("autoprec.backends.ort.products_are_exact", lambda: True)
     monkeypatch.setattr("autoprec.run.stages.halves.balanced", dealt)
     monkeypatch.setattr("autoprec.run.answer.side_by_side.USUAL_ROUNDS", 3)
     monkeypatch.setattr("autoprec.run.answer.side_by_side.MOST_ROUNDS", 3)
