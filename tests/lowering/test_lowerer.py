@@ -19,7 +19,7 @@ from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.passes.insert_qdq import InsertQDQPass
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.lowering.passes.type_slots import DATA_TYPES, following_slots
-from autoprec.precision import FLOATS, Precision
+from autoprec.precision import CARRIERS, FLOATS, Precision
 from autoprec.ranges.affine import QuantParams
 from autoprec.ranges.bins import Range
 from autoprec.ranges.table import RangeTable, load_ranges
@@ -58,7 +58,7 @@ def float_types(model: ir.Model) -> list[tuple[str, set[str]]]:
 
 
 @pytest.mark.parametrize("name", BUILDERS)
-@given(seed=st.integers(0, 10**6), scheme=st.sampled_from(sorted(SCHEMES)), carrier=st.sampled_from(FLOATS))
+@given(seed=st.integers(0, 10**6), scheme=st.sampled_from(sorted(SCHEMES)), carrier=st.sampled_from(CARRIERS))
 @NO_LIMIT
 def test_any_plan_lowers_to_a_valid_typed_model_with_the_right_outputs(
     name: str, seed: int, scheme: str, carrier: Precision

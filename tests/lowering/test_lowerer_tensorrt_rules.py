@@ -8,7 +8,7 @@ import pytest
 
 from autoprec.lowering.lowerer import Lowered
 from autoprec.lowering.passes.type_slots import DATA_TYPES, OPSET_QDQ
-from autoprec.precision import FLOATS, Precision
+from autoprec.precision import CARRIERS, Precision
 
 from ..helpers.lowering_bench import Bench, array_of, bench, lowered_everywhere, node_named, ops, run, sqnr_db
 from ..helpers.onnx_builder import Builder
@@ -18,7 +18,7 @@ INT8 = Precision.INT8
 
 @pytest.fixture(scope="module")
 def everywhere() -> list[tuple[str, Lowered]]:
-    return [found for carrier in FLOATS for found in lowered_everywhere(carrier)]
+    return [found for carrier in CARRIERS for found in lowered_everywhere(carrier)]
 
 
 def conversions(lowered: Lowered) -> list[ir.Node]:

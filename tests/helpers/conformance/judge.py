@@ -35,7 +35,7 @@ from .cases import Case, run
 SCHEMES = (ORT_CPU, TENSORRT_8, TENSORRT)
 CARRIERS = {ORT_CPU.name: Precision.FP32, TENSORRT_8.name: Precision.FP16, TENSORRT.name: Precision.FP16}
 LOWERED = (Precision.FP16, Precision.BF16, Precision.INT8, Precision.FP8)
-LIMITS = {"fp32": 0.0, "fp16": 0.02, "bf16": 0.1, "int8": 0.25, "fp8": 0.35}
+LIMITS = {"fp64": 0.0, "fp32": 0.0, "fp16": 0.02, "bf16": 0.1, "int8": 0.25, "fp8": 0.35}
 """The most that the root of noise to signal may be; that of FP32 is exact."""
 
 WORDS = ("fine", "refused", "skipped", "invalid", "wrong", "crash")
@@ -163,10 +163,10 @@ def _judged(
     if isinstance(got, Result):
         return got
     apart = distance(*got)
-    # In a model that was given in half precision, FP32 is a change too, which takes the rounding away.
+    # In a model that was given in half or double precision, FP32 is a change too.
     given = {unit.source.value for unit in subject.partition.units}
     limit = max(LIMITS[name] for name in {precision.value, *given})
-    limit = max(limit, _REWRITTEN) if subject.is_rewritten else limit
+    limit = max(limit, _REWRITTEN) if subject.is_rewritten or Precision.FP64.value in given else limit
     return Result("fine" if apart <= limit else "wrong", f"{apart:.3g} apart")
 
 

@@ -32,6 +32,9 @@ _JUMP = "its result jumps: inputs that are equal, or at a threshold, in fewer di
 _BITS = "it reads the bits of a number, which another format does not have"
 _SUMS = "only ONNX's reference runs it in BF16, and it adds in BF16 too, which a kernel does in FP32"
 _EXP = "exp of 10,000, where neighbours in half precision are 8 apart"
+_POWER = (
+    "a power that overflows, or of a negative number, which exists for whole exponents only, gained or lost by rounding"
+)
 _PRODUCT = "a product of twelve factors overflows in FP16"
 _MASK = "masked scores are an output, and which number masks is not defined"
 
@@ -122,8 +125,17 @@ KNOWN: tuple[Known, ...] = (
             "hardmax_one_hot": _HALF,
             "maxpool_with_argmax_2d_precomputed_pads": "bf16/written",
             "nonmaxsuppression_center_point_box_format": "int8/simulated int8/written",
+            "nonmaxsuppression_suppress_by_IOU": "int8/simulated int8/written",
             "sign": _HALF,
             "unique_not_sorted_without_axis": "bf16/simulated fp16/written",
+            "unique_sorted_without_axis": "bf16/simulated fp16/written",
+        },
+    ),
+    *_each(
+        "sandwich",
+        _POWER,
+        {
+            "pow": "fp16/written",
         },
     ),
     *_each(
