@@ -14,9 +14,15 @@ from autoprec.gate.verdict import Check, Status
 
 
 def judge_ranges(session: Session, limits: Limits) -> Check:
-    """Judge whether the committed ranges still fit the data, as far as calibration data is there."""
+    """Judge whether the committed ranges still fit the data, as far as calibration data is there.
+
+    Raises:
+        DataError: the calibration data that was given is not there.
+    """
     rebuilt = session.rebuilt
     if rebuilt.ranges is None:
+        if session.request.calib is not None:
+            _calibration_data(session)  # data that was given must be there, though this plan quantises nothing
         return drift.judge_drift([], limits.max_range_bits, "")
     try:
         data = _calibration_data(session)

@@ -148,7 +148,8 @@ def test_shapes_that_are_none_are_refused(machine: Machine, word: str) -> None:
     refused(bench("a.engine", "--shapes", word), rf"must be like INPUT:1x3x224x224, got '{word}'")
 
 
-def test_transfers_are_shown_when_asked_for(machine: Machine) -> None:
+def test_transfers_are_shown_when_asked_for(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     machine(FakeCuda(copy_ms=0.5), a=doubling(times_ms=(2.0,)))
     (engine,) = record_of("a.engine", *FAST, "--include-transfers")["engines"]
 

@@ -37,7 +37,8 @@ def test_units_as_json_cover_every_node_once(work: Path, invoke: Invoke) -> None
     assert record["units"][0]["precisions"] == {"fp32": None, "int8": None}
 
 
-def test_units_says_why_a_precision_is_not_possible(invoke: Invoke) -> None:
+def test_units_says_why_a_precision_is_not_possible(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     said = invoke("units", "tiny.onnx", "--space", "tensorrt-fp8").stdout
 
     assert re.search(r"^pool .* no fp8: FP8 kernels exist for convolutions", said, re.MULTILINE)

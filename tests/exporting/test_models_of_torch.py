@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -113,8 +114,10 @@ def test_the_same_module_continues_its_run(tuned: SearchResult) -> None:
 
 
 def test_a_module_needs_an_example(tmp_path: Path) -> None:
+    data = tmp_path / "data.npz"
+    np.savez(data, x=np.zeros((4, 3, 8, 8), np.float32))
     with pytest.raises(UsageError, match="give example_inputs"):
-        autoprec.search(made(Cnn), calib="data.npz", out=tmp_path / "run")
+        autoprec.search(made(Cnn), calib=str(data), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
