@@ -18,6 +18,7 @@ from autoprec.front.points import Cost, Point
 from autoprec.front.run_front import RunFront
 from autoprec.plan import Assignment
 from autoprec.ranges.table import RangeTable
+from autoprec.run.begun_with import written_as
 from autoprec.run.compatible import check_machine, check_samples
 from autoprec.run.context import Run, prepare_run
 from autoprec.run.measure import PlanMeasurer
@@ -27,7 +28,7 @@ from autoprec.run.settings import DataLike, Settings
 from autoprec.run.stages.halves import deal_halves
 from autoprec.run.stages.ranges import find_ranges
 from autoprec.run.stages.reference import build_like_the_run, open_reference
-from autoprec.run.task import Task, prepare_task, written_as
+from autoprec.run.task import Task, prepare_task
 from autoprec.run.trusted import trusted_settings
 from autoprec.study.goal import Goal, Objective
 from autoprec.study.guide.proposals import PredictedPlan

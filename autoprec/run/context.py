@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 
 from autoprec.backends.protocol import Backend
 from autoprec.errors import RunDirectoryError
+from autoprec.run.begun_with import written_as
 from autoprec.run.budget import Budget, Deadline
 from autoprec.run.directory import RunDirectory
 from autoprec.run.engines import Engines, timing_feed
 from autoprec.run.progress import Progress, Silent, with_passes
 from autoprec.run.spent import Spent
 from autoprec.run.study_description import read_study_description
-from autoprec.run.task import Task, written_as
+from autoprec.run.task import Task
 from autoprec.study.ledger.storages import StudyLocation, journal_location
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from autoprec.backends.protocol import Backend
-from autoprec.backends.scheme import Scheme, same_family, scheme_named, scheme_of_space
+from autoprec.backends.scheme import Scheme, scheme_of_space
 from autoprec.data.buckets import needs_runs_apart
 from autoprec.data.dataset import Dataset
 from autoprec.data.feeds import batch_feed
@@ -219,23 +219,6 @@ def _lengths(data: Dataset, interface: Interface, backend: Backend) -> tuple[str
         )
     text = f"the samples have {kinds} shapes: those of one shape share batches, and nothing is padded; latency is"
     return (f"{text} that of the shape of most samples",)
-
-
-def written_as(task: Task, scheme: str) -> Task:
-    """Return the task with plans written by the scheme that a run was begun with.
-
-    A later release or another CPU may choose another variant of it, and what was measured would not compare.
-
-    Args:
-        task: the task.
-        scheme: the name of the run's scheme; where it is no variant of the runtime's own, the task stays as it is.
-    """
-    old = task.subject.lowerer
-    if scheme == old.scheme.name or not same_family(scheme, old.scheme.name):
-        return task
-    wanted = scheme_named(scheme)
-    lowerer = Lowerer(old.model, old.partition, wanted, old.carrier, unify_concat=old.unify_concat)
-    return replace(task, subject=replace(task.subject, lowerer=lowerer))
 
 
 def with_shapes_of(subject: Subject, feed: Mapping[str, Array], backend: Backend) -> Subject:

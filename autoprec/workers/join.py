@@ -9,9 +9,10 @@ from autoprec.backends.make import make_backend
 from autoprec.backends.protocol import Backend
 from autoprec.files.trust import trusted_files
 from autoprec.metrics.metric import MetricLike
+from autoprec.run.begun_with import written_as
 from autoprec.run.directory import RunDirectory
 from autoprec.run.settings import DataLike
-from autoprec.run.task import prepare_task, written_as
+from autoprec.run.task import prepare_task
 from autoprec.run.trusted import trusted_search
 from autoprec.study.trial import Trial
 from autoprec.workers.worker import Worked, Worker, await_search
