@@ -173,7 +173,7 @@ def _noise_of_each(job: CalibrationJob, tables: Mapping[str, RangeTable]) -> dic
     """Return calibrator -> the noise-to-signal ratio of uniform INT8's outputs, which needs no labels."""
     data = job.dataset.subset(range(_affordable(job, _JUDGED, _JUDGED_MACS)))
     # Engines that take long to build are built for plans, not for ranges.
-    simulate = not (job.backend.builds_quickly and job.backend.scheme == job.lowerer.scheme)
+    simulate = not (job.backend.builds_quickly and job.backend.scheme.family == job.lowerer.scheme.family)
     with job.engine(to_bytes(job.lowerer.model.ir)) as reference:
         try:
             evaluator = _evaluator(job, reference, data, job.batch)

@@ -119,7 +119,7 @@ PLANS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "an INT8 carrier": (lambda p: {**p, "carrier": "int8"}, "must be a float type, got int8; tune the model again"),
     "an unknown scheme": (
         lambda p: {**p, "scheme": "tvm"},
-        "a scheme must be one of tensorrt, tensorrt-8, tensorrt-rtx, ort-cpu, got 'tvm'",
+        "a scheme must be one of tensorrt, tensorrt-8, tensorrt-rtx, ort-cpu, ort-cpu-7bit, got 'tvm'",
     ),
     "no ranges": (lambda p: {**p, "ranges": None}, "INT8 or FP8 units needs calibrated ranges"),
     "half the ranges": (

@@ -347,9 +347,10 @@ def test_token_ids_are_never_weights() -> None:
 
 def test_an_unknown_scheme_is_refused_by_name() -> None:
     assert scheme_named("tensorrt") is TENSORRT
-    assert set(SCHEMES) == {"tensorrt", "tensorrt-8", "tensorrt-rtx", "ort-cpu"}
+    assert set(SCHEMES) == {"tensorrt", "tensorrt-8", "tensorrt-rtx", "ort-cpu", "ort-cpu-7bit"}
     with pytest.raises(
-        UsageError, match="a scheme must be one of tensorrt, tensorrt-8, tensorrt-rtx, ort-cpu, got 'cuda'"
+        UsageError,
+        match="a scheme must be one of tensorrt, tensorrt-8, tensorrt-rtx, ort-cpu, ort-cpu-7bit, got 'cuda'",
     ):
         scheme_named("cuda")
 
