@@ -12,13 +12,13 @@ import onnx
 import onnxruntime as ort
 
 from autoprec.backends.ort import OrtBackend
+from autoprec.backends.ort_sessions import products_are_exact
 from autoprec.backends.scheme import ORT_CPU
 from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
 from autoprec.proof.inspect import verified
 from autoprec.proof.verification import UnitStatus
 
-from .cpu_kernels import products_are_exact
 from .lowering_bench import Array, Bench, Plan, run
 from .runtime_patterns import pattern
 

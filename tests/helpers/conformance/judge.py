@@ -12,6 +12,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from autoprec.backends.ort import OrtBackend
+from autoprec.backends.ort_sessions import products_are_exact
 from autoprec.backends.scheme import ORT_CPU, TENSORRT, TENSORRT_8, Scheme
 from autoprec.calibrate.observe import needed_tensors
 from autoprec.data.dataset import Dataset
@@ -29,7 +30,6 @@ from autoprec.sensitivity.job import SensitivityJob
 from autoprec.sensitivity.measure import sensitivities_of
 from autoprec.units.find import find_units
 
-from ..cpu_kernels import products_are_exact
 from .cases import Case, run
 
 SCHEMES = (ORT_CPU, TENSORRT_8, TENSORRT)

@@ -39,7 +39,6 @@ _PRODUCT = "a product of twelve factors overflows in FP16"
 _MASK = "masked scores are an output, and which number masks is not defined"
 
 _BF16 = "bf16/simulated bf16/written"
-_BF16 = "bf16/simulated bf16/written"
 _LOWER = f"{_BF16} fp16/simulated"
 _HALF = f"{_LOWER} fp16/written"
 _MASKED = "bf16/simulated fp16/simulated fp16/written fp32/written"
