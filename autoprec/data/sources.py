@@ -24,6 +24,7 @@ from autoprec.files.functions import (
     import_function,
     importable_folder,
     is_function_name,
+    user_code,
 )
 from autoprec.graph.interface import Batch, Interface, check_names, check_samples
 from autoprec.precision import Array
@@ -196,17 +197,16 @@ def _from_images(
 
 
 def _from_function(name: str, interface: Interface) -> Dataset:
+    def told(error: BaseException) -> DataError:
+        return DataError(
+            f"the data function {name!r} raised {type(error).__name__}: {error}; "
+            f"it is called without arguments and must return arrays by input name"
+        )
+
     function = data_function(name)
+    with user_code(told, (AutoprecError,)):
+        result = function()
     with importable_folder():  # a generator runs the user's code only when it is read
-        try:
-            result = function()
-        except (AutoprecError, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # sys.exit raises SystemExit, which would end the run as if all were well
-            raise DataError(
-                f"the data function {name!r} raised {type(error).__name__}: {error}; "
-                f"it is called without arguments and must return arrays by input name"
-            ) from error
         if isinstance(result, Dataset):
             return _checked(result, interface)
         if isinstance(result, Mapping):

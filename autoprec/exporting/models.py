@@ -20,7 +20,7 @@ from autoprec.exporting.example import example_of
 from autoprec.exporting.folders import is_model_folder, request_of
 from autoprec.exporting.given import FORMS
 from autoprec.exporting.signature import Signature
-from autoprec.files.functions import import_function, importable_folder, is_function_name
+from autoprec.files.functions import import_function, is_function_name, user_code
 from autoprec.files.inventory import digest_of
 from autoprec.files.json import PART
 from autoprec.graph.model import load_model, save_model
@@ -99,16 +99,15 @@ def named_model(name: str) -> tuple[Any, Any]:
         ModelError: there is no such function, or it raised an error.
     """
     function = import_function(name, ModelError)
-    try:
-        with importable_folder():
-            made = function() if not _is_model(function) else function
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # sys.exit raises SystemExit, which would end the run as if all were well
-        raise ModelError(
+
+    def told(error: BaseException) -> ModelError:
+        return ModelError(
             f"the function {name!r} raised {type(error).__name__}: {error}; it is called without arguments and must "
             f"return a model, or a model and its example inputs"
-        ) from error
+        )
+
+    with user_code(told):
+        made = function() if not _is_model(function) else function
     model, example = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not _is_model(model) and not is_file_name(model):
         raise ModelError(f"the function {name!r} must return {FORMS}, got {type(model).__name__}")

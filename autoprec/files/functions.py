@@ -37,6 +37,27 @@ def importable_folder() -> Iterator[None]:
             sys.path.remove(folder)
 
 
+@contextlib.contextmanager
+def user_code(
+    told: Callable[[BaseException], AutoprecError], passing: tuple[type[BaseException], ...] = ()
+) -> Iterator[None]:
+    """Run code of the user, which may import modules from the current folder, and tell its errors as one of ours.
+
+    Args:
+        told: receives what the code raised, and returns the error that is raised instead.
+        passing: errors that are let through, besides the interruption by the keyboard.
+    """
+    try:
+        with importable_folder():
+            yield
+    except KeyboardInterrupt:
+        raise
+    except passing:
+        raise
+    except BaseException as error:  # sys.exit raises SystemExit, which would end the run as if all were well
+        raise told(error) from error
+
+
 def import_function(name: str, raising: type[AutoprecError]) -> Callable[..., Any]:
     """Import the function that `name` names; the current folder is searched first.
 

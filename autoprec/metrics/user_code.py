@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from autoprec.errors import MetricError
-from autoprec.files.functions import importable_folder
+from autoprec.files.functions import user_code
 
 
 @contextlib.contextmanager
@@ -24,14 +24,12 @@ def calling(name: str, call: str) -> Iterator[None]:
     Raises:
         MetricError: the code raised an error, or tried to end the program.
     """
-    try:
-        with importable_folder():  # the code may import modules of the user's only when it is called
-            yield
-    except (MetricError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # sys.exit raises SystemExit, which would end the run as if all were well
-        advice = _advice(error, call)
-        raise MetricError(f"the metric {name} raised {type(error).__name__}: {error}; {advice}") from error
+
+    def told(error: BaseException) -> MetricError:
+        return MetricError(f"the metric {name} raised {type(error).__name__}: {error}; {_advice(error, call)}")
+
+    with user_code(told, (MetricError,)):
+        yield
 
 
 def _advice(error: BaseException, call: str) -> str:
