@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
-from autoprec.backends.protocol import Engine
+from autoprec.backends.protocol import Computing, Engine
 from autoprec.errors import OutOfTimeError
 from autoprec.precision import Array
 
@@ -18,21 +18,16 @@ def never() -> bool:
     return False
 
 
-class LimitedEngine:
-    """An engine that runs a batch only while there is time.
+class LimitedComputing:
+    """Runs a batch only while there is time.
 
     Args:
-        engine: computes the batches; it is freed with this one.
+        engine: computes the batches.
         out_of_time: says whether the time is up; it is asked before each batch.
     """
 
-    def __init__(self, engine: Engine, out_of_time: OutOfTime) -> None:
-        self._engine, self._out_of_time = engine, out_of_time
-
-    @property
-    def size_bytes(self) -> int:
-        """The size of the built engine."""
-        return self._engine.size_bytes
+    def __init__(self, engine: Computing, out_of_time: OutOfTime) -> None:
+        self._computing, self._out_of_time = engine, out_of_time
 
     def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         """Output name -> array, for one batch.
@@ -42,7 +37,25 @@ class LimitedEngine:
         """
         if self._out_of_time():
             raise OutOfTimeError("the time limit ended a pass over the samples; allow more time, or give fewer samples")
-        return self._engine.run(feed)
+        return self._computing.run(feed)
+
+
+class LimitedEngine(LimitedComputing):
+    """An engine that runs a batch only while there is time.
+
+    Args:
+        engine: computes the batches; it is freed with this one.
+        out_of_time: says whether the time is up; it is asked before each batch.
+    """
+
+    def __init__(self, engine: Engine, out_of_time: OutOfTime) -> None:
+        super().__init__(engine, out_of_time)
+        self._engine = engine
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the built engine."""
+        return self._engine.size_bytes
 
     def time_ms(self, feed: Mapping[str, Array], runs: int) -> list[float]:
         """Milliseconds of each of `runs` runs, which are not cut."""

@@ -16,6 +16,7 @@ from autoprec.metrics.gathering import Gathering
 from autoprec.metrics.metric import Metric, load_metric
 from autoprec.metrics.outcome import Outcome
 from autoprec.metrics.over_set import Rows, scored_rows
+from autoprec.metrics.remembered_outputs import RememberingEngine
 from autoprec.metrics.running import run_dataset
 from autoprec.metrics.scores import finite_samples
 from autoprec.precision import Array
@@ -39,7 +40,7 @@ class Evaluator:
         measures: name -> metric that compares with FP32. A metric that cannot compare these outputs is removed.
         reference_scores: the scores of FP32, float64[samples].
         reference_margins: the margins of FP32, float64[samples], or None if the metric makes no decisions.
-        reference_outputs: the outputs of FP32 for each batch, or None if they are too large to be kept.
+        reference_outputs: the outputs of FP32 for each batch, or None if they are too large to be kept, or in files.
         reference_rows: the statistics of FP32's samples, or None if the metric has none.
     """
 
@@ -78,7 +79,7 @@ class Evaluator:
         Raises:
             ModelError: the FP32 model gives NaN or infinity.
         """
-        kept: list[dict[str, Array]] | None = []
+        kept: list[dict[str, Array]] | None = None if isinstance(reference, RememberingEngine) else []
         gathering, margins, held = Gathering(metric), [], 0
         for batch, outputs in run_dataset(reference, dataset, interface, batch_size):
             check_finite(outputs, dataset)
@@ -202,11 +203,11 @@ class Evaluator:
         Raises:
             MetricError: a score has changed, so that those of other plans cannot be compared with FP32's.
         """
-        if self.reference_outputs is not None:
+        if self.reference_outputs is not None or isinstance(self.reference, RememberingEngine):
             batch = next(self.dataset.batches(self.interface.batch_size or self.batch_size))
             scores = self.reference_scores[: batch.count]
             if self.metric.over_set is None:
-                check_unchanged(self.metric, self.reference_outputs[0], batch.labels, scores)
+                check_unchanged(self.metric, next(self._expected()), batch.labels, scores)
             elif not self.metric.built_in:
                 check_figure(self.metric, float(self.reference_scores.mean()), self.evaluate(self.reference).scores)
 

@@ -57,10 +57,11 @@ def mixed(before: Array, after: Array) -> Iterator[tuple[int, tuple[Kind, ...]]]
     if before.ndim < 3:
         return
     for row in range(len(before)):
-        for axis in range(before.ndim - 1):
-            sample = np.moveaxis(before[row], axis, -1).reshape(-1, before.shape[axis + 1])
-            lower = None if min(sample.shape) < 2 or len(sample) < _POSITIONS else _ruled(sample)
+        for axis, channels in enumerate(before.shape[1:]):
+            positions = before[row].size // max(channels, 1)
+            lower = None if channels < 2 or positions < _POSITIONS else _ruled(before[row], axis)
             if lower is not None:
+                sample = np.moveaxis(before[row], axis, -1).reshape(-1, channels)
                 other = np.moveaxis(after[row], axis, -1).reshape(sample.shape)
                 probable = bool((sample[:, lower] >= 0).all() and (sample[:, lower] <= 1).all())
                 yield (
@@ -73,10 +74,11 @@ def mixed(before: Array, after: Array) -> Iterator[tuple[int, tuple[Kind, ...]]]
                 break
 
 
-def _ruled(sample: Array) -> Array | None:
+def _ruled(sample: Array, axis: int) -> Array | None:
     """Which channels of a sample are ruled by the others, bool[channels]; None where no kind rules another one."""
-    power = np.square(sample).mean(axis=0)
-    unit = (sample.min(axis=0) >= 0) & (sample.max(axis=0) <= 1)
+    others = tuple(other for other in range(sample.ndim) if other != axis)
+    power = np.square(sample).mean(axis=others, dtype=np.float64)
+    unit = (sample.min(axis=others) >= 0) & (sample.max(axis=others) <= 1)
     if 0 < unit.sum() < len(unit) and power[~unit].mean() >= _RULES * power[unit].mean() > 0:
         found: Array = unit
         return found

@@ -24,6 +24,8 @@ WORST_KL = 1e6
 WORST_NOISE_TO_SIGNAL = 1e6
 """The largest noise-to-signal power ratio that a sample can get: the one of outputs that are not finite."""
 _SMALLEST_PROBABILITY = 1e-12  # a smaller probability counts as this one, since log(0) is infinite
+_VERY_MANY = 1 << 20  # values in an output of a batch
+_AT_ONCE = 1 << 18  # values of an output that stay in the processor's cache while a sum over them is computed
 _LARGEST_LOGIT = 1e30  # larger logits are clipped, so that differences of two of them do not overflow
 
 
@@ -132,8 +134,9 @@ def kl(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Arr
     name, before, after = _first_pair("kl", outputs, reference)
     rows = [_class_rows("kl", name, array) for array in (before, after)]
     to_log = _log_normalised if _are_probabilities(rows[0]) else _log_softmax
-    log_p, log_q = map(to_log, rows)
-    divergence = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1).mean(axis=1)
+    step = max(1, _AT_ONCE // max(rows[0][:, 0].size, 1))
+    parts = [[whole[:, at : at + step] for whole in rows] for at in range(0, rows[0].shape[1], step)]
+    divergence = np.concatenate([_divergences(*map(to_log, part)) for part in parts], axis=1).mean(axis=1)
     for row, kinds in mixed(before, after):
         if kinds[-1].probable:  # boxes are no classes, and each score is a decision of its own
             divergence[row] = separate_kl(kinds[-1])
@@ -228,9 +231,11 @@ def _first_pair(metric: str, outputs: Outputs, reference: Outputs | None) -> tup
 
 
 def _pair(metric: str, name: str, outputs: Outputs, reference: Outputs | None) -> tuple[Array, Array]:
-    """Return FP32's and the candidate's output in float64."""
-    before = np.asarray((reference or {})[name]).astype(np.float64)
-    after = np.asarray(outputs[name]).astype(np.float64)
+    """Return FP32's and the candidate's output in float64; in float32 where both are so and hold very many values."""
+    before, after = np.asarray((reference or {})[name]), np.asarray(outputs[name])
+    # Over the vocabulary of a language model, float64 takes longer than the model does.
+    if before.size < _VERY_MANY or {before.dtype, after.dtype} != {np.dtype(np.float32)}:
+        before, after = before.astype(np.float64), after.astype(np.float64)
     if before.shape != after.shape:
         raise MetricError(
             f"{metric} needs output {name!r} in FP32's shape {before.shape}, got {after.shape}; "
@@ -239,6 +244,12 @@ def _pair(metric: str, name: str, outputs: Outputs, reference: Outputs | None) -
     if before.size == 0:
         raise MetricError(f"{metric} needs values, but output {name!r} has shape {before.shape}")
     return before, after
+
+
+def _divergences(log_p: Array, log_q: Array) -> Array:
+    """Return the KL divergence of each position, [samples, positions]."""
+    result: Array = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
+    return result
 
 
 def _class_rows(metric: str, name: str, array: Array) -> Array:

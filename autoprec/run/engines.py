@@ -6,13 +6,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from autoprec.backends.protocol import Backend, Engine, TimeProfile
+from autoprec.backends.protocol import Backend, Computing, Engine, TimeProfile
 from autoprec.backends.slow_builds import BuildsAhead
 from autoprec.data.dataset import Dataset
 from autoprec.data.feeds import batch_feed
 from autoprec.errors import BackendError, NotHonouredError
 from autoprec.files.onnx_message import OnnxMessage, whole_bytes
 from autoprec.graph.model import to_bytes
+from autoprec.metrics.remembered_outputs import RememberedOutputs, RememberingEngine, outputs_worth_keeping
 from autoprec.plan import Assignment
 from autoprec.precision import Array
 from autoprec.proof.inspect import time_profile_of, verified
@@ -36,7 +37,7 @@ class PlanEngine:
     """
 
     timed: Engine
-    computing: Engine
+    computing: Computing
     size: int
 
 
@@ -53,6 +54,8 @@ class Engines:
     def __init__(self, task: Task, backend: Backend, *, busy: bool = False, turns: Turns | None = None) -> None:
         self._task, self._backend, self._busy = task, backend, busy
         self._lowered: dict[tuple[object, ...], tuple[RangeTable, bytes]] = {}
+        self._memory: RememberedOutputs | None = None
+        self._remembers = True
         self.turns = turns or Turns(int(_AT_ONCE * task.subject.model.weight_bytes))
 
     def open(self, plan: Assignment, ranges: RangeTable, stack: ExitStack) -> PlanEngine:
@@ -106,6 +109,14 @@ class Engines:
         """Build the model as it is in exact arithmetic, which is FP32 for a float model."""
         model = to_bytes(self._task.subject.model.original)
         return self._opened(model, lambda: self._backend.build(model, exact=True), stack)
+
+    def remembering(self, engine: Computing) -> Computing:
+        """An engine of the model as it is, whose outputs are kept for whoever needs them again if it costs much."""
+        if self._remembers and self._memory is None:
+            macs = sum(unit.macs for unit in self._task.subject.partition.units)
+            self._memory = outputs_worth_keeping(self._task.subject.model.interface, macs)
+            self._remembers = self._memory is not None
+        return engine if self._memory is None else RememberingEngine(self._memory, engine)
 
     def simulated(self, plan: Assignment, ranges: RangeTable, stack: ExitStack) -> Engine:
         """Build the plan in exact arithmetic, with lower precisions simulated by rounding.

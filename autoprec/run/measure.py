@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 
-from autoprec.backends.limited import LimitedEngine, OutOfTime, never
+from autoprec.backends.limited import LimitedComputing, OutOfTime, never
 from autoprec.data.dataset import Dataset
 from autoprec.errors import BackendError
 from autoprec.metrics.evaluator import Evaluator
@@ -162,7 +162,7 @@ class PlanMeasurer:
     def _evaluated(self, engine: PlanEngine, wanted: Wanted, *, early: bool) -> Outcome:
         begun = time.monotonic()
         enough = (lambda outcome: self._certain(outcome, wanted.rival)) if early else None
-        outcome = self._evaluator.evaluate(LimitedEngine(engine.computing, self._cut), enough, self._looks)
+        outcome = self._evaluator.evaluate(LimitedComputing(engine.computing, self._cut), enough, self._looks)
         self.spent.evaluate_s += time.monotonic() - begun
         self.spent.samples += len(outcome.scores)
         return outcome

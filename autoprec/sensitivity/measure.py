@@ -24,7 +24,7 @@ from autoprec.data.dataset import Batch, Dataset
 from autoprec.errors import OutOfTimeError
 from autoprec.lowering.lowerer import Lowered
 from autoprec.metrics.running import run_dataset
-from autoprec.precision import Precision
+from autoprec.precision import Array, Precision
 from autoprec.sensitivity.job import Entry, SensitivityJob
 from autoprec.sensitivity.journal import Journal, Part
 from autoprec.sensitivity.mended import mended_entries
@@ -35,7 +35,13 @@ from autoprec.sensitivity.table import Sensitivities, sensitivity_fingerprint
 from autoprec.sensitivity.yardstick import FullPass
 
 _SURE_OF = 0.9
-"""The share of entries whose noise must be known well enough."""
+"""The share of entries whose noise must be known well enough.
+
+A few entries of heavy tails would need very many samples, which the others need not wait for.
+"""
+_RELIABLE = 0.97
+"""Noises that differ a hundredfold need not be known to a tenth: their order is what the search begins with."""
+_FEWEST_COMPARED = 8  # entries of which the spread is known
 
 Parts = list[tuple[Batch, Outputs]]
 """The batches of a chunk with all outputs of an engine."""
@@ -103,9 +109,7 @@ def _sums(done: Mapping[Part, Total]) -> dict[Entry, Total]:
 
 
 def _sure(enough: float, group: Sequence[Entry], done: Mapping[Part, Total]) -> bool:
-    """Whether the noises of a group are known well enough.
-
-    A few entries of heavy tails would need very many samples, which the others need not wait for: nine of ten count.
+    """Whether the noises of a group are known well enough, or differ by far more than they are uncertain.
 
     Args:
         enough: the relative standard error that is enough; 0 is never.
@@ -116,12 +120,28 @@ def _sure(enough: float, group: Sequence[Entry], done: Mapping[Part, Total]) -> 
         return False
     wanted = set(group)
     totals = _sums({part: total for part, total in done.items() if part[1:] in wanted})
-    errors = []
-    for total in totals.values():
-        error, mean = total.noise_error, total.noise / total.count
-        if error is not None and mean > 0:
-            errors.append(error / mean)
-    return len(totals) == len(wanted) and bool(errors) and float(np.quantile(errors, _SURE_OF)) <= enough
+    if len(totals) < len(wanted):
+        return False
+    known = [(total.noise_error, total.noise / total.count) for total in totals.values()]
+    noises = np.array([mean for error, mean in known if error is not None and mean > 0])
+    errors = np.array([error / mean for error, mean in known if error is not None and mean > 0])
+    if not len(errors):
+        return False
+    return float(np.quantile(errors, _SURE_OF)) <= enough or reliability(noises, errors) >= _RELIABLE
+
+
+def reliability(noises: Array, errors: Array) -> float:
+    """Return how much of what noises differ by is real: 1 where all of it is, 0 where all may be chance.
+
+    It is the reliability of classical test theory, on a logarithmic scale: one minus the share of the variance between
+    entries that their errors explain (Spearman, Correlation calculated from faulty data, 1910).
+
+    Args:
+        noises: positive noise-to-signal ratios of some entries.
+        errors: their relative standard errors.
+    """
+    spread = float(np.var(np.log(noises), ddof=1)) if len(noises) >= _FEWEST_COMPARED else 0.0
+    return 1 - float(np.square(errors).mean()) / spread if spread > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

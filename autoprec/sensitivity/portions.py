@@ -19,7 +19,7 @@ ENGINE_NODES = 20_000
 """The most nodes that the branches of one engine may hold."""
 _BATCH_BYTES = 1 << 24
 _CHUNKS = 8
-_FIRST_SAMPLES = 4  # of a measurement that may stop early: fewer would not show how much the noise varies
+_FIRST_SAMPLES = 8  # of a measurement that may stop early: fewer would not show how much the noise varies
 _OUTPUT_BYTES = 1 << 25  # more would come from the system anew for each chunk, slowly
 
 

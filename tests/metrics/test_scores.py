@@ -13,7 +13,14 @@ from hypothesis.extra.numpy import arrays
 
 from autoprec.errors import MetricError
 from autoprec.metrics.metric import load_metric
-from autoprec.metrics.scores import WORST_KL, WORST_NOISE_TO_SIGNAL, finite_samples
+from autoprec.metrics.scores import (
+    WORST_KL,
+    WORST_NOISE_TO_SIGNAL,
+    agreement,
+    finite_samples,
+    kl,
+    noise_to_signal,
+)
 
 BUILT_IN = ("top1", "agreement", "cosine", "kl", "sqnr")
 FIDELITY = BUILT_IN[1:]
@@ -222,3 +229,12 @@ def test_finite_samples_look_at_every_float_output() -> None:
     }
 
     assert finite_samples(outputs).tolist() == [True, False, False]
+
+
+def test_outputs_with_very_many_values_get_the_scores_that_float64_gives() -> None:
+    rng = np.random.default_rng(0)
+    before = {"y": (3 * rng.normal(size=(2, 40, 16384))).astype(np.float32)}
+    after = {"y": before["y"] + (0.05 * rng.normal(size=before["y"].shape)).astype(np.float32)}
+    exact = [{"y": outputs["y"].astype(np.float64)} for outputs in (after, before)]
+    for score in (kl, noise_to_signal, agreement):
+        assert score(after, None, before) == pytest.approx(score(exact[0], None, exact[1]), rel=1e-4)

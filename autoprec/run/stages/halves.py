@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from autoprec.backends.protocol import Engine
+from autoprec.backends.protocol import Computing
 from autoprec.data.dataset import Dataset
 from autoprec.data.splits import Splits, balanced, halves, shortened
 from autoprec.graph.model import to_bytes
@@ -37,7 +37,7 @@ def deal_halves(run: Run) -> Run:
         run.budget.build_s = time.monotonic() - begun
         metric = try_metric(engine, union, task.subject.model.interface, task.metric, task.settings.batch)
         run = replace(run, task=replace(task, metric=metric))
-        keys = _timed_difficulty(run, engine)
+        keys = _timed_difficulty(run, run.engines.remembering(engine))
         splits = _affordable(run, union, keys) if run.budget.limited else task.splits
         hardness = keys(splits.select.merged(splits.report))
     dealt = balanced(splits, hardness, task.settings.seed)
@@ -48,7 +48,7 @@ def deal_halves(run: Run) -> Run:
     return replace(run, task=replace(run.task, splits=dealt, doubts=doubts), halves=halves(task.splits, dealt))
 
 
-def _timed_difficulty(run: Run, engine: Engine) -> Callable[[Dataset], Array]:
+def _timed_difficulty(run: Run, engine: Computing) -> Callable[[Dataset], Array]:
     """A function that says how hard each sample is for FP32, and lets the budget know how long that took."""
     task = run.task
     interface, batch = task.subject.model.interface, task.settings.batch

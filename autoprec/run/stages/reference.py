@@ -63,6 +63,5 @@ def open_reference(engines: Engines, task: Task, unit: Precision, ranges: RangeT
         OutOfTimeError: it could not be built within the time limit.
     """
     reference = engines.open(uniform_plans(task.subject)[unit_name(unit)], ranges, stack)
-    if unit is Precision.FP32:
-        return reference
-    return PlanEngine(reference.timed, engines.as_given(stack), reference.size)
+    computing = reference.computing if unit is Precision.FP32 else engines.as_given(stack)
+    return PlanEngine(reference.timed, engines.remembering(computing), reference.size)
