@@ -287,7 +287,12 @@ def _feed(interface: Interface, shapes: Mapping[str, ShapeProfile]) -> dict[str,
 
 
 def _lower(plan: Plan, model: Model, scheme: Scheme) -> tuple[Lowerer, dict[str, Precision], Lowered]:
+    lowerer, precisions = lowerer_of(plan, model, scheme)
+    return lowerer, precisions, lowerer.lower(precisions, ranges_from_plan(plan.ranges))
+
+
+def lowerer_of(plan: Plan, model: Model, scheme: Scheme) -> tuple[Lowerer, dict[str, Precision]]:
+    """Return what writes a plan into the model that it was made for, and the precision of each unit there."""
     partition = sized_for(units_of(model, plan.units), model, plan.shapes, make_backend(CPU_BACKEND))
     precisions = usable_precisions(plan, partition, Topology(model.graph), scheme)
-    lowerer = Lowerer(model, partition, scheme, plan.carrier)
-    return lowerer, precisions, lowerer.lower(precisions, ranges_from_plan(plan.ranges))
+    return Lowerer(model, partition, scheme, plan.carrier), precisions

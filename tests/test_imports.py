@@ -13,7 +13,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 # The modules that read or write graphs.
-GRAPH = ("backends", "calibrate", "exporting", "graph", "lowering", "metrics", "run", "sensitivity", "testing", "units")
+GRAPH = (
+    "backends",
+    "calibrate",
+    "exporting",
+    "graph",
+    "lowering",
+    "metrics",
+    "proof.diagnosis",
+    "run",
+    "sensitivity",
+    "testing",
+    "units",
+)
 
 # Each library that the package imports, and the modules (with all below them) that may do so; None: all.
 OWNERS: dict[str, tuple[str, ...] | None] = {

@@ -34,6 +34,7 @@ VERBS = {
     "baseline": "Make a baseline of a run, to commit and to gate by.",
     "gate": "Judge a model against a committed baseline; one line for CI.",
     "bench": "Time TensorRT engines as trtexec does, several of them interleaved.",
+    "diagnose": "Show where the error of a plan, and of the runtime, comes from.",
     "doctor": "Say what is installed, what it can do, and what is missing.",
 }
 

@@ -9,6 +9,7 @@ from autoprec.files.computed_by import release
 from autoprec.report.advice import advice_section
 from autoprec.report.along import plan_section, units_section
 from autoprec.report.answer import answer_cards, answer_section, state_text
+from autoprec.report.diagnosis import diagnosis_section
 from autoprec.report.origin import clipping_section, origin_section, time_section
 from autoprec.report.plans import plans_section, predictions_section
 from autoprec.report.read import RunRecord
@@ -24,6 +25,7 @@ def report_of(run: RunRecord) -> Report:
         plan_section(run),
         advice_section(run),
         units_section(run),
+        diagnosis_section(run),
         predictions_section(run),
         clipping_section(run),
         time_section(run),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from autoprec.errors import AutoprecError, RunDirectoryError
 from autoprec.files.json import read_json
 from autoprec.precision import Precision
+from autoprec.proof.diagnosis.record import DIAGNOSIS, Diagnosis, read_diagnosis
 from autoprec.ranges.table import RangeTable, load_ranges
 from autoprec.run.causes_description import Causes, read_causes
 from autoprec.run.directory import RunDirectory
@@ -38,6 +39,7 @@ class RunRecord:
         unit_ms: name of a uniform plan -> unit -> milliseconds.
         ranges: the calibrated ranges.
         network: the units with their sizes, and the edges between them; None in runs of older versions.
+        diagnosis: where the plan and the runtime err; None where `autoprec diagnose` did not look.
         causes: how the values of units that stayed high look on other samples; None where that was not measured.
         settings: the settings of the run, as search.json has them.
         threads: the number of CPU threads, None where it is not known.
@@ -55,6 +57,7 @@ class RunRecord:
     ranges: RangeTable | None
     network: NetworkDescription | None
     causes: Causes | None
+    diagnosis: Diagnosis | None
     settings: Mapping[str, Any]
     threads: int | None
     targets: tuple[str, ...]
@@ -112,6 +115,7 @@ def read_run(root: Path) -> RunRecord:
         ranges=read(directory.ranges, load_ranges),
         network=read(directory.network, read_network),
         causes=read(directory.causes, read_causes),
+        diagnosis=read(root / DIAGNOSIS, read_diagnosis),
         settings=search.get("settings") or {},
         threads=search.get("threads"),
         targets=tuple(search.get("targets") or ()),

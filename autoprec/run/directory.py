@@ -223,7 +223,7 @@ class RunDirectory:
             self.model,
         )
         files += (self.result, self.evidence, self.search, self.exported, Path(f"{self.exported}.data"))
-        files += (self.signature, self.report, self.inventory.path)
+        files += (self.signature, self.report, self.inventory.path, self.root / "diagnosis.json")
         leftovers = [path for file in files for path in self.root.glob(f".{file.name}{PART}*")]
         try:
             handle = _lock(self.study) if self.study.is_file() else None
