@@ -17,7 +17,8 @@ Array = npt.NDArray[Any]
 class Precision(str, Enum):
     """A number format; the value of each member is its name in plan files and on the command line.
 
-    FP64 is what some models are given in. A unit may keep it, and no other unit gets it.
+    FP64 is what some models are given in. A unit may keep it, and no other unit gets it. In INT8_DYNAMIC a product
+    reads INT8 weights, and activations whose range is found anew in each run, over the whole tensor.
     """
 
     FP32 = "fp32"
@@ -26,6 +27,7 @@ class Precision(str, Enum):
     FP8 = "fp8"
     INT8 = "int8"
     FP64 = "fp64"
+    INT8_DYNAMIC = "int8-dynamic"  # last, so that the numbers of the others in stored plans and programs stay
 
     def __str__(self) -> str:
         return self.value
@@ -33,11 +35,16 @@ class Precision(str, Enum):
     @property
     def bits(self) -> int:
         """The number of bits of one stored weight."""
-        return {"fp64": 64, "fp32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8}[self.value]
+        return {"fp64": 64, "fp32": 32, "fp16": 16, "bf16": 16}.get(self.value, 8)
 
     @property
     def is_quantized(self) -> bool:
-        """Whether values are stored as codes with a scale, as in INT8 and FP8."""
+        """Whether weights are stored as codes with a scale, as in INT8 and FP8."""
+        return self in (Precision.INT8, Precision.FP8, Precision.INT8_DYNAMIC)
+
+    @property
+    def needs_ranges(self) -> bool:
+        """Whether activations are quantised by calibrated ranges, so that units hand each other codes."""
         return self in (Precision.INT8, Precision.FP8)
 
     @property
@@ -54,6 +61,7 @@ class Precision(str, Enum):
             "bf16": 3.3895313892515355e38,
             "fp8": 448.0,  # E4M3FN has no infinities and gives only one bit pattern of each sign to NaN
             "int8": 127.0,  # the code -128 is not used, so that the codes are symmetric around 0
+            "int8-dynamic": 127.0,
         }[self.value]
 
 

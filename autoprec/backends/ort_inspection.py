@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 
 from autoprec.backends.ort_kernels import KernelOwners
 from autoprec.backends.protocol import RanAs
+from autoprec.precision import Precision
 
 if TYPE_CHECKING:
     import onnx
 
 _QUANTIZED_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize")
-_CONVERSIONS = ("Quantize", "Dequantize", "Reorder")
+_CONVERSIONS = ("Quantize", "Dequantize", "DynamicQuantizeLinear", "Reorder")
+_QUANTIZES_INSIDE = "DynamicQuantizeMatMul"
+"""The kernel of a product that quantises what it reads itself."""
 _MAKES_CODES = ("QuantizeLinear", "QLinear")
+_RANGES = ("DynamicQuantizeLinear",)
+"""What finds the range of a tensor at run time, and quantises the tensor by it."""
 _CHANGES_TYPE = frozenset({"DequantizeLinear", "Cast", "Shape", "Size", "ArgMax", "ArgMin"})
 _CODE_TYPES = frozenset({2, 3})
 """UINT8 and INT8 as ONNX numbers the types of tensors."""
@@ -30,12 +35,15 @@ def ran_as(optimised: onnx.GraphProto, model: onnx.GraphProto, nodes: Sequence[s
         nodes: names of nodes of the model.
     """
     owners, codes = KernelOwners(nodes, model), _codes(optimised)
+    ranged = {tensor for kernel in optimised.node if kernel.op_type in _RANGES for tensor in kernel.output[:1]}
     found: dict[str, RanAs] = {}
     fused: list[tuple[onnx.NodeProto, RanAs]] = []
     for kernel in optimised.node:
         if kernel.op_type.startswith(_CONVERSIONS):
             continue
-        ran = RanAs(operator=kernel.op_type, quantized=_on_codes(kernel, codes))
+        dynamic = kernel.op_type == _QUANTIZES_INSIDE or (kernel.input[:1] and kernel.input[0] in ranged)
+        precision = Precision.INT8_DYNAMIC if dynamic else None
+        ran = RanAs(operator=kernel.op_type, quantized=_on_codes(kernel, codes), precision=precision)
         name = owners.of(kernel.name, kernel.output)
         if name is not None:
             found.setdefault(name, ran)

@@ -14,6 +14,7 @@ _MOVING = frozenset(
     {
         "QuantizeLinear",
         "DequantizeLinear",
+        "DynamicQuantizeLinear",
         "Cast",
         "ReorderInput",
         "ReorderOutput",

@@ -46,6 +46,8 @@ class Scheme:
             half precision. ONNX Runtime 1.32 ends the process while it optimises LayerNormalization -> Transpose ->
             MatMul in FP16.
         dynamic_products: whether a product of two values that both change at run time has an 8-bit kernel.
+        dynamic_activations: whether a product may read activations that are quantised at run time, in
+            DynamicQuantizeLinear.
         largest_weight: the largest INT8 code of a weight that is multiplied. Where two products of an unsigned and a
             signed byte are added in 16 bits, 64 is the largest that never saturates: 2 * 255 * 64 < 2**15.
         variant_of: the name of the scheme that this one differs from in nothing but codes, None for most; a runtime
@@ -69,6 +71,7 @@ class Scheme:
     float_ops: Mapping[str, str] = field(default_factory=dict, hash=False)
     transposes_stay_fp32: bool = False
     dynamic_products: bool = True
+    dynamic_activations: bool = False
     largest_weight: int = 127
     variant_of: str | None = None
 
@@ -123,6 +126,7 @@ ORT_CPU = Scheme(
     },
     transposes_stay_fp32=True,
     dynamic_products=False,
+    dynamic_activations=True,
 )
 ORT_CPU_7BIT = replace(ORT_CPU, name="ort-cpu-7bit", largest_weight=64, variant_of=ORT_CPU.name)
 """For x86 CPUs without VNNI. With 8-bit weights KWT-1 in uniform INT8 scored 9.6 % on such a CPU, in exact arithmetic

@@ -18,7 +18,7 @@ from autoprec.front.points import Cost, Point
 from autoprec.front.run_front import RunFront
 from autoprec.plan import Assignment
 from autoprec.ranges.table import RangeTable
-from autoprec.run.begun_with import written_as
+from autoprec.run.begun_with import as_begun
 from autoprec.run.compatible import check_machine, check_samples
 from autoprec.run.context import Run, prepare_run
 from autoprec.run.measure import PlanMeasurer
@@ -191,7 +191,7 @@ def _task(
         objective="throughput" if studied.objective == "throughput" else None,
     )
     runtime = make_backend(backend or studied.backend, int(asked["threads"]), tuple(asked["targets"]))
-    return written_as(prepare_task(settings, runtime), studied.scheme)
+    return as_begun(prepare_task(settings, runtime), studied)
 
 
 def _refuse_memory(asked: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -14,13 +14,12 @@ import onnx_ir as ir
 from autoprec.backends.scheme import Scheme
 from autoprec.errors import PlanError
 from autoprec.graph.model import Model
-from autoprec.graph.topology import Topology, const_array
-from autoprec.graph.weight_files import FileWeight
+from autoprec.graph.topology import Topology
 from autoprec.lowering.bases import Bases
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.annotate_precisions import AnnotatePrecisionsPass
 from autoprec.lowering.passes.assign_types import AssignTypesPass
-from autoprec.lowering.passes.correct_bias import CorrectBiasPass
+from autoprec.lowering.passes.correct_bias import CorrectBiasPass, weights_of
 from autoprec.lowering.passes.float_weights import FloatWeightsPass
 from autoprec.lowering.passes.fold_batch_norm import FoldBatchNormPass
 from autoprec.lowering.passes.gemm_to_matmul import GemmToMatMulPass
@@ -30,6 +29,7 @@ from autoprec.lowering.passes.keep_products import KeepProductsPass, transposes_
 from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.norm_to_conv import NormToConvPass
 from autoprec.lowering.passes.pack_constants import PackConstantsPass
+from autoprec.lowering.passes.quantize_at_run_time import QuantizeAtRunTimePass
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.lowering.passes.saturated_clips import SaturatedClipsPass
 from autoprec.lowering.passes.scales import coarsest, round_scale
@@ -39,7 +39,7 @@ from autoprec.lowering.passes.type_slots import OPSET_BF16, OPSET_HALF_SCALES, O
 from autoprec.lowering.placement import ActivationPoint, Placement, range_root
 from autoprec.lowering.placer import place
 from autoprec.lowering.record import LoweringRecord
-from autoprec.precision import CARRIERS, Array, Precision
+from autoprec.precision import CARRIERS, Precision
 from autoprec.ranges.affine import QuantParams, asymmetric_params, fp8_scale, symmetric_params
 from autoprec.ranges.bins import Range
 from autoprec.ranges.table import RangeTable
@@ -132,10 +132,11 @@ class Lowerer:
             QuantizeWeightsPass(editor, placement.weights, scale_type, self.scheme.largest_weight)
         ]
         if ranges is not None:
-            originals = _weights_of(draft.work.graph, placement)
+            originals = weights_of(draft.work.graph, placement.weights)
             steps.append(CorrectBiasPass(editor, placement.weights, originals, ranges.means))
         scales = self._scales(draft.topology, placement, ranges, scale_type)
         steps.append(InsertQDQPass(editor, placement.activations, scales))
+        steps.append(QuantizeAtRunTimePass(editor, placement.dynamic))
         if self.scheme.float_islands:
             steps += [KeepProductsPass(editor), IsolateFloatsPass(editor)]
         if simulate:
@@ -233,7 +234,9 @@ class Lowerer:
         FoldBatchNormPass(editor, [name for unit in lowered for name in unit.anchors])(work)
         if self.scheme.gemms_as_products:
             products = [u for u in lowered if u.kind == "matmul" and precisions[u.name].is_quantized]
-            GemmToMatMulPass(editor, [name for unit in products for name in unit.anchors])(work)
+            for dynamic in (False, True):
+                some = [u for u in products if (precisions[u.name] is Precision.INT8_DYNAMIC) is dynamic]
+                GemmToMatMulPass(editor, [name for unit in some for name in unit.anchors], add=dynamic)(work)
         if self.scheme.norms_as_convs:
             quantized = [u for u in lowered if u.kind == "conv" and precisions[u.name].is_quantized]
             NormToConvPass(editor, [name for unit in quantized for name in unit.nodes])(work)
@@ -285,16 +288,3 @@ def _params(point: ActivationPoint, spans: list[Range], scheme: Scheme) -> Quant
         scale = point.fixed_scale if point.fixed_scale is not None else fp8_scale(span)
         return QuantParams(scale, 0, signed=True)
     return symmetric_params(span) if scheme.symmetric else asymmetric_params(span)
-
-
-def _weights_of(graph: ir.Graph, placement: Placement) -> dict[str, Array | FileWeight]:
-    """Node name -> its float weights; those in files are not read, since all of them may not fit into memory."""
-    nodes = {node.name: node for node in graph}
-    found: dict[str, Array | FileWeight] = {}
-    for point in placement.weights:
-        value = nodes[point.node].inputs[point.index]
-        if value is not None and isinstance(value.const_value, FileWeight):
-            found[point.node] = value.const_value
-        elif (array := const_array(value)) is not None:
-            found[point.node] = array
-    return found

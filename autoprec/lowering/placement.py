@@ -42,6 +42,16 @@ class OpenPoint:
     everywhere: bool = False
     fixed_scale: float | None = None
 
+    def closed(self, tensor: str, precision: Precision) -> ActivationPoint:
+        """Return the point when all of its readers are known."""
+        return ActivationPoint(
+            tensor=tensor,
+            precision=precision,
+            consumers=frozenset(self.consumers),
+            everywhere=self.everywhere,
+            fixed_scale=self.fixed_scale,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightPoint:
@@ -72,6 +82,7 @@ class Placement:
         node_types: node name -> the float type it computes in; nodes not listed follow their inputs.
         unified: groups of values that must share one scale, so that a Concat needs no requantisation.
         skipped: unit name -> why a quantised precision that was asked for was not written.
+        dynamic: the names of the products whose activations are quantised at run time.
     """
 
     activations: tuple[ActivationPoint, ...]
@@ -79,6 +90,7 @@ class Placement:
     node_types: Mapping[str, Precision]
     unified: tuple[frozenset[str], ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
+    dynamic: frozenset[str] = frozenset()
 
 
 def range_root(topology: Topology, value: ir.Value) -> ir.Value:
@@ -108,6 +120,7 @@ def calibration_tensors(topology: Topology, placements: Sequence[Placement]) -> 
 def quantized_macs(topology: Topology, partition: Partition, placement: Placement) -> dict[str, Precision]:
     """Unit name -> the precision that its arithmetic really gets under the placement."""
     done = {point.node: point.precision for point in placement.weights}
+    done |= dict.fromkeys(placement.dynamic, Precision.INT8_DYNAMIC)
     for point in placement.activations:
         for node, _ in point.consumers:
             done.setdefault(node, point.precision)

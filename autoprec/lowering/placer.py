@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from autoprec.backends.scheme import Scheme
 from autoprec.graph.topology import COPY_OPS, RESHAPING_OPS, Topology, is_float
-from autoprec.lowering.placement import ActivationPoint, OpenPoint, Placement, WeightPoint, range_root
+from autoprec.lowering.placement import OpenPoint, Placement, WeightPoint, range_root
 from autoprec.lowering.possible import carrier_of
 from autoprec.lowering.weight_axis import axis_of_weight
 from autoprec.precision import FLOATS, Precision
@@ -61,6 +61,7 @@ class _Placer:
         self.points: dict[tuple[ir.Value, Precision], OpenPoint] = {}
         self.weights: list[WeightPoint] = []
         self.skipped: dict[str, str] = {}
+        self.dynamic: set[str] = set()
 
     def run(self, unify_concat: bool) -> Placement:
         late = []
@@ -82,23 +83,15 @@ class _Placer:
             self._norms()
         if self.scheme.pairs_at_producers:
             self._share_pairs()
-        activations = tuple(
-            ActivationPoint(
-                tensor=str(value.name),
-                precision=precision,
-                consumers=frozenset(point.consumers),
-                everywhere=point.everywhere,
-                fixed_scale=point.fixed_scale,
-            )
-            for (value, precision), point in self.points.items()
-        )
+        activations = (point.closed(str(value.name), precision) for (value, precision), point in self.points.items())
         unified = concat_groups(self.topology, {value for value, _ in self.points}) if unify_concat else ()
         return Placement(
-            activations=activations,
+            activations=tuple(activations),
             weights=tuple(self.weights),
             node_types=self._node_types(),
             unified=unified,
             skipped=self.skipped,
+            dynamic=frozenset(self.dynamic),
         )
 
     def _add(
@@ -123,15 +116,17 @@ class _Placer:
         if (reason := self._why_float(unit)) is not None:
             self.skipped[unit.name] = reason
             return
+        dynamic = precision is Precision.INT8_DYNAMIC
+        self.dynamic.update(unit.anchors if dynamic else ())
+        stored = Precision.INT8 if dynamic else precision
         for name in unit.anchors:
             node = self.nodes[name]
             for index in (0, 1):
                 value = node.inputs[index]
                 if value in self.topology.constants:
-                    self.weights.append(
-                        WeightPoint(node=name, index=index, precision=precision, axis=axis_of_weight(node, index))
-                    )
-                else:
+                    axis = axis_of_weight(node, index)
+                    self.weights.append(WeightPoint(node=name, index=index, precision=stored, axis=axis))
+                elif not dynamic:
                     self._add(value, precision, node, index)
         if self.scheme.quantize_outputs and unit.kind == "conv":
             self._conv_outputs(unit, precision)
@@ -150,6 +145,10 @@ class _Placer:
 
     def _carrier_of(self, unit: Unit) -> Precision:
         return carrier_of(self._members(unit), self.carrier, self.scheme)
+
+    def _around(self, unit: Unit, precision: Precision) -> Precision:
+        """Return the float type around 8-bit arithmetic; DynamicQuantizeLinear takes and gives FP32 alone."""
+        return Precision.FP32 if precision is Precision.INT8_DYNAMIC else self._carrier_of(unit)
 
     def _conv_outputs(self, unit: Unit, precision: Precision) -> None:
         """Put pairs on results: ONNX Runtime fuses Conv [-> Relu | Clip] -> Q, and the same behind a residual Add."""
@@ -292,7 +291,7 @@ class _Placer:
                 if precision is unit.source:
                     types[name] = sources.get(name, Precision.FP32)
                     continue
-                types[name] = precision if precision in FLOATS else self._carrier_of(unit)
+                types[name] = precision if precision in FLOATS else self._around(unit, precision)
             for node in self._members(unit) if precision in FLOATS else ():
                 shortcuts = (self._shortcut(value) for value in node.inputs if node.op_type == "Add")
                 types |= {str(conv.name): precision for conv in shortcuts if conv is not None}

@@ -18,6 +18,7 @@ from autoprec.graph.topology import (
     is_float,
     static_shape,
 )
+from autoprec.lowering.dynamic import why_not_dynamic
 from autoprec.lowering.passes.type_slots import DATA_TYPES, OPSET_BF16, OPSET_QDQ
 from autoprec.plan import Plan
 from autoprec.precision import FLOATS, Precision
@@ -99,6 +100,8 @@ def why_not(
     if precision in FLOATS:
         return _why_not_float(members, precision, scheme)
     anchors = [nodes[name] for name in unit.anchors if name in nodes]
+    if precision is Precision.INT8_DYNAMIC and (reason := why_not_dynamic(topology, unit, anchors, scheme)) is not None:
+        return reason
     if unit.kind in ("conv", "matmul"):
         reasons = [_why_not_linear(topology, node, precision, scheme, shapes) for node in anchors]
         return next((reason for reason in reasons if reason is not None), None)

@@ -97,7 +97,8 @@ class UnitRan:
         if self.status == UnitStatus.FUSED:
             other = f" of {self.into}" if self.into else ""
             return f"{self.unit} was asked for in {self.requested} and is fused into {layer}{other}"
-        ran = self.ran or ("a float type" if self.written.is_quantized else "8 bits")
+        untold = "a float type" if self.written.needs_ranges else "8 bits"
+        ran = self.ran or ("another precision" if self.written is Precision.INT8_DYNAMIC else untold)
         because = f" ({self.why})" if self.why else ""
         return f"{self.unit} was asked for in {self.requested} but runs in {ran}{because}: {layer}"
 
@@ -253,8 +254,12 @@ def _status(ran: RanAs, wish: Precision, asked: Precision, *, fused: bool) -> Un
 
 
 def _fits(ran: RanAs, asked: Precision) -> bool:
-    """Return whether a node ran as asked. Without layers, a runtime only says whether it computes on 8-bit codes."""
-    return ran.quantized == asked.is_quantized if ran.precision is None else ran.precision is asked
+    """Return whether a node ran as asked. Without layers, a runtime only says whether it computes on 8-bit codes.
+
+    Those are codes by calibrated ranges, since it says where it finds ranges itself.
+    """
+    told = ran.precision is not None or asked is Precision.INT8_DYNAMIC
+    return ran.precision is asked if told else ran.quantized == asked.is_quantized
 
 
 def _suspicion(ran: RanAs, asked: Precision) -> tuple[bool, bool, int]:

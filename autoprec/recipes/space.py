@@ -12,7 +12,7 @@ from autoprec.precision import CARRIERS, CHOSEN, Precision, parse_precision
 from autoprec.recipes.packaged import packaged_names, read_recipe
 
 _SPACES = "autoprec.search_spaces"
-_SPACE_KEYS = ("description", "precisions", "carrier", "backend", "pins")
+_SPACE_KEYS = ("description", "precisions", "carrier", "backend", "pins", "products")
 _PIN_KEYS = ("pattern", "precision")
 
 
@@ -44,6 +44,8 @@ class SearchSpace:
         carrier: the float precision of the tensors between units and of everything that is in no unit.
         backend: the name of the backend that the space is made for, or None for any backend.
         pins: the precisions that the recipe fixes.
+        products: the name of the space that is taken in its place by default where the work of a model lies in matrix
+            products, or None.
     """
 
     name: str
@@ -52,6 +54,7 @@ class SearchSpace:
     carrier: Precision
     backend: str | None = None
     pins: tuple[Pin, ...] = ()
+    products: str | None = None
 
 
 def parse_pin(text: str) -> Pin:
@@ -102,6 +105,7 @@ def load_search_space(source: str | Path) -> SearchSpace:
         carrier=carrier,
         backend=table.text("backend") if "backend" in table else None,
         pins=tuple(map(_pin, table.tables("pins"))),
+        products=table.text("products") if "products" in table else None,
     )
 
 

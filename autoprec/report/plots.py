@@ -19,6 +19,7 @@ COLOURS = {
     "fp16": "#e69f00",
     "fp8": "#56b4e9",
     "int8": "#0072b2",
+    "int8-dynamic": "#009e73",
     "answer": "#d55e00",
     "uniform": "#0072b2",
     "on the front": "#009e73",

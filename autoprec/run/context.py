@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from autoprec.backends.protocol import Backend
 from autoprec.errors import RunDirectoryError
-from autoprec.run.begun_with import written_as
+from autoprec.run.begun_with import as_begun
 from autoprec.run.budget import Budget, Deadline
 from autoprec.run.directory import RunDirectory
 from autoprec.run.engines import Engines, timing_feed
@@ -144,7 +144,7 @@ def prepare_run(
         clock: gives the seconds that the time limit is measured by; by default this machine's.
     """
     with suppress(RunDirectoryError):  # there is no run to go on with; whoever needs one says so
-        task = written_as(task, read_study_description(directory.studied).scheme)
+        task = as_begun(task, read_study_description(directory.studied))
     shapes = {name: array.shape for name, array in timing_feed(task, task.splits.select).items()}
     task = replace(task, backend=task.backend.for_run(shapes, directory.root))
     progress = with_passes(progress or Silent())

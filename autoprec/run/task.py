@@ -29,8 +29,9 @@ from autoprec.metrics.metric import Metric, choose_metric
 from autoprec.metrics.offered import Decoding
 from autoprec.precision import FLOATS, Array, Precision
 from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
-from autoprec.recipes.space import Pin, SearchSpace, load_search_space, parse_pin
+from autoprec.recipes.space import Pin, SearchSpace, parse_pin
 from autoprec.run.check_options import check_options
+from autoprec.run.default_space import space_of
 from autoprec.run.settings import Settings
 from autoprec.run.split_data import split_data
 from autoprec.units.foreign import units_of
@@ -104,9 +105,9 @@ def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True)
     partition = units_of(model)
     if not partition.units:
         raise UsageError(f"{settings.model} has no unit whose precision could be chosen: {_most_common(partition)}")
-    space = load_search_space(settings.space or backend.default_space)
-    scheme = backend.scheme if timed else scheme_of_space(space.backend, backend.scheme)
     topology = Topology(model.graph)
+    space = space_of(settings, backend, partition, topology)
+    scheme = backend.scheme if timed else scheme_of_space(space.backend, backend.scheme)
     possible = {unit.name: {p: why_not(topology, unit, p, scheme) for p in Precision} for unit in partition.units}
     for unit in partition.units:
         _check_source(unit, scheme, settings.model)
@@ -259,8 +260,9 @@ def _judged_by_shapes(subject: Subject, partition: Partition) -> Subject:
 
 def _usable(space: SearchSpace, backend: Backend, timed: bool) -> tuple[list[Precision], tuple[str, ...]]:
     support = backend.support()
-    usable = [p for p in space.precisions if not timed or support[p] is None]
-    notes = tuple(f"{p} is left out: {support[p]}" for p in space.precisions if p not in usable)
+    reasons = {p: support.get(p, f"{backend.name} does not say that it has it") for p in space.precisions}
+    usable = [p for p, reason in reasons.items() if not timed or reason is None]
+    notes = tuple(f"{p} is left out: {reasons[p]}" for p in space.precisions if p not in usable)
     if not usable:
         raise UsageError(
             f"none of the precisions of the space {space.name!r} can be timed on {backend.name}; "

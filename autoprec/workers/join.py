@@ -9,7 +9,7 @@ from autoprec.backends.make import make_backend
 from autoprec.backends.protocol import Backend
 from autoprec.files.trust import trusted_files
 from autoprec.metrics.metric import MetricLike
-from autoprec.run.begun_with import written_as
+from autoprec.run.begun_with import as_begun
 from autoprec.run.directory import RunDirectory
 from autoprec.run.settings import DataLike
 from autoprec.run.task import prepare_task
@@ -56,5 +56,5 @@ def work(
     trusted = trusted_search(directory.search, shared, {**given, "storage": storage}, trusted_files(trust))
     settings = trusted.settings_with(**given)
     runtime = make_backend(backend or studied.backend, shared.threads, shared.targets)
-    task = written_as(prepare_task(settings, runtime), studied.scheme)
+    task = as_begun(prepare_task(settings, runtime), studied)
     return Worker(directory, studied, shared, task, storage=storage, progress=progress).run()

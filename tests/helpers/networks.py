@@ -162,6 +162,18 @@ def mlp() -> onnx.ModelProto:
     return b.model()
 
 
+def encoder(layers: int) -> onnx.ModelProto:
+    """Layers of one product, an activation and a normalisation each."""
+    b = Builder()
+    x = b.input("x", ["N", 6, 32])
+    for index in range(layers):
+        x = b.node("Gelu", f"gelu{index}", [b.linear(f"fc{index}", x, 32, 32)])
+    b.output(x, ["N", 6, 32])
+    model = b.model(check=False)
+    model.opset_import[0].version = 20
+    return model
+
+
 def embedding_mlp() -> onnx.ModelProto:
     """Token ids -> table -> flatten -> Gemm-Relu-Gemm."""
     b = Builder()

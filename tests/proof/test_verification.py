@@ -24,6 +24,7 @@ from ..helpers.networks import BUILDERS
 from ..helpers.tensorrt.rtx_log import layers_text
 
 FP32, FP16, BF16, FP8, INT8 = (Precision(p) for p in ("fp32", "fp16", "bf16", "fp8", "int8"))
+DYNAMIC = Precision.INT8_DYNAMIC
 RECORDED = Path(__file__).parents[1] / "backends" / "tensorrt" / "recorded"
 
 
@@ -107,6 +108,26 @@ def test_another_precision_is_not_honoured_in_either_direction(asked: Precision,
         "such work run in another; give them the precision that they ran in, or pin them to fp32 or fp16:\n"
         f"  conv was asked for in {asked} but runs in {got}: layer 'conv + relu', tactic kernel"
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "kernel", "fits"),
+    [
+        (INT8, RanAs("QLinearMatMul", quantized=True), True),
+        (INT8, RanAs("DynamicQuantizeMatMul", quantized=True, precision=DYNAMIC), False),
+        (DYNAMIC, RanAs("DynamicQuantizeMatMul", quantized=True, precision=DYNAMIC), True),
+        (DYNAMIC, RanAs("QLinearMatMul", quantized=True), False),
+        (DYNAMIC, RanAs("MatMul", quantized=False), False),
+        (FP32, RanAs("MatMul", quantized=False), True),
+    ],
+)
+def test_codes_by_calibrated_ranges_are_no_codes_by_ranges_of_the_run(
+    asked: Precision, kernel: RanAs, fits: bool
+) -> None:
+    result = verify(partition(unit("product", "matmul")), {"product": asked}, {"product": kernel})
+
+    assert (result.complaint() is None) is fits
+    assert [found.unit for found in result.refused] == ([] if fits else ["product"])
 
 
 def test_a_unit_that_the_plan_does_not_name_is_fp32() -> None:

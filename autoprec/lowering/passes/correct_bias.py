@@ -97,6 +97,19 @@ class CorrectBiasPass(LoweringPass):
         return self.editor.computed(original, what, mean_error)
 
 
+def weights_of(graph: ir.Graph, points: Sequence[WeightPoint]) -> dict[str, Array | FileWeight]:
+    """Node name -> its float weights; those in files are not read, since all of them may not fit into memory."""
+    nodes = {node.name: node for node in graph}
+    found: dict[str, Array | FileWeight] = {}
+    for point in points:
+        value = nodes[point.node].inputs[point.index]
+        if value is not None and isinstance(value.const_value, FileWeight):
+            found[point.node] = value.const_value
+        elif (array := const_array(value)) is not None:
+            found[point.node] = array
+    return found
+
+
 def channel_error(node: ir.Node, error: Array, mean: Array) -> Array | None:
     """Return the mean of op(x, error) for each output channel if x has the channel means `mean`.
 

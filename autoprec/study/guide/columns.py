@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from autoprec.precision import Precision
+from autoprec.precision import FLOATS, Precision
 from autoprec.units.records import Edge, Partition
 
 Indices = npt.NDArray[np.intp]
@@ -24,14 +24,17 @@ _PER_PAIR = 3
 
 
 def crossing(producer: Precision, consumer: Precision) -> str | None:
-    """Which way an edge crosses: "up" from 8 bits, "down" to 8 bits, "cast" between floats, None not at all."""
+    """Which way an edge crosses: "up" from 8 bits, "down" to 8 bits, "cast" between floats, None not at all.
+
+    A unit that quantises what it reads at run time takes and gives floats.
+    """
     if producer is consumer:
         return None
-    if producer.is_quantized and not consumer.is_quantized:
+    if producer.needs_ranges and not consumer.needs_ranges:
         return "up"
-    if consumer.is_quantized:
+    if consumer.needs_ranges:
         return "down"
-    return "cast"
+    return "cast" if producer in FLOATS and consumer in FLOATS else None
 
 
 class Columns:
@@ -53,7 +56,7 @@ class Columns:
 
     Attributes:
         precisions: all precisions, in order.
-        pairs: all pairs of different precisions, of the unit before and the unit after a boundary.
+        pairs: all pairs of precisions, of the unit before and the unit after it, between which there is a boundary.
         kinds: the shared column of the elements, one for each pair.
         common: the number of columns that no unit has to itself: the shared ones and those of the pairs.
         places: unit -> its number.
@@ -66,7 +69,7 @@ class Columns:
         self, partition: Partition, profiled: Iterable[tuple[str, Precision]], precisions: Sequence[Precision]
     ) -> None:
         self.precisions = tuple(precisions)
-        self.pairs = tuple((p, q) for p in precisions for q in precisions if p is not q)
+        self.pairs = tuple((p, q) for p in precisions for q in precisions if crossing(p, q) is not None)
         self.kinds = np.array([_KIND_COLUMNS[crossing(*pair) or ""] for pair in self.pairs], dtype=np.intp)
         self.common = SHARED + _PER_PAIR * len(self.pairs)
         self.places = {unit.name: number for number, unit in enumerate(partition.units)}
@@ -113,7 +116,7 @@ class Columns:
         return edge.producer in self.places and edge.consumer in self.places
 
     def pair_numbers(self) -> Indices:
-        """int[precisions, precisions]: the number of the pair of two precisions' numbers, -1 where they are equal."""
+        """int[precisions, precisions]: the number of the pair of two precisions, -1 where there is no boundary."""
         found = np.full((len(self.precisions),) * 2, -1, dtype=np.intp)
         for number, (p, q) in enumerate(self.pairs):
             found[self.precisions.index(p), self.precisions.index(q)] = number

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autoprec.precision import Precision
-from autoprec.study.guide.columns import crossing
+from autoprec.study.guide.columns import BOUNDARIES, crossing
 from autoprec.study.guide.latency import LatencyModel
 from autoprec.study.guide.pricing import Pricing
 from autoprec.units.records import Edge, Partition, Unit
@@ -118,3 +118,20 @@ def test_the_outside_counts_as_the_carrier() -> None:
 
     assert tuple(shared[1:4] * pricing.largest) == pytest.approx((ends[1], ends[0], 0))
     assert tuple(shared[4:6]) == (2, 1)
+
+
+def test_a_unit_that_quantises_at_run_time_takes_and_gives_floats() -> None:
+    dynamic = Precision.INT8_DYNAMIC
+    assert [crossing(dynamic, FP32), crossing(FP32, dynamic)] == [None, None]
+    assert [crossing(dynamic, INT8), crossing(INT8, dynamic)] == ["down", "up"]
+
+
+def test_plans_that_differ_in_such_units_alone_have_no_boundaries() -> None:
+    partition, dynamic = chain(), Precision.INT8_DYNAMIC
+    prior = {(name, p): 0.1 for name in NAMES for p in (FP32, INT8, dynamic)}
+    pricing = Pricing(partition, prior, FP32)
+    mixed = {name: (FP32, dynamic)[index % 2] for index, name in enumerate(NAMES)}
+    model = LatencyModel(unary=prior, up=1.0, down=1.0, cast=1.0, edge=1.0, constant=0.0)
+
+    assert not pricing.rows([mixed])[:, BOUNDARIES].any()
+    assert model.predict(partition, mixed, FP32) == pytest.approx(0.1 * len(NAMES))
