@@ -136,7 +136,7 @@ class Lowerer:
             steps.append(CorrectBiasPass(editor, placement.weights, originals, ranges.means))
         scales = self._scales(draft.topology, placement, ranges, scale_type)
         steps.append(InsertQDQPass(editor, placement.activations, scales))
-        steps.append(QuantizeAtRunTimePass(editor, placement.dynamic))
+        steps.append(QuantizeAtRunTimePass(editor, placement.dynamic, in_float=simulate))
         if self.scheme.float_islands:
             steps += [KeepProductsPass(editor), IsolateFloatsPass(editor)]
         if simulate:

@@ -171,6 +171,8 @@ def _why_not(precision: Precision, wanted: Capability, flavour: Flavour) -> str 
     name = precision.value.upper()
     if precision is Precision.FP64:
         return "TensorRT has no FP64"
+    if precision is Precision.INT8_DYNAMIC:
+        return "TensorRT quantises activations by ranges that are known when an engine is built"
     if flavour == "weak" and precision in (Precision.BF16, Precision.FP8):
         return f"TensorRT 8.6 has no {name}: use TensorRT 10 or newer"
     if wanted < least:

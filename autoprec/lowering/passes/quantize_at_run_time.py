@@ -25,15 +25,18 @@ class QuantizeAtRunTimePass(LoweringPass):
     Args:
         editor: the editor of the model.
         names: the names of the products.
+        in_float: whether products stay in float, of what the codes stand for. Kernels on integers saturate on some
+            CPUs, and simulated arithmetic must not depend on the CPU.
 
     Requires: each name is a MatMul whose second operand a DequantizeLinear makes of stored codes without zero point,
-    with one scale for all or one for each column. Ensures: each of them is a MatMulInteger; its result has the name
-    that it had.
+    with one scale for all or one for each column. Ensures: each of them is a MatMulInteger, or reads a
+    DequantizeLinear; its result has the name that it had.
     """
 
-    def __init__(self, editor: GraphEditor, names: Collection[str]) -> None:
+    def __init__(self, editor: GraphEditor, names: Collection[str], *, in_float: bool = False) -> None:
         super().__init__(editor)
         self.names = frozenset(names)
+        self.in_float = in_float
 
     def requires(self, model: ir.Model) -> None:
         """Check that the weights of each product are stored in 8 bits."""
@@ -46,11 +49,13 @@ class QuantizeAtRunTimePass(LoweringPass):
                 raise ir.passes.PreconditionError(f"{name!r} must be a MatMul of symmetric 8-bit weights")
 
     def ensures(self, model: ir.Model) -> None:
-        """Check that each product reads codes on both sides."""
+        """Check that each product reads codes on both sides, or what they stand for."""
         super().ensures(model)
         for node in model.graph:
-            if node.name in self.names and node.op_type != "MatMulInteger":
-                raise ir.passes.PostconditionError(f"{node.name!r} must be a MatMulInteger, not a {node.op_type}")
+            maker = node.inputs[0].producer() if node.name in self.names and node.inputs[0] is not None else None
+            wanted = "DequantizeLinear" if self.in_float else "DynamicQuantizeLinear"
+            if node.name in self.names and (maker is None or maker.op_type != wanted):
+                raise ir.passes.PostconditionError(f"{node.name!r} must read a {wanted}")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the products; the model is modified if there was one."""
@@ -61,7 +66,10 @@ class QuantizeAtRunTimePass(LoweringPass):
                 raise ValueError(f"{node.name!r} must read a value")
             if source not in made:
                 made[source] = self._quantized(source)
-            self._rewrite(node, made[source])
+            if self.in_float:
+                node.replace_input_with(0, self._dequantized(node, made[source]))
+            else:
+                self._rewrite(node, made[source])
         if made:
             model.graph.sort()
             drop_unused(model.graph)
@@ -77,6 +85,12 @@ class QuantizeAtRunTimePass(LoweringPass):
         wish = editor.names.new(f"{source.name}/quantize_at_run_time")
         editor.graph.append(ir.node("DynamicQuantizeLinear", [source], outputs=[codes, scale, zero], name=wish))
         return codes, scale, zero
+
+    def _dequantized(self, node: ir.Node, quantized: _Quantized) -> ir.Value:
+        output = self.editor.value(f"{node.name}/read", quantized[0], ir.DataType.FLOAT)
+        name = self.editor.names.new(f"{node.name}/dequantize")
+        self.editor.graph.append(ir.node("DequantizeLinear", quantized, outputs=[output], name=name))
+        return output
 
     def _rewrite(self, node: ir.Node, quantized: _Quantized) -> None:
         editor, output, (codes, scale, zero) = self.editor, node.outputs[0], quantized

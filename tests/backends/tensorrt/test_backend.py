@@ -29,7 +29,10 @@ from ...helpers.lowering_bench import bench
 pytest.importorskip("tensorrt_rtx", reason="the real builder needs tensorrt-rtx: pip install tensorrt-rtx")
 
 FP32, FP16, BF16, FP8, INT8 = (Precision(p) for p in ("fp32", "fp16", "bf16", "fp8", "int8"))
-NO_FP64 = {Precision.FP64: "TensorRT has no FP64"}
+NEVER = {
+    Precision.FP64: "TensorRT has no FP64",
+    Precision.INT8_DYNAMIC: "TensorRT quantises activations by ranges that are known when an engine is built",
+}
 BATCH = 2
 
 
@@ -104,13 +107,13 @@ def test_several_targets_are_described_and_the_first_is_modelled(folder: Path) -
 
 @pytest.mark.parametrize("target", ["sm89", "sm120"])
 def test_newer_gpus_compute_in_everything(folder: Path, target: str) -> None:
-    assert rtx(folder, target).support() == dict.fromkeys(Precision) | NO_FP64
+    assert rtx(folder, target).support() == dict.fromkeys(Precision) | NEVER
 
 
 def test_fp8_is_refused_on_ampere_in_words(folder: Path) -> None:
     words = {FP8: "FP8 needs compute capability 8.9 or more, this is 8.0"}
 
-    assert rtx(folder, "sm80").support() == dict.fromkeys(Precision) | NO_FP64 | words
+    assert rtx(folder, "sm80").support() == dict.fromkeys(Precision) | NEVER | words
 
 
 @pytest.mark.parametrize("targets", [("sm89", "sm80"), ("sm80", "sm89")])
