@@ -37,8 +37,9 @@ def command(run: str, *, everything: bool, as_json: bool, quiet: bool, **options
     are compared on a few samples: FP32, the plan in exact arithmetic, and what the runtime computes. The first unit at
     which the runtime and exact arithmetic part is named. Nothing is timed.
 
-    Values are made visible as further outputs of the engine, codes where they are quantised, so that 8-bit kernels stay
-    as they are; what changes nevertheless is said. A run directory keeps the result for `autoprec report`.
+    Values are seen in unfused debug tensors where the runtime has them (TensorRT 10.12, TensorRT-RTX 1.7 and newer).
+    Else they are further outputs, codes where they are quantised, so that 8-bit kernels stay as they are; what changes
+    nevertheless is said. A run directory keeps the result for `autoprec report`.
     """
     from autoprec.files.functions import check_data_names
 

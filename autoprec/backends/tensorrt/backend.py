@@ -17,6 +17,7 @@ from autoprec.backends.tensorrt.bindings import MODULES, find_bindings
 from autoprec.backends.tensorrt.build_queue import BuildQueue, SharedQueue
 from autoprec.backends.tensorrt.builder import EngineBuilder, check_options, find_device, hardware_of
 from autoprec.backends.tensorrt.busy import BusyEngine
+from autoprec.backends.tensorrt.debug_tensors import has_debug_tensors, showing
 from autoprec.backends.tensorrt.engine import TensorRtEngine
 from autoprec.backends.tensorrt.gpus import Gpu, default_gpu
 from autoprec.backends.tensorrt.inspector import parse_layers
@@ -41,16 +42,14 @@ _SCHEMES = {"weak": TENSORRT_8, "strong": TENSORRT, "rtx": TENSORRT_RTX}
 class TensorRtBackend:
     """One TensorRT runtime.
 
-    Without targets engines are built for this machine's GPU and measured on it. With targets they are built ahead of
-    time; they cannot run here, and their clock is a model of the first target's GPU. For targets without published
-    figures they can be built and inspected, and not timed.
+    Without targets engines are built for this machine's GPU and measured on it. Those for targets cannot run here:
+    their clock is a model of the first target's GPU, and without published figures of that they are not timed.
 
     Args:
         name: "tensorrt" or "tensorrt-rtx".
         options: how engines are built.
         threads: the number of CPU threads, for calibration and for exact arithmetic.
-        folder: the folder where engines are kept; by default a temporary one, which is made for the first engine and
-            removed with the backend. Kernel timings are kept in the user's cache.
+        folder: the folder of engines; by default a temporary one. Kernel timings are kept in the user's cache.
         batch: the number of samples of inputs without a given shape.
         sizes: the shapes of inputs in a run of one sample, from which other open dimensions are taken.
         queue: the processes that build the engines; by default some of its own, which end with the backend.
@@ -125,14 +124,10 @@ class TensorRtBackend:
         if not self.runs_here:
             default_gpu(self.targets[0])  # a GPU without figures is refused before the first minute is spent
         fixed = {name: ShapeProfile(shape, shape, shape) for name, shape in shapes.items()}
-        return TensorRtBackend(
-            self.name,
-            replace(self._options, shapes=fixed),
-            self.threads,
-            folder / "engines",
-            queue=self._shared(),
-            left_s=self._left_s,
-        )
+        return self._with(replace(self._options, shapes=fixed), folder / "engines")
+
+    def _with(self, options: BuildOptions, folder: Path) -> TensorRtBackend:
+        return TensorRtBackend(self.name, options, self.threads, folder, queue=self._shared(), left_s=self._left_s)
 
     def limit_builds(self, left_s: Callable[[], float], *, quickly: bool = False) -> None:
         """Have every build from now on cancelled, by an `OutOfTimeError`, when these seconds are over."""
@@ -199,6 +194,13 @@ class TensorRtBackend:
         gpu = self._gpu  # which may be refused: before the time of a build is spent
         file = self.build_file(model)
         return ModelledEngine(file.layers, gpu, file.engine_bytes)
+
+    def build_showing(self, model: bytes, values: Mapping[str, str]) -> Engine | None:
+        """Build an engine that shows values as unfused debug tensors; None where there are none, or none fits."""
+        if not self.runs_here or not has_debug_tensors(self._bindings):
+            return None
+        other = self._with(replace(self._options, debug_tensors=True), self._kept_in())
+        return showing(other.build_file(model).path, self._bindings.module, values)
 
     def build_busy(self, model: bytes) -> Engine:
         """An engine that runs on two streams at once, as trtexec with --infStreams=2; nothing waits in between.

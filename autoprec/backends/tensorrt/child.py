@@ -139,6 +139,8 @@ def attempt(
         builder.max_threads = _THREADS
     network = builder.create_network(bindings.network_flags())
     parse_model(bindings, network, logger, (folder / MODEL).read_bytes())
+    if request.options.debug_tensors:
+        network.mark_unfused_tensors_as_debug_tensors()
     config = builder.create_builder_config()
     configure(bindings, config, request.options)
     profile = builder.create_optimization_profile()

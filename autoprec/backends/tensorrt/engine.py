@@ -31,6 +31,7 @@ class TensorRtEngine:
         module: the runtime that built it, `tensorrt` or `tensorrt_rtx`.
         cuda: CUDA; by default this machine's.
         cuda_graph: launch timed runs as a CUDA graph, as trtexec 11 does, where the engine can be captured.
+        listener: TensorRT's IDebugListener that is handed what kernels write, None for none.
 
     Attributes:
         path: the engine file.
@@ -46,13 +47,15 @@ class TensorRtEngine:
         BackendError: no GPU, no cuda-python, or the engine cannot be loaded here; the message says what to do.
     """
 
-    def __init__(self, path: Path, module: Any, cuda: Cuda | None = None, *, cuda_graph: bool = True) -> None:
+    def __init__(
+        self, path: Path, module: Any, cuda: Cuda | None = None, *, cuda_graph: bool = True, listener: Any = None
+    ) -> None:
         self.path = path
         self.runtime: str = runtime_label(module)
         self._module = module
         self._cuda: Cuda = load_cuda() if cuda is None else cuda
         self.device: Device = self._cuda.device()
-        self._wants_graph = cuda_graph
+        self._wants_graph, self._listener = cuda_graph, listener
         self._stream: Handle | None = None
         self._loaded: Loaded | None = None
         self._execution: Execution | None = None
@@ -246,7 +249,11 @@ class TensorRtEngine:
     def _context(self) -> Execution:
         if self._loaded is None:
             raise BackendError(f"the engine {self.path} was closed; load it again")
-        return Execution(self._loaded, self._cuda, self._stream, self._messages)
+        execution = Execution(self._loaded, self._cuda, self._stream, self._messages)
+        if self._listener is not None:
+            execution.context.set_debug_listener(self._listener)
+            execution.context.unfused_tensors_debug_state = True
+        return execution
 
     def _leave(self) -> None:
         execution, self._execution = self._execution, None

@@ -17,7 +17,7 @@ from autoprec.backends.tensorrt.feeds import InputSlot, OutputSlot
 from autoprec.backends.tensorrt.records import ShapeProfile
 from autoprec.errors import BackendError
 
-_TYPES: dict[str, np.dtype[Any]] = {
+DTYPES: dict[str, np.dtype[Any]] = {
     "FLOAT": np.dtype(np.float32),
     "HALF": np.dtype(np.float16),
     "BF16": np.dtype(ml_dtypes.bfloat16),
@@ -207,9 +207,9 @@ def _shapes(engine: Any, name: str) -> ShapeProfile:
 
 def _dtype(path: Path, name: str, engine: Any) -> np.dtype[Any]:
     kind = engine.get_tensor_dtype(name).name
-    if kind not in _TYPES:
+    if kind not in DTYPES:
         raise BackendError(f"the engine {path} has {name!r} in {kind}, which cannot be fed; keep it in a wider type")
-    return _TYPES[kind]
+    return DTYPES[kind]
 
 
 def _activation_bytes(engine: Any) -> int:

@@ -34,6 +34,7 @@ class BuildOptions:
         optimization_level: 0 to 5, None for TensorRT's own default.
         time_limit_s: a build that takes longer is killed.
         timing_cache: whether kernel timings of earlier builds are used.
+        debug_tensors: whether the engine can show what its kernels write, see `debug_tensors.py`.
     """
 
     shapes: Mapping[str, ShapeProfile] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class BuildOptions:
     optimization_level: int | None = None
     time_limit_s: float = 900.0
     timing_cache: bool = True
+    debug_tensors: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ def options_record(options: BuildOptions) -> dict[str, Any]:
         "optimization_level": options.optimization_level,
         "time_limit_s": options.time_limit_s,
         "timing_cache": options.timing_cache,
-    }
+    } | ({"debug_tensors": True} if options.debug_tensors else {})
 
 
 def options_of(record: Mapping[str, Any]) -> BuildOptions:

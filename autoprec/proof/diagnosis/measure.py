@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from autoprec.backends.protocol import Engine, RanAs
+from autoprec.backends.showing import ShowsValues
 from autoprec.data.feeds import feed_of
 from autoprec.errors import BackendError
 from autoprec.graph.model import to_bytes
@@ -36,6 +37,7 @@ def diagnose(job: DiagnosisJob) -> Diagnosis:
     sides = sides_of(job)
     tally, groups = Tally(sides.exact.seen), list(groups_of(job, sides))
     changed: dict[str, None] | None = {} if job.backend.runs_here else None
+    as_it_is = False
     for number, group in enumerate(groups):
         with ExitStack() as stack:
             look, done = _Look(job, sides, group, stack), 0
@@ -43,7 +45,7 @@ def diagnose(job: DiagnosisJob) -> Diagnosis:
                 look.take([feed for feed, _ in portion], tally, outputs=number == 0)
                 done += sum(count for _, count in portion)
                 job.progress((number + done / job.data.count) / len(groups))
-            found = look.changed()
+            found, as_it_is = look.changed(), look.as_it_is
         changed = None if changed is None or found is None else {**changed, **dict.fromkeys(found)}
     described = job.backend.describe()
     return Diagnosis(
@@ -52,10 +54,16 @@ def diagnose(job: DiagnosisJob) -> Diagnosis:
         samples=job.data.count,
         units=tuple(tally.unit(unit, job.plan.get(unit.name, unit.source)) for unit in job.lowerer.partition.units),
         outputs=tally.outputs(),
-        visibility=Visibility.EXTRA_OUTPUTS if job.backend.runs_here else Visibility.NOTHING,
+        visibility=_visibility(job, as_it_is),
         changed=None if changed is None else tuple(changed),
         disturbed=tally.disturbed,
     )
+
+
+def _visibility(job: DiagnosisJob, as_it_is: bool) -> Visibility:
+    if not job.backend.runs_here:
+        return Visibility.NOTHING
+    return Visibility.DEBUG_TENSORS if as_it_is else Visibility.EXTRA_OUTPUTS
 
 
 def _portions(job: DiagnosisJob, sample_bytes: int) -> Iterator[list[tuple[Feed, int]]]:
@@ -113,9 +121,25 @@ class _Look:
         if job.backend.runs_here:
             model = self._plain_model = to_bytes(sides.runtime.model)
             self._plain = job.opened(model, lambda: job.backend.build(model), stack)
-            self._runtime = self._open(sides.runtime, exact=False)
+            self._runtime = self._open_showing(sides.runtime, model) or self._open(sides.runtime, exact=False)
         self._in_fp32 = self._parts(self._given)
         self._as_planned = self._parts(self._exact) if self._runtime is not None else {}
+
+    def _open_showing(self, side: Side, model: bytes) -> _Shown | None:
+        """Open an engine of the runtime that shows values as it is; None where the runtime has none."""
+        backend = self._job.backend
+        if not isinstance(backend, ShowsValues):
+            return None
+        wanted = {name: seen.value for name, seen in side.seen.items() if name in self._group.values}
+        makers = {str(v.name): str(node.name) for v in wanted.values() if (node := v.producer()) is not None}
+        engine = backend.build_showing(model, makers)
+        names = {name: str(value.name) for name, value in wanted.items()}
+        return None if engine is None else _Shown(side, self._stack.enter_context(engine), model, names)
+
+    @property
+    def as_it_is(self) -> bool:
+        """Whether the runtime runs the very engine that it would run without being looked at."""
+        return self._runtime is not None and self._runtime.model is self._plain_model
 
     def _open(self, side: Side, *, exact: bool) -> _Shown:
         wanted = {name: seen for name, seen in side.seen.items() if name in self._group.values}
@@ -175,8 +199,10 @@ class _Look:
         ours, theirs = self._exact.side.seen, self._runtime.side.seen
         # Codes of the runtime can only be fed to a unit that reads codes of the same scale.
         known = {name: array for name, array in runtime.items() if ours[name].same_form(theirs[name])}
+        known = {name: array for name, array in known.items() if array.shape == exact[name].shape}
         for unit in self._group.units:
             made = [name for name in unit.outputs if name in numbers and name in expected]
+            made = [name for name in made if numbers[name].shape == expected[name].shape]  # else in a layout of its own
             for name in made:
                 tally.value(Compared.RUNTIME, name, numbers[name], expected[name])
             alone = self._as_planned.get(unit.name)

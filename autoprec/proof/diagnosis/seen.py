@@ -16,10 +16,12 @@ import onnx_ir as ir
 from autoprec.errors import PlanError
 from autoprec.graph.model import to_bytes
 from autoprec.graph.names import Names
-from autoprec.graph.topology import const_array, is_float
+from autoprec.graph.topology import RESHAPING_OPS, const_array, is_float
 from autoprec.lowering.lowerer import Lowered
 from autoprec.precision import Array
 
+_MOVED_OVER = RESHAPING_OPS | {"MaxPool", "Slice"}
+"""What ONNX Runtime moves a QuantizeLinear over."""
 _CODES = (ir.DataType.INT8, ir.DataType.UINT8)
 
 
@@ -31,11 +33,14 @@ class Seen:
         value: the value of the lowered graph that holds it: codes, or the numbers themselves.
         scale: the step between two codes; None for numbers.
         zero: the code of zero.
+        later: the largest step to which the numbers are rounded behind what only moves them, None for none. A runtime
+            may round first and move codes.
     """
 
     value: ir.Value
     scale: float | None = None
     zero: float = 0.0
+    later: float | None = None
 
     def same_form(self, other: Seen) -> bool:
         """Return whether arrays of another value can stand in for those of this one."""
@@ -60,8 +65,21 @@ def seen_in(lowered: Lowered, names: Iterable[str]) -> dict[str, Seen]:
     for name in names:
         record = lowered.record.values.get(name)
         if record is not None and is_float(record.final):
-            found[name] = _as_codes(record.final) or _quantized_by_all(record.final) or Seen(record.final)
+            found[name] = _as_codes(record.final) or _quantized_by_all(record.final) or _numbers(record.final)
     return found
+
+
+def _numbers(value: ir.Value) -> Seen:
+    """Return a value that is seen as numbers."""
+    steps, stack = [], [value]
+    while stack:
+        for node, index in stack.pop().uses():
+            if node.op_type == "QuantizeLinear" and index == 0:
+                scale = const_array(node.inputs[1])
+                steps.append(0.0 if scale is None else float(scale.max()))
+            elif node.op_type in _MOVED_OVER and index == 0:
+                stack += node.outputs
+    return Seen(value, later=max(steps, default=None))
 
 
 def _quantized_by_all(value: ir.Value) -> Seen | None:

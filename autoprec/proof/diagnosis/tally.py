@@ -66,18 +66,18 @@ class Tally:
         )
 
     def _tolerance(self, unit: Unit, precision: Precision, own: float | None) -> float:
-        steps = [self._rounding(name) for name in unit.outputs if name in self._seen]
-        known = [step for step in steps if step is not None]
-        if not known and precision.is_quantized:  # its operands are codes, and its result is not
-            known = [own or 0.0]
-        return max(_FLOAT_TOLERANCE.get(precision, _TOLERANCE), _OF_ROUNDING * max(known, default=0.0))
+        known = [self._explained(name) for name in unit.outputs if name in self._seen]
+        if precision.is_quantized and not any(known):  # its operands are codes, and its result is not
+            known = [_OF_ROUNDING * (own or 0.0)]
+        return max(_FLOAT_TOLERANCE.get(precision, _TOLERANCE), *known, 0.0)
 
-    def _rounding(self, name: str) -> float | None:
-        """Return the noise that rounding a value to its codes makes, None where it has none."""
-        scale, power = self._seen[name].scale, self._powers[Compared.PLAN, name]
-        if scale is None or not power.signal:
-            return None
-        return scale**2 / 12 * power.count / power.signal
+    def _explained(self, name: str) -> float:
+        """Return the noise that rounding a value to codes explains, 0 where it is not rounded to any."""
+        seen, power = self._seen[name], self._powers[Compared.PLAN, name]
+        step, share = (seen.scale, _OF_ROUNDING) if seen.scale is not None else (seen.later, 1 + _OF_ROUNDING)
+        if step is None or not power.signal:
+            return 0.0
+        return share * step**2 / 12 * power.count / power.signal
 
     def outputs(self) -> dict[str, tuple[Noise, Noise]]:
         """Return for each output of the model the error of the plan, and that of the runtime."""

@@ -64,6 +64,12 @@ ANNOTATIONS: dict[str, Annotations] = {
         "CudaRuntime._call.return": "Any",
         "CudaRuntime._failure.error": "Any",
     },
+    "debug_tensors.py": {
+        "debug_listener.return": "Any",
+        "debug_listener.process_debug_tensor.told": "Any",
+        "address_of.pointer": "Any",
+    },
+    "engine.py": {"TensorRtEngine.__init__.listener": "Any"},  # TensorRT 8.6 has no class of such
     "execution.py": {"Execution.__init__.context": "trt.IExecutionContext"},
     "layer_times.py": {"layer_profiler.return": "Any"},
     "loading.py": {
@@ -98,6 +104,10 @@ USED_WITH: dict[str, tuple[str, ...]] = {
     "IBuilderConfig.num_compute_capabilities": ("RTX",),
     "IBuilderConfig.set_compute_capability": ("RTX",),
     "ICudaEngine.device_memory_size": ("8.6",),
+    "IDebugListener": STRONG,
+    "IExecutionContext.set_debug_listener": STRONG,
+    "IExecutionContext.unfused_tensors_debug_state": STRONG,
+    "INetworkDefinition.mark_unfused_tensors_as_debug_tensors": STRONG,
     "ICudaEngine.device_memory_size_v2": STRONG,
     "ILayer.precision": ("8.6",),
     "ILayer.set_output_type": ("8.6",),

@@ -77,7 +77,7 @@ def test_every_name_exists_in_tensorrt_rtx() -> None:
             assert hasattr(owner, part), ".".join(path)
             owner = getattr(owner, part)
     assert hasattr(trt.ICudaEngine, "device_memory_size_v2")
-    for kind in {*loading._TYPES}:
+    for kind in {*loading.DTYPES}:
         assert hasattr(trt.DataType, kind), kind
 
 

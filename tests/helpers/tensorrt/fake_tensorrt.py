@@ -116,6 +116,9 @@ class FakeContext:
         self.profiler: Any = None
         self.enqueue_emits_profile = True
         self.runs = 0
+        self.listener: Any = None
+        self.stream = 0
+        self.unfused_tensors_debug_state = False
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         if tuple(shape) == self.spec.refused_shape:
@@ -131,8 +134,13 @@ class FakeContext:
         self.addresses[name] = address
         return address in self.cuda.memory
 
+    def set_debug_listener(self, listener: Any) -> bool:
+        self.listener = listener
+        return True
+
     def execute_async_v3(self, stream: int) -> bool:
         assert type(stream) is int
+        self.stream = stream
         if self.spec.fails:
             self.logger.log(Severity.ERROR, self.spec.fails)
             return False
@@ -150,6 +158,11 @@ class FakeContext:
             size = int(np.prod(shapes[name])) * dtype.itemsize
             raw = self.cuda.memory[self.addresses[name]][:size]
             arrays[name] = raw.view(dtype).reshape(shapes[name])
+            if self.listener is not None and self.unfused_tensors_debug_state:  # as if a kernel had written a copy
+                where, place = self.addresses[name], TensorLocation.DEVICE
+                self.listener.process_debug_tensor(
+                    where, place, tensor.dtype, shapes[name], f"{name} copy", self.stream
+                )
         for name, array in self.spec.compute(arrays).items():
             data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
             self.cuda.memory[self.addresses[name]][: data.size] = data
@@ -226,6 +239,13 @@ class FakeTensorRt:
 
     class IProfiler:
         pass
+
+    class IDebugListener:
+        pass
+
+    class INetworkDefinition:
+        def mark_unfused_tensors_as_debug_tensors(self) -> bool:
+            return True
 
     def __init__(self, spec: Spec, cuda: FakeCuda, name: str = "tensorrt", version: str = "8.6.0") -> None:
         self.spec, self.cuda = spec, cuda

@@ -185,3 +185,26 @@ def test_a_diagnosis_is_read_back_as_it_was_written(healthy: Diagnosis, tmp_path
     write_json(tmp_path / "diagnosis.json", diagnosis.to_record())
 
     assert read_diagnosis(tmp_path / "diagnosis.json") == diagnosis
+
+
+class Shows(OrtBackend):
+    """A runtime that shows what is written between kernels, except where kernels are fused."""
+
+    def build_showing(self, model: bytes, values: Mapping[str, str]) -> OrtEngine:
+        shown = ir.from_proto(onnx.load_from_string(model))
+        made = {str(value.name): value for node in shown.graph for value in node.outputs}
+        for name in list(values)[1:]:
+            assert made[name].producer().name == values[name]  # type: ignore[union-attr]
+            shown.graph.outputs.append(made[name])
+        return self.build(to_bytes(shown))
+
+
+def test_debug_tensors_leave_the_engine_as_it_is_and_units_without_one_are_named(healthy: Diagnosis) -> None:
+    one = cpu_bench()
+
+    found = diagnose(job(one, one.uniform(INT8), Shows(threads=1)))
+
+    assert found.visibility is Visibility.DEBUG_TENSORS
+    assert found.hidden == (one.partition.units[0].name,)
+    assert found.units[1].runtime.own is None  # what it read is not known
+    assert found.units[2].runtime.here == pytest.approx(healthy.units[2].runtime.here, abs=1e-9)
