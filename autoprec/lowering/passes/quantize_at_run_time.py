@@ -117,6 +117,8 @@ class QuantizeAtRunTimePass(LoweringPass):
         editor.take_over(output, final)
         editor.became(node, nodes)
         editor.graph.remove(node, safe=True)
+        if not stored.outputs[0].uses():  # the runtime would compute it all the same
+            editor.graph.remove(stored, safe=True)
 
 
 def _stored(node: ir.Node) -> ir.Node | None:

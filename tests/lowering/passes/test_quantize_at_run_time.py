@@ -73,6 +73,7 @@ def test_products_that_read_one_value_quantise_it_once() -> None:
 
     assert sorted(read) == ["merge_out", "x"]
     assert sum(node.op_type == "MatMulInteger" for node in lowered.graph) == 4
+    assert not any(node.op_type == "DequantizeLinear" for node in lowered.graph)  # of weights, which nothing reads
 
 
 def test_onnx_runtime_fuses_each_product_with_its_bias() -> None:
