@@ -18,7 +18,8 @@ class Precision(str, Enum):
     """A number format; the value of each member is its name in plan files and on the command line.
 
     FP64 is what some models are given in. A unit may keep it, and no other unit gets it. In INT8_DYNAMIC a product
-    reads INT8 weights, and activations whose range is found anew in each run, over the whole tensor.
+    reads INT8 weights, and activations whose range is found anew in each run, over the whole tensor. In INT4 only the
+    weights are quantised: each block of 32, 64 or 128 of them has a scale and, where the name says "zp", a zero point.
     """
 
     FP32 = "fp32"
@@ -27,7 +28,13 @@ class Precision(str, Enum):
     FP8 = "fp8"
     INT8 = "int8"
     FP64 = "fp64"
-    INT8_DYNAMIC = "int8-dynamic"  # last, so that the numbers of the others in stored plans and programs stay
+    INT8_DYNAMIC = "int8-dynamic"  # new ones come last, so that the numbers of the others in stored programs stay
+    INT4_32 = "int4-32"
+    INT4_64 = "int4-64"
+    INT4_128 = "int4-128"
+    INT4_32_ZP = "int4-32-zp"
+    INT4_64_ZP = "int4-64-zp"
+    INT4_128_ZP = "int4-128-zp"
 
     def __str__(self) -> str:
         return self.value
@@ -35,12 +42,27 @@ class Precision(str, Enum):
     @property
     def bits(self) -> int:
         """The number of bits of one stored weight."""
-        return {"fp64": 64, "fp32": 32, "fp16": 16, "bf16": 16}.get(self.value, 8)
+        return {"fp64": 64, "fp32": 32, "fp16": 16, "bf16": 16}.get(self.value, 4 if self.block else 8)
+
+    @property
+    def block(self) -> int:
+        """The number of weights that share a scale, for the formats of four bits; 0 for all others."""
+        return int(self.value.split("-")[1]) if self.value.startswith("int4") else 0
+
+    @property
+    def has_zero_points(self) -> bool:
+        """Whether each block of weights has a zero point."""
+        return self in (Precision.INT4_32_ZP, Precision.INT4_64_ZP, Precision.INT4_128_ZP)
+
+    @property
+    def of_weights(self) -> Precision:
+        """The format that weights are stored in, which is INT8 whatever the ranges of activations are."""
+        return Precision.INT8 if self is Precision.INT8_DYNAMIC else self
 
     @property
     def is_quantized(self) -> bool:
-        """Whether weights are stored as codes with a scale, as in INT8 and FP8."""
-        return self in (Precision.INT8, Precision.FP8, Precision.INT8_DYNAMIC)
+        """Whether weights are stored as codes with a scale, as in INT8, FP8 and INT4."""
+        return self in (Precision.INT8, Precision.FP8, Precision.INT8_DYNAMIC) or self.block > 0
 
     @property
     def needs_ranges(self) -> bool:
@@ -49,7 +71,7 @@ class Precision(str, Enum):
 
     @property
     def largest(self) -> float:
-        """The largest finite value of a float format; the largest code of INT8.
+        """The largest finite value of a float format; the largest code of INT8 and of INT4 without zero points.
 
         The float values follow from IEEE 754 and, for FP8, from Micikevicius et al., "FP8 Formats for Deep
         Learning", 2022.
@@ -62,7 +84,7 @@ class Precision(str, Enum):
             "fp8": 448.0,  # E4M3FN has no infinities and gives only one bit pattern of each sign to NaN
             "int8": 127.0,  # the code -128 is not used, so that the codes are symmetric around 0
             "int8-dynamic": 127.0,
-        }[self.value]
+        }.get(self.value, 7.0)
 
 
 PRECISION_KEY = "autoprec.precision"

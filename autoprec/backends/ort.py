@@ -28,7 +28,7 @@ from autoprec.precision import Array, Precision
 if TYPE_CHECKING:
     import onnx
 
-_NATIVE = (Precision.FP64, Precision.FP32, Precision.INT8, Precision.INT8_DYNAMIC)
+_NATIVE = frozenset({Precision.FP64, Precision.FP32, Precision.INT8, Precision.INT8_DYNAMIC})
 _PROFILED_RUNS = 6
 _DUMPED_INSIDE_BYTES = 1024
 _TRIAL = ModelTrial()
@@ -80,9 +80,9 @@ class OrtBackend:
         }
 
     def support(self) -> dict[Precision, str | None]:
-        """FP64, FP32 and both forms of INT8 are native; others are simulated, so their latency means nothing here."""
+        """FP64, FP32, INT8 and INT4 are native; others are simulated, so their latency means nothing here."""
         simulated = "simulated by rounding: ONNX Runtime has no kernels for it on a CPU, so it cannot be timed"
-        return {p: None if p in _NATIVE else simulated for p in Precision}
+        return {p: None if p in _NATIVE or p.block else simulated for p in Precision}
 
     def build(self, model: bytes, *, exact: bool = False, threads: int | None = None) -> OrtEngine:
         """Build a session, of a model that was tried out in another process.

@@ -12,11 +12,13 @@ from autoprec.precision import Precision
 if TYPE_CHECKING:
     import onnx
 
-_QUANTIZED_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize")
+_QUANTIZED_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "MatMulNBits", "ConvInteger", "DynamicQuantize")
 _CONVERSIONS = ("Quantize", "Dequantize", "DynamicQuantizeLinear", "Reorder")
 _QUANTIZES_INSIDE = "DynamicQuantizeMatMul"
 """The kernel of a product that quantises what it reads itself."""
 _MAKES_CODES = ("QuantizeLinear", "QLinear")
+_ZERO_POINTS = 3
+"""Which input of MatMulNBits the zero points are."""
 _RANGES = ("DynamicQuantizeLinear",)
 """What finds the range of a tensor at run time, and quantises the tensor by it."""
 _CHANGES_TYPE = frozenset({"DequantizeLinear", "Cast", "Shape", "Size", "ArgMax", "ArgMin"})
@@ -42,7 +44,7 @@ def ran_as(optimised: onnx.GraphProto, model: onnx.GraphProto, nodes: Sequence[s
         if kernel.op_type.startswith(_CONVERSIONS):
             continue
         dynamic = kernel.op_type == _QUANTIZES_INSIDE or (kernel.input[:1] and kernel.input[0] in ranged)
-        precision = Precision.INT8_DYNAMIC if dynamic else None
+        precision = Precision.INT8_DYNAMIC if dynamic else _blocks(kernel)
         ran = RanAs(operator=kernel.op_type, quantized=_on_codes(kernel, codes), precision=precision)
         name = owners.of(kernel.name, kernel.output)
         if name is not None:
@@ -68,6 +70,16 @@ def _codes(graph: onnx.GraphProto) -> frozenset[str]:
         if kernel.op_type.startswith(_MAKES_CODES) or (keeps and kernel.input[:1] and kernel.input[0] in found):
             found.update(kernel.output)
     return frozenset(found)
+
+
+def _blocks(kernel: onnx.NodeProto) -> Precision | None:
+    """The format of the weights of a product that reads them in blocks of 4 bits; None for any other kernel."""
+    sizes = {each.name: each.i for each in kernel.attribute}
+    if kernel.op_type != "MatMulNBits" or sizes.get("bits", 4) != Precision.INT4_32.bits:
+        return None
+    zeros = len(kernel.input) > _ZERO_POINTS and bool(kernel.input[_ZERO_POINTS])
+    wanted = sizes.get("block_size"), zeros
+    return next((p for p in Precision if p.block and (p.block, p.has_zero_points) == wanted), None)
 
 
 def _on_codes(kernel: onnx.NodeProto, codes: frozenset[str]) -> bool:

@@ -48,6 +48,8 @@ class Scheme:
         dynamic_products: whether a product of two values that both change at run time has an 8-bit kernel.
         dynamic_activations: whether a product may read activations that are quantised at run time, in
             DynamicQuantizeLinear.
+        weight_blocks: whether a product may read weights of 4 bits with a scale for each block.
+        block_kernels: whether such a product is written as MatMulNBits, an operator of ONNX Runtime's own.
         largest_weight: the largest INT8 code of a weight that is multiplied. Where two products of an unsigned and a
             signed byte are added in 16 bits, 64 is the largest that never saturates: 2 * 255 * 64 < 2**15.
         variant_of: the name of the scheme that this one differs from in nothing but codes, None for most; a runtime
@@ -72,6 +74,8 @@ class Scheme:
     transposes_stay_fp32: bool = False
     dynamic_products: bool = True
     dynamic_activations: bool = False
+    weight_blocks: bool = False
+    block_kernels: bool = False
     largest_weight: int = 127
     variant_of: str | None = None
 
@@ -127,6 +131,8 @@ ORT_CPU = Scheme(
     transposes_stay_fp32=True,
     dynamic_products=False,
     dynamic_activations=True,
+    weight_blocks=True,
+    block_kernels=True,
 )
 ORT_CPU_7BIT = replace(ORT_CPU, name="ort-cpu-7bit", largest_weight=64, variant_of=ORT_CPU.name)
 """For x86 CPUs without VNNI. With 8-bit weights KWT-1 in uniform INT8 scored 9.6 % on such a CPU, in exact arithmetic

@@ -123,8 +123,9 @@ class WeightStore:
             OSError: the disk is full.
         """
         array = np.ascontiguousarray(data)
-        offset = self.put_bytes(array.reshape(-1).view(np.uint8).data)
         dtype, shape = ir.DataType.from_numpy(array.dtype), ir.Shape(array.shape)
+        packed = dtype.bitwidth < 8  # NumPy has a byte for each of them
+        offset = self.put_bytes(ir.tensor(array).tobytes() if packed else array.reshape(-1).view(np.uint8).data)
         return FileWeight(str(self.path), offset, dtype, shape, name=name, keeper=self)
 
     def put_bytes(self, data: bytes | memoryview) -> int:

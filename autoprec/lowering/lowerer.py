@@ -19,6 +19,7 @@ from autoprec.lowering.bases import Bases
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.annotate_precisions import AnnotatePrecisionsPass
 from autoprec.lowering.passes.assign_types import AssignTypesPass
+from autoprec.lowering.passes.block_kernels import BlockKernelsPass
 from autoprec.lowering.passes.correct_bias import CorrectBiasPass, weights_of
 from autoprec.lowering.passes.float_weights import FloatWeightsPass
 from autoprec.lowering.passes.fold_batch_norm import FoldBatchNormPass
@@ -30,12 +31,13 @@ from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.norm_to_conv import NormToConvPass
 from autoprec.lowering.passes.pack_constants import PackConstantsPass
 from autoprec.lowering.passes.quantize_at_run_time import QuantizeAtRunTimePass
+from autoprec.lowering.passes.quantize_blocks import QuantizeBlocksPass, split_by_blocks
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.lowering.passes.saturated_clips import SaturatedClipsPass
 from autoprec.lowering.passes.scales import coarsest, round_scale
 from autoprec.lowering.passes.shortcut_to_conv import ShortcutToConvPass, shortcut_pad
 from autoprec.lowering.passes.simulate_types import SimulateTypesPass
-from autoprec.lowering.passes.type_slots import OPSET_BF16, OPSET_HALF_SCALES, OPSET_QDQ
+from autoprec.lowering.passes.type_slots import OPSET_BF16, OPSET_BLOCKS, OPSET_HALF_SCALES, OPSET_QDQ
 from autoprec.lowering.placement import ActivationPoint, Placement, range_root
 from autoprec.lowering.placer import place
 from autoprec.lowering.record import LoweringRecord
@@ -128,8 +130,10 @@ class Lowerer:
     ) -> list[LoweringPass]:
         editor, placement = draft.editor, draft.placement
         scale_type = self._scale_type(placement)
+        points = split_by_blocks(placement.weights)
         steps: list[LoweringPass] = [
-            QuantizeWeightsPass(editor, placement.weights, scale_type, self.scheme.largest_weight)
+            QuantizeWeightsPass(editor, points[False], scale_type, self.scheme.largest_weight),
+            QuantizeBlocksPass(editor, points[True], scale_type),
         ]
         if ranges is not None:
             originals = weights_of(draft.work.graph, placement.weights)
@@ -137,6 +141,8 @@ class Lowerer:
         scales = self._scales(draft.topology, placement, ranges, scale_type)
         steps.append(InsertQDQPass(editor, placement.activations, scales))
         steps.append(QuantizeAtRunTimePass(editor, placement.dynamic, in_float=simulate))
+        if self.scheme.block_kernels and not simulate:
+            steps.append(BlockKernelsPass(editor, {point.node for point in points[True]}))
         if self.scheme.float_islands:
             steps += [KeepProductsPass(editor), IsolateFloatsPass(editor)]
         if simulate:
@@ -224,6 +230,8 @@ class Lowerer:
         # Simulated arithmetic is FP32, so that it needs no opset with half types.
         if not simulate and (Precision.BF16 in used or (quantized and self.carrier is Precision.BF16)):
             return OPSET_BF16
+        if any(p.block for p in used):
+            return OPSET_BLOCKS
         if Precision.FP8 in used or (quantized and half):
             return OPSET_HALF_SCALES
         return OPSET_QDQ
@@ -232,11 +240,11 @@ class Lowerer:
         """Fold normalisations into the weights of lowered convolutions, and write ops as the scheme wants them."""
         lowered = self.partition.changed(precisions)
         FoldBatchNormPass(editor, [name for unit in lowered for name in unit.anchors])(work)
-        if self.scheme.gemms_as_products:
-            products = [u for u in lowered if u.kind == "matmul" and precisions[u.name].is_quantized]
-            for dynamic in (False, True):
-                some = [u for u in products if (precisions[u.name] is Precision.INT8_DYNAMIC) is dynamic]
-                GemmToMatMulPass(editor, [name for unit in some for name in unit.anchors], add=dynamic)(work)
+        products = [u for u in lowered if u.kind == "matmul" and precisions[u.name].is_quantized]
+        for ranged in (False, True):
+            some = [u for u in products if precisions[u.name].needs_ranges is ranged]
+            if self.scheme.gemms_as_products or not ranged:
+                GemmToMatMulPass(editor, [name for unit in some for name in unit.anchors], add=not ranged)(work)
         if self.scheme.norms_as_convs:
             quantized = [u for u in lowered if u.kind == "conv" and precisions[u.name].is_quantized]
             NormToConvPass(editor, [name for unit in quantized for name in unit.nodes])(work)

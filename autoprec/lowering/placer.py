@@ -116,17 +116,16 @@ class _Placer:
         if (reason := self._why_float(unit)) is not None:
             self.skipped[unit.name] = reason
             return
-        dynamic = precision is Precision.INT8_DYNAMIC
-        self.dynamic.update(unit.anchors if dynamic else ())
-        stored = Precision.INT8 if dynamic else precision
+        self.dynamic.update(unit.anchors if precision is Precision.INT8_DYNAMIC else ())
+        stored = precision.of_weights
         for name in unit.anchors:
             node = self.nodes[name]
             for index in (0, 1):
                 value = node.inputs[index]
                 if value in self.topology.constants:
-                    axis = axis_of_weight(node, index)
+                    axis = 0 if stored.block else axis_of_weight(node, index)
                     self.weights.append(WeightPoint(node=name, index=index, precision=stored, axis=axis))
-                elif not dynamic:
+                elif precision.needs_ranges:
                     self._add(value, precision, node, index)
         if self.scheme.quantize_outputs and unit.kind == "conv":
             self._conv_outputs(unit, precision)
@@ -147,8 +146,9 @@ class _Placer:
         return carrier_of(self._members(unit), self.carrier, self.scheme)
 
     def _around(self, unit: Unit, precision: Precision) -> Precision:
-        """Return the float type around 8-bit arithmetic; DynamicQuantizeLinear takes and gives FP32 alone."""
-        return Precision.FP32 if precision is Precision.INT8_DYNAMIC else self._carrier_of(unit)
+        """Return the float type around quantised arithmetic; DynamicQuantizeLinear takes and gives FP32 alone."""
+        wide = precision is Precision.INT8_DYNAMIC or (precision.block and self.scheme.block_kernels)
+        return Precision.FP32 if wide else self._carrier_of(unit)
 
     def _conv_outputs(self, unit: Unit, precision: Precision) -> None:
         """Put pairs on results: ONNX Runtime fuses Conv [-> Relu | Clip] -> Q, and the same behind a residual Add."""

@@ -18,8 +18,8 @@ from autoprec.graph.topology import (
     is_float,
     static_shape,
 )
-from autoprec.lowering.dynamic import why_not_dynamic
 from autoprec.lowering.passes.type_slots import DATA_TYPES, OPSET_BF16, OPSET_QDQ
+from autoprec.lowering.without_ranges import why_not_without_ranges
 from autoprec.plan import Plan
 from autoprec.precision import FLOATS, Precision
 from autoprec.units.branches import SMALLEST_ELEMENTS
@@ -100,8 +100,10 @@ def why_not(
     if precision in FLOATS:
         return _why_not_float(members, precision, scheme)
     anchors = [nodes[name] for name in unit.anchors if name in nodes]
-    if precision is Precision.INT8_DYNAMIC and (reason := why_not_dynamic(topology, unit, anchors, scheme)) is not None:
-        return reason
+    if not precision.needs_ranges:
+        reason = why_not_without_ranges(topology, unit, anchors, precision, scheme)
+        if reason is not None:
+            return reason
     if unit.kind in ("conv", "matmul"):
         reasons = [_why_not_linear(topology, node, precision, scheme, shapes) for node in anchors]
         return next((reason for reason in reasons if reason is not None), None)
@@ -154,7 +156,7 @@ def _why_not_linear(
         return scheme.float_ops[node.op_type]
     if not weights and not scheme.dynamic_products:
         return "both operands change at run time"
-    if not scheme.tensor_core_limits:
+    if not scheme.tensor_core_limits or precision.block:
         return None
     if node.op_type in ("Conv", "ConvTranspose"):
         return _why_not_conv(topology, node, weights[0], precision)

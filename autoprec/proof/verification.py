@@ -97,8 +97,8 @@ class UnitRan:
         if self.status == UnitStatus.FUSED:
             other = f" of {self.into}" if self.into else ""
             return f"{self.unit} was asked for in {self.requested} and is fused into {layer}{other}"
-        untold = "a float type" if self.written.needs_ranges else "8 bits"
-        ran = self.ran or ("another precision" if self.written is Precision.INT8_DYNAMIC else untold)
+        untold = "another precision" if self.written.is_quantized else "8 bits"
+        ran = self.ran or ("a float type" if self.written.needs_ranges else untold)
         because = f" ({self.why})" if self.why else ""
         return f"{self.unit} was asked for in {self.requested} but runs in {ran}{because}: {layer}"
 
@@ -258,7 +258,7 @@ def _fits(ran: RanAs, asked: Precision) -> bool:
 
     Those are codes by calibrated ranges, since it says where it finds ranges itself.
     """
-    told = ran.precision is not None or asked is Precision.INT8_DYNAMIC
+    told = ran.precision is not None or (asked.is_quantized and not asked.needs_ranges)
     return ran.precision is asked if told else ran.quantized == asked.is_quantized
 
 

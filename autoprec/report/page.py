@@ -9,12 +9,12 @@ from importlib.resources import files
 from typing import Any
 
 from autoprec.files.printable import printable
-from autoprec.report.plots import COLOURS, can_plot, svg
+from autoprec.report.plots import COLOURS, FOUR_BITS, can_plot, svg
 from autoprec.report.sections import Arc, Column, Drawing, Report, number_of, shown
 
 HINT = "the plots are left out, as Matplotlib is not installed; `pip install 'autoprec[report]'` adds them"
 TIMELESS = "the plots are left out for lack of time; `autoprec report RUN` adds them"
-PRECISIONS = ("fp64", "fp32", "bf16", "fp16", "fp8", "int8", "int8-dynamic")
+PRECISIONS = ("fp64", "fp32", "bf16", "fp16", "fp8", "int8", "int8-dynamic", *FOUR_BITS)
 _WIDE = 1000.0
 _HIGH = 120.0
 

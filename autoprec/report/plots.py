@@ -12,6 +12,7 @@ from typing import Any
 from autoprec.files.printable import printable
 from autoprec.report.sections import Curves, Dot, Scatter
 
+FOUR_BITS = ("int4-32", "int4-64", "int4-128", "int4-32-zp", "int4-64-zp", "int4-128-zp")
 COLOURS = {
     "fp64": "#000000",
     "fp32": "#d55e00",
@@ -20,6 +21,7 @@ COLOURS = {
     "fp8": "#56b4e9",
     "int8": "#0072b2",
     "int8-dynamic": "#009e73",
+    **dict.fromkeys(FOUR_BITS, "#f0e442"),
     "answer": "#d55e00",
     "uniform": "#0072b2",
     "on the front": "#009e73",

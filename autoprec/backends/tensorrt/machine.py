@@ -173,6 +173,8 @@ def _why_not(precision: Precision, wanted: Capability, flavour: Flavour) -> str 
         return "TensorRT has no FP64"
     if precision is Precision.INT8_DYNAMIC:
         return "TensorRT quantises activations by ranges that are known when an engine is built"
+    if precision.block:
+        return "weights of 4 bits have not been tried with TensorRT yet"
     if flavour == "weak" and precision in (Precision.BF16, Precision.FP8):
         return f"TensorRT 8.6 has no {name}: use TensorRT 10 or newer"
     if wanted < least:

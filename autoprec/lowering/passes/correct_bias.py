@@ -6,7 +6,7 @@ here E[x] comes from calibration data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -16,6 +16,7 @@ from autoprec.graph.topology import attribute_int, const_array, is_float
 from autoprec.graph.weight_files import FileWeight
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.lowering_pass import LoweringPass
+from autoprec.lowering.passes.quantize_blocks import grid_of
 from autoprec.lowering.passes.quantize_weights import require_stored
 from autoprec.lowering.placement import WeightPoint
 from autoprec.precision import Array
@@ -79,6 +80,10 @@ class CorrectBiasPass(LoweringPass):
         if point.index != 1 or point.after_gather or source is None or stored is None:
             return None
         mean, original = self.means.get(str(source.name)), self.originals[point.node]
+        if mean is not None and (blocks := grid_of(node)) is not None:
+            grid, of_blocks = blocks
+            what = ("mean error", point, grid.scales.tobytes(), mean.tobytes())
+            return self._once(original, what, lambda exact: channel_error(node, grid.values(of_blocks) - exact, mean))
         codes, scales = const_array(stored.inputs[0]), const_array(stored.inputs[1])
         if mean is None or codes is None or scales is None:
             return None
@@ -91,10 +96,13 @@ class CorrectBiasPass(LoweringPass):
             error -= exact
             return channel_error(node, error, mean)
 
-        if not isinstance(original, FileWeight):
-            return mean_error(original)
-        what = ("mean error", point, scales.tobytes(), mean.tobytes())
-        return self.editor.computed(original, what, mean_error)
+        return self._once(original, ("mean error", point, scales.tobytes(), mean.tobytes()), mean_error)
+
+    def _once(
+        self, original: Array | FileWeight, what: Hashable, make: Callable[[Array], Array | None]
+    ) -> Array | None:
+        """Return what `make` computes of the float weights, once for all plans where they lie in a file."""
+        return self.editor.computed(original, what, make) if isinstance(original, FileWeight) else make(original)
 
 
 def weights_of(graph: ir.Graph, points: Sequence[WeightPoint]) -> dict[str, Array | FileWeight]:

@@ -122,10 +122,10 @@ class QuantizeWeightsPass(LoweringPass):
 def require_stored(
     nodes: Mapping[str | None, ir.Node], point: WeightPoint, error: type[Exception] = ir.passes.PreconditionError
 ) -> None:
-    """Raise `error` if the constant at `point` is not stored in 8 bits."""
+    """Raise `error` if the constant at `point` is not stored in codes."""
     node = nodes.get(point.node)
     reader = node if node is None or point.after_gather else node.inputs[point.index].producer()  # type: ignore[union-attr]
     source = reader.inputs[0] if reader is not None else None
-    codes = (ir.DataType.INT8, ir.DataType.FLOAT8E4M3FN)
+    codes = (ir.DataType.INT8, ir.DataType.FLOAT8E4M3FN, ir.DataType.INT4, ir.DataType.UINT4)
     if source is None or not source.is_initializer() or source.dtype not in codes:
-        raise error(f"input {point.index} of {point.node!r} must be stored in 8 bits")
+        raise error(f"input {point.index} of {point.node!r} must be stored in codes")

@@ -21,6 +21,8 @@ OPSET_QDQ = 13
 """The first opset in which DequantizeLinear has a scale for each channel."""
 OPSET_HALF_SCALES = 19
 """The first opset with scales in half precision, and with FP8."""
+OPSET_BLOCKS = 21
+"""The first opset in which DequantizeLinear has a scale for each block, and codes of 4 bits."""
 OPSET_BF16 = 22
 """The first opset with BF16 convolutions and pools."""
 # ONNX lets these constants differ in type from the data, but TensorRT does not ("`input` and `grid` must be of same

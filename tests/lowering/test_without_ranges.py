@@ -29,7 +29,7 @@ def products() -> Builder:
 
 def test_each_product_that_no_kernel_takes_has_its_reason() -> None:
     assert reasons(products()) == {
-        "left": "only its second operand may be the weights, since kernels quantise the first one at run time",
+        "left": "only its second operand may be the weights",
         "vector": "its weights must have two dimensions or more",
         "turned": "its first operand is transposed",
     }
@@ -43,4 +43,4 @@ def test_a_runtime_without_such_kernels_refuses_all() -> None:
 def test_convolutions_are_no_products() -> None:
     topology, partition = cut(conv_relu())
     said = why_not(topology, partition.units[0], Precision.INT8_DYNAMIC, ORT_CPU)
-    assert said == "activations are quantised at run time for matrix products with constant weights, not for conv"
+    assert said == "int8-dynamic is for matrix products with constant weights, not for conv"

@@ -1,0 +1,121 @@
+"""MatMul(x, W)  =>  MatMul(x, DequantizeLinear(W_4bit, scales)), with a scale for each block of rows of each column.
+
+ONNX Runtime fuses the two, with an Add of a bias behind them, to MatMulNBits; TensorRT to one layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from autoprec.graph.constants import drop_unused
+from autoprec.graph.topology import attribute_int, const_array
+from autoprec.lowering.editor import GraphEditor
+from autoprec.lowering.passes.lowering_pass import LoweringPass
+from autoprec.lowering.passes.scales import round_scale
+from autoprec.lowering.placement import WeightPoint
+from autoprec.precision import Array, Precision
+from autoprec.ranges.affine import SMALLEST_HALF_SCALE
+from autoprec.ranges.weight_blocks import BlockGrid, block_grid
+
+
+class QuantizeBlocksPass(LoweringPass):
+    """Store matrices in 4 bits.
+
+    Args:
+        editor: the editor of the model.
+        points: the matrices, each with a precision that has blocks.
+        scale_type: the coarsest float type that any scale is stored in; codes are computed with the rounded scale.
+
+    Requires: opset 21, and each point is the second operand of a MatMul, an initializer of two dimensions.
+    Ensures: it is read through a DequantizeLinear of its own.
+    """
+
+    def __init__(self, editor: GraphEditor, points: Sequence[WeightPoint], scale_type: Precision) -> None:
+        super().__init__(editor)
+        self.points, self.scale_type = tuple(points), scale_type
+
+    def requires(self, model: ir.Model) -> None:
+        """Check that each point is a matrix that a MatMul reads."""
+        super().requires(model)
+        nodes = {node.name: node for node in model.graph}
+        for point in self.points:
+            node = nodes.get(point.node)
+            value = node.inputs[1] if node is not None and node.op_type == "MatMul" else None
+            if value is None or value.const_value is None or len(value.const_value.shape) != 2 or point.index != 1:
+                raise ir.passes.PreconditionError(f"input {point.index} of {point.node!r} must be a constant matrix")
+
+    def ensures(self, model: ir.Model) -> None:
+        """Check that each point is read through a DequantizeLinear with blocks."""
+        super().ensures(model)
+        nodes = {node.name: node for node in model.graph}
+        for point in self.points:
+            if grid_of(nodes[point.node]) is None:
+                raise ir.passes.PostconditionError(f"input 1 of {point.node!r} must be stored in blocks of 4 bits")
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Quantise the matrices; the model is modified if there was a point."""
+        nodes = {node.name: node for node in model.graph}
+        made: dict[tuple[ir.Value | None, Precision], tuple[ir.Value, ...]] = {}
+        for point in self.points:
+            node = nodes[point.node]
+            key = (node.inputs[1], point.precision)
+            if key not in made:
+                made[key] = self._stored(node.inputs[1], point.precision)
+            self._dequantize(node, made[key], point.precision)
+        model.graph.sort()
+        drop_unused(model.graph)
+        return ir.passes.PassResult(model, bool(self.points))
+
+    def _stored(self, weight: ir.Value | None, precision: Precision) -> tuple[ir.Value, ...]:
+        """Return the initializers of the codes, the scales, and the zero points where there are any."""
+        if weight is None or weight.const_value is None:  # requires has looked at it
+            raise ValueError("weights must be constant")
+        what = ("blocks", precision, self.scale_type)
+        grid = self.editor.computed(weight.const_value, what, lambda array: self._grid(array, precision))
+        wish = f"{weight.name}/{precision}"
+        codes = self.editor.derived(weight, ("codes", *what), wish, grid.codes)
+        scales = self.editor.constant(f"{wish}.scale", grid.scales)
+        if grid.zeros is None:
+            return codes, scales
+        return codes, scales, self.editor.constant(f"{wish}.zero_point", grid.zeros.astype(_UINT4))
+
+    def _grid(self, array: Array, precision: Precision) -> BlockGrid:
+        grid = block_grid(array, precision.block, zero_points=precision.has_zero_points)
+        return replace(grid, scales=round_scale(grid.scales, self.scale_type, SMALLEST_HALF_SCALE))
+
+    def _dequantize(self, node: ir.Node, stored: tuple[ir.Value, ...], precision: Precision) -> None:
+        """Give the product a DequantizeLinear of its own: runtimes fuse none that others read too."""
+        weight = node.inputs[1]
+        if weight is None:
+            raise ValueError(f"{node.name!r} must read weights")
+        output = self.editor.value(f"{node.name}/weights", weight, ir.DataType.FLOAT)
+        name = self.editor.names.new(f"{node.name}/dequantize_weights")
+        attributes = {"axis": 0, "block_size": precision.block}
+        made = ir.node("DequantizeLinear", list(stored), attributes, outputs=[output], name=name)
+        self.editor.graph.append(made)
+        node.replace_input_with(1, output)
+
+
+_UINT4 = ir.DataType.UINT4.numpy()
+
+
+def grid_of(node: ir.Node) -> tuple[BlockGrid, Array] | None:
+    """Return the grid and the codes of weights that a product reads in blocks, or None."""
+    value = node.inputs[1] if len(node.inputs) > 1 else None
+    maker = value.producer() if value is not None else None
+    if maker is None or maker.op_type != "DequantizeLinear" or not attribute_int(maker, "block_size", 0):
+        return None
+    codes, scales, *zeros = (const_array(each) for each in maker.inputs)
+    if codes is None or scales is None:
+        return None
+    zero = None if not zeros or zeros[0] is None else zeros[0].astype(np.uint8)
+    return BlockGrid(attribute_int(maker, "block_size", 0), scales.astype(np.float32), zero), codes
+
+
+def split_by_blocks(points: Sequence[WeightPoint]) -> Mapping[bool, list[WeightPoint]]:
+    """Return the weights that are stored in blocks, by True, and the others, by False."""
+    return {blocks: [p for p in points if bool(p.precision.block) is blocks] for blocks in (False, True)}
