@@ -97,6 +97,7 @@ TENSORRT = Scheme(
     gemms_as_products=False,
     norms_as_convs=False,
     quantize_norms=True,
+    weight_blocks=True,
 )
 TENSORRT_8 = replace(
     TENSORRT,
@@ -105,6 +106,7 @@ TENSORRT_8 = replace(
     newest_opset=17,
     shortcuts_as_convs=True,
     pairs_at_producers=True,
+    weight_blocks=False,
     absent={**_NO_FP64, Precision.FP8: "TensorRT 8.6 has no FP8", Precision.BF16: "TensorRT 8.6 has no BF16"},
 )
 TENSORRT_RTX = replace(

@@ -139,7 +139,7 @@ def test_gray_images_have_one_mean(tmp_path: Path) -> None:
         ('precisions = "fp32"\ncarrier = "fp32"', "'precisions' in .* must be a list, got 'fp32'"),
         (
             'precisions = ["fp32", "int4"]',
-            "different precisions out of fp32, fp16, bf16, fp8, int8, got .*'int4'",
+            "different precisions out of fp32, fp16, bf16, fp8, int8, .*got .*'int4'",
         ),
         ('precisions = ["fp32", "fp32"]', "list of different precisions"),
         ('precisions = [["fp32"]]', "list of different precisions"),
@@ -157,7 +157,7 @@ def test_gray_images_have_one_mean(tmp_path: Path) -> None:
         (SPACE + '[[pins]]\npattern = "("\nprecision = "fp32"', r"valid regular expression \(.*\), got '\('"),
         (
             SPACE + '[[pins]]\npattern = "a"\nprecision = "half"',
-            "'precision' in .* one of .*'int8', got 'half'",
+            "'precision' in .* one of .*'int8', .*got 'half'",
         ),
         ("precisions = [", r"mine\.toml must be a TOML file: "),
     ],

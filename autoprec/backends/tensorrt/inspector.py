@@ -14,6 +14,7 @@ _DTYPES = (
     ("bf16", r"bfloat16|bf16"),
     ("fp8", r"fp8|float8|e4m3"),
     ("fp16", r"half|fp16|float16"),
+    ("int4", r"\bint4"),
     ("int8", r"\bint8"),
     ("uint8", r"uint8"),
     ("int64", r"int64"),

@@ -24,6 +24,7 @@ _LEAST: dict[Precision, Capability] = {
     Precision.INT8: (6, 1),
     Precision.BF16: (8, 0),
     Precision.FP8: (8, 9),
+    **{p: (8, 0) for p in Precision if p.block},
 }
 
 
@@ -173,9 +174,9 @@ def _why_not(precision: Precision, wanted: Capability, flavour: Flavour) -> str 
         return "TensorRT has no FP64"
     if precision is Precision.INT8_DYNAMIC:
         return "TensorRT quantises activations by ranges that are known when an engine is built"
-    if precision.block:
-        return "weights of 4 bits have not been tried with TensorRT yet"
-    if flavour == "weak" and precision in (Precision.BF16, Precision.FP8):
+    if precision.has_zero_points:
+        return "TensorRT has no zero points"
+    if flavour == "weak" and (precision.block or precision in (Precision.BF16, Precision.FP8)):
         return f"TensorRT 8.6 has no {name}: use TensorRT 10 or newer"
     if wanted < least:
         return f"{name} needs compute capability {_dotted(least)} or more, this is {_dotted(wanted)}"

@@ -170,6 +170,8 @@ def precision_of(layer: EngineLayer) -> Precision | None:
 
 def _of_product(layer: EngineLayer) -> Precision | None:
     """TF32 is FP32 here, as TensorRT lists it so."""
+    if (blocks := _of_blocks(layer)) is not None:
+        return blocks
     convolution = _CONVOLUTION.search(layer.kind) is not None or "_myl_Corr" in layer.name
     weights = [t for t in layer.constants if t.dtype in _NUMBERS and (convolution or _is_matrix(t))]
     inputs = [_NUMBERS[t.dtype] for t in layer.inputs if t.dtype in _NUMBERS]
@@ -181,6 +183,15 @@ def _of_product(layer: EngineLayer) -> Precision | None:
     if found.is_quantized and weight is not None and not _NUMBERS[weight.dtype].is_quantized:
         return _NUMBERS[weight.dtype]
     return found
+
+
+def _of_blocks(layer: EngineLayer) -> Precision | None:
+    """The format of weights of 4 bits that the product itself dequantises, by the number of its scales; else None."""
+    codes = max((t for t in layer.constants if t.dtype == "int4"), key=_elements, default=None)
+    if codes is None:
+        return None
+    sizes = {_elements(codes) / _elements(t) for t in layer.constants if t.dtype in _NUMBERS and _elements(t)}
+    return next((p for p in Precision if p.block in sizes and not p.has_zero_points), None)
 
 
 def _of_others(layer: EngineLayer) -> Precision | None:

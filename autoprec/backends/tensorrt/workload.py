@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isqrt, prod
+from math import ceil, isqrt, prod
 from typing import Literal
 
 from autoprec.backends.tensorrt.records import EngineLayer, LayerTensor, Shape
@@ -14,7 +14,18 @@ from autoprec.errors import BackendError
 Role = Literal["convolution", "deconvolution", "matmul", "attention", "other", "none"]
 
 _NO_KERNEL = frozenset({"signal", "wait", "shape_call", "noop", "constant"})
-_BYTES = {"int64": 8, "fp32": 4, "int32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1, "uint8": 1, "bool": 1}
+_BYTES = {
+    "int64": 8,
+    "fp32": 4,
+    "int32": 4,
+    "fp16": 2,
+    "bf16": 2,
+    "fp8": 1,
+    "int8": 1,
+    "uint8": 1,
+    "bool": 1,
+    "int4": 0.5,
+}
 _MATMUL = re.compile(r"gemm|matrixmultiply|matmul|fullyconnected")
 
 
@@ -84,13 +95,13 @@ def bytes_of(layer: EngineLayer) -> int:
         BackendError: a tensor has no fixed shape.
     """
     require_shapes(layer)
-    moved = sum(_elements(t) * _BYTES.get(t.dtype, 4) for t in (*layer.inputs, *layer.outputs))
+    moved = sum(_elements(t) * _BYTES.get(t.dtype, 4.0) for t in (*layer.inputs, *layer.outputs))
     written = max((_elements(t) for t in layer.outputs), default=0)
     is_product = role_of(layer) in ("convolution", "deconvolution", "matmul")
     for constant in layer.constants:
         read = _elements(constant) if is_product else min(_elements(constant), written)
-        moved += read * _BYTES.get(constant.dtype, 4)
-    return moved
+        moved += read * _BYTES.get(constant.dtype, 4.0)
+    return ceil(moved)
 
 
 def require_shapes(layer: EngineLayer) -> None:

@@ -32,7 +32,7 @@ FP32, FP16, BF16, FP8, INT8 = (Precision(p) for p in ("fp32", "fp16", "bf16", "f
 NEVER = {
     Precision.FP64: "TensorRT has no FP64",
     Precision.INT8_DYNAMIC: "TensorRT quantises activations by ranges that are known when an engine is built",
-} | {p: "weights of 4 bits have not been tried with TensorRT yet" for p in Precision if p.block}
+} | {p: "TensorRT has no zero points" for p in Precision if p.has_zero_points}
 BATCH = 2
 
 

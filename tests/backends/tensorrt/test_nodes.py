@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from autoprec.backends.protocol import RanAs
+from autoprec.backends.scheme import TENSORRT_RTX
 from autoprec.backends.tensorrt.inspector import parse_layers
 from autoprec.backends.tensorrt.nodes import fill_nodes, is_conversion, precision_of, ran_as
 from autoprec.backends.tensorrt.records import EngineLayer, LayerTensor
 from autoprec.graph.model import to_bytes
 from autoprec.precision import Precision
 
-from ...helpers.lowering_bench import bench
+from ...helpers.lowering_bench import Bench, bench
+from ...helpers.onnx_builder import Builder
 from ...helpers.tensorrt.rtx_log import layers_text
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -33,6 +36,28 @@ def layer(
     outs = tuple(LayerTensor(f"o{place}", (4, 32), dtype) for place, dtype in enumerate(outputs.split()))
     held = (LayerTensor("s", (1, 32), "fp32"), LayerTensor("w", (32, 32), weights)) if weights else ()
     return EngineLayer(name=name, kind=kind, nodes=nodes, inputs=ins, outputs=outs, constants=held)
+
+
+@pytest.mark.parametrize("block", [32, 64, 128])
+def test_a_product_that_dequantises_weights_in_blocks_has_as_many_scales(block: int) -> None:
+    made = layer("runtime_fusion", "fp16", "fp16", name="__myl_ReplCastMulCastFc_myl0_1")
+    codes, scales = LayerTensor("w", (256, 512), "int4"), LayerTensor("s", (256 // block, 512), "fp16")
+
+    assert precision_of(replace(made, constants=(codes, scales))) is Precision(f"int4-{block}")
+    assert precision_of(replace(made, constants=(replace(codes, dtype="fp16"),))) is FP16
+
+
+@pytest.mark.parametrize("capability", ["SM80", "SM89", "SM120"])
+def test_tensorrt_rtx_keeps_weights_in_blocks_inside_the_product(capability: str) -> None:
+    b = Builder()
+    b.output(b.linear("fc", b.input("x", ["N", 32, 256]), 256, 256), ["N", 32, 256])
+    one = Bench(b.model(), TENSORRT_RTX, FP16)
+    plan = one.uniform(Precision.INT4_64)
+
+    found = ran_as(parse_layers(layers_text(to_bytes(one.lower(plan).ir), capability)), ["fc"])
+
+    assert plan == {"fc": Precision.INT4_64}
+    assert found["fc"].precision is Precision.INT4_64
 
 
 @pytest.mark.parametrize(
