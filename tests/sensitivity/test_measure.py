@@ -86,7 +86,9 @@ def test_the_noise_of_a_unit_is_that_of_the_model_with_only_this_unit_lowered(na
         if points(bench, unit, bench.uniform(precision)) != points(bench, unit, {unit: precision}):
             assert entry.noise > expected  # beside quantised neighbours one more operand is in 8 bits
             continue
-        assert entry.noise == pytest.approx(expected, rel=0.02, abs=1e-10), f"{unit} in {precision}"
+        # A range that is found at run time is that of the samples of one run, which are fewer here.
+        near = 0.25 if precision is Precision.INT8_DYNAMIC else 0.02
+        assert entry.noise == pytest.approx(expected, rel=near, abs=1e-10), f"{unit} in {precision}"
         assert entry.noise > 0 or precision is not Precision.INT8
 
 
