@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from autoprec.backends.make import checked_clock, make_backend, refuse_backend
 from autoprec.backends.protocol import Backend
+from autoprec.errors import AutoprecError
 from autoprec.exporting.given import ModelLike
 from autoprec.exporting.models import Example, model_file
 from autoprec.exporting.plan_in_use import PlanInUse
@@ -30,7 +32,7 @@ from autoprec.run.context import prepare_run
 from autoprec.run.directory import RunDirectory
 from autoprec.run.owner import claimed_run, refuse_foreign, run_folder
 from autoprec.run.progress import Progress
-from autoprec.run.settings import DataLike, Settings, drop_bound
+from autoprec.run.settings import DataLike, Settings, drop_bound, objective_and_situation
 from autoprec.run.task import Task, prepare_task
 from autoprec.run.tune import tune
 from autoprec.stats.drop import Drop
@@ -102,17 +104,27 @@ class SearchResult(PlanInUse):
         subject, settings = self.tuned.task.subject, self.tuned.task.settings
         refuse_foreign(target, subject.model, settings)
         target.prepare()
-        lowered = self._lowered()
-        check_model(lowered.ir)
-        with target.inventory.replacing(*target.answer_files, inputs=settings.inputs):
-            self.plan.save(target.plan)
-            save_model(lowered.ir, target.model)
-            write_json(target.result, self.summary)
+        self.write_answer(target.root)
+        with target.inventory.replacing(target.evidence.name, inputs=settings.inputs):
             write_evidence(evidence_of(self.tuned, target.model), self.plan, target.evidence)
         if self.module_signature is not None and target.root != self.directory:
             with target.inventory.replacing(target.signature.name, inputs=settings.inputs):
                 self.module_signature.save(target.signature)
         return target.root
+
+    def write_answer(self, folder: Path) -> None:
+        """Write plan.json, model.onnx and result.json, but not the evidence, for which latencies are raced.
+
+        Raises:
+            RunDirectoryError: see `save`.
+        """
+        target, lowered = RunDirectory(folder), self._lowered()
+        check_model(lowered.ir)
+        names = [name for name in target.answer_files if name != target.evidence.name]
+        with target.inventory.replacing(*names, inputs=self.tuned.task.settings.inputs):
+            self.plan.save(target.plan)
+            save_model(lowered.ir, target.model)
+            write_json(target.result, self.summary)
 
     def _lowered(self) -> Lowered:
         return self.tuned.task.subject.lowerer.lower(self.plan.precisions(), self.tuned.ranges)
@@ -141,7 +153,8 @@ def search(
     decode: DecoderLike | None = None,
     labels: str | Path | None = None,
     max_drop: float | None = None,
-    objective: Literal["latency", "throughput", "size"] | None = None,
+    objective: Literal["latency", "throughput", "size"] | str | None = None,  # noqa: PYI051 - the usual ones
+    situations: Sequence[str] = (),
     max_latency: float | None = None,
     max_latency_ms: float | None = None,
     confidence: float | None = None,
@@ -190,7 +203,10 @@ def search(
         objective: what is best within the bounds: the least "latency" of one batch, the highest "throughput" with
             several batches in flight, or the least "size" of the engine (of the lowered model if the runtime keeps no
             engine; of plans within half a percent, the faster one). The default is the latency or, if that is bounded,
-            the accuracy.
+            the accuracy. "latency:decode" names the situation that counts.
+        situations: "NAME:AXIS=LENGTH,..." for each situation that plans are timed in, such as
+            "decode:batch=1,length=1,past=128", see `autoprec.data.situations`. The first one counts in the search,
+            unless the objective names another; the answer and its rivals are timed in all of them.
         max_latency: the largest latency as a share of FP32's on this machine; the most accurate plan is then found.
         max_latency_ms: the largest latency in milliseconds for one batch, with the same effect.
         confidence: a probability such as 0.95: only plans are accepted whose interval of the drop at that confidence
@@ -215,12 +231,14 @@ def search(
         progress: the object that is informed of how far the run is.
 
     Returns:
-        The result. Only the files of the stages are written until `save` is called.
+        The result. Its plan, lowered model and figures are in the run directory, so that `autoprec.load` finds them;
+        `save` writes what a baseline needs as well, or writes to another folder.
 
     Raises:
         AutoprecError: one of the errors of `autoprec.errors`; its message says what to do.
     """
     begun = time.monotonic()
+    wanted, counted = objective_and_situation(objective)
     limited = max_latency is not None or max_latency_ms is not None
     options = Settings(
         model="",
@@ -230,7 +248,7 @@ def search(
         direction=direction,
         decode=decode,
         labels=labels,
-        max_drop=drop_bound(max_drop, objective, limited),
+        max_drop=drop_bound(max_drop, wanted, limited),
         space=space,
         recipe=recipe,
         pins=tuple(pins),
@@ -240,7 +258,9 @@ def search(
         seed=seed,
         confidence=confidence,
         sampler=sampler,
-        objective=objective,
+        objective=wanted,
+        situations=tuple(situations),
+        counted=counted,
         max_latency=max_latency,
         max_latency_ms=max_latency_ms,
     )
@@ -255,7 +275,10 @@ def search(
     with model_file(model, example, out) as file:
         prepared = prepare_task(file.of(options), chosen)
     result = run(prepared, file.folder or out, progress, elapsed_s=time.monotonic() - begun, storage=storage)
-    return replace(result, module_signature=file.signature)
+    result = replace(result, module_signature=file.signature)
+    with suppress(AutoprecError):  # what was found must not be lost, and `save` says what is in the way
+        result.write_answer(result.directory)
+    return result
 
 
 def run(

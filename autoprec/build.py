@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprec.backends.make import CPU_BACKEND, ENGINE_BUILDERS, make_backend
-from autoprec.backends.protocol import Backend
+from autoprec.backends.protocol import Backend, Engine
 from autoprec.backends.scheme import Scheme, same_family, scheme_named
 from autoprec.errors import UsageError
 from autoprec.files.forms import RUN_RECORDS, recognised
@@ -86,6 +86,21 @@ class Delivered:
     engine: EngineFile | None = None
     verification: Verification | None = None
     times: UnitTimes | None = None
+
+    def open(self) -> Engine:
+        """Return the engine on the current GPU: `run` takes and returns arrays by name, `time_ms` times runs.
+
+        It is a context manager that frees the engine.
+
+        Raises:
+            BackendError: there is no GPU, none of the architecture that the engine is for, or none of its runtime.
+            UsageError: no engine was built.
+        """
+        if self.engine_path is None:
+            raise UsageError(f"no engine of {self.model} was built; name a backend that builds one")
+        from autoprec.backends.tensorrt.opening import open_engine
+
+        return open_engine(self.engine_path)
 
     def to_record(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""

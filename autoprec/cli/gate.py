@@ -92,12 +92,15 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str) -> tu
 def command(model: str, baseline: str, **options: Any) -> None:
     """Judge MODEL, or the plan of a run directory, against a committed baseline.
 
+    MODEL is an ONNX file, a module:function, or the folder of a transformers model, as for `autoprec tune`.
+
     The committed plan is rebuilt on MODEL and measured. A figure is worse when it differs for certain and by more
     than is allowed.
 
     \b
     Exit codes: 0 fine, 1 worse than allowed, 2 bad input, 3 cannot judge, 5 a precision is no longer honoured.
     """  # noqa: D301 - click wants the character, which keeps it from joining lines
+    from autoprec.exporting.models import Example, model_file
     from autoprec.gate.judge import gate
     from autoprec.gate.limits import Limits
 
@@ -112,25 +115,27 @@ def command(model: str, baseline: str, **options: Any) -> None:
     )
     sources = (model, baseline, *(options[name] for name in ("evaluate", "calib", "baseline_model", "recipe")))
     _refuse_foreign(options["markdown"], options["junit"], [source for source in sources if source is not None])
+    given = Example(data=(options["calib"], options["evaluate"]))
     screen = Screen(options["quiet"])
     try:
-        report = gate(
-            model,
-            baseline,
-            eval=options["evaluate"],
-            calib=options["calib"],
-            metric=options["metric"],
-            decode=options["decode"],
-            labels=options["labels"],
-            recipe=options["recipe"],
-            trust=options["trust"],
-            limits=limits,
-            backend=options["backend"],
-            threads=options["threads"],
-            work=options["work"],
-            progress=screen,
-            baseline_model=options["baseline_model"],
-        )
+        with model_file(model, given, None, write=False) as file:
+            report = gate(
+                file.path,
+                baseline,
+                eval=file.data.get("evaluate", options["evaluate"]),
+                calib=file.data.get("calib", options["calib"]),
+                metric=options["metric"],
+                decode=options["decode"],
+                labels=options["labels"],
+                recipe=options["recipe"],
+                trust=options["trust"],
+                limits=limits,
+                backend=options["backend"],
+                threads=options["threads"],
+                work=options["work"],
+                progress=screen,
+                baseline_model=options["baseline_model"],
+            )
     finally:
         screen.close()
     _write(report, options["markdown"], options["junit"])

@@ -137,6 +137,15 @@ class DropBound(_Bound):
             )
 
 
+class ObjectiveChoice(click.Choice):  # type: ignore[type-arg, unused-ignore]
+    """An objective, and perhaps the situation that it is meant for: latency:decode."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text, of which the part before a colon is one of the objectives."""
+        objective, colon, situation = str(value).partition(":")
+        return f"{super().convert(objective, param, ctx)}{colon}{situation}"
+
+
 def latency_limit(_context: click.Context, _parameter: click.Parameter, text: str | None) -> dict[str, float]:
     """{"max_ratio": 0.5} of 0.5, 0.5x or 50%, {"max_ms": 5.0} of 5ms.
 

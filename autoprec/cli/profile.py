@@ -26,13 +26,17 @@ if TYPE_CHECKING:
 def command(
     *, out: str | None, as_json: bool, quiet: bool, backend: str, threads: int | None, targets: str, **options: Any
 ) -> None:
-    """Measure how much the outputs of MODEL change when one unit at a time runs in a lower precision."""
+    """Measure how much the outputs of MODEL change when one unit at a time runs in a lower precision.
+
+    MODEL is what `autoprec tune` takes: an ONNX file, a module:function, or the folder of a transformers model.
+    """
     from autoprec.run.check_options import check_options
     from autoprec.run.settings import Settings
 
     settings = Settings(**options)
     check_options(settings)  # before importing what takes a second
     from autoprec.backends.make import make_backend
+    from autoprec.exporting.models import Example, model_file
     from autoprec.run.context import prepare_run
     from autoprec.run.directory import RunDirectory
     from autoprec.run.owner import claimed_run, run_folder
@@ -41,8 +45,10 @@ def command(
     from autoprec.run.stages.sensitivity import measure_sensitivities
     from autoprec.run.task import prepare_task
 
-    task = prepare_task(settings, make_backend(backend, threads, target_list(targets)), timed=False)
-    directory = RunDirectory(run_folder(out, task.subject.model))
+    with model_file(settings.model, Example(data=(settings.calib, settings.evaluate)), out) as file:
+        settings = file.of(settings)
+        task = prepare_task(settings, make_backend(backend, threads, target_list(targets)), timed=False)
+    directory = RunDirectory(run_folder(file.folder or out, task.subject.model))
     screen = Screen(quiet)
     try:
         with claimed_run(directory, task.subject.model, settings):

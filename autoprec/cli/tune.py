@@ -12,6 +12,7 @@ from autoprec.cli.groups import GroupedCommand
 from autoprec.cli.last_moment import last_moment
 from autoprec.cli.options import (
     DropBound,
+    ObjectiveChoice,
     PointsBound,
     data_options,
     latency_limit,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 _GROUPS = {
     "Data and metric": ("calib", "evaluate", "metric", "direction", "decode", "labels", "recipe"),
-    "Goal": ("objective", "max_drop", "limit", "confidence"),
+    "Goal": ("objective", "situations", "max_drop", "limit", "confidence"),
     "Precisions and runtime": ("space", "pins", "backend", "targets", "threads", "batch"),
     "Search": ("trials", "timeout_s", "sampler", "seed", "workers", "storage", "device", "cores"),
     "Output": ("out", "reported", "dry_run", "as_json", "quiet", "verbose"),
@@ -45,11 +46,20 @@ _GROUPS = {
 @data_options
 @click.option(
     "--objective",
-    type=click.Choice(["latency", "throughput", "size"]),
+    type=ObjectiveChoice(["latency", "throughput", "size"]),
     help="What is best within the bounds: the least time of one batch; the most samples per second with several "
     "batches in flight (on a CPU one single-threaded run for each of --threads, on a GPU two streams; the inverse of "
     "the latency where that is modelled); or the fewest bytes of the engine (ort-cpu: of the lowered model), within "
-    "half a percent the faster.  [default: latency]",
+    "half a percent the faster. With --situation the one that counts may stand behind it: latency:decode.  "
+    "[default: latency]",
+)
+@click.option(
+    "--situation",
+    "situations",
+    multiple=True,
+    metavar="NAME:AXIS=N,...",
+    help="Time plans with these lengths of the axes that the model leaves open, such as "
+    "decode:batch=1,length=1,past=128; may be repeated. The first one counts in the search.",
 )
 @click.option(
     "--max-drop",
@@ -210,11 +220,13 @@ def _settings(
     """The settings that the options describe, checked as far as the model does not matter, and how it is exported."""
     from autoprec.backends.make import refuse_backend
     from autoprec.run.check_options import check_options
-    from autoprec.run.settings import Settings, drop_bound
+    from autoprec.run.settings import Settings, drop_bound, objective_and_situation
 
     refuse_backend(backend, target_list(targets))
+    objective, counted = objective_and_situation(objective)
     settings = Settings(
         objective=objective,
+        counted=counted,
         max_drop=drop_bound(max_drop, objective, bool(limit)),
         max_latency=limit.get("max_ratio"),
         max_latency_ms=limit.get("max_ms"),

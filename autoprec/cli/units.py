@@ -37,23 +37,28 @@ def command(
     shapes: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """List the units of MODEL: nodes, precisions they can run in, and the reasons where they cannot."""
+    """List the units of MODEL: nodes, precisions they can run in, and the reasons where they cannot.
+
+    MODEL is what `autoprec tune` takes: an ONNX file, a module:function, or the folder of a transformers model.
+    """
     from autoprec.backends.make import make_backend
     from autoprec.build import parse_shapes
+    from autoprec.exporting.models import Example, model_file
     from autoprec.run.settings import Settings
     from autoprec.run.task import prepare_subject, with_shapes_of
 
-    settings = Settings(model=model, **options)
     runtime = make_backend(backend, threads, target_list(targets))
-    subject = prepare_subject(settings, runtime, timed=False)
-    given = {name: shape.best for name, shape in parse_shapes(shapes).items()}
-    feed = _feed(subject.model.interface, given, calib, recipe)
-    subject = with_shapes_of(subject, feed, runtime)
-    guessed = {} if calib is not None else _guessed(subject.model.interface, given)
-    if as_json:
-        _print_json(subject, guessed)
-    else:
-        _print(subject, guessed)
+    with model_file(model, Example(data=(calib,)), None, write=False) as file:
+        calib = str(file.data.get("calib", calib)) if calib is not None else None
+        subject = prepare_subject(Settings(model=file.path, **options), runtime, timed=False)
+        given = {name: shape.best for name, shape in parse_shapes(shapes).items()}
+        feed = _feed(subject.model.interface, given, calib, recipe)
+        subject = with_shapes_of(subject, feed, runtime)
+        guessed = {} if calib is not None else _guessed(subject.model.interface, given)
+        if as_json:
+            _print_json(subject, guessed)
+        else:
+            _print(subject, guessed)
 
 
 def _feed(

@@ -16,6 +16,7 @@ import onnx
 import onnx_ir as ir
 
 from autoprec.errors import ModelError, UsageError
+from autoprec.exporting.axes import name_axes
 from autoprec.exporting.example import example_of
 from autoprec.exporting.folders import is_model_folder, request_of
 from autoprec.exporting.given import FORMS
@@ -151,11 +152,14 @@ def exported(model: Any, example: Example) -> Iterator[Written]:
         yield Written(path=path, signature=signature, name=name)
 
 
-def _export(module: Any, inputs: Any, dynamic_shapes: Any, path: Path) -> Signature:
+def _export(
+    module: Any, inputs: Any, dynamic_shapes: Any, path: Path, axes: Mapping[str, Mapping[int, str]] | None = None
+) -> Signature:
     from autoprec.exporting.torch_check import check_export
     from autoprec.exporting.torch_export import export_module
 
     written, signature = export_module(module, inputs, dynamic_shapes)
+    name_axes(written, axes or {})
     save_model(written, path)
     check_export(module, inputs, signature, path)
     return signature
@@ -174,7 +178,7 @@ def _from_folder(model: Path, example: Example, folder: Path) -> Written:
         arrays: dict[str, Any] = {**loaded.samples(source)}
         np.savez(data[name], **arrays)
     inputs = loaded.example()
-    signature = _export(loaded.module, inputs, loaded.dynamic_shapes(inputs), path)
+    signature = _export(loaded.module, inputs, loaded.dynamic_shapes(inputs), path, loaded.axes(inputs))
     return Written(path=path, signature=signature, name=loaded.name, data=data)
 
 

@@ -13,6 +13,7 @@ from autoprec.errors import BackendError, RunDirectoryError
 from autoprec.exporting.signature import Signature, read_signature
 from autoprec.files.json import read_json
 from autoprec.files.onnx_message import OnnxMessage
+from autoprec.files.trust import trusted_files
 from autoprec.plan import Plan, load_plan
 from autoprec.run.directory import SCHEMA, RunDirectory
 from autoprec.run.study_description import read_study_description
@@ -93,7 +94,7 @@ class PlanInUse(ABC):
             profile: whether the time of the engine is measured by unit.
 
         Returns:
-            The paths of the engine and the model, and what each unit really runs in.
+            The paths of the engine and the model, and what each unit really runs in; its `open()` gives what runs.
 
         Raises:
             AutoprecError: see `autoprec.build.deliver`.
@@ -119,12 +120,16 @@ class SavedResult(PlanInUse):
         summary: all figures: candidates on fresh samples, drops with intervals, latencies, seconds.
         directory: the path of the run directory.
         signature: how the module that was tuned is called, None where it was an ONNX file.
+        model: the model before tuning, where the user said which it is.
+        trust: the files of the run that may name a model anywhere.
     """
 
     plan: Plan
     summary: dict[str, Any]
     directory: Path
     signature: Signature | None
+    model: Path | None = None
+    trust: tuple[str | Path, ...] = ()
 
     @property
     def feasible(self) -> bool:
@@ -152,17 +157,22 @@ class SavedResult(PlanInUse):
             ModelError: the run names a model that lies somewhere else.
         """
         run = RunDirectory(self.directory)
-        if run.exported.is_file():
-            return run.plan, run.exported
+        if self.model is not None or run.exported.is_file():
+            return run.plan, self.model or run.exported
         named = {"model": read_study_description(run.studied).model}
-        return run.plan, Path(trusted_settings(run.studied, named, frozenset(), ())["model"])
+        return run.plan, Path(trusted_settings(run.studied, named, frozenset(), self.trust)["model"])
 
 
-def load(run: str | Path) -> SavedResult:
-    """Return the answer of a run directory, of which `save` or `autoprec tune` wrote the files.
+def load(
+    run: str | Path, *, model: str | Path | None = None, trust: str | Path | Sequence[str | Path] = ()
+) -> SavedResult:
+    """Return the answer of a run directory, as a search or `autoprec tune` left it there.
 
     Args:
         run: the path of the run directory.
+        model: the model before tuning, of which `engine` is built, where it is not where the run names it.
+        trust: the files, such as the run's study.json, that may name a model anywhere; by default they may name one
+            beside the run directory or below the current folder.
 
     Raises:
         RunDirectoryError: it holds no answer, or a file is damaged.
@@ -180,4 +190,6 @@ def load(run: str | Path) -> SavedResult:
         summary=read_json(directory.result, "result", RunDirectoryError, SCHEMA),
         directory=directory.root,
         signature=read_signature(directory.signature),
+        model=None if model is None else Path(model),
+        trust=trusted_files(trust),
     )

@@ -112,6 +112,13 @@ class FolderModel:
         shapes["past_key_values"] = [({0: batch, 2: free},) * 2 for _ in example["past_key_values"]]
         return shapes
 
+    def axes(self, example: Mapping[str, Any]) -> dict[str, dict[int, str]]:
+        """Return the names of axes of a language model's inputs, by which situations tell their lengths."""
+        if not self._cached:
+            return {}
+        pasts = [f"past_key_values.{n}.{part}" for n in range(len(example["past_key_values"])) for part in (0, 1)]
+        return {"input_ids": {1: "length"}, "attention_mask": {1: "past + length"}} | {p: {2: "past"} for p in pasts}
+
     def _text_inputs(self) -> list[str]:
         import inspect
 

@@ -186,6 +186,8 @@ def _task(
         recipe=asked["recipe"],
         pins=tuple(asked["pins"]),
         batch=int(asked["batch"]),
+        situations=tuple(asked.get("situations", ())),
+        counted=asked.get("counted"),
         seed=int(asked["seed"]),
         confidence=studied.confidence,
         objective="throughput" if studied.objective == "throughput" else None,

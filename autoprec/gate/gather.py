@@ -14,6 +14,7 @@ import numpy as np
 from autoprec.backends.host import clocks, driver
 from autoprec.backends.protocol import Backend
 from autoprec.data.dataset import Dataset
+from autoprec.data.situations import Situation
 from autoprec.files.computed_by import release
 from autoprec.files.json import fingerprint
 from autoprec.files.trust import relative_text
@@ -54,7 +55,7 @@ def evidence_of(tuned: TuneResult, lowered: Path) -> Evidence:
             settings.max_drop if math.isfinite(settings.max_drop) else DEFAULT_MAX_DROP,
             settings.decode if isinstance(settings.decode, str) else None,
         ),
-        machine=machine_record(task.backend, settings.batch),
+        machine=machine_record(task.backend, settings.batch, settings.situation),
         samples=SampleScores(
             digests=tuple(identity[:8] for identity in report.identities()),
             fp32=kept_scores(tuned.reference_scores),
@@ -152,7 +153,7 @@ def metric_record(metric: Metric, max_drop: float, decode: str | None = None) ->
     }
 
 
-def machine_record(backend: Backend, batch: int) -> dict[str, Any]:
+def machine_record(backend: Backend, batch: int, situation: Situation | None = None) -> dict[str, Any]:
     """Return what a latency depends on, as plain JSON values."""
     clock, gpu = backend.clock, backend.uses_gpu
     return {
@@ -166,6 +167,7 @@ def machine_record(backend: Backend, batch: int) -> dict[str, Any]:
         "driver": driver(gpu=gpu),
         "clocks": clocks(gpu=gpu),
         "describe": dict(backend.describe()),
+        **({} if situation is None else {"situation": situation.text}),
     }
 
 

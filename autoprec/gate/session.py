@@ -15,6 +15,7 @@ from autoprec.data.annotations import BoxLabels
 from autoprec.data.dataset import Dataset
 from autoprec.data.feeds import batch_feed
 from autoprec.data.images import picture_of
+from autoprec.data.situations import parse_situations, situated_feed
 from autoprec.errors import DataError, MetricError, RecipeError
 from autoprec.files.functions import is_function_name
 from autoprec.files.scratch import ScratchFolder
@@ -26,10 +27,12 @@ from autoprec.gate.evidence import Evidence, Rounds, is_recipe_file
 from autoprec.gate.gather import keys_of_ranges, lowered_record, machine_record, model_record, samples_fingerprint
 from autoprec.gate.rebuild import Rebuilt, rebuild_plan
 from autoprec.gate.runtime import Runtime, find_runtime
+from autoprec.graph.interface import Interface
 from autoprec.graph.model import to_bytes
 from autoprec.graph.topology import Topology
 from autoprec.metrics.metric import Direction, Metric, MetricLike, load_metric
 from autoprec.metrics.offered import DecoderLike, Decoding
+from autoprec.precision import Array
 from autoprec.proof.inspect import verified
 from autoprec.proof.verification import Verification
 from autoprec.recipes.ranging import CalibrationRecipe, load_calibration_recipe
@@ -116,7 +119,8 @@ class Session:
 
     def arena(self, threads: int = RACE_THREADS) -> Arena:
         """Where latencies are raced: one batch of the data in the runtime."""
-        return Arena(self.runtime.backend, batch_feed(self.rebuilt.model.interface, self.data, self.batch), threads)
+        feed = timed_feed(self.rebuilt.model.interface, self.data, self.baseline.evidence.machine)
+        return Arena(self.runtime.backend, feed, threads)
 
 
 def open_session(request: GateRequest, stack: ExitStack) -> Session:
@@ -142,7 +146,7 @@ def open_session(request: GateRequest, stack: ExitStack) -> Session:
     work = request.work
     if work is None:
         work = stack.enter_context(ScratchFolder())
-    feed = batch_feed(rebuilt.model.interface, data, committed.machine["batch"])
+    feed = timed_feed(rebuilt.model.interface, data, committed.machine)
     shapes = {name: array.shape for name, array in feed.items()}
     return Session(
         request=request,
@@ -154,6 +158,15 @@ def open_session(request: GateRequest, stack: ExitStack) -> Session:
         data=data,
         progress=request.progress or Silent(),
     )
+
+
+def timed_feed(interface: Interface, data: Dataset, machine: Mapping[str, Any]) -> dict[str, Array]:
+    """Return the inputs of one timed run, in the situation whose time counted in the tune where there was one."""
+    batch = int(machine["batch"])
+    if machine.get("situation") is None:
+        return batch_feed(interface, data, batch)
+    (situation,) = parse_situations([str(machine["situation"])])
+    return situated_feed(interface, data, situation, batch)
 
 
 def _targets(machine: Mapping[str, Any]) -> tuple[str, ...]:

@@ -125,13 +125,14 @@ def answer_section(run: RunRecord) -> Section:
     form, bound = drop_form(metric), run.result["max_drop"]
     columns = [
         Column("plan"),
-        Column("latency", Form.NUMBER, "ms"),
+        Column(_latency_title(run), Form.NUMBER, "ms"),
         Column(f"latency / {run.clock_unit}", Form.RATIO),
         Column(f"drop ({level:.0%} confidence interval)", form, drop_unit(metric)),
         *([Column("bound")] if bound is not None else []),
         Column(metric, Form.NUMBER),
         Column("size", Form.COUNT, "bytes"),
         Column(f"size / {run.clock_unit}", Form.RATIO),
+        *(column for name in _beside(run) for column in _situation_columns(name, run.clock_unit)),
         *([Column("throughput", Form.COUNT, "samples/s")] if run.result.get("objective") == "throughput" else []),
         Column("multiply-accumulates"),
     ]
@@ -158,6 +159,31 @@ def answer_section(run: RunRecord) -> Section:
     )
 
 
+def _latency_title(run: RunRecord) -> str:
+    counted = (run.result.get("situations") or {}).get("counted")
+    return "latency" if counted is None else f"latency, {str(counted).partition(':')[0]}"
+
+
+def _beside(run: RunRecord) -> list[str]:
+    """The situations that only the answer and its rivals were timed in."""
+    situations: Mapping[str, Any] = run.result.get("situations") or {}
+    counted = str(situations.get("counted", "")).partition(":")[0]
+    timed = run.result["candidates"][run.result["chosen"]].get("situations") or {}
+    return [name for name in timed if name != counted]
+
+
+def _situation_columns(name: str, unit: str) -> tuple[Column, Column]:
+    return Column(name, Form.NUMBER, "ms"), Column(f"{name} / {unit}", Form.RATIO)
+
+
+def _situation_cells(c: Mapping[str, Any], situation: str) -> list[Cell]:
+    timed = (c.get("situations") or {}).get(situation)
+    if timed is None:
+        return [None, None]
+    ratio = timed["latency_vs_unit"]
+    return [timed["latency_ms"], Figure(ratio["estimate"], ratio["low"], ratio["high"])]
+
+
 def _candidate_row(run: RunRecord, name: str, c: Mapping[str, Any], unit_bytes: int) -> list[Cell]:
     ratio, drop = latency_share(c), c["estimated_drop"]
     figure = Figure(*(infinite_if_none(drop[key]) for key in ("estimate", "low", "high")))
@@ -173,6 +199,7 @@ def _candidate_row(run: RunRecord, name: str, c: Mapping[str, Any], unit_bytes: 
         c["score"],
         c["bytes"],
         c["bytes"] / unit_bytes,
+        *(cell for situation in _beside(run) for cell in _situation_cells(c, situation)),
         *([c.get("samples_per_s")] if run.result.get("objective") == "throughput" else []),
         ", ".join(f"{share:.0%} {p}" for p, share in c["mac_share"].items()),
     ]

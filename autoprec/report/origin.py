@@ -141,11 +141,14 @@ def command_of(run: RunRecord) -> str:
     line = ["autoprec", "tune", str(run.settings.get("model", run.model))]
     for name, option in _OPTIONS.items():
         value = run.settings.get(name)
+        if name == "objective" and run.settings.get("counted"):
+            value = f"{value or 'latency'}:{run.settings['counted']}"
         if value is not None and _USUAL.get(name) != value:
             line += [option, _plain(value)]
     if run.settings.get("max_latency_ms") is not None:
         line += ["--max-latency", f"{run.settings['max_latency_ms']:g}ms"]
     line += _repeated("--pin", run.settings.get("pins") or ())
+    line += _repeated("--situation", run.settings.get("situations") or ())
     if run.study is not None:
         line += ["--backend", run.study.backend]
     if run.threads is not None:

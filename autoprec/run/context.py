@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from autoprec.backends.protocol import Backend
+from autoprec.data.feeds import batch_feed
 from autoprec.errors import RunDirectoryError
 from autoprec.run.begun_with import as_begun
 from autoprec.run.budget import Budget, Deadline
@@ -146,15 +147,26 @@ def prepare_run(
     with suppress(RunDirectoryError):  # there is no run to go on with; whoever needs one says so
         task = as_begun(task, read_study_description(directory.studied))
     shapes = {name: array.shape for name, array in timing_feed(task, task.splits.select).items()}
+    judging = judging_backend(task, shapes, directory)
     task = replace(task, backend=task.backend.for_run(shapes, directory.root))
     progress = with_passes(progress or Silent())
     return Run(
         task=task,
         directory=directory,
-        engines=Engines(task, task.backend, busy=task.settings.aim == "throughput"),
+        engines=Engines(task, task.backend, busy=task.settings.aim == "throughput", judging=judging),
         budget=Budget(deadline=Deadline(task.settings.timeout_s, elapsed_s, clock), threads=task.backend.threads),
         progress=progress,
         clock=StageClock(progress, elapsed_s),
         location=location or journal_location(directory.study),
         economy=economy,
     )
+
+
+def judging_backend(task: Task, timed: Mapping[str, tuple[int, ...]], directory: RunDirectory) -> Backend | None:
+    """The backend for the shapes of the data, where engines are built for others: those of a situation."""
+    data = batch_feed(task.subject.model.interface, task.splits.select, task.settings.batch)
+    shapes = {name: array.shape for name, array in data.items()}
+    backend = task.backend
+    if shapes == timed or not (backend.keeps_engines and backend.runs_here):
+        return None
+    return backend.for_run(shapes, directory.root)

@@ -10,6 +10,7 @@ from autoprec.backends.protocol import Backend, Computing, Engine, TimeProfile
 from autoprec.backends.slow_builds import BuildsAhead
 from autoprec.data.dataset import Dataset
 from autoprec.data.feeds import batch_feed
+from autoprec.data.situations import situated_feed
 from autoprec.errors import BackendError, NotHonouredError
 from autoprec.files.onnx_message import OnnxMessage, whole_bytes
 from autoprec.graph.model import to_bytes
@@ -48,11 +49,20 @@ class Engines:
         task: the task whose plans are built.
         backend: the backend of this run.
         busy: whether plans are timed with several batches in flight.
+        judging: builds the engines that compute outputs, where those that are timed take other shapes than the data's.
         turns: the engines of large models that are open already; by default there are none.
     """
 
-    def __init__(self, task: Task, backend: Backend, *, busy: bool = False, turns: Turns | None = None) -> None:
-        self._task, self._backend, self._busy = task, backend, busy
+    def __init__(
+        self,
+        task: Task,
+        backend: Backend,
+        *,
+        busy: bool = False,
+        judging: Backend | None = None,
+        turns: Turns | None = None,
+    ) -> None:
+        self._task, self._backend, self._busy, self._judging = task, backend, busy, judging
         self._lowered: dict[tuple[object, ...], tuple[RangeTable, bytes]] = {}
         self._memory: RememberedOutputs | None = None
         self._remembers = True
@@ -68,6 +78,9 @@ class Engines:
         build = self._backend.build_busy if self._busy else self._backend.build
         timed = self._opened(lowered, lambda: build(lowered), stack)
         size = timed.size_bytes or whole_bytes(lowered)
+        if self._judging is not None:
+            judging = self._judging
+            return PlanEngine(timed, self._opened(lowered, lambda: judging.build(lowered), stack), size)
         if self._backend.runs_here:
             return PlanEngine(timed, timed, size)
         return PlanEngine(timed, self.simulated(plan, ranges, stack), size)
@@ -186,5 +199,9 @@ class Engines:
 
 
 def timing_feed(task: Task, data: Dataset) -> dict[str, Array]:
-    """One full batch, in which samples are repeated where there are too few."""
-    return batch_feed(task.subject.model.interface, data, task.settings.batch)
+    """One full batch, in which samples are repeated where there are too few, in the situation that counts."""
+    interface, settings = task.subject.model.interface, task.settings
+    situation = settings.situation
+    if situation is not None:
+        return situated_feed(interface, data, situation, settings.batch)
+    return batch_feed(interface, data, settings.batch)

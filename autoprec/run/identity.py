@@ -32,6 +32,7 @@ def study_name(task: Task, profile: Sensitivities, unit: Precision = Precision.F
     parts += [] if unit is Precision.FP32 else [f"in shares of {unit}"]
     parts += ["built quickly"] if builds_quickly(task.backend, settings.timeout_s) else []
     parts += ["busy"] if settings.aim == "throughput" else []
+    parts += [] if settings.situation is None else [settings.situation.text]
     # Only the guided sampler can learn from trials that were measured for another goal.
     if settings.sampler != "guided" and settings.aim not in ("latency", "throughput"):
         parts.append(f"{settings.aim} {settings.max_drop!r}")

@@ -15,7 +15,7 @@ from autoprec.run.settings import Settings
 SCHEMA = 1
 _FILES = ("model", "calib", "evaluate", "labels", "space", "recipe")
 UNSHARED = "given in Python"
-_TUPLES = ("pins",)
+_TUPLES = ("pins", "situations")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

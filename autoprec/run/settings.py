@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprec.data.dataset import Dataset
+from autoprec.data.situations import Situation, parse_situations
 from autoprec.errors import UsageError
 from autoprec.metrics.metric import Direction, MetricLike
 from autoprec.metrics.offered import DecoderLike
@@ -48,6 +49,9 @@ class Settings:
             the latency is bounded, and otherwise for the latency.
         max_latency: the largest latency as a share of FP32's.
         max_latency_ms: the largest latency in milliseconds for one batch.
+        situations: the situations that plans are timed in, see `autoprec.data.situations`; empty for one batch of the
+            data.
+        counted: the name of the situation whose time counts in the search; None for the first one.
     """
 
     model: str | Path
@@ -70,6 +74,8 @@ class Settings:
     objective: str | None = None
     max_latency: float | None = None
     max_latency_ms: float | None = None
+    situations: Sequence[str] = field(default_factory=tuple)
+    counted: str | None = None
 
     @property
     def inputs(self) -> list[str | Path]:
@@ -86,6 +92,17 @@ class Settings:
     def level(self) -> float:
         """Confidence of intervals: what was asked for, else 95 %."""
         return self.confidence or 0.95
+
+    @property
+    def situation(self) -> Situation | None:
+        """The situation whose time counts in the search, None for one batch of the data."""
+        found = parse_situations(self.situations)
+        return next((s for s in found if self.counted in (None, s.name)), None)
+
+    @property
+    def other_situations(self) -> tuple[Situation, ...]:
+        """The situations that only the answer and its rivals are timed in."""
+        return tuple(s for s in parse_situations(self.situations) if s != self.situation)
 
     @property
     def aim(self) -> Objective:
@@ -121,6 +138,21 @@ def _check_goal(settings: Settings) -> None:
             )
 
 
+def objective_and_situation(text: str | None) -> tuple[str | None, str | None]:
+    """Return the objective and the name of the situation that counts: the parts of "latency:decode"."""
+    objective, colon, counted = (text or "").partition(":")
+    return objective or None, counted if colon else None
+
+
+def _check_situations(settings: Settings) -> None:
+    names = [situation.name for situation in parse_situations(settings.situations)]
+    if settings.counted is not None and settings.counted not in names:
+        raise UsageError(
+            f"--objective names the situation {settings.counted!r}, which must be one of those given by --situation: "
+            f"{', '.join(names) or 'none is given'}"
+        )
+
+
 def check_numbers(settings: Settings) -> None:
     """Refuse settings outside their limits.
 
@@ -128,6 +160,7 @@ def check_numbers(settings: Settings) -> None:
         UsageError: a number is out of range, or two options exclude each other.
     """
     _check_goal(settings)
+    _check_situations(settings)
     if not settings.max_drop >= 0:
         raise UsageError(f"--max-drop must be 0 or more, got {settings.max_drop:g}; FP32 itself has drop 0")
     for name, value in (("batch", settings.batch), ("trials", settings.trials)):

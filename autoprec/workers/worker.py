@@ -13,6 +13,7 @@ from autoprec.errors import RunDirectoryError, SearchOverError
 from autoprec.metrics.contract import try_metric
 from autoprec.ranges.table import RangeTable, load_ranges
 from autoprec.run.compatible import check_machine, check_model, check_samples, check_search
+from autoprec.run.context import judging_backend
 from autoprec.run.directory import RunDirectory
 from autoprec.run.engines import Engines, timing_feed
 from autoprec.run.measure import PlanMeasurer
@@ -130,6 +131,7 @@ class Worker:
         self.location: StudyLocation = journal_location(directory.study) if where is None else place_of(where)
         shapes = {name: array.shape for name, array in timing_feed(task, task.splits.select).items()}
         backend = task.backend.for_run(shapes, directory.root)
+        self._judging = judging_backend(task, shapes, directory)
         check_machine(studied.machine, backend.describe(), directory.root)
         check_model(studied, task.subject.model, directory.root)
         splits = dealt_as(task.splits, shared.halves)
@@ -153,7 +155,7 @@ class Worker:
         with self.directory.joined(), ExitStack() as stack:
             ledger = Ledger(self.location, self.studied.study, task.subject.choices, goal, sampler, join=True)
             build_like_the_run(task, settings.timeout_s)
-            engines = Engines(task, task.backend, busy=goal.objective == "throughput")
+            engines = Engines(task, task.backend, busy=goal.objective == "throughput", judging=self._judging)
             reference = open_reference(engines, task, goal.unit, self.ranges, stack)
             data, interface = task.splits.select, task.subject.model.interface
             metric = try_metric(reference.computing, data, interface, task.metric, settings.batch)

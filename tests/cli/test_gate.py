@@ -44,6 +44,14 @@ def _team(made: Path, work: Path) -> Path:
     return work
 
 
+def test_a_model_that_a_function_makes_is_judged_as_its_file_is(invoke: Invoke, team: Path) -> None:
+    (team / "maker_of_gated.py").write_text("import onnx\n\ndef build():\n    return onnx.load('tiny.onnx')\n")
+    result = invoke("gate", "maker_of_gated:build", *PATIENT, "--json")
+
+    assert result.exit_code == 0, result.output
+    assert {check["status"] for check in json.loads(result.stdout)["checks"]} == {"fine"}
+
+
 @pytest.mark.usefixtures("team")
 def test_an_unchanged_model_exits_with_0_and_a_table(invoke: Invoke) -> None:
     result = invoke("gate", "tiny.onnx", *PATIENT)

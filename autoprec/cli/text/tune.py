@@ -97,6 +97,7 @@ def _plan_record(task: Task, folder: Path) -> dict[str, object]:
         "splits": task.splits.text,
         "metric": task.metric.name,
         "objective": task.settings.aim,
+        **({"situations": list(task.settings.situations)} if task.settings.situations else {}),
         "max_drop": task.settings.max_drop,
         "max_latency": task.settings.max_latency,
         "max_latency_ms": task.settings.max_latency_ms,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from autoprec.metrics.outcome import Outcome
 from autoprec.plan import Assignment
@@ -24,6 +25,7 @@ class Candidate:
         size: the bytes of the built engine, or of the lowered model where the runtime keeps no engine.
         uniform: whether it is one of the uniform plans.
         alone: the latency of single batches, where `timing` is with several in flight.
+        elsewhere: situation -> the latency there, for the situations that do not count in the search.
         overflows: whether the outcome is that of exact arithmetic, since only this gives NaN or infinity.
     """
 
@@ -35,6 +37,7 @@ class Candidate:
     size: int = 0
     uniform: bool = False
     alone: Timing | None = None
+    elsewhere: Mapping[str, Timing] = field(default_factory=dict)
     overflows: bool = False
 
     @property

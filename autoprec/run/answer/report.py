@@ -11,6 +11,7 @@ from autoprec.precision import Precision
 from autoprec.run.answer.candidate import Candidate
 from autoprec.run.answer.reasons import passed_over, reason, unlike_decisions, verdict
 from autoprec.run.answer.result import TuneResult
+from autoprec.run.task import Task
 from autoprec.stats.drop import Drop
 from autoprec.stats.intervals import Interval
 from autoprec.study.guide.proposals import ModelFits
@@ -35,6 +36,7 @@ def _question(tuned: TuneResult) -> dict[str, Any]:
         "metric": task.metric.name,
         "direction": "higher is better" if task.metric.higher_is_better else "lower is better",
         "objective": tuned.goal.objective,
+        **_asked_situations(task),
         "max_drop": task.settings.max_drop,
         "max_latency": _latency_bound(tuned),
         "confidence": task.settings.confidence,
@@ -42,6 +44,11 @@ def _question(tuned: TuneResult) -> dict[str, Any]:
         "splits": task.splits.text,
         "samples": {part: getattr(task.splits, part).count for part in ("calibrate", "select", "report")},
     }
+
+
+def _asked_situations(task: Task) -> dict[str, Any]:
+    counted, others = task.settings.situation, task.settings.other_situations
+    return {} if counted is None else {"situations": {"counted": counted.text, "beside": [s.text for s in others]}}
 
 
 def _answer(tuned: TuneResult) -> dict[str, Any]:
@@ -123,7 +130,23 @@ def candidate_record(tuned: TuneResult, candidate: Candidate) -> dict[str, Any]:
         "latency_vs_fp32": _interval(versus) if tuned.goal.unit is Precision.FP32 else None,
         "bytes": candidate.size,
         "mac_share": mac_share(tuned.task.subject.partition, candidate.plan),
+        **_situations_record(tuned, candidate),
         **(_throughput_record(tuned, candidate) if tuned.goal.objective == "throughput" else {}),
+    }
+
+
+def _situations_record(tuned: TuneResult, candidate: Candidate) -> dict[str, Any]:
+    """The latency in each situation that the user named; nothing where none was named."""
+    counted = tuned.task.settings.situation
+    if counted is None:
+        return {}
+    times = {counted.name: (candidate.latency, tuned.unit.latency)}
+    times |= {name: (timing, tuned.unit.elsewhere[name]) for name, timing in candidate.elsewhere.items()}
+    return {
+        "situations": {
+            name: {"latency_ms": timing.median_ms, "latency_vs_unit": _interval(timing.ratio_to(unit))}
+            for name, (timing, unit) in times.items()
+        }
     }
 
 

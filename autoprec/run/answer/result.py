@@ -102,7 +102,9 @@ class TuneResult:
     @property
     def batch(self) -> int:
         """The number of samples in one timed batch."""
-        return self.task.subject.model.interface.batch_size or self.task.settings.batch
+        situation = self.task.settings.situation
+        asked = situation.batch if situation is not None else None
+        return self.task.subject.model.interface.batch_size or asked or self.task.settings.batch
 
     def counted_drop(self, candidate: Candidate) -> Interval:
         """The mean drop of the scores on the report samples, with its 95 % interval, see `stats.drop.counted_drop`."""

@@ -7,6 +7,7 @@ import math
 from autoprec.run.answer.candidate import Candidate
 from autoprec.run.answer.result import TuneResult
 from autoprec.stats.drop import Drop
+from autoprec.timing.compare import Timing
 from autoprec.units.shares import mac_share
 
 
@@ -21,12 +22,19 @@ def table_rows(tuned: TuneResult) -> tuple[list[str], list[list[str]]]:
         *([f"within {settings.max_drop:g}"] if bounded else []),
         "agreement",
         "KL",
-        "ms" if tuned.task.backend.clock.kind == "measured" else "ms, modelled",
+        _milliseconds(tuned),
         f"vs {tuned.goal.unit_text}",
+        *(text for name in tuned.unit.elsewhere for text in (f"ms, {name}", f"vs {tuned.goal.unit_text}")),
         *{"throughput": ["samples/s"], "size": ["bytes"]}.get(tuned.goal.objective, []),
         "MACs",
     ]
     return header, [_row(tuned, candidate) for candidate in tuned.candidates.values()]
+
+
+def _milliseconds(tuned: TuneResult) -> str:
+    situation, clock = tuned.task.settings.situation, tuned.task.backend.clock
+    modelled = [] if clock.kind == "measured" else ["modelled"]
+    return ", ".join(["ms", *([] if situation is None else [situation.name]), *modelled])
 
 
 def _row(tuned: TuneResult, candidate: Candidate) -> list[str]:
@@ -45,9 +53,14 @@ def _row(tuned: TuneResult, candidate: Candidate) -> list[str]:
         "-" if outcome.kl is None else f"{outcome.kl:.2g}",
         f"{candidate.latency.median_ms:.2f}",
         f"{candidate.latency.ratio_to(tuned.unit.latency).estimate:.3f}",
+        *(text for name, rival in tuned.unit.elsewhere.items() for text in _beside(candidate.elsewhere[name], rival)),
         *extra.get(tuned.goal.objective, []),
         " ".join(f"{share:.0%} {p}" for p, share in shares.items()),
     ]
+
+
+def _beside(timing: Timing, unit: Timing) -> tuple[str, str]:
+    return f"{timing.median_ms:.2f}", f"{timing.ratio_to(unit).estimate:.3f}"
 
 
 def _certificate(drop: Drop, bound: float) -> str:
