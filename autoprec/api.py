@@ -16,17 +16,16 @@ from autoprec.exporting.given import ModelLike
 from autoprec.exporting.models import Example, model_file
 from autoprec.exporting.plan_in_use import PlanInUse
 from autoprec.exporting.signature import Signature
-from autoprec.files.json import write_json
 from autoprec.gate.evidence import write_evidence
 from autoprec.gate.gather import evidence_of
-from autoprec.graph.model import check_model, save_model, to_bytes
-from autoprec.lowering.lowerer import Lowered
+from autoprec.graph.model import to_bytes
 from autoprec.metrics.metric import Direction, MetricLike
 from autoprec.metrics.offered import DecoderLike
 from autoprec.plan import Plan
 from autoprec.run.answer.plan_file import plan_of
 from autoprec.run.answer.report import summary
 from autoprec.run.answer.result import TuneResult
+from autoprec.run.answer.written import lowered_by, write_answer
 from autoprec.run.check_options import check_options
 from autoprec.run.context import prepare_run
 from autoprec.run.directory import RunDirectory
@@ -104,7 +103,7 @@ class SearchResult(PlanInUse):
         subject, settings = self.tuned.task.subject, self.tuned.task.settings
         refuse_foreign(target, subject.model, settings)
         target.prepare()
-        self.write_answer(target.root)
+        write_answer(target, self.plan, self.tuned, self.summary)
         with target.inventory.replacing(target.evidence.name, inputs=settings.inputs):
             write_evidence(evidence_of(self.tuned, target.model), self.plan, target.evidence)
         if self.module_signature is not None and target.root != self.directory:
@@ -112,26 +111,9 @@ class SearchResult(PlanInUse):
                 self.module_signature.save(target.signature)
         return target.root
 
-    def write_answer(self, folder: Path) -> None:
-        """Write plan.json, model.onnx and result.json, but not the evidence, for which latencies are raced.
-
-        Raises:
-            RunDirectoryError: see `save`.
-        """
-        target, lowered = RunDirectory(folder), self._lowered()
-        check_model(lowered.ir)
-        names = [name for name in target.answer_files if name != target.evidence.name]
-        with target.inventory.replacing(*names, inputs=self.tuned.task.settings.inputs):
-            self.plan.save(target.plan)
-            save_model(lowered.ir, target.model)
-            write_json(target.result, self.summary)
-
-    def _lowered(self) -> Lowered:
-        return self.tuned.task.subject.lowerer.lower(self.plan.precisions(), self.tuned.ranges)
-
     def lowered_model(self) -> bytes:
         """Return the serialised model lowered by the plan."""
-        return to_bytes(self._lowered().ir)
+        return to_bytes(lowered_by(self.plan, self.tuned).ir)
 
     def plan_and_model(self) -> tuple[Path, Path]:
         """Return the file of the plan, which is written if it is not there yet, and that of the model before tuning."""
@@ -204,9 +186,7 @@ def search(
             several batches in flight, or the least "size" of the engine (of the lowered model if the runtime keeps no
             engine; of plans within half a percent, the faster one). The default is the latency or, if that is bounded,
             the accuracy. "latency:decode" names the situation that counts.
-        situations: "NAME:AXIS=LENGTH,..." for each situation that plans are timed in, such as
-            "decode:batch=1,length=1,past=128", see `autoprec.data.situations`. The first one counts in the search,
-            unless the objective names another; the answer and its rivals are timed in all of them.
+        situations: "decode:batch=1,length=1,past=128" and others to time plans in, see `autoprec.data.situations`.
         max_latency: the largest latency as a share of FP32's on this machine; the most accurate plan is then found.
         max_latency_ms: the largest latency in milliseconds for one batch, with the same effect.
         confidence: a probability such as 0.95: only plans are accepted whose interval of the drop at that confidence
@@ -231,8 +211,7 @@ def search(
         progress: the object that is informed of how far the run is.
 
     Returns:
-        The result. Its plan, lowered model and figures are in the run directory, so that `autoprec.load` finds them;
-        `save` writes what a baseline needs as well, or writes to another folder.
+        The result, which `autoprec.load` finds in the run directory; `save` adds what a baseline needs.
 
     Raises:
         AutoprecError: one of the errors of `autoprec.errors`; its message says what to do.
@@ -277,7 +256,7 @@ def search(
     result = run(prepared, file.folder or out, progress, elapsed_s=time.monotonic() - begun, storage=storage)
     result = replace(result, module_signature=file.signature)
     with suppress(AutoprecError):  # what was found must not be lost, and `save` says what is in the way
-        result.write_answer(result.directory)
+        write_answer(RunDirectory(result.directory), result.plan, result.tuned, result.summary)
     return result
 
 

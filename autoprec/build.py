@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autoprec.backends.make import CPU_BACKEND, ENGINE_BUILDERS, make_backend
-from autoprec.backends.protocol import Backend, Engine
+from autoprec.backends.protocol import Backend
 from autoprec.backends.scheme import Scheme, same_family, scheme_named
 from autoprec.errors import UsageError
 from autoprec.files.forms import RUN_RECORDS, recognised
 from autoprec.files.inventory import Inventory
-from autoprec.files.json import write_bytes, write_json
+from autoprec.files.json import write_bytes
 from autoprec.graph.interface import Interface
 from autoprec.graph.model import Model, check_model, load_model, save_model, to_bytes
 from autoprec.graph.topology import Topology
@@ -24,16 +24,16 @@ from autoprec.lowering.lowerer import Lowered, Lowerer
 from autoprec.lowering.possible import usable_precisions
 from autoprec.plan import Plan, check_plan_fits, load_plan
 from autoprec.precision import Array, Precision
+from autoprec.proof.delivered import Delivered
 from autoprec.proof.inspect import verified
-from autoprec.proof.unit_times import UnitTimes, time_units
-from autoprec.proof.verification import Verification
+from autoprec.proof.unit_times import time_units
 from autoprec.ranges.table import ranges_from_plan
 from autoprec.units.foreign import units_of
 from autoprec.units.shapes import sized_for
 
 if TYPE_CHECKING:
     from autoprec.backends.tensorrt.backend import TensorRtBackend
-    from autoprec.backends.tensorrt.records import EngineFile, ShapeProfile
+    from autoprec.backends.tensorrt.records import ShapeProfile
 
 _ANY = 2**31 - 1  # the largest length of a dimension that is not fixed
 _SHAPE = re.compile(r"\d+(x\d+)*")
@@ -61,73 +61,6 @@ class EngineWish:
     time_limit_s: float = 900.0
     timing_cache: bool = True
     profile: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivered:
-    """The files that were written, and what was measured of them.
-
-    Attributes:
-        model: the path of the lowered model.
-        counts: precision -> the number of units that run in it.
-        model_bytes: the size of the lowered model.
-        original_bytes: the size of the model that was lowered.
-        engine_path: the path of the engine, or None if none was built; a JSON file that describes it lies beside it.
-        engine: the record of how the engine was made.
-        verification: the precision that each unit really runs in.
-        times: the time of each unit.
-    """
-
-    model: Path
-    counts: Mapping[str, int]
-    model_bytes: int
-    original_bytes: int
-    engine_path: Path | None = None
-    engine: EngineFile | None = None
-    verification: Verification | None = None
-    times: UnitTimes | None = None
-
-    def open(self) -> Engine:
-        """Return the engine on the current GPU: `run` takes and returns arrays by name, `time_ms` times runs.
-
-        It is a context manager that frees the engine.
-
-        Raises:
-            BackendError: there is no GPU, none of the architecture that the engine is for, or none of its runtime.
-            UsageError: no engine was built.
-        """
-        if self.engine_path is None:
-            raise UsageError(f"no engine of {self.model} was built; name a backend that builds one")
-        from autoprec.backends.tensorrt.opening import open_engine
-
-        return open_engine(self.engine_path)
-
-    def to_record(self) -> dict[str, Any]:
-        """Return the record as plain JSON values."""
-        record: dict[str, Any] = {
-            "written": str(self.model),
-            "units": dict(self.counts),
-            "bytes": self.model_bytes,
-            "model_bytes": self.original_bytes,
-        }
-        if self.engine is not None:
-            record["engine"] = engine_record(self.engine) | {"written": str(self.engine_path)}
-        return record | self._proof()
-
-    def _proof(self) -> dict[str, Any]:
-        record = {}
-        if self.verification is not None:
-            record["verification"] = self.verification.to_record()
-            if self.times is not None:
-                record["profile"] = self.times.to_record(self.verification)
-        return record
-
-    def write_record(self, plan: Path) -> None:
-        """Write a JSON file beside the engine that says how it was made from the file `plan`."""
-        if self.engine is None or self.engine_path is None:
-            return
-        record = {"schema": 1, "kind": "autoprec engine"} | engine_record(self.engine) | {"plan": str(plan)}
-        write_json(self.engine_path.with_suffix(".json"), record | self._proof())
 
 
 def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish | None = None) -> Delivered:
@@ -194,13 +127,6 @@ def _written(target: Path, wish: EngineWish | None) -> list[str]:
             f"--out must leave the records of a run alone, but {taken[0]} would be written; choose another"
         )
     return [file.name for file in files]
-
-
-def engine_record(file: EngineFile) -> dict[str, Any]:
-    """Return how an engine was made, with its layers, as plain JSON values."""
-    record = asdict(file)
-    del record["path"]
-    return record
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, ShapeProfile]:

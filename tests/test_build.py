@@ -12,9 +12,10 @@ import onnx
 import pytest
 
 from autoprec.backends.tensorrt.records import ShapeProfile
-from autoprec.build import Delivered, EngineWish, deliver, parse_shapes
+from autoprec.build import EngineWish, deliver, parse_shapes
 from autoprec.errors import BackendError, DataError, RunDirectoryError, UsageError
 from autoprec.precision import Precision
+from autoprec.proof.delivered import Delivered
 
 from .helpers.plan_files import tiny_plan
 

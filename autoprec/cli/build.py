@@ -15,7 +15,7 @@ from autoprec.errors import EXIT_NOT_HONOURED, EXIT_OK, UsageError
 from autoprec.files.printable import printable
 
 if TYPE_CHECKING:
-    from autoprec.build import Delivered
+    from autoprec.proof.delivered import Delivered
     from autoprec.proof.verification import Verification
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from autoprec.cli.options import DropBound, trust_option
 from autoprec.cli.screen import Screen, print_json
 
 if TYPE_CHECKING:
+    from autoprec.gate.limits import Limits
     from autoprec.gate.verdict import GateReport
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -102,17 +104,7 @@ def command(model: str, baseline: str, **options: Any) -> None:
     """  # noqa: D301 - click wants the character, which keeps it from joining lines
     from autoprec.exporting.models import Example, model_file
     from autoprec.gate.judge import gate
-    from autoprec.gate.limits import Limits
 
-    kind, size = options["max_size"]
-    limits = Limits(
-        max_drop=options["max_drop"],
-        max_slowdown=options["max_slowdown"],
-        max_size=size if kind == "share" else None,
-        max_bytes=int(size) if kind == "bytes" else None,
-        max_range_bits=options["max_range_bits"],
-        latency_required=options["require_latency"],
-    )
     sources = (model, baseline, *(options[name] for name in ("evaluate", "calib", "baseline_model", "recipe")))
     _refuse_foreign(options["markdown"], options["junit"], [source for source in sources if source is not None])
     given = Example(data=(options["calib"], options["evaluate"]))
@@ -129,7 +121,7 @@ def command(model: str, baseline: str, **options: Any) -> None:
                 labels=options["labels"],
                 recipe=options["recipe"],
                 trust=options["trust"],
-                limits=limits,
+                limits=_limits(options),
                 backend=options["backend"],
                 threads=options["threads"],
                 work=options["work"],
@@ -141,6 +133,20 @@ def command(model: str, baseline: str, **options: Any) -> None:
     _write(report, options["markdown"], options["junit"])
     _say(report, as_json=options["as_json"], annotations=options["annotations"])
     click.get_current_context().exit(report.exit_code)
+
+
+def _limits(options: Mapping[str, Any]) -> Limits:
+    from autoprec.gate.limits import Limits
+
+    kind, size = options["max_size"]
+    return Limits(
+        max_drop=options["max_drop"],
+        max_slowdown=options["max_slowdown"],
+        max_size=size if kind == "share" else None,
+        max_bytes=int(size) if kind == "bytes" else None,
+        max_range_bits=options["max_range_bits"],
+        latency_required=options["require_latency"],
+    )
 
 
 def _refuse_foreign(markdown: str | None, junit: str | None, inputs: list[str]) -> None:

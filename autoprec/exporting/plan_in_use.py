@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoprec.build import Delivered, EngineWish, deliver
+from autoprec.build import EngineWish, deliver
 from autoprec.errors import BackendError, RunDirectoryError
 from autoprec.exporting.signature import Signature, read_signature
 from autoprec.files.json import read_json
 from autoprec.files.onnx_message import OnnxMessage
 from autoprec.files.trust import trusted_files
 from autoprec.plan import Plan, load_plan
+from autoprec.proof.delivered import Delivered
 from autoprec.run.directory import SCHEMA, RunDirectory
 from autoprec.run.study_description import read_study_description
 from autoprec.run.trusted import trusted_settings

@@ -31,6 +31,8 @@ from autoprec.stats.drop import set_drop, smoothed_losses, smoothed_set_drop
 from autoprec.stats.resampling import drawn_differences, effect_of
 
 Array = np.ndarray
+SPACE = 6624
+"""The class of PP-OCRv4 for a space; its texts are compared without."""
 CASES: dict[str, tuple[str, str | None, tuple[int, ...]]] = {
     "yolox_nano": ("map", "yolox", (7, 6)),
     "ppocr_rec": ("cer", "ctc", (6, 5)),
@@ -57,7 +59,7 @@ def main() -> None:
         assert metric.over_set is not None
         task, over_set = zoo.load(name), metric.over_set
         if name == "ppocr_rec":  # its texts are compared without spaces, which are the last class
-            over_set = error_rate(lambda outputs: [row[row != 6624] for row in greedy_ctc(outputs)], by_word=False)
+            over_set = error_rate(without_spaces, by_word=False)
         labels = labels_of(name, task, options.zoo)
         before = rows_of(task, over_set, labels, None)
         for count in bits:
@@ -150,6 +152,22 @@ def labels_of(name: str, task: Any, zoo: Path) -> Array:
         return labels
     data = np.load(zoo / name / "data.npz")
     return data["eval_ids"][:, 1:].astype(np.int64) if name == "stories260k" else data["eval_y"].astype(np.int64)
+
+
+def judged_as_a_set(task: Any, zoo: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """A built-in metric over the data set, as `search` takes it, and labels; None where scores of samples are known."""
+    if task.name == "yolox_nano":
+        return {"metric": "map", "decode": "yolox"}, {"labels": labels_of(task.name, task, zoo)}
+    if task.name == "ppocr_rec":
+        return {"metric": "cer", "decode": without_spaces}, {"labels": labels_of(task.name, task, zoo)}
+    if task.name == "smollm2_wikitext":  # the model itself gives the log-likelihood of each token
+        return {"metric": "perplexity"}, {}
+    return None
+
+
+def without_spaces(outputs: dict[str, Any]) -> list[Any]:
+    """The characters of each line, by the best class of each column, without spaces."""
+    return [row[row != SPACE] for row in greedy_ctc(outputs)]
 
 
 if __name__ == "__main__":

@@ -8,10 +8,8 @@ PATH holds a module `zoo.py` with NAMES and `load(name)`, which gives a task: `m
 known score). Every figure of a row comes from one run of the tool: drops from samples that chose nothing, as
 counted with a 95 % paired bootstrap interval and as autoprec estimates them, latencies from interleaved rounds.
 
-Classifiers are tuned with their labels and the built-in top-1, so that the estimate sees by how much each decision
-was won or lost; language models with their targets, the other tasks with their own scores. YOLOX-nano is judged by mAP,
-PP-OCRv4 by its character error rate without spaces, SmolLM2 by perplexity, all of which are of all samples together.
-With `--backend tensorrt-rtx --target sm89` engines are built without a GPU, and latency is modelled.
+Classifiers are tuned by top-1 and language models by their targets, YOLOX-nano by mAP, PP-OCRv4 by character errors,
+SmolLM2 by perplexity, others by their own scores. `--backend tensorrt-rtx --target sm89` builds without a GPU.
 """
 
 from __future__ import annotations
@@ -30,15 +28,12 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-from set_metrics import labels_of as zoo_labels
+from set_metrics import judged_as_a_set
 
 import autoprec
 from autoprec.cli.screen import Screen, print_table
-from autoprec.metrics.sequences import greedy_ctc
 
 MAX_DROP = {"mobilenet_v1_075": 0.005, "etinynet": 0.01, "kwt1": 0.005, "stories260k": 0.01, "smollm2_wikitext": 0.5}
-SPACE = 6624
-"""The class of PP-OCRv4 for a space; its texts are compared without."""
 CALIBRATION_SAMPLES = 100
 
 
@@ -48,15 +43,13 @@ def main() -> None:
     parser.add_argument("models", nargs="*")
     parser.add_argument("--out", type=Path, default=Path("autoprec-runs/zoo"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int)
     parser.add_argument(
         "--confidence", type=float, help="accept only plans whose interval of the drop meets the bound, e.g. 0.95"
     )
-    parser.add_argument("--backend", default="ort-cpu")
-    parser.add_argument("--target", default="", help="compute capabilities, such as sm89, for tensorrt-rtx")
-    parser.add_argument("--trials", type=int, default=40)
-    parser.add_argument("--samples", type=int, help="the most evaluation samples, from the first on")
-    parser.add_argument("--batch", type=int, default=16)
+    for option, usual in (("--trials", 40), ("--batch", 16), ("--samples", None), ("--threads", None)):
+        parser.add_argument(option, type=int, default=usual)
+    for option, usual in (("--backend", "ort-cpu"), ("--target", "")):
+        parser.add_argument(option, default=usual)
     parser.add_argument("--fresh", action="store_true", help="do not go on from earlier runs")
     options = parser.parse_args()
     zoo = load_zoo(options.zoo)
@@ -73,13 +66,8 @@ def main() -> None:
     level = 100 * (options.confidence or 0.95)
     print_table(
         [
-            "model",
-            "plan",
-            "score",
-            "drop on fresh samples (95 %)",
-            f"estimated drop ({level:g} %)",
-            "agree",
-            "KL",
+            *("model", "plan", "score"),
+            *("drop on fresh samples (95 %)", f"estimated drop ({level:g} %)", "agree", "KL"),
             "vs FP32",
             "vs best uniform",
             "MACs",
@@ -167,22 +155,6 @@ def row(model: str, plan: str, summary: dict[str, Any]) -> list[str]:
 
 def interval(drop: dict[str, Any]) -> str:
     return f"{drop['estimate']:+.4f} ({drop['low']:+.4f} .. {drop['high']:+.4f})"
-
-
-def judged_as_a_set(task: Any, zoo: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """A built-in metric over the data set, as `search` takes it, and labels; None where scores of samples are known."""
-    if task.name == "yolox_nano":
-        return {"metric": "map", "decode": "yolox"}, {"labels": zoo_labels(task.name, task, zoo)}
-    if task.name == "ppocr_rec":
-        return {"metric": "cer", "decode": without_spaces}, {"labels": zoo_labels(task.name, task, zoo)}
-    if task.name == "smollm2_wikitext":  # the model itself gives the log-likelihood of each token
-        return {"metric": "perplexity"}, {}
-    return None
-
-
-def without_spaces(outputs: dict[str, Any]) -> list[Any]:
-    """The characters of each line, by the best class of each column, without spaces."""
-    return [row[row != SPACE] for row in greedy_ctc(outputs)]
 
 
 def judged_by(task: Any, outputs: list[Any], samples: int, group: int) -> tuple[Any, Any]:

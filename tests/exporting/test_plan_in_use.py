@@ -12,8 +12,8 @@ import pytest
 import autoprec
 from autoprec.backends.tensorrt import opening
 from autoprec.backends.tensorrt.bindings import Bindings
-from autoprec.build import Delivered
 from autoprec.errors import BackendError, ModelError, RunDirectoryError, UsageError
+from autoprec.proof.delivered import Delivered
 from autoprec.testing import FakeBackend, tiny_data
 
 from ..helpers.tensorrt.fake_cuda import FakeCuda

@@ -16,12 +16,11 @@ from autoprec.run.answer.held_out import (
     held_out_losses,
     in_exact_arithmetic,
     judge_candidates,
-    with_single_batches,
 )
 from autoprec.run.answer.luck import selection_bias_of, shared_noise, without_lucky
 from autoprec.run.answer.result import TuneResult
 from autoprec.run.answer.side_by_side import SideBySide, open_as_usual, plans_to_confirm, time_side_by_side
-from autoprec.run.answer.situations import in_other_situations
+from autoprec.run.answer.situations import timed_otherwise
 from autoprec.run.context import Run
 from autoprec.run.measure import PlanMeasurer
 from autoprec.run.settings import Settings
@@ -61,8 +60,7 @@ def confirm(
         side = time_side_by_side(run, engines, found, goal.unit)
         chosen, found, set_aside = choose_answer(run.task.settings, side, goal, found)
         evaluator = held_out_evaluator(run, reference)
-        candidates = with_single_batches(run, judge_candidates(run, evaluator, engines, side, chosen), ranges)
-        candidates = in_other_situations(run, candidates, ranges)
+        candidates = timed_otherwise(run, judge_candidates(run, evaluator, engines, side, chosen), ranges)
         simulated = in_exact_arithmetic(run, evaluator, candidates[chosen], ranges)
         candidates[chosen] = answer = as_it_computes(run, evaluator, candidates[chosen], simulated)
         found = replace(found, feasible=found.feasible and answer.outcome.finite)

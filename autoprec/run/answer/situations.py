@@ -10,9 +10,15 @@ from autoprec.data.situations import Situation, situated_feed
 from autoprec.errors import BackendError
 from autoprec.ranges.table import RangeTable
 from autoprec.run.answer.candidate import Candidate
+from autoprec.run.answer.held_out import with_single_batches
 from autoprec.run.budget import CONFIRM_TURN_MS, LEAST_ROUNDS, USUAL_ROUNDS
 from autoprec.run.context import Run
 from autoprec.timing.compare import Timing, compare
+
+
+def timed_otherwise(run: Run, candidates: Mapping[str, Candidate], ranges: RangeTable) -> dict[str, Candidate]:
+    """The same candidates, with what else is timed of them: single batches, and other situations."""
+    return in_other_situations(run, with_single_batches(run, candidates, ranges), ranges)
 
 
 def in_other_situations(run: Run, candidates: Mapping[str, Candidate], ranges: RangeTable) -> dict[str, Candidate]:
