@@ -10,6 +10,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # The modules that read or write graphs.
@@ -80,6 +82,15 @@ except SystemExit as stop:
 print("\\n" + json.dumps([code, sorted(name for name in sys.modules if "." not in name)]))
 """
 
+RUN_ALL = """
+import json, sys
+from click.testing import CliRunner
+from autoprec.cli import main
+sys.path.insert(0, sys.argv[2])
+ended = [CliRunner().invoke(main, command) for command in json.loads(sys.argv[1])]
+print(json.dumps([[[done.exit_code, done.stderr] for done in ended], sorted(sys.modules)]))
+"""
+
 
 def run_python(code: str, *arguments: str) -> str:
     """What a fresh interpreter prints, started outside the checkout."""
@@ -135,6 +146,31 @@ def test_the_help_of_every_verb_is_light() -> None:
         assert code == 0, verb
         assert f"{verb} [OPTIONS]" in text
         assert loaded & LOADED_BY_NO_HELP == set(), f"autoprec {verb} --help is slow to start"
+
+
+def test_bad_input_is_refused_before_the_search_is_imported(tmp_path: Path) -> None:
+    digits = ROOT / "examples" / "digits"
+    tune = ["tune", str(digits / "digits.onnx"), "--calib", str(digits / "calib.npz")]
+    np.savez(tmp_path / "other.npz", other=np.zeros((4, 1, 28, 28), np.float32))
+    (tmp_path / "of_mine.py").write_text("def text(outputs, labels):\n    return 'good'\n")
+    commands = {
+        "fits no unit": [*tune, "--pin", "nowhere=int8"],
+        "names its array 'other'": [*tune, "--eval", str(tmp_path / "other.npz")],
+        "must return one score": [*tune, "--metric", "of_mine:text", "--direction", "higher"],
+        "the pin": ["profile", *tune[1:], "--pin", "nowhere=int8"],
+        "no baseline": ["gate", tune[1], "--baseline", str(tmp_path / "none.json")],
+        "no plan.json": ["baseline", str(tmp_path)],
+        "made, but": ["front", str(tmp_path / "none")],
+        "tune` made": ["report", str(tmp_path / "none")],
+        "there is no": ["diagnose", str(tmp_path / "none")],
+    }
+
+    ended, loaded = json.loads(run_python(RUN_ALL, json.dumps(list(commands.values())), str(tmp_path)))
+
+    for text, (code, said) in zip(commands, ended, strict=True):
+        assert code in (2, 3), said
+        assert text in said
+    assert {"optuna", "sqlalchemy"} & set(loaded) == set()
 
 
 def test_libraries_are_imported_by_their_owners_only() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 
@@ -13,6 +15,9 @@ def command(run: str, out: str) -> None:
 
     Nothing is measured again and no data is needed. Commit the file, and judge by it with `autoprec gate`.
     """
+    from autoprec.run.refusals import refuse_no_plan
+
+    refuse_no_plan(Path(run))  # before importing what takes a second and more
     from autoprec.gate.baseline import load_baseline, summary_of
     from autoprec.gate.judge import record_baseline
 

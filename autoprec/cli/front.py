@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -85,13 +86,13 @@ def command(
 
     Plans that were not measured, but which the run's models predict to be better, are listed apart.
     """
+    _check_question(Question(max_drop=max_drop, limit=limit, objective=objective), point)
+    _check_files(point, out, everything)
+    _check_measuring(measure, point, calib or evaluate)
+    _check_run(run, model, trust)
     from autoprec.front.predicted import asked_goal, predicted_plans
     from autoprec.front.run_front import load_front
 
-    question = Question(max_drop=max_drop, limit=limit, objective=objective)
-    _check_question(question, point)
-    _check_files(point, out, everything)
-    _check_measuring(measure, point, calib or evaluate)
     loaded = load_front(run, model, trust=trust)
     goal = asked_goal(loaded, max_drop, objective, **limit)
     if measure and _measure(loaded, goal, {"calib": calib, "eval": evaluate, "trust": trust}, quiet=as_json):
@@ -149,6 +150,16 @@ def _check_files(point: int | str | None, out: str | None, everything: bool) -> 
         raise UsageError("-o must come with --point N or --point best, which says what to write")
     if point is not None and everything:
         raise UsageError("--all is for lists: leave it out with --point")
+
+
+def _check_run(run: str, model: str | None, trust: tuple[str, ...]) -> None:
+    """Refuse a run that is not there, or whose model is not followed, before importing what takes a second and more."""
+    from autoprec.files.trust import trusted_files
+    from autoprec.run.refusals import refuse_far_model, refuse_no_folder
+
+    refuse_no_folder(Path(run))
+    if model is None:
+        refuse_far_model(Path(run), trusted_files(trust))
 
 
 def _check_measuring(measure: bool, point: int | str | None, data: str | None) -> None:

@@ -102,6 +102,7 @@ def command(model: str, baseline: str, **options: Any) -> None:
     \b
     Exit codes: 0 fine, 1 worse than allowed, 2 bad input, 3 cannot judge, 5 a precision is no longer honoured.
     """  # noqa: D301 - click wants the character, which keeps it from joining lines
+    _refuse_missing(model, baseline, options)
     from autoprec.exporting.models import Example, model_file
     from autoprec.gate.judge import gate
 
@@ -147,6 +148,18 @@ def _limits(options: Mapping[str, Any]) -> Limits:
         max_range_bits=options["max_range_bits"],
         latency_required=options["require_latency"],
     )
+
+
+def _refuse_missing(model: str, baseline: str, options: dict[str, Any]) -> None:
+    """Refuse what files alone show to be wrong, before importing what takes a second and more."""
+    from autoprec.files.functions import check_data_names, is_function_name
+    from autoprec.files.onnx_message import refuse_no_onnx
+    from autoprec.gate.baseline import load_baseline
+
+    check_data_names(options["calib"], options["evaluate"])
+    load_baseline(baseline)
+    if not (Path(model).is_dir() or is_function_name(model)):
+        refuse_no_onnx(Path(model))
 
 
 def _refuse_foreign(markdown: str | None, junit: str | None, inputs: list[str]) -> None:

@@ -37,17 +37,20 @@ def command(
     check_options(settings)  # before importing what takes a second
     from autoprec.backends.make import make_backend
     from autoprec.exporting.models import Example, model_file
+    from autoprec.run.early_trial import try_early
+    from autoprec.run.task import prepare_task
+
+    with model_file(settings.model, Example(data=(settings.calib, settings.evaluate)), out) as file:
+        settings = file.of(settings)
+        task = prepare_task(settings, make_backend(backend, threads, target_list(targets)), timed=False)
+    try_early(task)
     from autoprec.run.context import prepare_run
     from autoprec.run.directory import RunDirectory
     from autoprec.run.owner import claimed_run, run_folder
     from autoprec.run.stages.halves import deal_halves
     from autoprec.run.stages.ranges import find_ranges
     from autoprec.run.stages.sensitivity import measure_sensitivities
-    from autoprec.run.task import prepare_task
 
-    with model_file(settings.model, Example(data=(settings.calib, settings.evaluate)), out) as file:
-        settings = file.of(settings)
-        task = prepare_task(settings, make_backend(backend, threads, target_list(targets)), timed=False)
     directory = RunDirectory(run_folder(file.folder or out, task.subject.model))
     screen = Screen(quiet)
     try:

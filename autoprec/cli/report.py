@@ -40,6 +40,10 @@ def command(run: str, other: str | None, *, form: str, out: str | None) -> None:
     It needs the run directory alone, also of a run that was killed or is at work. With OTHER, the two are compared unit
     by unit: each is a run directory, a plan file, or an engine that `autoprec build` wrote.
     """
+    from autoprec.run.refusals import refuse_no_folder
+
+    if other is None:
+        refuse_no_folder(Path(run))  # before importing what takes a second
     from autoprec.report.write import ReportFormat, text_of, write_report, write_run_report
 
     asked = ReportFormat(form)

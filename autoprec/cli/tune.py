@@ -242,9 +242,11 @@ def _task(settings: Settings, backend: str, threads: int | None, targets: tuple[
     """The task that the settings describe, with everything loaded and checked."""
     from autoprec.backends.make import checked_clock, make_backend
     from autoprec.metrics.bounds import refuse_points
+    from autoprec.run.early_trial import try_early
     from autoprec.run.task import prepare_task
 
     task = prepare_task(settings, make_backend(backend, threads, targets))
+    try_early(task)
     if isinstance(settings.max_drop, PointsBound):
         refuse_points(task.metric)
     checked_clock(task.backend)  # a dry run refuses a GPU without figures too

@@ -17,6 +17,7 @@ from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.run.compatible import check_model, stored_ranges
 from autoprec.run.directory import RunDirectory
+from autoprec.run.refusals import refuse_no_folder
 from autoprec.run.study_description import StudyDescription, read_study_description
 from autoprec.run.trusted import named_model
 from autoprec.sensitivity.table import load_sensitivities
@@ -95,8 +96,7 @@ def load_run(
         ModelError: the model is missing, has changed, or lies where a file that is not trusted is not followed.
     """
     directory = RunDirectory(root)
-    if not root.is_dir():
-        raise RunDirectoryError(f"a run must be a folder that `autoprec tune` made, but {root} is {_kind(root)}")
+    refuse_no_folder(root)
     studied = read_study_description(directory.studied)
     trials = stored_trials(directory.study, studied.study, studied.choices, studied.goal)
     if not trials:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoprec.backends.protocol import Backend
-from autoprec.errors import BackendError, RunDirectoryError
+from autoprec.errors import BackendError
 from autoprec.files.trust import trusted_files
 from autoprec.gate import accuracy, latency, shipped
 from autoprec.gate.baseline import write_baseline
@@ -35,6 +35,7 @@ from autoprec.plan import load_plan
 from autoprec.proof.verification import Verification
 from autoprec.run.directory import RunDirectory
 from autoprec.run.progress import StageProgress
+from autoprec.run.refusals import refuse_no_plan
 from autoprec.run.settings import DataLike
 from autoprec.timing.race import RACE_THREADS
 
@@ -141,10 +142,7 @@ def record_baseline(run: str | Path, path: str | Path) -> Path:
         PlanError: the plan is damaged.
     """
     folder = RunDirectory(Path(run))
-    if not folder.plan.is_file():
-        raise RunDirectoryError(
-            f"{run} is no run directory: it has no {folder.plan.name}; give the folder that `autoprec tune` wrote"
-        )
+    refuse_no_plan(folder.root)
     plan = load_plan(folder.plan)
     target = Path(path)
     return write_baseline(plan, seen_from(read_evidence(folder.evidence, plan), target.parent), target)

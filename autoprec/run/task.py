@@ -16,7 +16,7 @@ from autoprec.data.buckets import needs_runs_apart
 from autoprec.data.dataset import Dataset
 from autoprec.data.feeds import batch_feed
 from autoprec.data.images import picture_of
-from autoprec.data.splits import Splits
+from autoprec.data.splits import Splits, make_splits
 from autoprec.errors import DataError, UsageError
 from autoprec.graph.interface import Interface
 from autoprec.graph.model import Model, load_model
@@ -33,7 +33,7 @@ from autoprec.recipes.space import Pin, SearchSpace, parse_pin
 from autoprec.run.check_options import check_options
 from autoprec.run.default_space import space_of
 from autoprec.run.settings import Settings
-from autoprec.run.split_data import split_data
+from autoprec.run.split_data import load_sets
 from autoprec.units.foreign import units_of
 from autoprec.units.records import Partition, Unit
 from autoprec.units.shapes import shapes_in_run
@@ -88,20 +88,23 @@ class Task:
     doubts: tuple[str, ...] = ()
 
 
-def prepare_subject(settings: Settings, backend: Backend, *, timed: bool = True) -> Subject:
+def prepare_subject(
+    settings: Settings, backend: Backend, *, timed: bool = True, loaded: Model | None = None
+) -> Subject:
     """Load the model, find its units, and work out what each may become.
 
     Args:
         settings: the options of the user.
         backend: the runtime, which says which precisions run natively.
         timed: whether precisions that the runtime only simulates are left out, since they cannot be timed.
+        loaded: the model, if it was loaded already.
 
     Raises:
         ModelError: see `autoprec.graph.model.load_model`.
         RecipeError: the search space is damaged.
         UsageError: a pin matches no unit, or no precision is left to choose.
     """
-    model = load_model(settings.model, backend.scheme.newest_opset)
+    model = loaded or load_model(settings.model, backend.scheme.newest_opset)
     partition = units_of(model)
     if not partition.units:
         raise UsageError(f"{settings.model} has no unit whose precision could be chosen: {_most_common(partition)}")
@@ -176,9 +179,11 @@ def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) ->
     """
     check_options(settings)
     recipe = load_calibration_recipe(settings.recipe)
-    subject = prepare_subject(settings, backend, timed=timed)
-    interface = subject.model.interface
-    splits = split_data(settings, interface, recipe)
+    model = load_model(settings.model, backend.scheme.newest_opset)
+    interface = model.interface
+    sets = load_sets(settings, interface, recipe)  # refuses by names, types and shapes; samples are read later
+    subject = prepare_subject(settings, backend, timed=timed, loaded=model)
+    splits = make_splits(*sets, settings.seed)
     decoding = Decoding(decoder=settings.decode, picture=picture_of(splits.select))
     metric = choose_metric(settings.metric, splits.select.has_labels, settings.direction, decoding)
     if metric.needs_labels and not splits.select.has_labels:
