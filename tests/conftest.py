@@ -24,6 +24,18 @@ LOOP_S = 0.18
 """What `_loop_s` takes on the quiet machine that the marks were set on (an AMD EPYC, Python 3.11)."""
 PROPERTY = "seconds of the CPU"
 
+if not (Path(__file__).parents[1] / "autoprec").exists():  # the installed package is tested: see tests/wheel.sh
+    collect_ignore = [
+        "test_ci_examples.py",
+        "test_floors.py",
+        "test_house_rules.py",
+        "test_mirror.py",
+        "test_names_are_not_searched.py",
+        "test_packaging.py",
+        "test_pages_and_scripts.py",
+    ]
+    """What reads or builds the sources."""
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _short_timing() -> Iterator[None]:

@@ -13,17 +13,17 @@ import pytest
 
 import autoprec
 
-ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(autoprec.__file__).parent
 
 
 def declaring() -> list[str]:
     """The modules with an `__all__`, found without importing anything."""
     found = []
-    for path in sorted((ROOT / "autoprec").rglob("*.py")):
+    for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         assigned = {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
         if "__all__" in assigned:
-            found.append(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+            found.append(".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"))
     return found
 
 

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+import autoprec
+
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(autoprec.__file__).parent
 
 # The modules that read or write graphs.
 GRAPH = (
@@ -111,8 +114,8 @@ def help_of(*verb: str) -> tuple[str, int, set[str]]:
 def imports() -> list[tuple[str, str]]:
     """Every (module, library) pair of the package, imports inside functions included."""
     pairs = set()
-    for path in sorted((ROOT / "autoprec").rglob("*.py")):
-        module = ".".join(path.relative_to(ROOT / "autoprec").with_suffix("").parts).removesuffix("__init__")
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 pairs |= {(module.rstrip("."), alias.name.split(".")[0]) for alias in node.names}
