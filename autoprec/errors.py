@@ -1,20 +1,22 @@
 """The errors that autoprec raises; every message says what must hold, what was found and what to do.
 
-AutoprecError               exit 2
-├── UsageError              exit 2   an option, a name or a combination that cannot work
-├── ModelError              exit 2   the ONNX file is unreadable, incomplete or unsuitable
-├── DataError               exit 2   calibration or evaluation data does not fit the model
-├── MetricError             exit 2   the metric raised or returned something other than one score per sample
-├── PlanError               exit 2   a plan file is broken or belongs to another model
-├── BaselineError           exit 2   a baseline is broken, edited, or of another model
-│   └── NoBaselineError     exit 3   there is no baseline to judge by
-├── RecipeError             exit 2   a search space or calibration recipe is broken
-├── RunDirectoryError       exit 2   the run directory cannot be read or written
-│   └── SearchOverError     exit 2   a worker tried to join a search that has ended
-├── StorageError            exit 2   the storage that a study is kept in cannot be used
-├── OutOfTimeError          exit 2   the time limit ended before anything could be answered
-└── BackendError            exit 2   a runtime could not build or run a model
-    └── NotHonouredError    exit 2   it runs units of a plan in other precisions than asked, so the search avoids them
+::
+
+    AutoprecError               exit 2
+    ├── UsageError              exit 2   an option, a name or a combination that cannot work
+    ├── ModelError              exit 2   the ONNX file is unreadable, incomplete or unsuitable
+    ├── DataError               exit 2   calibration or evaluation data does not fit the model
+    ├── MetricError             exit 2   the metric raised or returned something other than one score per sample
+    ├── PlanError               exit 2   a plan file is broken or belongs to another model
+    ├── BaselineError           exit 2   a baseline is broken, edited, or of another model
+    │   └── NoBaselineError     exit 3   there is no baseline to judge by
+    ├── RecipeError             exit 2   a search space or calibration recipe is broken
+    ├── RunDirectoryError       exit 2   the run directory cannot be read or written
+    │   └── SearchOverError     exit 2   a worker tried to join a search that has ended
+    ├── StorageError            exit 2   the storage that a study is kept in cannot be used
+    ├── OutOfTimeError          exit 2   the time limit ended before anything could be answered
+    └── BackendError            exit 2   a runtime could not build or run a model
+        └── NotHonouredError    exit 2   it runs units of a plan in other precisions than asked, so the search avoids them
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ say "installing $(basename "$wheel") for $("$python" -V)"
 "$bin/python" -m pip install -q --prefer-binary "$wheel[dev]"
 away=$scratch/away
 mkdir "$away"
-cp -r tests examples search_spaces calibration pyproject.toml "$away"
+cp -r tests examples search_spaces calibration pyproject.toml README.md "$away"
 cd "$away"
 "$bin/python" - <<'CODE'
 import sys

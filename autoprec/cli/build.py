@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.command("build")
 @click.argument("plan")
 @click.argument("model")
-@click.option("--out", metavar="FILE", help="The lowered model.  [default: model.onnx beside the plan]")
+@click.option("-o", "--out", metavar="FILE", help="The lowered model.  [default: model.onnx beside the plan]")
 @click.option("--backend", metavar="NAME", help="Build an engine too: tensorrt or tensorrt-rtx.")
 @click.option("--target", "targets", default="", metavar="SM[,SM]", help="GPUs to build for ahead of time (RTX).")
 @click.option(
