@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -95,3 +96,13 @@ def test_the_wheel_contains_nothing_else(wheel: dict[str, bytes]) -> None:
     assert f"{information}/licenses/LICENSE" in wheel
     assert b"autoprec = autoprec.cli:main" in wheel[f"{information}/entry_points.txt"]
     assert b"[pytest11]\nautoprec = autoprec.pytest_plugin\n" in wheel[f"{information}/entry_points.txt"]
+
+
+def test_the_licence_of_every_dependency_is_listed() -> None:
+    """The page is generated where all of them are installed; here it must only be complete."""
+    page = (ROOT / ".github" / "LICENCES.md").read_text(encoding="utf-8")
+    listed = {name.replace("_", "-").lower() for name in re.findall(r"^\| ([\w.-]+) \| [^|]{3,} \| <http", page, re.M)}
+    extras = PROJECT["project"]["optional-dependencies"]
+    wanted = [*PROJECT["project"]["dependencies"], *(r for n in extras if n not in ("dev", "docs") for r in extras[n])]
+
+    assert {re.split(r"[\[<>=;]", each)[0].replace("_", "-").lower() for each in wanted} - listed == set()

@@ -31,7 +31,7 @@ GUIDES = {
         "workers",
         "tensorrt",
         "backend",
-        "lowering_pass",
+        "repair",
     ],
 }
 ABOUT = ["METHOD", "CHANGELOG", "MAP", "CONTRIBUTING", "SECURITY", "LICENCES"]
