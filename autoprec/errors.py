@@ -16,7 +16,7 @@
     ├── StorageError            exit 2   the storage that a study is kept in cannot be used
     ├── OutOfTimeError          exit 2   the time limit ended before anything could be answered
     └── BackendError            exit 2   a runtime could not build or run a model
-        └── NotHonouredError    exit 2   it runs units of a plan in other precisions than asked, so the search avoids them
+        └── NotHonouredError    exit 2   it runs units in other precisions than the plan asks for
 """
 
 from __future__ import annotations

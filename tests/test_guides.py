@@ -1,8 +1,8 @@
 """Every command in the README and in the guides is run, on a network of three layers; the rest is read as it would be.
 
-A block that needs what is not here begins with a comment, `# needs ...`: its commands are parsed only. One tune is run for
-all guides; wherever a guide tunes again, that command is run with --dry-run, which loads and checks everything, and the
-run directory that it would make is a copy of the one run.
+A block that needs what is not here begins with a comment, `# needs ...`: its commands are parsed only. One tune is run
+for all guides; wherever a guide tunes again, that command is run with --dry-run, which loads and checks everything, and
+the run directory that it would make is a copy of the one run.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def test_every_command_that_needs_nothing_else_runs(place: Path, monkeypatch: py
     invoke("tune", *digits, "--max-drop", "0.5", "--trials", "5", "--out", "autoprec-runs/digits", "--quiet")
     for copy in ("autoprec-runs/model", "runs/digits", "other"):
         shutil.copytree("autoprec-runs/digits", copy)
-    monkeypatch.setattr("sys.path", [str(place / "examples" / "digits"), *__import__("sys").path])
+    monkeypatch.syspath_prepend(str(place / "examples" / "digits"))
     for command in COMMANDS:
         if command.runs:
             _run(command, monkeypatch, place)

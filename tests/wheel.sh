@@ -9,12 +9,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What packaging can break: files of data, lazy imports, entry points, child processes, whole runs. It takes a minute.
+# What packaging can break: files of data, lazy imports, entry points, the plugin of pytest, child processes.
 slice=(
-    tests/test_imports.py tests/test_exports.py tests/test_plan.py tests/test_pytest_plugin.py tests/test_dockerfile.py
-    tests/recipes tests/files tests/ranges tests/stats tests/report tests/compatibility
-    tests/backends/test_child_process.py tests/backends/tensorrt/test_gpus.py tests/gate/test_shipped.py
-    tests/cli/test_schemas.py tests/cli/test_options.py
+    tests/test_imports.py tests/test_exports.py tests/test_plan.py tests/test_dockerfile.py tests/recipes tests/report
+    tests/compatibility/test_plans_and_baselines.py tests/backends/test_child_process.py tests/cli/test_schemas.py
+    tests/backends/tensorrt/test_gpus.py tests/whole/test_pytest_plugin.py
 )
 python=${PYTHON:-python3}
 scratch=$(mktemp -d)

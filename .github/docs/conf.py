@@ -26,7 +26,6 @@ GUIDES = {
         "metrics",
         "torch_classifier",
         "front",
-        "tracking",
         "ci",
         "workers",
         "tensorrt",

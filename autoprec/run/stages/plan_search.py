@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 
 from autoprec.backends.slow_builds import BuildsUnderLimit
 from autoprec.errors import OutOfTimeError
@@ -28,6 +30,7 @@ from autoprec.study.goal import Goal
 from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.patience import patiently
 from autoprec.study.ledger.samplers import make_sampler
+from autoprec.study.ledger.shown import Shown, show_trials
 from autoprec.study.ledger.storages import carry, has_study, same
 from autoprec.study.loop import Search
 from autoprec.study.outcome import FINALISTS, SearchOutcome
@@ -107,9 +110,17 @@ def search_plans(
     finally:
         if run.directory.search.is_file():
             description.over(search.stopped).save(run.directory.search)
-    # The run directory must hold the whole study, wherever it was kept.
-    patiently(run.location, lambda: carry(run.location, run.journal, name))
+    _keep_study(run, name, goal, found)
     return found
+
+
+def _keep_study(run: Run, name: str, goal: Goal, found: SearchOutcome) -> None:
+    """Have the run directory hold the whole study, wherever it was kept, and one that people can look at."""
+    patiently(run.location, lambda: carry(run.location, run.journal, name))
+    task = run.task
+    shown = Shown(Path(task.subject.model.path).stem, task.metric.name, goal.unit_text)
+    for place in dict.fromkeys((run.journal, run.location)):
+        patiently(place, partial(show_trials, place, name, shown, task.subject.choices, found.trials))
 
 
 def find_blocking_units(
