@@ -39,7 +39,7 @@ _SURE_OF = 0.9
 
 A few entries of heavy tails would need very many samples, which the others need not wait for.
 """
-_RELIABLE = 0.97
+_RELIABLE = 0.93
 """Noises that differ a hundredfold need not be known to a tenth: their order is what the search begins with."""
 _FEWEST_COMPARED = 8  # entries of which the spread is known
 
