@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -31,6 +32,8 @@ tests/benchmarks/busy_clock.py.
 """
 _NORMAL_95 = 1.96  # half of a 95 % interval in standard errors, for normal noise
 _FEWEST_ROUNDS = 3  # the number of rounds that are made however little time is left
+_LONG_S = 30.0
+"""After so many seconds half of the rounds are enough if ratios are known well: long runs average what disturbs."""
 _HOPELESS = 1.1  # an engine that is slower than this many times the rival in each of the fewest rounds is given up
 _RETAKEN = 2  # how often a disturbed turn is taken again
 _HOPEFUL = 3  # after so many turns that stayed disturbed, the machine is busy, and no turn is taken again
@@ -91,11 +94,13 @@ def compare(
     rival: float | None = None,
     out_of_time: Callable[[], bool] = lambda: False,
     meter: Callable[[], Usage] = usage,
+    clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Timing]:
     """Time engines against each other, in as many rounds as the noise of the machine demands.
 
     The rounds end when the ratio of each engine to the first one is known well enough. In each round every engine has
-    one turn; the order is reversed from round to round.
+    one turn; the order is reversed from round to round. Where rounds take many seconds, half of the
+    smallest number may be enough.
 
     Args:
         engines: name -> engine; the first one is the baseline of the ratios.
@@ -107,6 +112,7 @@ def compare(
             anyway. Three rounds are enough if in each of them the ratio was above 1.1 times this one. None: no limit.
         out_of_time: returns whether the time is up; then no further round begins after the first three.
         meter: returns what this process has used until now.
+        clock: returns the seconds since some moment.
 
     Returns:
         Name -> the latencies of that engine.
@@ -114,13 +120,15 @@ def compare(
     rows: dict[str, list[_Turn]] = {name: [] for name in engines}
     once = {name: _estimate(engine, feed) for name, engine in engines.items()}
     (fewest, most), stolen, began, lasting = rounds, stolen_s(), meter(), 0
+    due = clock() + _LONG_S
     for number in range(most):
         order = list(engines) if number % 2 == 0 else list(engines)[::-1]
         for name in order:
             turn = _turn(engines[name], feed, *_runs(once[name], turn_ms), again=lasting < _HOPEFUL, meter=meter)
             lasting += turn.disturbed
             rows[name].append(turn)
-        if number + 1 >= fewest and (number + 1 == most or _settled(rows, tolerance, rival)):
+        enough = fewest if clock() < due else max((fewest + 1) // 2, _FEWEST_ROUNDS)
+        if number + 1 == most or (number + 1 >= enough and _settled(rows, tolerance, rival)):
             break
         hopeless = rival is not None and _slower(rows, _HOPELESS * rival)
         if number + 1 >= _FEWEST_ROUNDS and (hopeless or out_of_time()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,6 +38,15 @@ def test_the_ratio_of_steady_engines_is_exact_after_the_fewest_rounds() -> None:
 
     assert found["other"].ratio_to(found["base"]).estimate == pytest.approx(0.4)
     assert len(found["base"].rounds_ms) == 5
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(1.0, 5), (12.0, 3)])
+def test_rounds_that_take_long_are_half_as_many_if_their_ratio_is_known(seconds: float, count: int) -> None:
+    engines, _ = scripted(base=lambda turn: 10.0, other=lambda turn: 4.0)
+    ticks = itertools.count(0.0, seconds)
+    found = compare(engines, {}, rounds=(5, 25), clock=lambda: next(ticks))
+
+    assert len(found["base"].rounds_ms) == count
 
 
 def test_rounds_interleave_and_turn_about() -> None:
