@@ -48,6 +48,7 @@ def plan_of(run: LoadedRun, point: Point, max_drop: float | None) -> Plan:
     if point.confirmed and studied.answer is not None:
         evidence["answer"] = studied.answer.to_record(studied.unit)
     quantized = any(precision.is_quantized for precision in trial.plan.values())
+    ranges = None if run.ranges is None or not quantized else run.ranges.for_plan(trial.plan.values())
     return Plan(
         units=units,
         carrier=studied.carrier,
@@ -55,7 +56,7 @@ def plan_of(run: LoadedRun, point: Point, max_drop: float | None) -> Plan:
         backend=studied.backend,
         fingerprints=studied.fingerprints,
         evidence=evidence,
-        ranges=run.ranges.to_record() if quantized and run.ranges is not None else None,
+        ranges=None if ranges is None else ranges.to_record(),
         shapes=shapes_of_inputs(run.partition, run.model.graph),
     )
 

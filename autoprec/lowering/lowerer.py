@@ -31,7 +31,7 @@ from autoprec.lowering.passes.lowering_pass import LoweringPass
 from autoprec.lowering.passes.norm_to_conv import NormToConvPass
 from autoprec.lowering.passes.pack_constants import PackConstantsPass
 from autoprec.lowering.passes.quantize_at_run_time import QuantizeAtRunTimePass
-from autoprec.lowering.passes.quantize_blocks import QuantizeBlocksPass, split_by_blocks
+from autoprec.lowering.passes.quantize_blocks import QuantizeBlocksPass, RoundedWeights, split_by_blocks
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.lowering.passes.saturated_clips import SaturatedClipsPass
 from autoprec.lowering.passes.scales import coarsest, round_scale
@@ -101,6 +101,7 @@ class Lowerer:
         self.model, self.partition = model, partition
         self.scheme, self.carrier, self.unify_concat = scheme, carrier, unify_concat
         self._bases = Bases(model.ir, model.store)
+        self._rounded: RoundedWeights = {}
 
     def lower(
         self, precisions: Mapping[str, Precision], ranges: RangeTable | None, *, simulate: bool = False
@@ -133,7 +134,7 @@ class Lowerer:
         points = split_by_blocks(placement.weights)
         steps: list[LoweringPass] = [
             QuantizeWeightsPass(editor, points[False], scale_type, self.scheme.largest_weight),
-            QuantizeBlocksPass(editor, points[True], scale_type),
+            QuantizeBlocksPass(editor, points[True], scale_type, ranges.moments if ranges else {}, self._rounded),
         ]
         if ranges is not None:
             originals = weights_of(draft.work.graph, placement.weights)

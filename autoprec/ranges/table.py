@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import numpy as np
 from autoprec.errors import AutoprecError, DataError, PlanError, RunDirectoryError
 from autoprec.files.computed_by import stamped
 from autoprec.files.json import read_json, write_json
-from autoprec.precision import Array
+from autoprec.precision import Array, Precision
 from autoprec.ranges.bins import Range
+from autoprec.ranges.moments import Moments, moments_from_record
 
 SCHEMA = 1
 
@@ -31,6 +32,7 @@ class RangeTable:
         fingerprint: the fingerprint of the graph, the weights, the data and the recipe.
         evidence: the figures from which the method was chosen, for the report.
         chosen: value name -> the name of its calibrator if that is another one than `method`.
+        moments: value name -> the second moments of its channels, by which weights in blocks are rounded.
     """
 
     method: str
@@ -41,6 +43,11 @@ class RangeTable:
     fingerprint: str
     evidence: Mapping[str, float]
     chosen: Mapping[str, str] = field(default_factory=dict)
+    moments: Mapping[str, Moments] = field(default_factory=dict)
+
+    def for_plan(self, precisions: Iterable[Precision]) -> RangeTable:
+        """Return the table without what no unit of such a plan needs."""
+        return self if any(p.block for p in precisions) else replace(self, moments={})
 
     def to_record(self) -> dict[str, Any]:
         """Return the table as plain JSON values."""
@@ -56,7 +63,7 @@ class RangeTable:
                 for name, span in self.clipped.items()
             },
             "means": {name: mean.tolist() for name, mean in self.means.items()},
-        }
+        } | ({"moments": {name: each.to_record() for name, each in self.moments.items()}} if self.moments else {})
 
     def save(self, path: Path) -> None:
         """Write the table to a JSON file.
@@ -104,6 +111,7 @@ def ranges_from_record(record: Mapping[str, Any], where: str, raising: type[Auto
             fingerprint=str(record["fingerprint"]),
             evidence={str(key): float(value) for key, value in record["evidence"].items()},
             chosen={str(name): str(label) for name, label in record.get("chosen", {}).items()},
+            moments={str(name): moments_from_record(each) for name, each in record.get("moments", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
         raise raising(

@@ -7,6 +7,7 @@ DequantizeLinear with a block size reads them (ONNX, opset 21).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -41,13 +42,17 @@ class BlockGrid:
         """The smallest and the largest code."""
         return (_LOW, _HIGH) if self.zeros is None else (0, _STEPS)
 
+    @property
+    def code_type(self) -> np.dtype[Any]:
+        """The type of codes, of which each has a byte in memory."""
+        return np.dtype(ml_dtypes.int4 if self.zeros is None else ml_dtypes.uint4)
+
     def codes(self, weight: Array) -> Array:
         """Return the nearest code of each weight of a matrix, int4 or uint4[K, N]."""
         scales, zeros = self._by_row()
         with np.errstate(over="ignore"):
             steps = np.rint(weight.astype(np.float32, copy=False) / scales) + zeros
-        kind = ml_dtypes.int4 if self.zeros is None else ml_dtypes.uint4
-        result: Array = np.clip(steps, *self.limits).astype(kind)
+        result: Array = np.clip(steps, *self.limits).astype(self.code_type)
         return result
 
     def values(self, codes: Array) -> Array:

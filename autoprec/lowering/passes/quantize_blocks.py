@@ -5,8 +5,10 @@ ONNX Runtime fuses the two, with an Add of a bias behind them, to MatMulNBits; T
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
@@ -19,7 +21,12 @@ from autoprec.lowering.passes.scales import round_scale
 from autoprec.lowering.placement import WeightPoint
 from autoprec.precision import Array, Precision
 from autoprec.ranges.affine import SMALLEST_HALF_SCALE
+from autoprec.ranges.gptq import gptq_codes
+from autoprec.ranges.moments import Moments
 from autoprec.ranges.weight_blocks import BlockGrid, block_grid
+
+RoundedWeights = dict[Hashable, Array]
+"""The codes of matrices, by their numbers and by all else that they depend on."""
 
 
 class QuantizeBlocksPass(LoweringPass):
@@ -29,14 +36,25 @@ class QuantizeBlocksPass(LoweringPass):
         editor: the editor of the model.
         points: the matrices, each with a precision that has blocks.
         scale_type: the coarsest float type that any scale is stored in; codes are computed with the rounded scale.
+        moments: value name -> the second moments of its channels. Weights that are multiplied with such a value are
+            rounded so that the product loses least, all others to the nearest code.
+        rounded: what earlier lowerings of the model have rounded, which takes long.
 
     Requires: opset 21, and each point is the second operand of a MatMul, an initializer of two dimensions.
     Ensures: it is read through a DequantizeLinear of its own.
     """
 
-    def __init__(self, editor: GraphEditor, points: Sequence[WeightPoint], scale_type: Precision) -> None:
+    def __init__(
+        self,
+        editor: GraphEditor,
+        points: Sequence[WeightPoint],
+        scale_type: Precision,
+        moments: Mapping[str, Moments] = MappingProxyType({}),
+        rounded: RoundedWeights | None = None,
+    ) -> None:
         super().__init__(editor)
-        self.points, self.scale_type = tuple(points), scale_type
+        self.points, self.scale_type, self.moments = tuple(points), scale_type, moments
+        self._rounded: RoundedWeights = {} if rounded is None else rounded
 
     def requires(self, model: ir.Model) -> None:
         """Check that each point is a matrix that a MatMul reads."""
@@ -59,25 +77,37 @@ class QuantizeBlocksPass(LoweringPass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Quantise the matrices; the model is modified if there was a point."""
         nodes = {node.name: node for node in model.graph}
-        made: dict[tuple[ir.Value | None, Precision], tuple[ir.Value, ...]] = {}
+        made: dict[tuple[ir.Value | None, Precision, str], tuple[ir.Value, ...]] = {}
         for point in self.points:
             node = nodes[point.node]
-            key = (node.inputs[1], point.precision)
+            moments = self._moments_of(node)
+            key = (node.inputs[1], point.precision, "" if moments is None else moments.digest)
             if key not in made:
-                made[key] = self._stored(node.inputs[1], point.precision)
+                made[key] = self._stored(node.inputs[1], point.precision, moments)
             self._dequantize(node, made[key], point.precision)
         model.graph.sort()
         drop_unused(model.graph)
         return ir.passes.PassResult(model, bool(self.points))
 
-    def _stored(self, weight: ir.Value | None, precision: Precision) -> tuple[ir.Value, ...]:
+    def _moments_of(self, node: ir.Node) -> Moments | None:
+        """Return the moments of what a product reads, None where they are not known or are of another size."""
+        source, weight = node.inputs[0], node.inputs[1]
+        found = self.moments.get(str(source.name)) if source is not None else None
+        rows = None if weight is None or weight.const_value is None else weight.const_value.shape[0]
+        return found if found is not None and found.channels == rows else None
+
+    def _stored(self, weight: ir.Value | None, precision: Precision, moments: Moments | None) -> tuple[ir.Value, ...]:
         """Return the initializers of the codes, the scales, and the zero points where there are any."""
         if weight is None or weight.const_value is None:  # requires has looked at it
             raise ValueError("weights must be constant")
-        what = ("blocks", precision, self.scale_type)
+        what = ("blocks", precision, self.scale_type, "" if moments is None else moments.digest)
         grid = self.editor.computed(weight.const_value, what, lambda array: self._grid(array, precision))
         wish = f"{weight.name}/{precision}"
-        codes = self.editor.derived(weight, ("codes", *what), wish, grid.codes)
+
+        def rounded(array: Array) -> Array:
+            return self._once(array, what, lambda: _codes(array, grid, moments))
+
+        codes = self.editor.derived(weight, ("codes", *what), wish, rounded)
         scales = self.editor.constant(f"{wish}.scale", grid.scales)
         if grid.zeros is None:
             return codes, scales
@@ -86,6 +116,13 @@ class QuantizeBlocksPass(LoweringPass):
     def _grid(self, array: Array, precision: Precision) -> BlockGrid:
         grid = block_grid(array, precision.block, zero_points=precision.has_zero_points)
         return replace(grid, scales=round_scale(grid.scales, self.scale_type, SMALLEST_HALF_SCALE))
+
+    def _once(self, array: Array, what: Hashable, make: Callable[[], Array]) -> Array:
+        """Return the codes of a matrix, which are made once for all plans; one and the same may have several names."""
+        key = (hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest(), what)
+        if key not in self._rounded:
+            self._rounded[key] = make()
+        return self._rounded[key]
 
     def _dequantize(self, node: ir.Node, stored: tuple[ir.Value, ...], precision: Precision) -> None:
         """Give the product a DequantizeLinear of its own: runtimes fuse none that others read too."""
@@ -98,6 +135,10 @@ class QuantizeBlocksPass(LoweringPass):
         made = ir.node("DequantizeLinear", list(stored), attributes, outputs=[output], name=name)
         self.editor.graph.append(made)
         node.replace_input_with(1, output)
+
+
+def _codes(array: Array, grid: BlockGrid, moments: Moments | None) -> Array:
+    return grid.codes(array) if moments is None else gptq_codes(array, grid, moments)
 
 
 _UINT4 = ir.DataType.UINT4.numpy()

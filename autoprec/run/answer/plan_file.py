@@ -44,7 +44,7 @@ def plan_of(tuned: TuneResult) -> Plan:
         backend=task.backend.name,
         fingerprints=plan_fingerprints(task, tuned.ranges),
         evidence=evidence,
-        ranges=tuned.ranges.to_record() if quantized else None,
+        ranges=tuned.ranges.for_plan(tuned.plan.values()).to_record() if quantized else None,
         shapes=shapes_of_inputs(subject.partition, subject.model.graph),
     )
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from autoprec.calibrate.choose import calibrate_model, range_fingerprint
 from autoprec.calibrate.job import CalibrationJob
+from autoprec.calibrate.moments import moments_fingerprint, values_with_moments, with_moments
 from autoprec.calibrate.observe import needed_tensors
+from autoprec.errors import OutOfTimeError
 from autoprec.files.computed_by import computed_by
 from autoprec.files.json import fingerprint
 from autoprec.ranges.table import SCHEMA, RangeTable, load_ranges
@@ -25,8 +28,9 @@ def find_ranges(run: Run) -> RangeTable:
     data = task.splits.calibrate
     used = data.subset(range(min(data.count, task.recipe.samples)))
     needed = needed_tensors(task.subject.lowerer, task.subject.possible)
+    read = values_with_moments(task.subject.lowerer, task.subject.possible) if task.recipe.rounding == "gptq" else {}
     stored = _stored(run, range_fingerprint(task.subject.lowerer, used, task.recipe))
-    if stored is not None and stored.clipped.keys() >= set(needed):
+    if stored is not None and stored.clipped.keys() >= set(needed) and stored.moments.keys() >= set(read):
         run.clock.begin(
             "ranges", f"{len(stored.clipped)} values, from an earlier run{computed_by(run.directory.ranges, SCHEMA)}"
         )
@@ -55,8 +59,18 @@ def find_ranges(run: Run) -> RangeTable:
     if stored is not None and stored.clipped:
         # Calibrators are chosen for all values together, so that others beside them may change what is chosen.
         table = replace(table, fingerprint=_widened(table, table.fingerprint))
+    table = _with_moments(run, job, table, read)
     table.save(run.directory.ranges)
     return table
+
+
+def _with_moments(run: Run, job: CalibrationJob, table: RangeTable, widths: Mapping[str, int]) -> RangeTable:
+    """The table with the moments of these values, where there are any and as far as there is time."""
+    try:
+        return with_moments(job, table, widths) if widths else table
+    except OutOfTimeError:
+        run.budget.leave_out("weights of 4 bits are rounded to the nearest code")
+        return table
 
 
 def _stored(run: Run, wanted: str) -> RangeTable | None:
@@ -68,6 +82,7 @@ def _stored(run: Run, wanted: str) -> RangeTable | None:
     good = [wanted, _widened(stored, wanted)]
     if run.budget.limited:
         good += [hurried, _widened(stored, hurried)]
+    good = [moments_fingerprint(each, list(stored.moments)) for each in good]
     return stored if stored.fingerprint in good else None
 
 
