@@ -45,7 +45,8 @@ class BlockGrid:
     @property
     def code_type(self) -> np.dtype[Any]:
         """The type of codes, of which each has a byte in memory."""
-        return np.dtype(ml_dtypes.int4 if self.zeros is None else ml_dtypes.uint4)
+        found: np.dtype[Any] = np.dtype(ml_dtypes.int4 if self.zeros is None else ml_dtypes.uint4)
+        return found
 
     def codes(self, weight: Array) -> Array:
         """Return the nearest code of each weight of a matrix, int4 or uint4[K, N]."""
