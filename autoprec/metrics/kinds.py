@@ -16,6 +16,11 @@ from autoprec.precision import Array
 
 _POSITIONS = 16
 """With fewer values in a channel its range is a matter of chance, as in the logits of a classifier."""
+_FEW_POSITIONS, _FEW_CHANNELS = 4, 8
+"""That so many values lie between 0 and 1, or are whole, is no chance in one of so few channels."""
+_PRESENT = 0.05
+"""Coordinates lie above this share of the image in most places, and scores of an object in few."""
+_MOST = 0.8
 _RULES = 25.0
 """A kind rules another one if the mean power of its values is at least this many times as large."""
 _VISIBLE = 1e-6
@@ -34,12 +39,14 @@ class Kind:
     Attributes:
         before: FP32's values, float64[positions, channels].
         after: those of the candidate.
-        probable: whether FP32's values all lie between 0 and 1, and others do not.
+        probable: whether FP32's values are probabilities, beside values that are none.
+        labels: whether they are the numbers of classes, as a detector returns them after its selection.
     """
 
     before: Array
     after: Array
     probable: bool
+    labels: bool = False
 
     @property
     def floor(self) -> float:
@@ -48,7 +55,7 @@ class Kind:
 
 
 def mixed(before: Array, after: Array) -> Iterator[tuple[int, tuple[Kind, ...]]]:
-    """Yield the index and the kinds of each sample whose output holds several kinds.
+    """Yield the index and the kinds of each sample whose output holds several kinds, the ruling kind first.
 
     Args:
         before: FP32's output, float64[samples, ...].
@@ -59,29 +66,46 @@ def mixed(before: Array, after: Array) -> Iterator[tuple[int, tuple[Kind, ...]]]
     for row in range(len(before)):
         for axis, channels in enumerate(before.shape[1:]):
             positions = before[row].size // max(channels, 1)
-            lower = None if channels < 2 or positions < _POSITIONS else _ruled(before[row], axis)
-            if lower is not None:
-                sample = np.moveaxis(before[row], axis, -1).reshape(-1, channels)
-                other = np.moveaxis(after[row], axis, -1).reshape(sample.shape)
-                probable = bool((sample[:, lower] >= 0).all() and (sample[:, lower] <= 1).all())
-                yield (
-                    row,
-                    (
-                        Kind(sample[:, ~lower], other[:, ~lower], False),
-                        Kind(sample[:, lower], other[:, lower], probable),
-                    ),
-                )
+            if channels < 2 or positions < (_FEW_POSITIONS if channels <= _FEW_CHANNELS else _POSITIONS):
+                continue
+            sample = np.moveaxis(before[row], axis, -1).reshape(-1, channels)
+            other = np.moveaxis(after[row], axis, -1).reshape(sample.shape)
+            kinds = _kinds(sample, other)
+            if len(kinds) > 1:
+                yield row, kinds
                 break
 
 
-def _ruled(sample: Array, axis: int) -> Array | None:
+def _kinds(before: Array, after: Array) -> tuple[Kind, ...]:
+    """Return the kinds of one sample, float64[positions, channels]."""
+    labels = _labels(before)
+    rest, other = before[:, ~labels], after[:, ~labels]
+    lower = _ruled(rest) if rest.shape[1] > 1 else None
+    kinds = [Kind(rest, other, False)]
+    if lower is not None:
+        probable = bool((rest[:, lower] >= 0).all() and (rest[:, lower] <= 1).all())
+        kinds = [Kind(rest[:, ~lower], other[:, ~lower], False), Kind(rest[:, lower], other[:, lower], probable)]
+    return (*kinds, *([Kind(before[:, labels], after[:, labels], False, labels=True)] if labels.any() else []))
+
+
+def _labels(sample: Array) -> Array:
+    """Return which channels hold the numbers of classes: whole numbers, more than 0 and 1, beside broken numbers."""
+    whole = (sample == np.round(sample)).all(axis=0) & (sample >= 0).all(axis=0)
+    found: Array = whole & (sample.max(axis=0) > 1) & (sample.max(axis=0) > sample.min(axis=0))
+    return found if 2 * found.sum() < len(found) and not whole.all() else np.zeros_like(found)
+
+
+def _ruled(sample: Array) -> Array | None:
     """Which channels of a sample are ruled by the others, bool[channels]; None where no kind rules another one."""
-    others = tuple(other for other in range(sample.ndim) if other != axis)
-    power = np.square(sample).mean(axis=others, dtype=np.float64)
-    unit = (sample.min(axis=others) >= 0) & (sample.max(axis=others) <= 1)
+    power = np.square(sample).mean(axis=0, dtype=np.float64)
+    unit = (sample.min(axis=0) >= 0) & (sample.max(axis=0) <= 1)
     if 0 < unit.sum() < len(unit) and power[~unit].mean() >= _RULES * power[unit].mean() > 0:
         found: Array = unit
         return found
+    if len(sample) < _POSITIONS:
+        return None
+    if unit.all():
+        return _sparse(sample)
     order = np.argsort(power)
     ranked = power[order]
     gaps = ranked[1:] / np.maximum(ranked[:-1], np.finfo(np.float64).tiny)
@@ -94,8 +118,26 @@ def _ruled(sample: Array, axis: int) -> Array | None:
     return lower
 
 
+def _sparse(sample: Array) -> Array | None:
+    """Which channels hold scores, where boxes are shares of the image, so that all values lie between 0 and 1.
+
+    Each channel must be one of both: large in most places, or in few. Classes that exclude each other are one kind.
+    """
+    present = (sample > _PRESENT).mean(axis=0)
+    scores: Array = present <= 1 - _MOST
+    boxes = present >= _MOST
+    if not scores.any() or boxes.sum() < 2 or not (scores | boxes).all():
+        return None
+    return None if np.allclose(sample.sum(axis=1), 1, rtol=0, atol=1e-3) else scores
+
+
 def decisions_agree(kind: Kind) -> float:
-    """Return the share of the scores that FP32 or the candidate takes for a decision that both take for one."""
+    """Return the share of the scores that FP32 or the candidate takes for a decision that both take for one.
+
+    Of the numbers of classes it is the share that is the same.
+    """
+    if kind.labels:
+        return float((np.round(kind.after) == kind.before).mean())
     first, second = kind.before >= _ON, kind.after >= _ON
     either = int((first | second).sum())
     return 1.0 if either == 0 else float((first & second).sum()) / either

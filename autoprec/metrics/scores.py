@@ -13,7 +13,15 @@ import numpy as np
 
 from autoprec.errors import MetricError
 from autoprec.graph.interface import is_float
-from autoprec.metrics.kinds import decisions_agree, mixed, separate_kl
+from autoprec.metrics.distributions import (
+    are_probabilities,
+    bounded_logits,
+    divergences,
+    log_normalised,
+    log_softmax,
+)
+from autoprec.metrics.heads import clear_decisions, yes_or_no
+from autoprec.metrics.kinds import Kind, decisions_agree, mixed, separate_kl
 from autoprec.precision import Array
 
 Outputs = Mapping[str, Array]
@@ -23,10 +31,8 @@ WORST_KL = 1e6
 """The largest KL divergence that a sample can get, in nats: the one of a sample whose outputs are not finite."""
 WORST_NOISE_TO_SIGNAL = 1e6
 """The largest noise-to-signal power ratio that a sample can get: the one of outputs that are not finite."""
-_SMALLEST_PROBABILITY = 1e-12  # a smaller probability counts as this one, since log(0) is infinite
 _VERY_MANY = 1 << 20  # values in an output of a batch
 _AT_ONCE = 1 << 18  # values of an output that stay in the processor's cache while a sum over them is computed
-_LARGEST_LOGIT = 1e30  # larger logits are clipped, so that differences of two of them do not overflow
 
 
 def finite_samples(outputs: Outputs) -> Array:
@@ -76,7 +82,7 @@ def label_margins(outputs: Outputs, labels: Array) -> Array:
     array = next(iter(outputs.values()))
     rows = np.asarray(array).reshape(len(array), -1).astype(np.float64)
     # For logits no softmax is needed: its normalising term cancels in the difference of two classes.
-    logs = _log_normalised(rows) if _are_probabilities(rows) else _bounded(rows)
+    logs = log_normalised(rows) if are_probabilities(rows) else bounded_logits(rows)
     indices = (np.arange(len(rows)), np.asarray(labels).reshape(-1))
     own = logs[indices]
     logs[indices] = -np.inf
@@ -89,28 +95,42 @@ def agreement(outputs: Outputs, labels: Array | None, reference: Outputs | None)
 
     A classifier has one position for each sample; a segmentation or language model has many, and at each of them the
     largest class is the decision. Where an output holds boxes and scores, the decisions are the scores that are high.
-    Where other outputs hold probabilities, the one whose decisions agree least counts.
+    Of several outputs that decide something, the one whose decisions agree least counts: beside the first one, those
+    that hold probabilities, and logits where they are clear.
 
     Raises:
         MetricError: the output has one value per sample, or its shape differs from FP32's.
     """
-    first = next(iter(outputs))
-    share = _agreeing(*_first_pair("agreement", outputs, reference)) if _decides(outputs[first]) else None
-    for name in list(outputs)[1:]:
-        if not is_float(np.asarray(outputs[name]).dtype) or not _decides(outputs[name]):
+    first, share = next(iter(outputs)), None
+    for name, array in outputs.items():
+        if not is_float(np.asarray(array).dtype) and name != first:
             continue
+        decides = any(length > 1 for length in np.shape(array)[1:])
+        if name == first and len(outputs) == 1 and not decides:
+            break
         before, after = _pair("agreement", name, outputs, reference)
-        rows = before.reshape(len(before), -1)
-        probable = ((rows >= 0) & (rows <= 1)).all(axis=1)
-        other = np.where(probable, _agreeing(name, before, after), 1.0)
+        if not decides:
+            other = yes_or_no(before.reshape(len(before), -1)[:, 0], after.reshape(len(after), -1)[:, 0])
+        elif name == first:
+            other = _agreeing(name, before, after)
+        else:
+            other = _of_head(name, before, after)
+        other = other * _finite_rows(after)
         share = other if share is None else np.minimum(share, other)
     if share is None:
         raise MetricError(_single_value("agreement", first))
     return share
 
 
-def _decides(array: Array) -> bool:
-    return any(length > 1 for length in np.shape(array)[1:])
+def _of_head(name: str, before: Array, after: Array) -> Array:
+    """Return the share of the decisions of a further output that agree, float64[samples]; 1 where it makes none."""
+    first, second = (_class_rows("agreement", name, array) for array in (before, after))
+    if are_probabilities(first):
+        return _agreeing(name, before, after)
+    share = clear_decisions(first, second)
+    for row in np.flatnonzero(((first >= 0) & (first <= 1)).all(axis=(1, 2))):  # each is a yes or a no
+        share[row] = decisions_agree(Kind(first[row], second[row], True))
+    return share
 
 
 def _agreeing(name: str, before: Array, after: Array) -> Array:
@@ -118,8 +138,8 @@ def _agreeing(name: str, before: Array, after: Array) -> Array:
     answers = [_class_rows("agreement", name, array).argmax(axis=-1) for array in (before, after)]
     share: Array = (answers[0] == answers[1]).mean(axis=1)
     for row, kinds in mixed(before, after):
-        share[row] = decisions_agree(kinds[-1])
-    return share * _finite_rows(after)
+        share[row] = min(decisions_agree(kind) for kind in kinds[1:])
+    return share
 
 
 def kl(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Array:
@@ -133,13 +153,13 @@ def kl(outputs: Outputs, labels: Array | None, reference: Outputs | None) -> Arr
     """
     name, before, after = _first_pair("kl", outputs, reference)
     rows = [_class_rows("kl", name, array) for array in (before, after)]
-    to_log = _log_normalised if _are_probabilities(rows[0]) else _log_softmax
+    to_log = log_normalised if are_probabilities(rows[0]) else log_softmax
     step = max(1, _AT_ONCE // max(rows[0][:, 0].size, 1))
     parts = [[whole[:, at : at + step] for whole in rows] for at in range(0, rows[0].shape[1], step)]
-    divergence = np.concatenate([_divergences(*map(to_log, part)) for part in parts], axis=1).mean(axis=1)
-    for row, kinds in mixed(before, after):
-        if kinds[-1].probable:  # boxes are no classes, and each score is a decision of its own
-            divergence[row] = separate_kl(kinds[-1])
+    divergence = np.concatenate([divergences(*map(to_log, part)) for part in parts], axis=1).mean(axis=1)
+    for row, (_, *kinds) in mixed(before, after):
+        for kind in [kind for kind in kinds if kind.probable]:  # boxes are no classes; each score is a decision
+            divergence[row] = separate_kl(kind)
     bounded: Array = np.where(_finite_rows(after), np.clip(divergence, 0, WORST_KL), WORST_KL)
     return bounded
 
@@ -152,6 +172,8 @@ def cosine(outputs: Outputs, labels: Array | None, reference: Outputs | None) ->
     """
 
     def similarity(before: Array, after: Array, floor: float) -> Array:
+        if before.shape[1] == 1:  # two numbers always point the same way, whatever they are
+            after, before = np.hstack([after, before]), np.hstack([before, after])
         norms = np.sqrt((np.square(before).sum(axis=1) + floor) * (np.square(after).sum(axis=1) + floor))
         dot = (before * after).sum(axis=1) + floor
         both_zero = ~before.any(axis=1) & ~after.any(axis=1)
@@ -246,12 +268,6 @@ def _pair(metric: str, name: str, outputs: Outputs, reference: Outputs | None) -
     return before, after
 
 
-def _divergences(log_p: Array, log_q: Array) -> Array:
-    """Return the KL divergence of each position, [samples, positions]."""
-    result: Array = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
-    return result
-
-
 def _class_rows(metric: str, name: str, array: Array) -> Array:
     """Return the output as [samples, positions, classes].
 
@@ -267,29 +283,6 @@ def _single_value(metric: str, name: str) -> str:
     return (
         f"{metric} compares classes, but output {name!r} has one value per sample; use cosine, sqnr or module:function"
     )
-
-
-def _bounded(rows: Array) -> Array:
-    result: Array = np.nan_to_num(np.clip(rows, -_LARGEST_LOGIT, _LARGEST_LOGIT))
-    return result
-
-
-def _log_softmax(rows: Array) -> Array:
-    bounded = _bounded(rows)
-    shifted = bounded - bounded.max(axis=-1, keepdims=True)
-    result: Array = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return result
-
-
-def _are_probabilities(rows: Array) -> bool:
-    """Return whether all rows are non-negative and add up to 1; the tolerance allows for FP16 outputs."""
-    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=-1), 1, rtol=0, atol=1e-3))
-
-
-def _log_normalised(probabilities: Array) -> Array:
-    floored = np.clip(np.nan_to_num(probabilities), _SMALLEST_PROBABILITY, 1.0)
-    result: Array = np.log(floored / floored.sum(axis=-1, keepdims=True))
-    return result
 
 
 def _finite_rows(array: Array) -> Array:

@@ -78,3 +78,30 @@ def test_the_head_that_fares_worst_counts(boxes_first: bool) -> None:
 
     assert cosine(after, None, before).max() < 0.4
     assert agreement(after, None, before).max() < 0.9
+
+
+SHARES = np.concatenate([BOXES / 400, SCORES], axis=2)
+SELECTED = np.concatenate([BOXES, RANDOM.uniform(0.4, 1, (4, 50, 1)), RANDOM.integers(0, 9, (4, 50, 1))], axis=2)
+
+
+@pytest.mark.parametrize("form", ["channels last", "channels first", "grid"])
+def test_scores_are_seen_beside_boxes_that_are_shares_of_the_image(form: str) -> None:
+    erased = np.concatenate([BOXES / 400, np.roll(SCORES, 7, axis=1)], axis=2)
+    before, after = ({"y": laid_out(array, form)} for array in (SHARES, erased))
+
+    assert agreement(after, None, before).max() < 0.4
+    assert cosine(after, None, before).max() < 0.6
+    assert agreement({"y": SHARES + 1e-3}, None, {"y": SHARES}).min() == 1.0
+
+
+@pytest.mark.parametrize("objects", [4, 10, 50])
+def test_numbers_of_classes_are_compared_one_by_one_and_scores_of_few_objects_too(objects: int) -> None:
+    before = SELECTED[:, :objects]
+    classes, scores = before.copy(), before.copy()
+    classes[..., 5] = (classes[..., 5] + 4) % 9
+    scores[..., 4] *= 0.3
+
+    assert agreement({"y": classes}, None, {"y": before}).max() < 0.2
+    assert agreement({"y": scores}, None, {"y": before}).max() == 0.0
+    assert cosine({"y": classes}, None, {"y": before}).mean() < 0.9
+    assert agreement({"y": before * 1.001}, None, {"y": before}).min() == 1.0
