@@ -21,7 +21,7 @@ COLOURS = {
     "fp8": "#56b4e9",
     "int8": "#0072b2",
     "int8-dynamic": "#009e73",
-    **dict.fromkeys(FOUR_BITS, "#f0e442"),
+    **dict(zip(FOUR_BITS, ("#f0e442", "#c9b800", "#8c8000", "#e69f00", "#b57b00", "#7a5200"), strict=True)),
     "answer": "#d55e00",
     "uniform": "#0072b2",
     "on the front": "#009e73",
@@ -32,6 +32,8 @@ COLOURS = {
 _OTHERS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 _MARKERS = {"answer": "*", "uniform": "s", "on the front": "o", "other": ".", "trial": "o"}
 _LINES = ("-", "--", ":", "-.")
+_BESIDE_TITLE = 3
+"""So many names of curves fit beside the title of a plot."""
 _INK, _FAINT = "#010203", "#040506"
 """Stand for colours of the page."""
 _STYLE: Any = {
@@ -140,8 +142,10 @@ def _curves(axes: Any, plot: Curves) -> list[str]:
         axes.set_yscale("log")
         _plain_ticks(axes)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    # Beside the title, where no curve can be.
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(plot.series), borderaxespad=0.0)
+    if len(plot.series) <= _BESIDE_TITLE:  # where no curve can be
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(plot.series), borderaxespad=0.0)
+    else:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=_BESIDE_TITLE, borderaxespad=0.0)
     return []
 
 
