@@ -68,19 +68,18 @@ def mixed(before: Array, after: Array) -> Iterator[tuple[int, tuple[Kind, ...]]]
             positions = before[row].size // max(channels, 1)
             if channels < 2 or positions < (_FEW_POSITIONS if channels <= _FEW_CHANNELS else _POSITIONS):
                 continue
+            if (labels := _labels(before[row], axis)) is None and _ruled(before[row], axis) is None:
+                continue
             sample = np.moveaxis(before[row], axis, -1).reshape(-1, channels)
             other = np.moveaxis(after[row], axis, -1).reshape(sample.shape)
-            kinds = _kinds(sample, other)
-            if len(kinds) > 1:
-                yield row, kinds
-                break
+            yield row, _kinds(sample, other, np.zeros(channels, dtype=bool) if labels is None else labels)
+            break
 
 
-def _kinds(before: Array, after: Array) -> tuple[Kind, ...]:
-    """Return the kinds of one sample, float64[positions, channels]."""
-    labels = _labels(before)
+def _kinds(before: Array, after: Array, labels: Array) -> tuple[Kind, ...]:
+    """Return the kinds of one sample, float64[positions, channels], of which some channels are numbers of classes."""
     rest, other = before[:, ~labels], after[:, ~labels]
-    lower = _ruled(rest) if rest.shape[1] > 1 else None
+    lower = _ruled(rest, 1) if rest.shape[1] > 1 else None
     kinds = [Kind(rest, other, False)]
     if lower is not None:
         probable = bool((rest[:, lower] >= 0).all() and (rest[:, lower] <= 1).all())
@@ -88,24 +87,30 @@ def _kinds(before: Array, after: Array) -> tuple[Kind, ...]:
     return (*kinds, *([Kind(before[:, labels], after[:, labels], False, labels=True)] if labels.any() else []))
 
 
-def _labels(sample: Array) -> Array:
+def _labels(sample: Array, axis: int) -> Array | None:
     """Return which channels hold the numbers of classes: whole numbers, more than 0 and 1, beside broken numbers."""
-    whole = (sample == np.round(sample)).all(axis=0) & (sample >= 0).all(axis=0)
-    found: Array = whole & (sample.max(axis=0) > 1) & (sample.max(axis=0) > sample.min(axis=0))
-    return found if 2 * found.sum() < len(found) and not whole.all() else np.zeros_like(found)
+    view = np.moveaxis(sample, axis, -1)
+    few = view[(0,) * (view.ndim - 2)][:_FEW_POSITIONS]
+    if not (few == np.round(few)).all(axis=0).any():  # so that large outputs, which have none, take no time
+        return None
+    rows = view.reshape(-1, view.shape[-1])
+    whole = (rows == np.round(rows)).all(axis=0) & (rows >= 0).all(axis=0)
+    found: Array = whole & (rows.max(axis=0) > 1) & (rows.max(axis=0) > rows.min(axis=0))
+    return found if found.any() and 2 * found.sum() < len(found) and not whole.all() else None
 
 
-def _ruled(sample: Array) -> Array | None:
+def _ruled(sample: Array, axis: int) -> Array | None:
     """Which channels of a sample are ruled by the others, bool[channels]; None where no kind rules another one."""
-    power = np.square(sample).mean(axis=0, dtype=np.float64)
-    unit = (sample.min(axis=0) >= 0) & (sample.max(axis=0) <= 1)
+    others = tuple(other for other in range(sample.ndim) if other != axis)
+    power = np.square(sample).mean(axis=others, dtype=np.float64)
+    unit = (sample.min(axis=others) >= 0) & (sample.max(axis=others) <= 1)
     if 0 < unit.sum() < len(unit) and power[~unit].mean() >= _RULES * power[unit].mean() > 0:
         found: Array = unit
         return found
-    if len(sample) < _POSITIONS:
+    if sample.size < _POSITIONS * len(power):
         return None
     if unit.all():
-        return _sparse(sample)
+        return _sparse(np.moveaxis(sample, axis, -1).reshape(-1, len(power)))
     order = np.argsort(power)
     ranked = power[order]
     gaps = ranked[1:] / np.maximum(ranked[:-1], np.finfo(np.float64).tiny)

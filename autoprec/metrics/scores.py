@@ -31,6 +31,7 @@ WORST_KL = 1e6
 """The largest KL divergence that a sample can get, in nats: the one of a sample whose outputs are not finite."""
 WORST_NOISE_TO_SIGNAL = 1e6
 """The largest noise-to-signal power ratio that a sample can get: the one of outputs that are not finite."""
+_LARGE = 1e12  # sums of squares of larger float32 numbers may overflow
 _VERY_MANY = 1 << 20  # values in an output of a batch
 _AT_ONCE = 1 << 18  # values of an output that stay in the processor's cache while a sum over them is computed
 
@@ -229,8 +230,8 @@ def _over_float_outputs(
         finite = _finite_rows(after)
         if not finite.all():
             after = np.where(finite[:, None], after, 0.0)
-        # The squares of float64 numbers can overflow, so each sample is scaled; smaller types are safe as they are.
-        if np.asarray(outputs[name]).dtype.itemsize > 4:
+        # The squares of float64 numbers can overflow, and those of very many float32 numbers, such as masked logits.
+        if np.asarray(outputs[name]).dtype.itemsize > 4 or _overflows(before, after):
             scale = np.maximum(np.abs(before).max(axis=1), np.abs(after).max(axis=1))
             scale = np.where(scale > 0, scale, 1.0)[:, None]
             before, after = before / scale, after / scale
@@ -245,6 +246,10 @@ def _over_float_outputs(
     if result is None:
         raise MetricError(f"{metric} needs at least one float output, the model gives {', '.join(outputs)}")
     return result
+
+
+def _overflows(*arrays: Array) -> bool:
+    return any(array.dtype == np.float32 and np.abs(array).max() > _LARGE for array in arrays)
 
 
 def _first_pair(metric: str, outputs: Outputs, reference: Outputs | None) -> tuple[str, Array, Array]:

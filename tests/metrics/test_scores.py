@@ -17,6 +17,7 @@ from autoprec.metrics.scores import (
     WORST_KL,
     WORST_NOISE_TO_SIGNAL,
     agreement,
+    cosine,
     finite_samples,
     kl,
     noise_to_signal,
@@ -120,6 +121,17 @@ def test_kl_averages_over_positions() -> None:
     candidate = np.log([[[0.75, 0.25], [0.5, 0.5]]])
 
     assert score("kl", candidate, reference) == pytest.approx([math.log(2 / math.sqrt(3)) / 2], rel=1e-12)
+
+
+def test_very_many_values_that_are_very_large_have_a_score() -> None:
+    """As the logits of a language model, of which some are masked by the smallest float32 number."""
+    before = np.full((1, 1 << 20), 3.0, dtype=np.float32)
+    before[:, ::2] = np.finfo(np.float32).min
+    after = before.copy()
+    after[:, ::2] *= 0.5
+
+    assert noise_to_signal({"y": after}, None, {"y": before}) == pytest.approx(0.25)
+    assert cosine({"y": -after}, None, {"y": before}) == 0.0
 
 
 def test_kl_of_hopeless_logits_is_bounded() -> None:
