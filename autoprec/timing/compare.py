@@ -32,8 +32,11 @@ tests/benchmarks/busy_clock.py.
 """
 _NORMAL_95 = 1.96  # half of a 95 % interval in standard errors, for normal noise
 _FEWEST_ROUNDS = 3  # the number of rounds that are made however little time is left
-_LONG_S = 30.0
-"""After so many seconds half of the rounds are enough if ratios are known well: long runs average what disturbs."""
+_LONG_S, _TOO_LONG_S = 30.0, 120.0
+"""After so many seconds half of the rounds are enough if ratios are known well: long runs average what disturbs them.
+
+After the second number they are enough in any case. The intervals then show what is not known.
+"""
 _HOPELESS = 1.1  # an engine that is slower than this many times the rival in each of the fewest rounds is given up
 _RETAKEN = 2  # how often a disturbed turn is taken again
 _HOPEFUL = 3  # after so many turns that stayed disturbed, the machine is busy, and no turn is taken again
@@ -120,15 +123,17 @@ def compare(
     rows: dict[str, list[_Turn]] = {name: [] for name in engines}
     once = {name: _estimate(engine, feed) for name, engine in engines.items()}
     (fewest, most), stolen, began, lasting = rounds, stolen_s(), meter(), 0
-    due = clock() + _LONG_S
+    start_s = clock()
     for number in range(most):
         order = list(engines) if number % 2 == 0 else list(engines)[::-1]
         for name in order:
             turn = _turn(engines[name], feed, *_runs(once[name], turn_ms), again=lasting < _HOPEFUL, meter=meter)
             lasting += turn.disturbed
             rows[name].append(turn)
-        enough = fewest if clock() < due else max((fewest + 1) // 2, _FEWEST_ROUNDS)
-        if number + 1 == most or (number + 1 >= enough and _settled(rows, tolerance, rival)):
+        lasted_s = clock() - start_s
+        enough = fewest if lasted_s < _LONG_S else max((fewest + 1) // 2, _FEWEST_ROUNDS)
+        known = lasted_s > _TOO_LONG_S or _settled(rows, tolerance, rival)
+        if number + 1 == most or (number + 1 >= enough and known):
             break
         hopeless = rival is not None and _slower(rows, _HOPELESS * rival)
         if number + 1 >= _FEWEST_ROUNDS and (hopeless or out_of_time()):

@@ -49,6 +49,13 @@ def test_rounds_that_take_long_are_half_as_many_if_their_ratio_is_known(seconds:
     assert len(found["base"].rounds_ms) == count
 
 
+def test_rounds_end_after_two_minutes_however_little_is_known() -> None:
+    random, ticks = np.random.default_rng(0), itertools.count(0.0, 25.0)
+    engines, _ = scripted(base=lambda turn: 10.0, other=lambda turn: float(random.uniform(2, 18)))
+
+    assert len(compare(engines, {}, rounds=(5, 12), clock=lambda: next(ticks))["base"].rounds_ms) == 5
+
+
 def test_rounds_interleave_and_turn_about() -> None:
     engines, calls = scripted(a=lambda turn: 1.0, b=lambda turn: 1.0)
     compare(engines, {}, rounds=(4, 4))
