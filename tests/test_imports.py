@@ -41,6 +41,7 @@ OWNERS: dict[str, tuple[str, ...] | None] = {
     "markupsafe": ("report.page",),
     "matplotlib": ("report.plots",),
     "ml_dtypes": None,
+    "mlflow": ("run.tracking",),
     "numpy": None,
     "onnx": GRAPH,
     "onnx_ir": GRAPH,
@@ -50,11 +51,13 @@ OWNERS: dict[str, tuple[str, ...] | None] = {
     "rich": ("cli",),
     "scipy": ("stats", "study"),
     "sqlalchemy": ("study.ledger",),
+    "tensorboard": ("run.tracking",),
     "tensorrt": ("backends",),
     "tensorrt_rtx": ("backends",),
     "tomli": ("files.toml",),
     "torch": ("exporting",),
     "transformers": ("exporting",),
+    "wandb": ("run.tracking",),
 }
 
 LOADED_BY_NO_HELP = {

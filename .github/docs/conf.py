@@ -9,6 +9,7 @@ The pages stay where they are, so that their links work on the site, in a checko
 from __future__ import annotations
 
 from importlib.metadata import version as version_of
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,20 +20,9 @@ author = "the contributors of autoprec"
 release = version = version_of("autoprec")
 language = "en"
 
-GUIDES = {
-    "Guides": [
-        "digits",
-        "report",
-        "metrics",
-        "torch_classifier",
-        "front",
-        "ci",
-        "workers",
-        "tensorrt",
-        "backend",
-        "repair",
-    ],
-}
+ROOT = Path(__file__).resolve().parents[2]
+FIRST = ["digits", "report", "metrics", "front", "tracking", "ci", "workers", "tensorrt", "backend", "repair"]
+GUIDES = FIRST + sorted({page.parent.name for page in ROOT.glob("examples/*/README.md")} - set(FIRST))
 ABOUT = ["METHOD", "CHANGELOG", "MAP", "CONTRIBUTING", "SECURITY", "LICENCES"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
@@ -65,7 +55,7 @@ def _add_contents(_app: Sphinx, page: str, source: list[str]) -> None:
     if page != root_doc:
         return
     chapters = {
-        "Guides": [f"examples/{name}/README" for name in GUIDES["Guides"]],
+        "Guides": [f"examples/{name}/README" for name in GUIDES],
         "Reference": [".github/docs/reference", ".github/docs/commands"],
         "About": [*(f".github/{name}" for name in ABOUT), "tests/benchmarks/README"],
     }

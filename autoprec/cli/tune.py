@@ -23,6 +23,7 @@ from autoprec.cli.options import (
 from autoprec.cli.report import write_at_the_end
 from autoprec.cli.screen import Screen, print_json
 from autoprec.cli.text.tune import introduce, say_plan, say_result
+from autoprec.cli.tracks import checked, figures_of_answer, tracked
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_NOT_HONOURED, EXIT_OK
 from autoprec.files.functions import check_data_names
 
@@ -37,7 +38,7 @@ _GROUPS = {
     "Goal": ("objective", "situations", "max_drop", "limit", "confidence"),
     "Precisions and runtime": ("space", "pins", "backend", "targets", "threads", "batch"),
     "Search": ("trials", "timeout_s", "sampler", "seed", "workers", "storage", "device", "cores"),
-    "Output": ("out", "reported", "dry_run", "as_json", "quiet", "verbose"),
+    "Output": ("out", "reported", "track", "dry_run", "as_json", "quiet", "verbose"),
 }
 
 
@@ -115,6 +116,14 @@ _GROUPS = {
     show_envvar=True,
     help="Write report.html into the run directory at the end.  [default: report]",
 )
+@click.option(
+    "--track",
+    multiple=True,
+    callback=checked,
+    metavar="KIND:WHERE",
+    help="Send every measured plan there too: tensorboard:FOLDER, mlflow:URI, wandb:offline or wandb:online; may be "
+    "repeated.",
+)
 def command(
     *,
     out: str | None,
@@ -126,6 +135,7 @@ def command(
     cores: str | None,
     workers: int,
     reported: bool,
+    track: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Find the fastest precision plan for MODEL whose metric drops by at most --max-drop.
@@ -155,8 +165,9 @@ def command(
     introduce(ready, quiet or as_json)
     with last_moment(ready.settings.timeout_s, elapsed_s()):
         try:
-            with worker_processes(helpers, folder, storage, screen.note) as processes:
-                result = run(ready, folder, screen, elapsed_s=elapsed_s(), storage=storage, claimed=processes.start)
+            with worker_processes(helpers, folder, storage, screen.note) as team, tracked(track, ready, screen) as told:
+                result = run(ready, folder, told, elapsed_s=elapsed_s(), storage=storage, claimed=team.start)
+                told.answer(figures_of_answer(result))
         finally:
             screen.close()
         _end(result, folder, as_json, reported)
