@@ -24,5 +24,5 @@ def note_plan(lowered: Lowered, partition: Partition, precisions: Mapping[str, P
         planned = precisions.get(unit.name, unit.source).value
         for name in unit.nodes:
             for node in lowered.record.nodes.get(name, ()):
-                node.metadata_props |= {PLANNED: planned, UNIT: unit.name}
+                node.metadata_props.update({PLANNED: planned, UNIT: unit.name})
     return lowered

@@ -31,10 +31,9 @@ class WandbTracker:
         """
         import wandb
 
+        options: dict[str, Any] = {"name": tracked.name, "config": dict(tracked.settings), "mode": self._mode}
         try:
-            self._run = wandb.init(
-                project="autoprec", name=tracked.name, config=dict(tracked.settings), mode=self._mode
-            )
+            self._run = wandb.init(project="autoprec", **options)
         except Exception as error:  # its own errors have no common class
             raise UsageError(f"Weights & Biases cannot begin a run: {error}; `wandb:offline` needs no login") from error
 
