@@ -12,13 +12,15 @@ from autoprec.precision import Precision
 if TYPE_CHECKING:
     import onnx
 
-_QUANTIZED_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "MatMulNBits", "ConvInteger", "DynamicQuantize")
+_OF_BLOCKS = ("MatMulNBits", "GatherBlockQuantized")
+"""The kernels that read weights of 4 bits in blocks."""
+_QUANTIZED_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize", *_OF_BLOCKS)
 _CONVERSIONS = ("Quantize", "Dequantize", "DynamicQuantizeLinear", "Reorder")
 _QUANTIZES_INSIDE = "DynamicQuantizeMatMul"
 """The kernel of a product that quantises what it reads itself."""
 _MAKES_CODES = ("QuantizeLinear", "QLinear")
 _ZERO_POINTS = 3
-"""Which input of MatMulNBits the zero points are."""
+"""Which input of these kernels the zero points are."""
 _RANGES = ("DynamicQuantizeLinear",)
 """What finds the range of a tensor at run time, and quantises the tensor by it."""
 _CHANGES_TYPE = frozenset({"DequantizeLinear", "Cast", "Shape", "Size", "ArgMax", "ArgMin"})
@@ -73,9 +75,9 @@ def _codes(graph: onnx.GraphProto) -> frozenset[str]:
 
 
 def _blocks(kernel: onnx.NodeProto) -> Precision | None:
-    """The format of the weights of a product that reads them in blocks of 4 bits; None for any other kernel."""
+    """The format of the weights of a kernel that reads them in blocks of 4 bits; None for any other kernel."""
     sizes = {each.name: each.i for each in kernel.attribute}
-    if kernel.op_type != "MatMulNBits" or sizes.get("bits", 4) != Precision.INT4_32.bits:
+    if kernel.op_type not in _OF_BLOCKS or sizes.get("bits", 4) != Precision.INT4_32.bits:
         return None
     zeros = len(kernel.input) > _ZERO_POINTS and bool(kernel.input[_ZERO_POINTS])
     wanted = sizes.get("block_size"), zeros

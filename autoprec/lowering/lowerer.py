@@ -32,6 +32,7 @@ from autoprec.lowering.passes.norm_to_conv import NormToConvPass
 from autoprec.lowering.passes.pack_constants import PackConstantsPass
 from autoprec.lowering.passes.quantize_at_run_time import QuantizeAtRunTimePass
 from autoprec.lowering.passes.quantize_blocks import QuantizeBlocksPass, RoundedWeights, split_by_blocks
+from autoprec.lowering.passes.quantize_tables import QuantizeTablesPass
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.lowering.passes.saturated_clips import SaturatedClipsPass
 from autoprec.lowering.passes.scales import coarsest, round_scale
@@ -130,20 +131,20 @@ class Lowerer:
         self, draft: _Draft, precisions: Mapping[str, Precision], ranges: RangeTable | None, simulate: bool
     ) -> list[LoweringPass]:
         editor, placement = draft.editor, draft.placement
-        scale_type = self._scale_type(placement)
-        points = split_by_blocks(placement.weights)
+        scale_type, points = self._scale_type(placement), split_by_blocks(placement.weights)
         steps: list[LoweringPass] = [
-            QuantizeWeightsPass(editor, points[False], scale_type, self.scheme.largest_weight),
-            QuantizeBlocksPass(editor, points[True], scale_type, ranges.moments if ranges else {}, self._rounded),
+            QuantizeWeightsPass(editor, points.others, scale_type, self.scheme.largest_weight),
+            QuantizeBlocksPass(editor, points.matrices, scale_type, ranges.moments if ranges else {}, self._rounded),
+            QuantizeTablesPass(editor, points.tables, scale_type, in_float=simulate),
         ]
         if ranges is not None:
-            originals = weights_of(draft.work.graph, placement.weights)
-            steps.append(CorrectBiasPass(editor, placement.weights, originals, ranges.means))
+            products = [*points.others, *points.matrices]
+            steps.append(CorrectBiasPass(editor, products, weights_of(draft.work.graph, products), ranges.means))
         scales = self._scales(draft.topology, placement, ranges, scale_type)
         steps.append(InsertQDQPass(editor, placement.activations, scales))
         steps.append(QuantizeAtRunTimePass(editor, placement.dynamic, in_float=simulate))
         if self.scheme.block_kernels and not simulate:
-            steps.append(BlockKernelsPass(editor, {point.node for point in points[True]}))
+            steps.append(BlockKernelsPass(editor, {point.node for point in points.matrices}))
         if self.scheme.float_islands:
             steps += [KeepProductsPass(editor), IsolateFloatsPass(editor)]
         if simulate:

@@ -74,7 +74,7 @@ class _Placer:
             elif unit.kind == "attention":
                 self._attention(unit, precision)
             elif unit.kind == "embedding":
-                self._embedding(unit)
+                self._embedding(unit, precision)
             else:
                 late.append(unit)  # these look at what their neighbours became
         self._light(late)
@@ -186,13 +186,11 @@ class _Placer:
         producer = range_root(self.topology, value).producer() if value is not None else None
         return producer is not None and producer.op_type == "Softmax"
 
-    def _embedding(self, unit: Unit) -> None:
-        late = self.scheme.dequantize_after_gather  # then the scale must not depend on which row was looked up
-        self.weights.append(
-            WeightPoint(
-                node=unit.anchors[0], index=0, precision=Precision.INT8, axis=1 if late else 0, after_gather=late
-            )
-        )
+    def _embedding(self, unit: Unit, precision: Precision) -> None:
+        # Where rows are looked up as codes, the scale must not depend on which one it was.
+        late = self.scheme.dequantize_after_gather and not precision.block
+        axis, stored = (1 if late or precision.block else 0), (precision if precision.block else Precision.INT8)
+        self.weights.append(WeightPoint(node=unit.anchors[0], index=0, precision=stored, axis=axis, after_gather=late))
 
     def _light(self, units: list[Unit]) -> None:
         """Quantise pools, Adds and Resizes beside a neighbour that is quantised; a lone pair would only cost time."""

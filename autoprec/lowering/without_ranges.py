@@ -33,10 +33,21 @@ def why_not_without_ranges(
         return "this runtime has no kernels for weights of 4 bits"
     if precision.has_zero_points and scheme.symmetric:
         return "this runtime has no zero points"
+    if unit.kind == "embedding" and precision.block:
+        return _why_no_table(anchors[0], precision, scheme)
     if unit.kind != "matmul":
         return f"{precision} is for matrix products with constant weights, not for {unit.kind}"
     reasons = (_why_no_codes(topology, node, precision) for node in anchors)
     return next((reason for reason in reasons if reason is not None), None)
+
+
+def _why_no_table(gather: ir.Node, precision: Precision, scheme: Scheme) -> str | None:
+    if not scheme.block_kernels:
+        return "this runtime looks nothing up in tables of 4 bits"
+    shape = static_shape(gather.inputs[0])
+    if shape is None or len(shape) != 2:
+        return "a table of embeddings must have two dimensions"
+    return None if shape[1] % precision.block == 0 else f"its rows of {shape[1]} are no multiple of the block"
 
 
 def _why_no_codes(topology: Topology, node: ir.Node, precision: Precision) -> str | None:

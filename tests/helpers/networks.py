@@ -174,6 +174,14 @@ def encoder(layers: int) -> onnx.ModelProto:
     return model
 
 
+def lookup(width: int = 64) -> onnx.ModelProto:
+    """Tokens looked up in a table of rows of this width, and a product of them."""
+    b = Builder()
+    rows = b.node("Gather", "table", [b.const("rows", b.random.normal(size=(100, width))), b.input("ids", ["N", 6], 7)])
+    b.output(b.linear("fc", rows, width, 32), ["N", 6, 32])
+    return b.model()
+
+
 def embedding_mlp() -> onnx.ModelProto:
     """Token ids -> table -> flatten -> Gemm-Relu-Gemm."""
     b = Builder()

@@ -6,7 +6,7 @@ from autoprec.backends.scheme import ORT_CPU, TENSORRT_RTX, Scheme
 from autoprec.lowering.possible import why_not
 from autoprec.precision import Precision
 
-from ..helpers.networks import conv_relu, cut
+from ..helpers.networks import conv_relu, cut, lookup
 from ..helpers.onnx_builder import Builder
 
 
@@ -44,3 +44,14 @@ def test_convolutions_are_no_products() -> None:
     topology, partition = cut(conv_relu())
     said = why_not(topology, partition.units[0], Precision.INT8_DYNAMIC, ORT_CPU)
     assert said == "int8-dynamic is for matrix products with constant weights, not for conv"
+
+
+def test_tables_of_four_bits_are_looked_up_on_onnx_runtime_alone() -> None:
+    topology, partition = cut(lookup())
+    table = next(unit for unit in partition.units if unit.kind == "embedding")
+    tried = ((Precision.INT4_32, ORT_CPU), (Precision.INT4_128, ORT_CPU), (Precision.INT4_32, TENSORRT_RTX))
+    said = [why_not(topology, table, p, scheme) for p, scheme in tried]
+
+    assert said[0] is None
+    assert "are no multiple of the block" in str(said[1])
+    assert said[2] == "this runtime looks nothing up in tables of 4 bits"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -157,6 +157,26 @@ def grid_of(node: ir.Node) -> tuple[BlockGrid, Array] | None:
     return BlockGrid(attribute_int(maker, "block_size", 0), scales.astype(np.float32), zero), codes
 
 
-def split_by_blocks(points: Sequence[WeightPoint]) -> Mapping[bool, list[WeightPoint]]:
-    """Return the weights that are stored in blocks, by True, and the others, by False."""
-    return {blocks: [p for p in points if bool(p.precision.block) is blocks] for blocks in (False, True)}
+@dataclass(frozen=True, slots=True)
+class WeightPoints:
+    """The constants of a placement by the pass that stores them.
+
+    Attributes:
+        matrices: those in blocks that products read.
+        tables: those in blocks that rows are looked up in.
+        others: those with one scale, or one for each channel.
+    """
+
+    matrices: tuple[WeightPoint, ...]
+    tables: tuple[WeightPoint, ...]
+    others: tuple[WeightPoint, ...]
+
+
+def split_by_blocks(points: Sequence[WeightPoint]) -> WeightPoints:
+    """Return the constants by the pass that stores them."""
+    blocks = [point for point in points if point.precision.block]
+    return WeightPoints(
+        matrices=tuple(point for point in blocks if point.index == 1),
+        tables=tuple(point for point in blocks if point.index == 0),
+        others=tuple(point for point in points if not point.precision.block),
+    )
