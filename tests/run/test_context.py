@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autoprec.run import context
-from autoprec.run.context import StageClock, prepare_run
+from autoprec.run.context import StageClock, judging_backend, prepare_run
 from autoprec.run.directory import RunDirectory
 from autoprec.run.progress import Silent
 from autoprec.run.settings import Settings
@@ -47,3 +49,29 @@ def test_each_stage_ends_where_the_next_begins(monkeypatch: pytest.MonkeyPatch) 
     now[0] += 50.0
 
     assert clock.seconds == {"start": 3.0, "ranges": 5.0, "search": 7.0}
+
+
+class ForShapes(FakeBackend):
+    """Builds engines for the shapes of a run, as TensorRT does."""
+
+    keeps_engines = True
+
+    def __init__(self, samples: int = 0) -> None:
+        super().__init__()
+        self.samples = samples
+
+    def for_run(self, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> FakeBackend:
+        return ForShapes(shapes["x"][0])
+
+
+def test_outputs_are_computed_for_the_shapes_of_the_data_where_a_situation_has_others(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path)
+    settings = Settings(model=model, calib=tiny_data(model, 24), metric="sqnr", batch=8)
+    situated = prepare_task(replace(settings, situations=("one:batch=1",)), ForShapes())
+    shapes = {"x": (1, 24, 8, 8)}
+
+    judging = judging_backend(situated, shapes, RunDirectory(tmp_path))
+    assert isinstance(judging, ForShapes)
+    assert judging.samples == 8
+    assert judging_backend(situated, {"x": (8, 24, 8, 8)}, RunDirectory(tmp_path)) is None
+    assert judging_backend(replace(situated, backend=FakeBackend()), shapes, RunDirectory(tmp_path)) is None

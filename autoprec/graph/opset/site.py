@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from autoprec.graph.names import Names
+from autoprec.graph.opset.ranks import rank_of
 from autoprec.graph.topology import attribute_int, attribute_ints
 from autoprec.precision import Array
 
@@ -65,10 +66,10 @@ class Site:
         Raises:
             NotConvertible: it is not known.
         """
-        shape = self.first().shape
-        if shape is None:
+        rank = rank_of(self.first())
+        if rank is None:
             raise NotConvertible("the number of axes of its input must be known")
-        return len(shape)
+        return rank
 
     def integer(self, name: str, default: int) -> int:
         """Return an attribute that is an integer."""
