@@ -89,18 +89,26 @@ def _by_maker(node: ir.Node | None, depth: int) -> int | None:
         vector = kind == "MatMul" and 1 in known
         return max(known) if len(known) == len(ranks) and not vector else None
     first = rank_of(inputs[0], depth)
-    return None if first is None else _from_first(node, first)
+    return None if first is None else _from_first(node, first, depth)
 
 
-def _from_first(node: ir.Node, first: int) -> int | None:
-    kind, axes = node.op_type, attribute_ints(node, "axes")
+def _from_first(node: ir.Node, first: int, depth: int) -> int | None:
+    kind = node.op_type
     if kind in _LIKE_FIRST or kind == "Transpose":
         return first
     if kind in _REDUCED and attribute_int(node, "keepdims", 1):
         return first
-    if kind in ("Squeeze", "Unsqueeze") and axes is not None:  # as an input, axes may be computed
-        return first - len(axes) if kind == "Squeeze" else first + len(axes)
+    if kind in ("Squeeze", "Unsqueeze") and (axes := _count_of_axes(node, depth)) is not None:
+        return first - axes if kind == "Squeeze" else first + axes
     return None
+
+
+def _count_of_axes(node: ir.Node, depth: int) -> int | None:
+    """Return how many axes a Squeeze or Unsqueeze is about: an attribute until opset 12, an input since."""
+    axes = attribute_ints(node, "axes")
+    if axes is not None:
+        return len(axes)
+    return _length(node.inputs[1], depth) if len(node.inputs) > 1 else None
 
 
 def _length(value: ir.Value | None, depth: int) -> int | None:
@@ -112,6 +120,9 @@ def _length(value: ir.Value | None, depth: int) -> int | None:
     if value.shape is not None and len(value.shape) == 1 and isinstance(value.shape[0], int):
         return int(value.shape[0])
     node = value.producer()
+    if node is not None and node.op_type == "Constant" and "value" in node.attributes:
+        shape = node.attributes["value"].as_tensor().shape
+        return int(shape[0]) if len(shape) == 1 else None
     if node is not None and node.op_type in ("Cast", "Identity"):
         return _length(node.inputs[0], depth + 1)
     if node is not None and node.op_type == "Concat":

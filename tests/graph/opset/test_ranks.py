@@ -20,6 +20,7 @@ def made(op: str, *inputs: ir.Value, **attributes: int | list[int]) -> ir.Value:
 
 UNKNOWN = value("unknown")
 COMPUTED = made("Cast", made("Concat", value("a", 1), value("b", 1), value("c", 2), axis=0), to=7)
+LISTED = ir.node("Constant", [], {"value": ir.tensor([0])}).outputs[0]
 RESHAPED = made("Reshape", UNKNOWN, COMPUTED)
 
 
@@ -30,6 +31,8 @@ RESHAPED = made("Reshape", UNKNOWN, COMPUTED)
         (made("Softmax", made("Slice", RESHAPED), axis=3), 4),
         (made("Squeeze", made("Transpose", UNKNOWN, perm=[2, 0, 3, 1, 4]), axes=[0]), 4),
         (made("Unsqueeze", RESHAPED, axes=[0]), 5),
+        (made("Squeeze", RESHAPED, value("axes", 2)), 2),
+        (made("Unsqueeze", RESHAPED, LISTED), 5),
         (made("MatMul", RESHAPED, value("weights", 8, 8)), 4),
         (made("Add", made("Relu", value("x", 2, 3, 4)), value("bias", 4)), 3),
         (made("ReduceMean", RESHAPED, axes=[2], keepdims=1), 4),
