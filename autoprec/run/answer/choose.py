@@ -38,13 +38,13 @@ def _smallest(side: SideBySide, able: Sequence[str]) -> str:
     """The fastest of those that are about as small as the smallest, and no larger than a uniform plan."""
     least = min(side.sizes[name] for name in able)
     most = min([least * SAME_SIZE, *(float(side.sizes[name]) for name in able if name in side.uniform)])
-    return min((name for name in able if side.sizes[name] <= most), key=side.ms)
+    return min((name for name in able if side.sizes[name] <= most), key=side.pace)
 
 
 def _fastest(side: SideBySide, able: Sequence[str]) -> str:
     """The fastest, if it is certainly faster than the best uniform plan; the more accurate one of equally fast ones."""
-    best = min(able, key=side.ms)
-    rival = min((name for name in able if name in side.uniform), key=side.ms, default=best)
+    best = min(able, key=side.pace)
+    rival = min((name for name in able if name in side.uniform), key=side.pace, default=best)
     # The fastest of several in the same rounds may be the luckiest. Each comparison that could have been made must
     # therefore be wrong less often: the interval is widened by the Bonferroni correction.
     others = max(sum(name not in side.uniform for name in able), 1)
@@ -54,11 +54,11 @@ def _fastest(side: SideBySide, able: Sequence[str]) -> str:
         return rival
     # Among plans that the clock cannot tell from the fastest and that are no slower than the uniform one, the most
     # accurate is taken: it costs nothing.
-    limit = side.ms(rival) if rival in side.uniform else math.inf
+    limit = side.pace(rival) if rival in side.uniform else math.inf
     equal = [
-        name for name in able if side.ms(name) <= limit and side.timings[name].ratio_to(side.timings[best]).low <= 1.0
+        name for name in able if side.pace(name) <= limit and side.timings[name].ratio_to(side.timings[best]).low <= 1.0
     ]
-    return min(equal, key=lambda name: (side.drop(name), side.ms(name)))
+    return min(equal, key=lambda name: (side.drop(name), side.pace(name)))
 
 
 def _fast_enough(goal: Goal, side: SideBySide, name: str, limit_ms: float | None) -> bool:

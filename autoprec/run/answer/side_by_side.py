@@ -54,6 +54,13 @@ class SideBySide:
         """The latency of a plan over the clock's unit."""
         return self.timings[name].ratio_to(self.unit_timing).estimate
 
+    def pace(self, name: str) -> float:
+        """What plans are ordered by: milliseconds, or where other programs used the CPUs the share that is told.
+
+        That share leaves out what others used, so that an answer is never told to be slower than its uniform rival.
+        """
+        return self.ratio(name) if any(timing.disturbed for timing in self.timings.values()) else self.ms(name)
+
     def drop(self, name: str) -> float:
         """The drop of a plan that was compared with the bound, on the selection samples."""
         return self.trials[name].measured.judged_drop

@@ -113,3 +113,15 @@ def test_it_is_never_slower_than_the_fastest_uniform_plan() -> None:
     assert chosen(goal, *uniform, jittery("trial 1", 7.02, 0.001, 2)) == "uniform int8"
     assert chosen(goal, *uniform, jittery("trial 1", 6.99, 0.001, 2)) == "uniform int8"
     assert chosen(goal, *uniform, jittery("trial 1", 6.0, 0.001, 2)) == "trial 1"
+
+
+def test_on_a_busy_machine_plans_are_ordered_by_the_shares_that_are_told() -> None:
+    """The clock favours INT8, which others disturbed less; the least disturbed runs say that it is slower."""
+    quick, slow = finalist("uniform int8", 9.0), finalist("uniform fp32", 10.0)
+    busy = {
+        "uniform int8": Timing((9.0,) * 9, (6.0,) * 9, (6.0,) * 9, disturbed=True),
+        "uniform fp32": Timing((10.0,) * 9, (5.0,) * 9, (5.0,) * 9, disturbed=True),
+    }
+
+    assert chosen(Goal(), quick, slow) == "uniform int8"
+    assert chosen(Goal(), *(replace(f, timing=busy[f.name]) for f in (quick, slow))) == "uniform fp32"
