@@ -4,12 +4,13 @@
 #   tests/run.sh [PYTEST OPTION ...]      e.g. tests/run.sh -k lower
 #
 # PYTHON names another interpreter, VENV another folder than .venv. With AUTOPREC_TORCH=1 torch is installed and the
-# tests of torch modules run, which are left out otherwise.
+# tests of torch modules run, which are left out otherwise; with AUTOPREC_TORCH=hf those of transformers too.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 extras=(dev 'rtx?')
-[ -z "${AUTOPREC_TORCH:-}" ] || extras+=('torch?')  # 200 MB, and two minutes of CPU for their tests
+extra=${AUTOPREC_TORCH:-}
+[ -z "$extra" ] || extras+=("${extra/#1/torch}?")  # 200 MB, and two minutes of CPU for their tests
 .ci/setup "${extras[@]}" +postgresql || exit
 bin=${VENV:-.venv}/bin
 failed=()
