@@ -88,7 +88,7 @@ def test_the_answer_is_a_feasible_trial(result: autoprec.SearchResult) -> None:
     assert trial.measured.judged_drop <= 0.5
 
 
-def test_nothing_but_the_stages_files_is_written_before_save(result: autoprec.SearchResult, tmp_path: Path) -> None:
+def test_the_answer_is_written_and_save_adds_the_evidence(result: autoprec.SearchResult, tmp_path: Path) -> None:
     before = {path.name for path in result.directory.iterdir()}
     folder = result.save(tmp_path / "saved")
 
@@ -96,9 +96,12 @@ def test_nothing_but_the_stages_files_is_written_before_save(result: autoprec.Se
         "autoprec-files.json",
         "causes.json",
         "latency.json",
+        "model.onnx",
         "network.json",
+        "plan.json",
         "profile.json",
         "ranges.json",
+        "result.json",
         "search.json",
         "study.json",
         "study.log",

@@ -115,14 +115,13 @@ def _length(value: ir.Value | None, depth: int) -> int | None:
     """Return the length of a list of numbers."""
     if value is None or depth > _DEEPEST:
         return None
-    if value.const_value is not None and len(value.const_value.shape) == 1:
-        return int(value.const_value.shape[0])
-    if value.shape is not None and len(value.shape) == 1 and isinstance(value.shape[0], int):
-        return int(value.shape[0])
     node = value.producer()
-    if node is not None and node.op_type == "Constant" and "value" in node.attributes:
-        shape = node.attributes["value"].as_tensor().shape
-        return int(shape[0]) if len(shape) == 1 else None
+    constant = node is not None and node.op_type == "Constant" and "value" in node.attributes
+    tensor = node.attributes["value"].as_tensor() if node is not None and constant else value.const_value
+    if tensor is not None:
+        return int(tensor.size) if len(tensor.shape) == 1 else None
+    if value.shape is not None and len(value.shape) == 1 and isinstance(length := value.shape[0], int):
+        return length
     if node is not None and node.op_type in ("Cast", "Identity"):
         return _length(node.inputs[0], depth + 1)
     if node is not None and node.op_type == "Concat":
