@@ -26,7 +26,12 @@ from autoprec.cli import VERBS, main
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 PAGES = [ROOT / "README.md", *sorted(EXAMPLES.glob("*/README.md"))]
-ELSEWHERE = {"ci": "test_ci_examples.py", "torch_classifier": "test_torch_example.py"}
+ELSEWHERE = {
+    "ci": "test_ci_examples.py",
+    "speech_vowels": "test_worked_examples.py",
+    "text_encoder": "test_worked_examples.py",
+    "torch_classifier": "test_torch_example.py",
+}
 """Guides whose commands other tests run, since they need more than this one has."""
 NEEDS = re.compile(r"# needs \w+")
 PLACEHOLDER = "..."
