@@ -127,9 +127,10 @@ def _data(question: Question, subject: Subject, model: Model, trusted: tuple[str
     source, recipe = question.evaluate, "default"
     if source is None and subject.run is not None:
         shared = read_search_description(subject.run.search)
-        wanted = {name: shared.settings.get(name) for name in ("evaluate", "calib", "recipe")}
+        samples = shared.settings.get("evaluate") or shared.settings.get("calib")
+        wanted = {"evaluate": samples, "recipe": shared.settings.get("recipe") or recipe}
         settings = trusted_settings(subject.run.search, wanted, set(), trusted)
-        source, recipe = settings["evaluate"] or settings["calib"], settings["recipe"] or recipe
+        source, recipe = settings["evaluate"], settings["recipe"]
         if source in (None, UNSHARED):
             raise DataError(f"the data of the run {subject.run.root} was {UNSHARED}; give samples by --eval")
     data = load_data(source or "", model.interface, load_calibration_recipe(recipe))

@@ -34,6 +34,7 @@ from autoprec.lowering.passes.quantize_at_run_time import QuantizeAtRunTimePass
 from autoprec.lowering.passes.quantize_blocks import QuantizeBlocksPass, RoundedWeights, split_by_blocks
 from autoprec.lowering.passes.quantize_tables import QuantizeTablesPass
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
+from autoprec.lowering.passes.representable_bias import RepresentableBiasPass
 from autoprec.lowering.passes.saturated_clips import SaturatedClipsPass
 from autoprec.lowering.passes.scales import coarsest, round_scale
 from autoprec.lowering.passes.shortcut_to_conv import ShortcutToConvPass, shortcut_pad
@@ -146,7 +147,7 @@ class Lowerer:
         if self.scheme.block_kernels and not simulate:
             steps.append(BlockKernelsPass(editor, {point.node for point in points.matrices}))
         if self.scheme.float_islands:
-            steps += [KeepProductsPass(editor), IsolateFloatsPass(editor)]
+            steps += [RepresentableBiasPass(editor), KeepProductsPass(editor), IsolateFloatsPass(editor)]
         if simulate:
             return [*steps, SimulateTypesPass(editor, placement.node_types)]
         if not self.scheme.strongly_typed:
@@ -224,11 +225,10 @@ class Lowerer:
 
     def _opset(self, precisions: Mapping[str, Precision], simulate: bool) -> int:
         used = {precisions[unit.name] for unit in self.partition.changed(precisions)}
-        given = {*used, *self.partition.sources.values()}
         quantized = any(p.is_quantized for p in used)
         if not self.scheme.strongly_typed and not simulate:
             return OPSET_QDQ
-        half = any(p in given for p in (Precision.FP16, Precision.BF16)) or self.carrier is not Precision.FP32
+        half = not {*used, *self.partition.sources.values(), self.carrier}.isdisjoint((Precision.FP16, Precision.BF16))
         # Simulated arithmetic is FP32, so that it needs no opset with half types.
         if not simulate and (Precision.BF16 in used or (quantized and self.carrier is Precision.BF16)):
             return OPSET_BF16
