@@ -21,6 +21,7 @@ from autoprec.graph.model import Model, check_model, load_model, save_model, to_
 from autoprec.graph.topology import Topology
 from autoprec.graph.written import file_bytes
 from autoprec.lowering.lowerer import Lowered, Lowerer
+from autoprec.lowering.node_metadata import note_plan
 from autoprec.lowering.possible import usable_precisions
 from autoprec.plan import Plan, check_plan_fits, load_plan
 from autoprec.precision import Array, Precision
@@ -91,13 +92,14 @@ def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish |
     check_plan_fits(chosen, loaded.graph_fingerprint, loaded.weights_fingerprint, model)
     lowerer, precisions, lowered = _lower(chosen, loaded, scheme)
     check_model(lowered.ir)
+    data = b"" if wish is None else to_bytes(lowered.ir)  # an engine of these bytes may be there since the search
+    note_plan(lowered, lowerer.partition, precisions)
     with inventory.replacing(*names, inputs=(model, plan)):
         save_model(lowered.ir, target)
         counts = {p.value: sum(q is p for q in precisions.values()) for p in sorted(set(precisions.values()))}
         found = Delivered(model=target, counts=counts, model_bytes=file_bytes(target), original_bytes=file_bytes(model))
         if wish is None or runtimes is None:
             return found
-        data = to_bytes(lowered.ir)
         if runtimes.builder is not None:
             file = runtimes.builder.build_file(data)
             found = replace(found, engine_path=target.with_suffix(".engine"), engine=file)

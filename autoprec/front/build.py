@@ -9,6 +9,7 @@ from autoprec.errors import UsageError
 from autoprec.front.loaded import LoadedRun
 from autoprec.front.points import Point
 from autoprec.graph.model import check_model, save_model
+from autoprec.lowering.node_metadata import note_plan
 from autoprec.plan import Choice, Plan
 from autoprec.run.directory import RunDirectory
 from autoprec.run.unit_reasons import searched_reason
@@ -99,7 +100,8 @@ def build_point(run: LoadedRun, point: Point, folder: Path, max_drop: float | No
     target.inventory.refuse_foreign(names, inputs)
     plan = plan_of(run, point, max_drop)
     target.prepare()
-    lowered = run.lowerer.lower(plan.precisions(), run.ranges)
+    precisions = plan.precisions()
+    lowered = note_plan(run.lowerer.lower(precisions, run.ranges), run.partition, precisions)
     check_model(lowered.ir)
     with target.inventory.replacing(*names, inputs=inputs):
         save_model(lowered.ir, target.model)

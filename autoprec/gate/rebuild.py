@@ -15,6 +15,7 @@ from autoprec.graph.model import Model, load_model, to_bytes
 from autoprec.graph.topology import Topology
 from autoprec.graph.written import is_written
 from autoprec.lowering.lowerer import Lowerer
+from autoprec.lowering.node_metadata import note_plan
 from autoprec.lowering.possible import usable_precisions
 from autoprec.plan import Plan, load_plan
 from autoprec.precision import Precision
@@ -103,7 +104,7 @@ def rebuild_plan(
         lowerer=lowerer,
         precisions=precisions,
         ranges=ranges,
-        lowered=to_bytes(lowerer.lower(precisions, ranges).ir),
+        lowered=to_bytes(note_plan(lowerer.lower(precisions, ranges), lowerer.partition, precisions).ir),
         notes=fitted.notes,
     )
 

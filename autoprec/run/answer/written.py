@@ -8,6 +8,7 @@ from typing import Any
 from autoprec.files.json import write_json
 from autoprec.graph.model import check_model, save_model
 from autoprec.lowering.lowerer import Lowered
+from autoprec.lowering.node_metadata import note_plan
 from autoprec.plan import Plan
 from autoprec.run.answer.result import TuneResult
 from autoprec.run.directory import RunDirectory
@@ -15,7 +16,8 @@ from autoprec.run.directory import RunDirectory
 
 def lowered_by(plan: Plan, tuned: TuneResult) -> Lowered:
     """Return the model of a run, lowered by a plan."""
-    return tuned.task.subject.lowerer.lower(plan.precisions(), tuned.ranges)
+    lowerer, precisions = tuned.task.subject.lowerer, plan.precisions()
+    return note_plan(lowerer.lower(precisions, tuned.ranges), lowerer.partition, precisions)
 
 
 def write_answer(target: RunDirectory, plan: Plan, tuned: TuneResult, record: Mapping[str, Any]) -> None:
