@@ -77,7 +77,10 @@ def test_a_gpu_with_all_that_it_needs(invoke: Invoke, pretend: Pretend) -> None:
 
     assert result.exit_code == 0
     assert "GPU NVIDIA L4: compute capability 8.9, driver 550.54.15, 23034 MiB\n" in result.stdout
-    assert "runtime tensorrt 10.13.0.35\n  on NVIDIA L4 (8.9): bf16, fp16, fp32, fp8, int8\n" in result.stdout
+    assert (
+        "runtime tensorrt 10.13.0.35\n  on NVIDIA L4 (8.9): bf16, fp16, fp32, fp8, int4-128, int4-32, int4-64, int8\n"
+        in result.stdout
+    )
     assert "  builds without a GPU for sm80, sm89\n" in result.stdout
 
 
@@ -100,13 +103,15 @@ def test_json_holds_the_same(invoke: Invoke, pretend: Pretend) -> None:
     record = json.loads(invoke("doctor", "--json").stdout)
 
     assert record["gpus"] == [{"name": "NVIDIA H200", "capability": "9.0", "driver": "580.65.06", "memory_mib": 143771}]
-    assert record["runtimes"]["tensorrt"]["precisions"]["NVIDIA H200 (9.0)"] == {
+    precisions = record["runtimes"]["tensorrt"]["precisions"]["NVIDIA H200 (9.0)"]
+    assert {name: why for name, why in precisions.items() if "-" not in name} == {
         "bf16": "TensorRT 8.6 has no BF16: use TensorRT 10 or newer",
         "fp16": None,
         "fp32": None,
         "fp8": "TensorRT 8.6 has no FP8: use TensorRT 10 or newer",
         "int8": None,
     }
+    assert precisions["int4-32"] == "TensorRT 8.6 has no INT4: use TensorRT 10 or newer"
     assert record["problems"] == []
 
 

@@ -169,7 +169,7 @@ def _refusal(wanted: Capability, flavour: Flavour) -> str | None:
 
 def _why_not(precision: Precision, wanted: Capability, flavour: Flavour) -> str | None:
     least = _LEAST.get(precision, (0, 0))
-    name = precision.value.upper()
+    name = "INT4" if precision.block else precision.value.upper()
     if precision is Precision.FP64:
         return "TensorRT has no FP64"
     if precision is Precision.INT8_DYNAMIC:
