@@ -33,6 +33,7 @@ from autoprec.recipes.space import Pin, SearchSpace, parse_pin
 from autoprec.run.check_options import check_options
 from autoprec.run.default_space import space_of
 from autoprec.run.settings import Settings
+from autoprec.run.situations import refuse_situations
 from autoprec.run.split_data import load_sets
 from autoprec.units.foreign import units_of
 from autoprec.units.records import Partition, Unit
@@ -184,6 +185,7 @@ def prepare_task(settings: Settings, backend: Backend, *, timed: bool = True) ->
     sets = load_sets(settings, interface, recipe)  # refuses by names, types and shapes; samples are read later
     subject = prepare_subject(settings, backend, timed=timed, loaded=model)
     splits = make_splits(*sets, settings.seed)
+    refuse_situations(settings, subject.model.interface, splits.select, backend)
     decoding = Decoding(decoder=settings.decode, picture=picture_of(splits.select))
     metric = choose_metric(settings.metric, splits.select.has_labels, settings.direction, decoding)
     if metric.needs_labels and not splits.select.has_labels:
