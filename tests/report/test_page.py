@@ -18,6 +18,14 @@ RUN = Path(__file__).resolve().parents[1] / "compatibility" / "data" / "runs" / 
 BROWSER = shutil.which("chromium")
 
 
+def test_a_sentence_in_a_table_is_not_squeezed_into_a_narrow_column_on_a_phone() -> None:
+    written = page(report_of(read_run(RUN)))
+    sentences = re.findall(r"<td( class=\"long\")?>([^<]{41,})</td>", written)
+
+    assert sentences
+    assert all(marked for marked, _ in sentences)
+
+
 @pytest.mark.skipif(BROWSER is None, reason="chromium is not installed")
 def test_a_browser_opens_the_page_without_an_error_and_its_script_runs(tmp_path: Path) -> None:
     file = tmp_path / "report.html"
