@@ -28,6 +28,7 @@ EXAMPLES = ROOT / "examples"
 PAGES = [ROOT / "README.md", *sorted(EXAMPLES.glob("*/README.md"))]
 ELSEWHERE = {
     "ci": "test_ci_examples.py",
+    "shapes_detector": "test_worked_examples.py",
     "speech_vowels": "test_worked_examples.py",
     "text_encoder": "test_worked_examples.py",
     "torch_classifier": "test_torch_example.py",

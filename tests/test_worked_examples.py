@@ -46,7 +46,7 @@ def numbers(text: str, pattern: str) -> list[float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("example", "score"), [("speech_vowels", "CER")])
+@pytest.mark.parametrize(("example", "score"), [("speech_vowels", "CER"), ("shapes_detector", "mAP")])
 def test_a_notebook_runs_and_finds_what_it_was_saved_with(example: str, score: str, tmp_path: Path) -> None:
     """Its page's command then goes on from what the notebook measured."""
     folder = copied(example, tmp_path)
