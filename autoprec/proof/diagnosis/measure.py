@@ -17,9 +17,13 @@ from autoprec.proof.diagnosis.job import DiagnosisJob
 from autoprec.proof.diagnosis.parts import Part, part_of
 from autoprec.proof.diagnosis.record import Diagnosis, Visibility
 from autoprec.proof.diagnosis.seen import returning
-from autoprec.proof.diagnosis.sides import CAPTURE_BYTES, Group, Side, Sides, groups_of, sides_of
+from autoprec.proof.diagnosis.sides import Group, Side, Sides, groups_of, sides_of
 from autoprec.proof.diagnosis.tally import Compared, Tally
 from autoprec.units.records import Unit
+
+PORTION_BYTES = 1 << 25
+"""The most bytes of values of each network for one portion of the samples, unless one sample alone has more. Every
+engine keeps memory for as many."""
 
 Feed = dict[str, Array]
 
@@ -69,7 +73,7 @@ def _visibility(job: DiagnosisJob, as_it_is: bool) -> Visibility:
 def _portions(job: DiagnosisJob, sample_bytes: int) -> Iterator[list[tuple[Feed, int]]]:
     """Yield batches, as many at once as their values fit into memory, so that large engines seldom take turns."""
     interface = job.lowerer.model.interface
-    fits = max(CAPTURE_BYTES // max(sample_bytes, 1), 1)
+    fits = max(PORTION_BYTES // max(sample_bytes, 1), 1)
     size = interface.batch_size or min(job.batch_size, fits)
     batches = iter(job.data.batches(size))
     while portion := list(islice(batches, max(fits // size, 1))):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +12,6 @@ _BLOCK = 1 << 20
 """So many elements are compared at once, so that no array of doubles is as large as what is compared."""
 
 
-@dataclass(slots=True)
 class Power:
     """Sums over all elements that were compared.
 
@@ -23,9 +21,9 @@ class Power:
         count: the number of elements.
     """
 
-    error: float = 0.0
-    signal: float = 0.0
-    count: int = 0
+    def __init__(self) -> None:
+        self.error = self.signal = 0.0
+        self.count = 0
 
     def add(self, found: Array, expected: Array) -> None:
         """Compare more arrays; values that are equal, such as minus infinity in a mask, are no error."""
@@ -35,9 +33,19 @@ class Power:
         one, other = found.reshape(-1), expected.reshape(-1)
         self.count += one.size
         for begin in range(0, one.size, _BLOCK):
-            self._add(one[begin : begin + _BLOCK].astype(np.float64), other[begin : begin + _BLOCK].astype(np.float64))
+            self._add(one[begin : begin + _BLOCK], other[begin : begin + _BLOCK])
 
     def _add(self, found: Array, expected: Array) -> None:
+        with np.errstate(all="ignore"):
+            difference = found - expected
+            error, signal = float(np.dot(difference, difference)), float(np.dot(expected, expected))
+        if math.isfinite(error) and math.isfinite(signal):
+            self.error += error
+            self.signal += signal
+        else:  # some are not finite, or so large that their squares are not
+            self._add_carefully(found.astype(np.float64), expected.astype(np.float64))
+
+    def _add_carefully(self, found: Array, expected: Array) -> None:
         finite = np.isfinite(found) & np.isfinite(expected)
         if not finite.all():
             same = (found == expected) | (np.isnan(found) & np.isnan(expected))

@@ -16,7 +16,7 @@ from autoprec.units.records import Unit
 from autoprec.units.sizes import elements_in
 
 CAPTURE_BYTES = 1 << 27
-"""The most bytes of values that are kept of each network at once; more of them are looked at in several passes."""
+"""The most bytes of values of one sample that are kept of each network at once; others are looked at in a next pass."""
 
 
 @dataclass(frozen=True, slots=True)

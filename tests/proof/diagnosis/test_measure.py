@@ -142,7 +142,7 @@ def test_values_too_large_to_be_looked_at_together_give_the_same(
     healthy: Diagnosis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("autoprec.proof.diagnosis.sides.CAPTURE_BYTES", 1)
-    monkeypatch.setattr("autoprec.proof.diagnosis.measure.CAPTURE_BYTES", 1)
+    monkeypatch.setattr("autoprec.proof.diagnosis.measure.PORTION_BYTES", 1)
     one = cpu_bench()
 
     found = diagnose(job(one, one.uniform(INT8)))
