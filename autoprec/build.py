@@ -20,6 +20,7 @@ from autoprec.graph.interface import Interface
 from autoprec.graph.model import Model, check_model, load_model, save_model, to_bytes
 from autoprec.graph.topology import Topology
 from autoprec.graph.written import file_bytes
+from autoprec.lowering.builders_choice import lower_plan
 from autoprec.lowering.lowerer import Lowered, Lowerer
 from autoprec.lowering.node_metadata import note_plan
 from autoprec.lowering.possible import usable_precisions
@@ -104,7 +105,9 @@ def deliver(plan: Path, model: Path, out: Path | None = None, wish: EngineWish |
             file = runtimes.builder.build_file(data)
             found = replace(found, engine_path=target.with_suffix(".engine"), engine=file)
             write_bytes(target.with_suffix(".engine"), file.path.read_bytes())
-        found = replace(found, verification=verified(lowerer, precisions, runtimes.backend, data))
+        found = replace(
+            found, verification=verified(lowerer, precisions, runtimes.backend, data, freely=chosen.left_to_builder)
+        )
         found.write_record(plan)
         if wish.profile:  # this may fail, so the engine and its proof are written before
             times = time_units(lowerer.partition, runtimes.backend, data, _feed(loaded.interface, shapes))
@@ -231,7 +234,7 @@ def _feed(interface: Interface, shapes: Mapping[str, ShapeProfile]) -> dict[str,
 
 def _lower(plan: Plan, model: Model, scheme: Scheme) -> tuple[Lowerer, dict[str, Precision], Lowered]:
     lowerer, precisions = lowerer_of(plan, model, scheme)
-    return lowerer, precisions, lowerer.lower(precisions, ranges_from_plan(plan.ranges))
+    return lowerer, precisions, lower_plan(lowerer, plan, precisions, ranges_from_plan(plan.ranges))
 
 
 def lowerer_of(plan: Plan, model: Model, scheme: Scheme) -> tuple[Lowerer, dict[str, Precision]]:

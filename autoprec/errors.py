@@ -21,7 +21,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 EXIT_OK = 0
 """The command did what was asked."""
@@ -111,8 +112,9 @@ class NotHonouredError(BackendError):
 
     Attributes:
         units: the names of these units.
+        ran: unit -> the precision that it ran in, of those that a search may give it.
     """
 
-    def __init__(self, message: str, units: Sequence[str]) -> None:
+    def __init__(self, message: str, units: Sequence[str], ran: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.units = tuple(units)
+        self.units, self.ran = tuple(units), dict(ran or {})

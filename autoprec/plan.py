@@ -49,6 +49,8 @@ class Plan:
         ranges: the calibrated ranges, as `RangeTable.to_record` returns them, or None if nothing is quantised.
         shapes: input name -> its shape in a run of one sample of the data, for inputs with free dimensions; empty in
             older plans.
+        left_to_builder: whether the engine is built by precisions that the builder chose itself, for the ranges of the
+            plan; the units then say what ran.
     """
 
     units: Mapping[str, Choice]
@@ -59,6 +61,7 @@ class Plan:
     evidence: Mapping[str, Any]
     ranges: Mapping[str, Any] | None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    left_to_builder: bool = False
 
     def __str__(self) -> str:
         """A few lines: how many units run in which precision, and which of them are kept out of the lowest one."""
@@ -89,6 +92,8 @@ class Plan:
             name: {"precision": c.precision.value, "reason": c.reason, "pinned": c.pinned, "key": c.key}
             for name, c in self.units.items()
         }
+        shapes = {"shapes": {name: list(shape) for name, shape in self.shapes.items()}} if self.shapes else {}
+        left = {"left_to_builder": True} if self.left_to_builder else {}
         return {
             "schema": SCHEMA,
             "kind": KIND,
@@ -99,7 +104,9 @@ class Plan:
             "evidence": dict(self.evidence),
             "units": units,
             "ranges": self.ranges,
-        } | ({"shapes": {name: list(shape) for name, shape in self.shapes.items()}} if self.shapes else {})
+            **shapes,
+            **left,
+        }
 
 
 def load_plan(path: str | Path) -> Plan:
@@ -140,6 +147,7 @@ def plan_from_record(record: Mapping[str, Any], path: str | Path) -> Plan:
             evidence=dict(record["evidence"]),
             ranges=record["ranges"],
             shapes={str(name): tuple(map(int, shape)) for name, shape in record.get("shapes", {}).items()},
+            left_to_builder=bool(record.get("left_to_builder", False)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PlanError(f"the plan {path} is damaged: {error!r}; tune the model again") from error

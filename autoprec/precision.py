@@ -89,6 +89,10 @@ class Precision(str, Enum):
 
 PRECISION_KEY = "autoprec.precision"
 """The key in the metadata of an ONNX node under which a weakly typed runtime finds the precision to run it in."""
+LIMITS_KEY = "autoprec.limits"
+"""The key in the metadata of an ONNX model that leaves precisions to the builder of a weakly typed runtime.
+
+It holds the largest magnitude of each value, as a JSON object of numbers by value names."""
 
 CARRIERS = (Precision.FP32, Precision.FP16, Precision.BF16)
 """The float types that may be chosen: for units, and for what is around 8-bit arithmetic."""

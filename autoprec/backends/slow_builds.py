@@ -20,6 +20,17 @@ class BuildsUnderLimit(Protocol):
 
 
 @runtime_checkable
+class ChoosesPrecisions(Protocol):
+    """A backend whose builder can choose the precision of each layer by itself, by the time of its kernels.
+
+    A model whose metadata has `autoprec.precision.LIMITS_KEY` is built so.
+    """
+
+    chooses_precisions: bool
+    """Whether that is so for what it builds for."""
+
+
+@runtime_checkable
 class TimesByCarrier(Protocol):
     """A backend whose engines take so long to build that none is built of FP32 only to compare latencies with it.
 

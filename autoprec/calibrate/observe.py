@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +97,30 @@ def observe(
             if progress("ranges", seen / dataset.count):
                 break
     return Observed(histograms, {name: storable(total / seen) for name, total in sums.items()}, seen)
+
+
+def largest_magnitudes(
+    lowerer: Lowerer, tensors: Sequence[str], backend: Backend, dataset: Dataset
+) -> dict[str, float]:
+    """Return value name -> its largest magnitude over a few samples; values that are no finite floats are left out.
+
+    Args:
+        lowerer: the lowerer of the model.
+        tensors: the names of the values.
+        backend: the runtime that computes them.
+        dataset: the samples; one is run at a time, since all values are kept.
+    """
+    model = lowerer.model.ir.clone()
+    wanted = set(tensors)
+    values = [v for node in model.graph for v in node.outputs if v.name in wanted and not v.is_graph_output()]
+    model.graph.outputs.extend(values)
+    found: dict[str, float] = {}
+    with backend.build(to_bytes(model), exact=True) as engine:
+        for _, feed, outputs in run_whole(engine, dataset, lowerer.model.interface, 1):
+            for name, array in {**feed, **outputs}.items():
+                if name in wanted and array.dtype == np.float32 and array.size:
+                    found[name] = max(float(np.abs(array).max()), found.get(name, 0.0))
+    return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
 def _update(histogram: Histogram, array: Array, name: str) -> None:

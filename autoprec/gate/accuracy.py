@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from autoprec.backends.protocol import Backend
+from autoprec.backends.slow_builds import TimesByCarrier
 from autoprec.data.annotations import BoxLabels
 from autoprec.data.dataset import Dataset
 from autoprec.data.sources import load_data
@@ -128,7 +129,9 @@ def measure(
         exact: whether exact arithmetic is scored too, as a new baseline needs it.
     """
     backend, interface = runtime.backend, rebuilt.model.interface
-    with backend.build(to_bytes(rebuilt.model.original), exact=not runtime.computes) as reference:
+    # A tune takes FP32's scores from exact arithmetic too where its engine takes long to build.
+    by_carrier = isinstance(backend, TimesByCarrier) and backend.times_by_carrier
+    with backend.build(to_bytes(rebuilt.model.original), exact=by_carrier or not runtime.computes) as reference:
         metric = try_metric(reference, data, interface, metric, batch)
         if metric.over_set is not None:
             data = _in_order_of(data, digests)  # blocks of samples must be those of the baseline

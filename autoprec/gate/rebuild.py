@@ -14,6 +14,7 @@ from autoprec.gate.mapping import check_interface, fit_plan
 from autoprec.graph.model import Model, load_model, to_bytes
 from autoprec.graph.topology import Topology
 from autoprec.graph.written import is_written
+from autoprec.lowering.builders_choice import lower_plan
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.node_metadata import note_plan
 from autoprec.lowering.possible import usable_precisions
@@ -104,7 +105,9 @@ def rebuild_plan(
         lowerer=lowerer,
         precisions=precisions,
         ranges=ranges,
-        lowered=to_bytes(note_plan(lowerer.lower(precisions, ranges), lowerer.partition, precisions).ir),
+        lowered=to_bytes(
+            note_plan(lower_plan(lowerer, fitted.plan, precisions, ranges), lowerer.partition, precisions).ir
+        ),
         notes=fitted.notes,
     )
 

@@ -253,7 +253,8 @@ def measure(session: Session, *, exact: bool) -> accuracy.Measured:
 def verification_of(session: Session) -> Verification:
     """What the runtime made of each unit."""
     rebuilt = session.rebuilt
-    return verified(rebuilt.lowerer, rebuilt.precisions, session.runtime.backend, rebuilt.lowered)
+    backend, freely = session.runtime.backend, rebuilt.plan.left_to_builder
+    return verified(rebuilt.lowerer, rebuilt.precisions, backend, rebuilt.lowered, freely=freely)
 
 
 def rounds_now(session: Session) -> Rounds:

@@ -67,7 +67,7 @@ def usable_precisions(plan: Plan, partition: Partition, topology: Topology, sche
     if absent:
         raise PlanError(f"the plan has no precision for unit {absent[0]!r}; add it, or tune the model again")
     precisions = {unit.name: plan.units[homes[unit.name]].precision for unit in partition.units}
-    for unit in partition.units:
+    for unit in () if plan.left_to_builder else partition.units:  # the builder's choices are not ours to write
         reason = why_not(topology, unit, precisions[unit.name], scheme)
         if reason is not None:
             raise PlanError(f"unit {unit.name!r} cannot run in {precisions[unit.name]}: {reason}; change the plan")

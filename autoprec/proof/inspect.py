@@ -12,7 +12,9 @@ from autoprec.proof.verification import Verification, verify
 from autoprec.units.records import Partition
 
 
-def verified(lowerer: Lowerer, plan: Mapping[str, Precision], backend: Backend, model: bytes) -> Verification:
+def verified(
+    lowerer: Lowerer, plan: Mapping[str, Precision], backend: Backend, model: bytes, *, freely: bool = False
+) -> Verification:
     """Return what the runtime made of each unit of `model`.
 
     Args:
@@ -20,12 +22,16 @@ def verified(lowerer: Lowerer, plan: Mapping[str, Precision], backend: Backend, 
         plan: the precisions that the model was lowered by.
         backend: the runtime.
         model: the lowered model, serialised.
+        freely: whether precisions were left to the builder, so that what ran is what was asked for.
 
     Raises:
         BackendError: the runtime refused the model.
     """
     partition = lowerer.partition
     ran = backend.inspect(model, [node for unit in partition.units for node in unit.nodes])
+    if freely:
+        found = {unit.unit: unit.ran for unit in verify(partition, plan, ran).units if unit.ran is not None}
+        return verify(partition, {**plan, **found}, ran)
     if all(plan.get(unit.name, unit.source) is unit.source for unit in partition.units):
         return verify(partition, plan, ran)
     topology, placement = lowerer.placement(plan)

@@ -14,9 +14,11 @@ from autoprec.data.situations import situated_feed
 from autoprec.errors import BackendError, NotHonouredError
 from autoprec.files.onnx_message import OnnxMessage, whole_bytes
 from autoprec.graph.model import to_bytes
+from autoprec.lowering.builders_choice import BuildersChoice, leave_to_builder
 from autoprec.metrics.remembered_outputs import RememberedOutputs, RememberingEngine, outputs_worth_keeping
 from autoprec.plan import Assignment
 from autoprec.precision import Array
+from autoprec.proof.as_it_ran import plan_as_it_ran
 from autoprec.proof.inspect import time_profile_of, verified
 from autoprec.proof.verification import Verification
 from autoprec.ranges.table import RangeTable
@@ -148,10 +150,13 @@ class Engines:
     def lowered(self, plan: Assignment, ranges: RangeTable) -> bytes:
         """The serialised model under a plan."""
         # Lowering takes time, and a plan is built ahead, opened, and profiled.
-        key = (id(ranges), *sorted(plan.items()))
+        choice = plan if isinstance(plan, BuildersChoice) else None
+        key: tuple[object, ...] = (id(ranges), *sorted(plan.items())) if choice is None else (id(choice.ranges),)
         kept = self._lowered.pop(key, None)
         if kept is None:
-            kept = (ranges, to_bytes(self._task.subject.lowerer.lower(plan, ranges).ir))
+            lowerer = self._task.subject.lowerer
+            free = None if choice is None else leave_to_builder(lowerer, choice.ranges, choice.pinned)
+            kept = (ranges if choice is None else choice.ranges, to_bytes((free or lowerer.lower(plan, ranges)).ir))
             while len(self._lowered) >= self.at_once:
                 del self._lowered[next(iter(self._lowered))]
         self._lowered[key] = kept
@@ -159,7 +164,8 @@ class Engines:
 
     def verified(self, plan: Assignment, ranges: RangeTable) -> Verification:
         """Compare what the runtime made of each unit with what the plan asked for."""
-        return verified(self._task.subject.lowerer, plan, self._backend, self.lowered(plan, ranges))
+        lowerer, freely = self._task.subject.lowerer, isinstance(plan, BuildersChoice)
+        return verified(lowerer, plan, self._backend, self.lowered(plan, ranges), freely=freely)
 
     def require_honoured(self, plan: Assignment, ranges: RangeTable) -> None:
         """Check that the runtime runs each unit with arithmetic as the plan asks, where there is a choice for the unit.
@@ -167,14 +173,19 @@ class Engines:
         Raises:
             NotHonouredError: it does not.
         """
+        if isinstance(plan, BuildersChoice):  # nothing was asked
+            return
         try:
-            refused = self.verified(plan, ranges).refused
+            verification = self.verified(plan, ranges)
         except BackendError:  # a runtime that tells nothing keeps no plan from being measured
             return
-        found = [unit for unit in refused if len(self._task.subject.choices[unit.unit]) > 1]
+        choices = self._task.subject.choices
+        found = [unit for unit in verification.refused if len(choices[unit.unit]) > 1]
         if found:
             text = "; ".join(unit.describe() for unit in found)
-            raise NotHonouredError(f"it would not run as asked: {text}", [unit.unit for unit in found])
+            as_it_ran = plan_as_it_ran(verification, plan, choices)
+            ran = {unit.unit: as_it_ran[unit.unit] for unit in found if as_it_ran[unit.unit] is not plan[unit.unit]}
+            raise NotHonouredError(f"it would not run as asked: {text}", [unit.unit for unit in found], ran)
 
     def unit_ms(self, plan: Assignment, ranges: RangeTable, feed: dict[str, Array]) -> dict[str, float]:
         """Unit -> milliseconds in the runtime's own profile.

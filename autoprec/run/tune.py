@@ -14,6 +14,7 @@ from autoprec.run.answer.result import TuneResult
 from autoprec.run.causes_description import store_causes
 from autoprec.run.context import Run
 from autoprec.run.network_description import NetworkDescription
+from autoprec.run.stages.builders_choice import begin_free_build
 from autoprec.run.stages.builds import begin_builds, begin_first_plans, keep_time_to_answer, keep_time_to_rebuild
 from autoprec.run.stages.halves import deal_halves
 from autoprec.run.stages.latency import profile_uniform_plans
@@ -58,7 +59,8 @@ def tune(run: Run) -> TuneResult:
         keep_time_to_answer(run)
         keep_time_to_rebuild(run, unit, ranges)
         measurer = plan_measurer(run, reference, ranges, unit)
-        found = search_plans(run, measurer, sensitivities, prior)
+        free = begin_free_build(run, measurer)
+        found = search_plans(run, measurer, sensitivities, prior, free)
         blocking = find_blocking_units(run, measurer, sensitivities, found)
         measurer.check_metric()  # A score that has changed since the search began makes all of its figures worthless.
         result = confirm(run, measurer, sensitivities, found, blocking)

@@ -15,6 +15,7 @@ from autoprec.plan import Assignment
 from autoprec.study.guide.proposals import model_fits
 from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.asked import Asked
+from autoprec.study.origin import Origin
 from autoprec.study.outcome import SearchOutcome, best_and_finalists
 from autoprec.study.participant import Ahead, Measure, Participant, pauses
 from autoprec.study.stop import INTERRUPTED, Stop, StopReason
@@ -38,6 +39,7 @@ class Search(Participant):
         begun: called when workers may join.
         last_resort: name -> plan: measured where no other plan met the bounds.
         ahead: what is begun of plans before they are measured.
+        late: name -> plan of plans that turn up while the search goes on; it is told whether to wait for them.
 
     Attributes:
         stop: why the search ended.
@@ -55,9 +57,10 @@ class Search(Participant):
         begun: Callable[[], None] = lambda: None,
         last_resort: Mapping[str, Assignment] | None = None,
         ahead: Ahead | None = None,
+        late: Callable[[bool], Mapping[str, Assignment]] = lambda wait: {},
     ) -> None:
         super().__init__(seeds, ledger, measure, limit=limit, out_of_time=out_of_time, progress=progress, ahead=ahead)
-        self.begun, self.stop, self._last_resort = begun, INTERRUPTED, last_resort or {}
+        self.begun, self.stop, self._last_resort, self._late = begun, INTERRUPTED, last_resort or {}, late
 
     @property
     def stopped(self) -> str:
@@ -77,6 +80,8 @@ class Search(Participant):
                 self.begun()
                 self._measure_waiting()
                 self.stop = self.until_stopped()
+                self._take_late(wait=not (self.cut or self.out_of_time()))
+                self._measure_waiting()
                 if not any(trial.feasible for trial in self.trials) and not self.out_of_time():
                     self.ledger.enqueue(self._last_resort)
                     self._measure_waiting()
@@ -93,6 +98,17 @@ class Search(Participant):
         known = [dict(trial.plan) for trial in self.trials]
         new = [(name, plan) for name, plan in self.seeds.items() if dict(plan) not in known]
         return dict(new[: max(self.limit - len(known), 0)])
+
+    def _next(self, limit: int) -> Asked | None:
+        self._take_late(wait=False)
+        return super()._next(limit)
+
+    def _take_late(self, *, wait: bool) -> None:
+        """Have plans measured that turned up meanwhile."""
+        try:
+            self.add_seeds(self._late(wait))
+        except OutOfTimeError:
+            self.cut_off()
 
     def _measure_waiting(self) -> None:
         """Measure what was enqueued, within the limit: an earlier run may have left more than this one may measure."""
@@ -125,6 +141,8 @@ class Search(Participant):
         for unit in error.units if isinstance(error, NotHonouredError) else ():
             self.ledger.refuse({unit: asked.plan[unit]})  # it alone is the reason, whatever else a plan asks for
         self.refused.append((asked.plan, f"{asked.origin}: {error}"))
+        if isinstance(error, NotHonouredError) and error.ran:
+            self.add_seeds({Origin.AS_IT_RAN.value: {**asked.plan, **error.ran}})
         if not self.trials and not self.ledger.queue().waiting:  # there is nothing to compare with
             raise error
 

@@ -26,6 +26,10 @@ class Origin(Enum):
     """A random plan, which is measured because it teaches the models most."""
     PREDICTED = "promised"
     """A plan that the models of a finished run predicted to be better."""
+    BUILDER = "builder's choice"
+    """What the builder of the runtime ran where precisions were left to it."""
+    AS_IT_RAN = "as it ran"
+    """What the runtime made of a plan that it would not run as asked."""
     OTHER = ""
     """Anything else, such as the name of one of Optuna's samplers."""
 

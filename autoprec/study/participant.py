@@ -221,6 +221,16 @@ class Participant:
             self.progress(trial)
         return True
 
+    def add_seeds(self, plans: Mapping[str, Assignment]) -> None:
+        """Have more plans measured, as if they had been there from the beginning."""
+        if plans:
+            self.seeds = {**self.seeds, **plans}
+            self.ledger.enqueue(plans)
+
+    def cut_off(self) -> None:
+        """Note that the time limit ended something in its midst."""
+        self.cut = True
+
     def look(self) -> None:
         """Take in what is new in the study."""
         self.trials = self.ledger.trials()

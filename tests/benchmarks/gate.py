@@ -2,8 +2,10 @@
 
     python tests/benchmarks/gate.py [--gates 200] [--faults 60] [--busy 1] [--threads N] [--work FOLDER]
         [--only unchanged|raced|slower|retrained|worse ...]
+        [--backend tensorrt --case FOLDER --batch 128 --timeout S]
 
-The digits model of examples/ is tuned once and a baseline is made of the run. Then whole gates run in this process,
+The digits model of examples/, or the model.onnx, calib.npz and eval.npz of the case, which must be a classifier of
+pictures, is tuned once and a baseline is made of the run. Then whole gates run in this process,
 one after the other, every second one of them while `--busy` other processes keep a core each busy:
 
     unchanged   the same model: whatever is not "fine" is a false alarm
@@ -17,7 +19,7 @@ one after the other, every second one of them while `--busy` other processes kee
                 on all images: real predictions that flip. Half of these images are the baseline's samples, so that the
                 drop among them varies as it would for any sample
 
-Images are those of examples/digits/eval.npz; for "worse" each also shifted by one pixel to the left and to the right,
+Images are those of the case; for "worse" each also shifted by one pixel to the left and to the right,
 since 650 samples cannot prove a drop of one point: seven lost decisions and none won are the fewest that McNemar's test
 calls different at 1 %. Rates are given with 95 % Wilson intervals.
 """
@@ -34,30 +36,24 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import helper, numpy_helper
+from beside import neighbour
 
 import autoprec
 from autoprec.backends.host import cpu_name
-from autoprec.backends.ort import OrtBackend
-from autoprec.data.feeds import batch_feed
-from autoprec.data.sources import load_data
+from autoprec.backends.protocol import Backend
 from autoprec.gate.baseline import load_baseline
 from autoprec.gate.judge import gate, record_baseline
 from autoprec.gate.limits import Limits
-from autoprec.gate.rebuild import rebuild_plan
 from autoprec.gate.verdict import GateReport, Status
-from autoprec.stats.intervals import median
-from autoprec.timing.race import race
 
 Array = npt.NDArray[np.float32]
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 BUSY = "import numpy as np\na = np.ones((300, 300), np.float32)\nwhile True: a @ a"
-POINT = 0.01
 
 
 def main() -> None:
@@ -68,33 +64,43 @@ def main() -> None:
     parser.add_argument("--busy", type=int, default=1, help="processes beside every second gate")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--work", type=Path, default=None)
+    parser.add_argument("--backend", default="ort-cpu")
+    parser.add_argument("--case", type=Path, default=DIGITS)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--timeout", type=float, default=None, help="seconds for each tune")
     parser.add_argument("--only", nargs="+", default=("unchanged", "raced", "slower", "retrained", "worse"))
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         work = options.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         print(f"{cpu_name()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, autoprec {autoprec.__version__}")
-        plain = tuned(work / "plain", DIGITS / "eval.npz", options.threads)
-        wide = tuned(work / "wide", shifted(work), options.threads)
-        slow, ratio = slowed(work, plain)
-        print(f"slower: {ratio:.3f} of the plan's latency in a long race\n")
+        faults = neighbour("gate_faults")
+        case = faults.Case(options.case, options.backend, options.batch, options.threads, options.timeout)
+        plain = tuned(case, work / "plain", case.evaluation)
+        wide = tuned(case, work / "wide", faults.shifted(case, work)) if "worse" in options.only else plain
+        slow, ratio = faults.slowed(case, work, plain) if "slower" in options.only else (case.model, 1.0)
+        print(f"slower: {ratio:.3f} of the plan's latency in a long race\n", flush=True)
         retrained = work / "retrained.onnx"
-        perturb(DIGITS / "digits.onnx", retrained, np.random.default_rng(1), scale=1e-4)
-        flipper = Flipper(work / "wide.npz")
+        flipper = faults.Flipper(case, work / "wide.npz") if "worse" in options.only else None
+        kept = case.made.for_run(case.shapes, work / "gates")
         cases: dict[str, tuple[int, Callable[[int], GateReport]]] = {
-            "unchanged": (options.gates, lambda _: judged(DIGITS / "digits.onnx", plain)),
-            "raced": (options.gates, lambda _: judged(retrained, plain)),
-            "slower": (options.faults, lambda _: judged(slow, plain)),
-            "retrained": (options.faults, lambda _: judged(retrained, without_model(plain))),
-            "worse": (options.faults, lambda number: judged(flipper.model(work / "worse.onnx", number), wide)),
+            "unchanged": (options.gates, lambda _: judged(case.model, plain, kept)),
+            "raced": (options.gates, lambda n: judged(faults.perturbed(case, retrained, n), plain, kept)),
+            "slower": (options.faults, lambda _: judged(slow, plain, kept)),
+            "retrained": (
+                options.faults,
+                lambda n: judged(faults.perturbed(case, retrained, n), without_model(plain), kept),
+            ),
+            "worse": (options.faults, lambda n: judged(flipper.model(work / "worse.onnx", n), wide, kept)),
         }
         for name, (count, run) in cases.items():
             if name in options.only:
                 report(name, *repeated(run, count, options.busy))
 
 
-def judged(model: Path, baseline: Path) -> GateReport:
+def judged(model: Path, baseline: Path, backend: Backend) -> GateReport:
     """One gate with the default limits."""
-    return gate(model, baseline, limits=Limits())
+    work = baseline.parent / "engines"
+    return gate(model, baseline, limits=Limits(), backend=backend, work=work, trust=(baseline,))
 
 
 def repeated(run: Callable[[int], GateReport], count: int, busy: int) -> tuple[list[tuple[bool, GateReport]], float]:
@@ -147,17 +153,20 @@ def busy_processes(count: int) -> Iterator[None]:
             process.wait()
 
 
-def tuned(folder: Path, evaluation: Path, threads: int | None) -> Path:
+def tuned(case: Any, folder: Path, evaluation: Path) -> Path:
     """A baseline of a short tune; an earlier one of the same folder is taken over."""
     baseline = folder / "baseline.json"
     if not baseline.is_file():
         result = autoprec.search(
-            DIGITS / "digits.onnx",
-            calib=DIGITS / "calib.npz",
+            case.model,
+            calib=case.calibration,
             eval=evaluation,
             metric="top1",
             trials=4,
-            threads=threads,
+            threads=case.threads,
+            backend=case.name,
+            batch=case.batch,
+            timeout_s=case.timeout_s,
             out=folder / "run",
         )
         record_baseline(result.save(), baseline)
@@ -175,107 +184,6 @@ def without_model(baseline: Path) -> Path:
     if model.is_file():
         model.rename(model.with_suffix(".away"))
     return baseline
-
-
-def shifted(work: Path) -> Path:
-    """The evaluation images, each also shifted by one pixel to either side."""
-    path = work / "wide.npz"
-    work.mkdir(parents=True, exist_ok=True)
-    if not path.is_file():
-        with np.load(DIGITS / "eval.npz") as data:
-            images, labels = data["image"], data["labels"]
-        every = [images, np.roll(images, 1, axis=3), np.roll(images, -1, axis=3)]
-        np.savez(path, image=np.concatenate(every), labels=np.tile(labels, 3))
-    return path
-
-
-def slowed(work: Path, baseline: Path) -> tuple[Path, float]:
-    """The model with more work, and its plan's latency against the baseline's in a long race."""
-    path, committed = work / "slower.onnx", load_baseline(baseline)
-    base = (baseline.parent / "run" / "model.onnx").read_bytes()
-    times, ratio = 11, 1.0
-    for _ in range(6):
-        add_work(path, times)
-        found = rebuild_plan(path, committed)
-        feed = batch_feed(found.model.interface, load_data(DIGITS / "eval.npz", found.model.interface), 16)
-        fastest = race(OrtBackend(1), {"base": base, "now": found.lowered}, feed, 12)
-        ratio = median(np.divide(fastest["now"], fastest["base"]))
-        if abs(ratio - 1.1) < 0.006:
-            break
-        times = max(1, round(times * 0.1 / max(ratio - 1, 0.01)))
-    return path, ratio
-
-
-def add_work(path: Path, times: int) -> None:
-    """Write the model with `times` Sin over its input, which end in 0 added to the logits."""
-    model = onnx.load(DIGITS / "digits.onnx")
-    graph = model.graph
-    source, result = graph.input[0].name, graph.output[0].name
-    last = next(node for node in graph.node if result in node.output)
-    last.output[list(last.output).index(result)] = "extra_logits"
-    for number in range(times):
-        graph.node.append(helper.make_node("Sin", [source], [f"extra_{number}"], name=f"extra_sin_{number}"))
-        source = f"extra_{number}"
-    for name, array in (("extra_zero", np.zeros(1, np.float32)), ("extra_axes", np.array([1], np.int64))):
-        graph.initializer.append(numpy_helper.from_array(array, name))
-    for op, inputs, output, attributes in (
-        ("ReduceMean", [source], "extra_mean", {"axes": [1, 2, 3], "keepdims": 0}),
-        ("Mul", ["extra_mean", "extra_zero"], "extra_nothing", {}),
-        ("Unsqueeze", ["extra_nothing", "extra_axes"], "extra_column", {}),
-        ("Add", ["extra_logits", "extra_column"], result, {}),
-    ):
-        graph.node.append(helper.make_node(op, inputs, [output], name=f"extra_{op}", **attributes))
-    onnx.save(model, path)
-
-
-def perturb(source: Path, target: Path, random: np.random.Generator, scale: float) -> None:
-    """Write the model with relative noise in the weights of its classifier."""
-    model = onnx.load(source)
-    weight = classifier(model)
-    array = numpy_helper.to_array(weight)
-    noise = random.normal(size=array.shape).astype(np.float32) * array.std()
-    weight.CopyFrom(numpy_helper.from_array((array + scale * noise).astype(np.float32), weight.name))
-    onnx.save(model, target)
-
-
-def classifier(model: onnx.ModelProto) -> onnx.TensorProto:
-    """The weight of the last matrix product."""
-    node = [node for node in model.graph.node if node.op_type in ("Gemm", "MatMul")][-1]
-    return next(tensor for tensor in model.graph.initializer if tensor.name == node.input[1])
-
-
-class Flipper:
-    """Finds noise that costs FP32 one point on the images of `data`."""
-
-    def __init__(self, data: Path) -> None:
-        with np.load(data) as arrays:
-            images, self._labels = arrays["image"], arrays["labels"]
-        model = onnx.load(DIGITS / "digits.onnx")
-        node = next(node for node in reversed(model.graph.node) if node.op_type == "Gemm")
-        self._transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-        self._bias = next(numpy_helper.to_array(t) for t in model.graph.initializer if t.name == node.input[2])
-        model.graph.output.append(helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, None))
-        with OrtBackend().build(model.SerializeToString()) as engine:
-            batches = [images[start : start + 256] for start in range(0, len(images), 256)]
-            self._features = np.concatenate([engine.run({"image": batch})[node.input[0]] for batch in batches])
-        self._right = self._accuracy(model)
-
-    def model(self, path: Path, number: int) -> Path:
-        """A model that is one point worse, another one for each number."""
-        low, high = 0.0, 4.0
-        for _ in range(16):
-            middle = (low + high) / 2
-            perturb(DIGITS / "digits.onnx", path, np.random.default_rng(number), middle)
-            drop = self._right - self._accuracy(onnx.load(path))
-            if abs(drop - POINT) < 0.0002:
-                break
-            low, high = (middle, high) if drop < POINT else (low, middle)
-        return path
-
-    def _accuracy(self, model: onnx.ModelProto) -> float:
-        weight = numpy_helper.to_array(classifier(model))
-        logits = self._features @ (weight.T if self._transposed else weight) + self._bias
-        return float((logits.argmax(axis=1) == self._labels).mean())
 
 
 if __name__ == "__main__":

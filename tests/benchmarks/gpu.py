@@ -90,7 +90,8 @@ def main() -> None:
 
 def searched(cpu: Any, task: Any, batch: int, options: Any) -> Any:
     """The tune of one model of the zoo, saved."""
-    labels = cpu.labels_of(task, cpu.fp32_outputs(task)[0])
+    outputs = cpu.fp32_outputs(task)
+    labels, score = cpu.judged_by(task, outputs, len(task.score(outputs)), 1)
     calib = {name: array[: cpu.CALIBRATION_SAMPLES] for name, array in task.calib.items()}
     screen = Screen(quiet=False)
     try:
@@ -98,7 +99,8 @@ def searched(cpu: Any, task: Any, batch: int, options: Any) -> Any:
             task.model,
             calib=calib,
             eval={**task.eval, "labels": labels},
-            metric="top1",
+            metric=score,
+            direction="higher",
             max_drop=cpu.MAX_DROP.get(task.name, 0.01),
             out=options.out / f"{task.name}-{batch}",
             backend=options.backend,

@@ -8,7 +8,7 @@ from typing import Any
 
 from autoprec.backends.scheme import TENSORRT_8
 from autoprec.errors import OutOfTimeError
-from autoprec.precision import Precision
+from autoprec.precision import LIMITS_KEY, Precision
 from autoprec.testing import FakeBackend, FakeEngine
 
 _PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
@@ -20,6 +20,8 @@ class SlowFake(FakeBackend):
     Args:
         build_s: the seconds of a build.
         builders: the number of processes that it says it builds in.
+        free_share: the share of its cost that a model takes whose precisions are left to the builder; 0 where it cannot
+            choose any.
     """
 
     name = "slow fake"
@@ -29,9 +31,10 @@ class SlowFake(FakeBackend):
     builds_quickly = False
     keeps_engines = True
 
-    def __init__(self, build_s: float = 0.0, builders: int = 2, **arguments: Any) -> None:
+    def __init__(self, build_s: float = 0.0, builders: int = 2, *, free_share: float = 0.0, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.build_s, self.builders = build_s, builders
+        self.chooses_precisions, self.free_share = free_share > 0, free_share
         self.now, self.quickly = 0.0, False
         self.built: list[tuple[bytes, bool]] = []
         self.ahead: list[bytes] = []
@@ -67,3 +70,8 @@ class SlowFake(FakeBackend):
                 raise OutOfTimeError("the build was cancelled")
             self.built.append((model, self.quickly))
         return super().build(model, exact=exact, threads=threads)
+
+    def _reckon(self, model: bytes, costs: Any = None) -> list[tuple[Any, float, bool]]:
+        freely = not isinstance(model, str) and LIMITS_KEY.encode() in model
+        share = self.free_share if freely else 1.0
+        return [(node, share * ms, quantized) for node, ms, quantized in super()._reckon(model, costs)]

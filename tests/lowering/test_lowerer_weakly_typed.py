@@ -148,7 +148,7 @@ def test_all_nodes_of_a_float_unit_are_told() -> None:
 
 def test_the_precisions_reach_the_one_that_builds() -> None:
     """The builder reads them from the serialised model, by the name of the node."""
-    from autoprec.backends.tensorrt.network import requested_precisions
+    from autoprec.backends.tensorrt.asked_by_model import requested_precisions
 
     one = weak("resnet_block")
     lowered = one.lower(one.random_plan(4)).ir

@@ -47,6 +47,10 @@ def partition(*units: Unit) -> Partition:
     return Partition(units=units, reasons={}, edges=())
 
 
+def judged(name: str, requested: Precision, found: Precision | None, status: UnitStatus) -> UnitRan:
+    return UnitRan(unit=name, requested=requested, written=requested, ran=found, status=status, heavy=True, macs=1)
+
+
 def ran(precision: Precision | None, layer: str = "layer", *beside: str) -> RanAs:
     quantized = precision is not None and precision.is_quantized
     return RanAs(

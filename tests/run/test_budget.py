@@ -121,9 +121,9 @@ def test_builds_leave_what_comes_after_them_its_time_and_runs_are_short_beside_w
 def test_the_time_to_build_finalists_as_usual_is_kept_where_it_leaves_enough_for_the_search() -> None:
     budget = Budget(deadline=Deadline(100.0, clock=lambda: 0.0))
 
-    budget.keep_rebuilding(16.0)
+    budget.keep_rebuilding(10.0)
     assert budget.rebuild_s == 40.0
-    budget.keep_rebuilding(16.1)
+    budget.keep_rebuilding(10.1)
     assert budget.rebuild_s == 0.0
 
 

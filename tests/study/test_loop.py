@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from autoprec.errors import BackendError, OutOfTimeError
+from autoprec.errors import BackendError, NotHonouredError, OutOfTimeError
 from autoprec.plan import Assignment
 from autoprec.precision import Precision
 from autoprec.study.ledger.ask_tell import Ledger
@@ -227,3 +227,38 @@ def test_plans_that_were_not_timed_are_no_finalists() -> None:
     assert any(not trial.measured.timed for trial in found.trials)
     assert all(trial.measured.timed for trial in found.finalists)
     assert found.best.measured.latency_ratio <= 1.02 * OPTIMUM
+
+
+def test_what_turns_up_late_is_measured_as_if_it_had_been_a_seed() -> None:
+    """It comes once three plans are measured, and what is waited for in the end comes after the limit of time."""
+    late = {**SEEDS["uniform fp32"], NAMES[0]: INT8, NAMES[3]: INT8, NAMES[7]: INT8}
+    seen: list[Assignment] = []
+    asked: list[bool] = []
+
+    def turning_up(wait: bool) -> dict[str, Assignment]:
+        asked.append(wait)
+        return {"builder's choice": late} if len(seen) == 3 else {}
+
+    def how(plan: Assignment, wanted: Wanted) -> Measurement:
+        seen.append(plan)
+        assert wanted.everything or dict(plan) != late
+        return measure(plan, wanted)
+
+    found = searched(ledger(), how, late=turning_up, limit=8)
+
+    assert dict(seen[3]) == late
+    assert [t.origin for t in found.trials if dict(t.plan) == late] == ["builder's choice"]
+    assert asked[-1], "in the end it is waited for"
+
+
+def test_a_plan_that_would_not_run_as_asked_is_measured_as_it_ran() -> None:
+    refused, unit = SEEDS["first half int8"], NAMES[1]
+
+    def how(plan: Assignment, wanted: Wanted) -> Measurement:
+        if dict(plan) == dict(refused):
+            raise NotHonouredError("it would not run as asked", [unit], {unit: FP32})
+        return measure(plan, wanted)
+
+    found = searched(ledger(), how)
+
+    assert {**refused, unit: FP32} in [dict(t.plan) for t in found.trials if t.origin == "as it ran"]

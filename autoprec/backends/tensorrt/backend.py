@@ -12,6 +12,7 @@ from autoprec.backends.host import available_cpus
 from autoprec.backends.ort import OrtBackend
 from autoprec.backends.protocol import Clock, Engine, RanAs, TimeProfile
 from autoprec.backends.scheme import TENSORRT, TENSORRT_8, TENSORRT_RTX
+from autoprec.backends.tensorrt.asked_by_model import input_shapes
 from autoprec.backends.tensorrt.attribution import attribute
 from autoprec.backends.tensorrt.bindings import MODULES, find_bindings
 from autoprec.backends.tensorrt.build_queue import BuildQueue, SharedQueue
@@ -23,7 +24,6 @@ from autoprec.backends.tensorrt.gpus import Gpu, default_gpu
 from autoprec.backends.tensorrt.inspector import parse_layers
 from autoprec.backends.tensorrt.machine import precisions_of
 from autoprec.backends.tensorrt.modelled import ModelledEngine
-from autoprec.backends.tensorrt.network import input_shapes
 from autoprec.backends.tensorrt.nodes import ran_as
 from autoprec.backends.tensorrt.open_shapes import shape_profiles
 from autoprec.backends.tensorrt.records import BuildOptions, EngineFile, EngineLayer, ShapeProfile
@@ -33,8 +33,7 @@ from autoprec.files.scratch import ScratchFolder
 from autoprec.files.user_cache import user_cache
 from autoprec.precision import Array, Precision
 
-_MOST_BUILDERS, _CPUS_OF_A_BUILDER = 3, 4
-"""Each builder works on a CPU thread, and the run on others."""
+_MOST_BUILDERS, _CPUS_OF_A_BUILDER = 5, 3  # each builder works on a CPU thread, and the run on others
 _QUICK_LEVEL = 2  # it halves the time of builds whose kernels are not known; TensorRT's default is 3
 _SCHEMES = {"weak": TENSORRT_8, "strong": TENSORRT, "rtx": TENSORRT_RTX}
 
@@ -91,6 +90,7 @@ class TensorRtBackend:
         self.targets = self._options.targets
         self.runs_here = self.uses_gpu = not self.targets
         self.times_by_carrier = self.runs_here
+        self.chooses_precisions = self.runs_here and self._bindings.chooses_precisions
         self._device = find_device(self._bindings) if self.runs_here else None
         self._hardware = hardware_of(self._bindings, self._options)
         self._clock = None if self._device is None else Clock("measured", self._device.name)

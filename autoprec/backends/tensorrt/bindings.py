@@ -68,8 +68,19 @@ class Bindings:
             )
         return found
 
-    def network_flags(self) -> int:
-        """What `create_network` is called with; ordinals differ between versions, so they are asked for by name."""
+    @property
+    def chooses_precisions(self) -> bool:
+        """Whether the builder can be left to choose between its types, as up to TensorRT 10: it has a flag for INT8."""
+        return self.flavour != "rtx" and self.member("BuilderFlag", "INT8") is not None
+
+    def network_flags(self, *, freely: bool = False) -> int:
+        """What `create_network` is called with; ordinals differ between versions, so they are asked for by name.
+
+        Args:
+            freely: whether the builder chooses the types.
+        """
+        if freely and self.flavour == "strong":
+            return 0
         wanted = "EXPLICIT_BATCH" if self.flavour == "weak" else "STRONGLY_TYPED"
         flag = self.member("NetworkDefinitionCreationFlag", wanted)
         return 0 if flag is None else 1 << int(flag)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from autoprec.backends.child_process import STDERR, ChildProcess
 from autoprec.backends.tensorrt import failures
+from autoprec.backends.tensorrt.asked_by_model import requested_limits, requested_precisions
 from autoprec.backends.tensorrt.bindings import Bindings, find_bindings
 from autoprec.backends.tensorrt.cuda import Device, load_cuda
 from autoprec.backends.tensorrt.gpus import gpus_of_capability
-from autoprec.backends.tensorrt.network import requested_precisions
 from autoprec.backends.tensorrt.records import BuildOptions, EngineFile
 from autoprec.backends.tensorrt.request import CHILD, ENGINE, MODEL, BuildRequest, BuildResult, LogLine, read_log
 from autoprec.backends.tensorrt.store import DEFAULT_LIMIT_BYTES, WORK_PREFIX, EngineKey, EngineStore
@@ -82,7 +82,13 @@ class EngineBuilder:
         with self._work_folder() as name:
             work = Path(name)
             write_bytes(work / MODEL, model)
-            request = BuildRequest(bindings.name, self.options, precisions, self._timing_cache())
+            request = BuildRequest(
+                bindings=bindings.name,
+                options=self.options,
+                precisions=precisions,
+                timing_cache=self._timing_cache(),
+                limits=requested_limits(model),
+            )
             exit_code = self._run(request.write(work))
             result, log = BuildResult.read(work), read_log(work)
             try:

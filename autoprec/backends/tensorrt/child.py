@@ -19,7 +19,14 @@ from typing import Any, Literal, TextIO
 
 from autoprec.backends.child_process import die_with_parent, meet_requests
 from autoprec.backends.tensorrt.bindings import Bindings, find_bindings
-from autoprec.backends.tensorrt.network import ModelRefused, has_quantization, parse_model, set_precisions, set_shapes
+from autoprec.backends.tensorrt.network import (
+    ModelRefused,
+    has_quantization,
+    parse_model,
+    set_limits,
+    set_precisions,
+    set_shapes,
+)
 from autoprec.backends.tensorrt.records import BuildOptions
 from autoprec.backends.tensorrt.request import ENGINE, LAYERS, LOG, MODEL, BuildRequest, BuildResult
 from autoprec.errors import AutoprecError, RunDirectoryError
@@ -137,7 +144,7 @@ def attempt(
     builder = module.Builder(logger)
     if bindings.flavour != "rtx":
         builder.max_threads = _THREADS
-    network = builder.create_network(bindings.network_flags())
+    network = builder.create_network(bindings.network_flags(freely=request.limits is not None))
     parse_model(bindings, network, logger, (folder / MODEL).read_bytes())
     if request.options.debug_tensors:
         network.mark_unfused_tensors_as_debug_tensors()
@@ -146,6 +153,8 @@ def attempt(
     profile = builder.create_optimization_profile()
     if set_shapes(network, profile, request.options.shapes):
         config.add_optimization_profile(profile)
+    if request.limits is not None:
+        leave_to_builder(bindings, config, network, request.limits)
     if constraints:
         set_weak_precisions(bindings, config, network, request.precisions, constraints)
     timings, warm = use_timing_cache(config, request.timing_cache)
@@ -183,6 +192,13 @@ def configure(bindings: Bindings, config: Any, options: BuildOptions) -> None:
         config.num_compute_capabilities = len(targets)
         for number, target in enumerate(targets):
             config.set_compute_capability(target, number)
+
+
+def leave_to_builder(bindings: Bindings, config: Any, network: Any, limits: Mapping[str, float]) -> None:
+    """Let TensorRT choose between FP32, FP16 and INT8 by the time of its kernels."""
+    config.set_flag(bindings.require("BuilderFlag", "FP16"))
+    config.set_flag(bindings.require("BuilderFlag", "INT8"))
+    set_limits(network, limits)
 
 
 def set_weak_precisions(

@@ -12,7 +12,6 @@ from autoprec.backends.tensorrt.records import ShapeProfile
 from autoprec.backends.tensorrt.request import ParserError
 from autoprec.errors import BackendError
 from autoprec.files.onnx_message import ROOT
-from autoprec.precision import PRECISION_KEY
 
 _FLOAT_TYPES = ("FLOAT", "HALF")
 _TYPE_OF = {"fp32": "FLOAT", "fp16": "HALF"}
@@ -59,6 +58,8 @@ class Tensor(Protocol):
     dtype: Named
     is_shape_tensor: bool
     is_network_output: bool
+    name: str
+    dynamic_range: tuple[float, float]
 
 
 class Layer(Protocol):
@@ -184,45 +185,18 @@ def has_quantization(layers: Sequence[Layer]) -> bool:
     return any(layer.type.name in ("QUANTIZE", "DEQUANTIZE") for layer in layers)
 
 
-def input_shapes(model: bytes) -> dict[str, tuple[int | None, ...]]:
-    """Input -> its dimensions, None where any length may be fed.
+def set_limits(network: Any, limits: Mapping[str, float]) -> int:
+    """Give every value with a limit its range for INT8; returns how many have one.
 
-    Raises:
-        BackendError: the bytes are no ONNX model.
+    A value without a range stays in a float type.
     """
-    graph = _graph(model)
-    constants = {tensor.name for tensor in graph.initializer}
-    return {
-        value.name: tuple(d.dim_value if d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim)
-        for value in graph.input
-        if value.name not in constants
-    }
-
-
-def _graph(model: bytes) -> Any:
-    import onnx
-
-    try:
-        return onnx.load_from_string(model).graph
-    except Exception as error:  # google.protobuf's DecodeError, whose module depends on the version
-        raise BackendError(f"the model cannot be read ({error}); export it again") from error
-
-
-def requested_precisions(model: bytes) -> dict[str, str]:
-    """ONNX node -> the precision in its metadata, "" where there is none; bodies of control flow included.
-
-    Raises:
-        BackendError: the bytes are no ONNX model.
-    """
-    found: dict[str, str] = {}
-    graphs = [_graph(model)]
-    while graphs:
-        for node in graphs.pop().node:
-            props = {entry.key: entry.value for entry in node.metadata_props}
-            # The parser calls a node without a name by its first output.
-            found[node.name or next(iter(node.output), "")] = props.get(PRECISION_KEY, "")
-            graphs += [body for attribute in node.attribute for body in (attribute.g, *attribute.graphs) if body.node]
-    return found
+    tensors = [network.get_input(number) for number in range(network.num_inputs)]
+    for layer in (network.get_layer(number) for number in range(network.num_layers)):
+        tensors += [layer.get_output(number) for number in range(layer.num_outputs)]
+    found = {t.name: t for t in tensors if t is not None and t.name in limits and t.dtype.name in _FLOAT_TYPES}
+    for name, tensor in found.items():
+        tensor.dynamic_range = (-limits[name], limits[name])
+    return len(found)
 
 
 def set_precisions(bindings: Bindings, layers: Sequence[Layer], precisions: Mapping[str, str]) -> int:

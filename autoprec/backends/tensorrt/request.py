@@ -22,7 +22,7 @@ RESULT = "result.json"
 REQUEST = "request.json"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """One engine to build; the model lies as `MODEL` in the folder, and there everything made is written.
 
@@ -31,12 +31,14 @@ class BuildRequest:
         options: how to build.
         precisions: ONNX node -> "fp32", "fp16", "int8" or "" where nothing is asked, for TensorRT 8.6 only.
         timing_cache: the file of kernel timings to begin with and to add to, None for none.
+        limits: value -> its largest magnitude, where the builder chooses precisions by itself; else None.
     """
 
     bindings: str
     options: BuildOptions
     precisions: Mapping[str, str]
     timing_cache: Path | None
+    limits: Mapping[str, float] | None = None
 
     def write(self, folder: Path) -> Path:
         """Write the request into the folder; returns the file."""
@@ -45,6 +47,7 @@ class BuildRequest:
             "options": options_record(self.options),
             "precisions": dict(self.precisions),
             "timing_cache": None if self.timing_cache is None else str(self.timing_cache),
+            "limits": None if self.limits is None else dict(self.limits),
         }
         write_json(folder / REQUEST, record)
         return folder / REQUEST
@@ -55,10 +58,11 @@ class BuildRequest:
         record = json.loads(path.read_text(encoding="utf-8"))
         cache = record["timing_cache"]
         return BuildRequest(
-            record["bindings"],
-            options_of(record["options"]),
-            record["precisions"],
-            None if cache is None else Path(cache),
+            bindings=record["bindings"],
+            options=options_of(record["options"]),
+            precisions=record["precisions"],
+            timing_cache=None if cache is None else Path(cache),
+            limits=record["limits"],
         )
 
 

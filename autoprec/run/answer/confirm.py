@@ -8,7 +8,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 
+from autoprec.lowering.builders_choice import BuildersChoice
+from autoprec.plan import Assignment
+from autoprec.ranges.table import RangeTable
+from autoprec.run.answer.as_written import written_as_it_ran
 from autoprec.run.answer.blocking import Blocking
+from autoprec.run.answer.candidate import Candidate
 from autoprec.run.answer.choose import choose
 from autoprec.run.answer.held_out import (
     as_it_computes,
@@ -52,15 +57,16 @@ def confirm(
         BackendError: the runtime refuses a finalist now that it has run before.
     """
     reference, ranges, goal = measurer.reference, measurer.ranges, measurer.goal
-    plans, fresh = plans_to_confirm(run, found, goal.unit), run.task.splits.report.count
-    run.clock.begin("confirmation", f"{len(plans)} plans, interleaved; then {fresh} fresh samples")
+    plans = _begin(run, found, goal)
     with ExitStack() as stack:
         engines = open_as_usual(run, plans, reference, ranges, stack)
         run = _with_affordable_samples(run)
         side = time_side_by_side(run, engines, found, goal.unit)
         chosen, found, set_aside = choose_answer(run.task.settings, side, goal, found)
         evaluator = held_out_evaluator(run, reference)
-        candidates = timed_otherwise(run, judge_candidates(run, evaluator, engines, side, chosen), ranges)
+        judged = judge_candidates(run, evaluator, engines, side, chosen)
+        chosen, judged = written_as_it_ran(run, evaluator, engines, judged, chosen=chosen, ranges=ranges)
+        candidates = timed_otherwise(run, judged, ranges)
         simulated = in_exact_arithmetic(run, evaluator, candidates[chosen], ranges)
         candidates[chosen] = answer = as_it_computes(run, evaluator, candidates[chosen], simulated)
         found = replace(found, feasible=found.feasible and answer.outcome.finite)
@@ -69,7 +75,7 @@ def confirm(
     run.clock.end()
     return TuneResult(
         task=run.task,
-        ranges=ranges,
+        ranges=_ranges_of(answer, ranges),
         profile=sensitivities,
         found=found,
         goal=goal,
@@ -84,6 +90,18 @@ def confirm(
         set_aside=set_aside,
         time=run.time_use(measurer.spent),
     )
+
+
+def _begin(run: Run, found: SearchOutcome, goal: Goal) -> dict[str, Assignment]:
+    """Begin the stage; returns the plans that are timed side by side."""
+    plans, fresh = plans_to_confirm(run, found, goal.unit), run.task.splits.report.count
+    run.clock.begin("confirmation", f"{len(plans)} plans, interleaved; then {fresh} fresh samples")
+    return plans
+
+
+def _ranges_of(answer: Candidate, ranges: RangeTable) -> RangeTable:
+    """The ranges that the answer was made with: those of the run, and for the builder's choice those of all values."""
+    return answer.plan.ranges if isinstance(answer.plan, BuildersChoice) else ranges
 
 
 def _with_affordable_samples(run: Run) -> Run:

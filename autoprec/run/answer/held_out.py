@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
+from autoprec.lowering.builders_choice import BuildersChoice
 from autoprec.metrics.evaluator import Evaluator
 from autoprec.metrics.outcome import Outcome
 from autoprec.precision import Array
@@ -86,9 +87,11 @@ def with_single_batches(run: Run, candidates: Mapping[str, Candidate], ranges: R
 def in_exact_arithmetic(run: Run, evaluator: Evaluator, answer: Candidate, ranges: RangeTable) -> Outcome | None:
     """The answer simulated in exact arithmetic.
 
-    None for FP32, where outcomes are simulated anyway, and where there is no time.
+    None for FP32, where outcomes are simulated anyway, where the builder chose what it rounds, and where there is no
+    time.
     """
-    if answer.name == FP32_PLAN or not run.backend.runs_here:
+    chosen_by_builder = isinstance(answer.plan, BuildersChoice)
+    if answer.name == FP32_PLAN or not run.backend.runs_here or chosen_by_builder:
         return None
     if run.budget.deadline.left_s <= run.budget.confirming_s(1, 2, evaluator.dataset.count, 0):
         run.budget.leave_out("the answer was not compared with exact arithmetic")

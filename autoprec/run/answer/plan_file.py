@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autoprec.lowering.builders_choice import BuildersChoice
 from autoprec.plan import Choice, Plan
 from autoprec.run.answer.report import summary
 from autoprec.run.answer.result import TuneResult
@@ -16,6 +17,7 @@ def plan_of(tuned: TuneResult) -> Plan:
     subject = tuned.task.subject
     task = tuned.task
     quantized = any(p.is_quantized for p in tuned.plan.values())
+    freely = isinstance(tuned.plan, BuildersChoice)
     units = {
         unit.name: Choice(tuned.plan[unit.name], _unit_reason(tuned, unit.name), unit.name in subject.pinned, unit.key)
         for unit in subject.partition.units
@@ -44,8 +46,9 @@ def plan_of(tuned: TuneResult) -> Plan:
         backend=task.backend.name,
         fingerprints=plan_fingerprints(task, tuned.ranges),
         evidence=evidence,
-        ranges=tuned.ranges.for_plan(tuned.plan.values()).to_record() if quantized else None,
+        ranges=tuned.ranges.for_plan(tuned.plan.values()).to_record() if quantized or freely else None,
         shapes=shapes_of_inputs(subject.partition, subject.model.graph),
+        left_to_builder=freely,
     )
 
 

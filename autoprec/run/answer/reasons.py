@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from autoprec.lowering.builders_choice import BuildersChoice
 from autoprec.precision import Precision
 from autoprec.run.answer.candidate import Candidate
 from autoprec.run.answer.result import TuneResult
@@ -44,6 +45,8 @@ def reason(tuned: TuneResult) -> str:
         among = f"keep {given}{pins}: of {len(found.trials)} measured plans none within {goal.bounds} was {goal.better}"
         return f"{among} for certain when measured side by side" if goal.timed else among
     among = f"{len(found.trials)} measured plans within {goal.bounds}"
+    if isinstance(chosen.plan, BuildersChoice):
+        among += ", and the builder's own choice of precisions, which it is"
     if goal.objective == "throughput":
         times = unit.timing.ratio_to(chosen.timing).estimate
         return f"the highest throughput of {among}: {times:.2f} times {text}'s, at {ratio:.2f} of its latency"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from autoprec.backends.protocol import Engine
 from autoprec.backends.slow_builds import BuildsUnderLimit
 from autoprec.errors import BackendError, OutOfTimeError
+from autoprec.lowering.builders_choice import BuildersChoice
 from autoprec.plan import Assignment
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
@@ -82,19 +83,26 @@ def uniform_name(plan: Assignment, uniform: Mapping[str, Assignment]) -> str | N
 def finalists(found: SearchOutcome, uniform: Mapping[str, Assignment]) -> dict[str, Trial]:
     """Name -> trial of the plans that may be the answer, the best first; the nearest where none meets the bounds."""
     trials = found.finalists or (found.best,)
-    return {uniform_name(t.plan, uniform) or f"trial {t.number}": t for t in trials}
+    return {_finalist_name(trial, uniform): trial for trial in trials}
+
+
+def _finalist_name(trial: Trial, uniform: Mapping[str, Assignment]) -> str:
+    if isinstance(trial.plan, BuildersChoice):  # another engine than that of a uniform plan with the same precisions
+        return trial.origin
+    return uniform_name(trial.plan, uniform) or f"trial {trial.number}"
 
 
 def plans_to_confirm(run: Run, found: SearchOutcome, unit: Precision = Precision.FP32) -> dict[str, Assignment]:
     """What is timed side by side: the clock's unit, the uniform plans and the finalists, as many as there is time for.
 
-    The unit, the best finalist and the uniform plans among the finalists are always timed: without them there would be
-    no answer that is certainly at least as good as the best uniform plan.
+    The unit, the best finalist, and the uniform plans and the builder's own choice among the finalists are timed in any
+    case: without them there would be no answer that is certainly at least as good as these.
     """
     uniform, compared = uniform_plans(run.task.subject), compared_plans(run.task.subject, unit)
     trials = finalists(found, uniform)
     best = next(iter(trials))
-    needed = dict.fromkeys([unit_name(unit), best, *(name for name in trials if name in uniform)])
+    always = [name for name, trial in trials.items() if name in uniform or isinstance(trial.plan, BuildersChoice)]
+    needed = dict.fromkeys([unit_name(unit), best, *always])
     known = [dict(trial.plan) for trial in found.trials]
     others = [name for name, plan in uniform.items() if dict(plan) not in known and name not in needed]
     beyond = others[max(run.task.settings.trials - len(known), 0) :]  # They would be more plans than were asked for.
@@ -147,16 +155,36 @@ def open_as_usual(
         backend.limit_builds(lambda: budget.build_left_s)
         for plan in plans.values():
             run.engines.ahead(plan, ranges)
-        try:
-            with ExitStack() as usual:
-                engines = {name: run.engines.open(plan, ranges, usual) for name, plan in plans.items()}
-                stack.enter_context(usual.pop_all())
-                return engines
-        except (BackendError, OutOfTimeError):  # those that the search built are there
-            run.engines.settle()
-            backend.limit_builds(lambda: budget.build_left_s, quickly=True)
+        rebuilt = _rebuilt(run, plans, ranges, stack)
+        if rebuilt is not None:
+            return rebuilt
+        run.engines.settle()
+        backend.limit_builds(lambda: budget.build_left_s, quickly=True)
     budget.leave_out("engines were built by quick settings of the builder; by usual ones the order of plans may differ")
     return open_again(run, plans, reference, ranges, stack)
+
+
+def _rebuilt(
+    run: Run, plans: Mapping[str, Assignment], ranges: RangeTable, stack: ExitStack
+) -> dict[str, PlanEngine] | None:
+    """The engines by usual settings; None where one that no comparison can do without was not built in time.
+
+    These are the uniform plans and the first of the others. Engines of both kinds of settings cannot be compared.
+    """
+    uniform = uniform_plans(run.task.subject)
+    needed = [*(name for name in plans if name in uniform), *[name for name in plans if name not in uniform][:1]]
+    engines = {}
+    with ExitStack() as usual:
+        for name, plan in plans.items():
+            try:
+                engines[name] = run.engines.open(plan, ranges, usual)
+            except (BackendError, OutOfTimeError):  # the engine that the search built is there
+                if name in needed:
+                    return None
+        stack.enter_context(usual.pop_all())
+    if len(engines) < len(plans):
+        run.budget.leave_out(f"{len(plans) - len(engines)} of {len(plans)} finalists were not built by usual settings")
+    return engines
 
 
 def time_side_by_side(

@@ -7,6 +7,7 @@ from typing import Any
 
 from autoprec.files.json import write_json
 from autoprec.graph.model import check_model, save_model
+from autoprec.lowering.builders_choice import lower_plan
 from autoprec.lowering.lowerer import Lowered
 from autoprec.lowering.node_metadata import note_plan
 from autoprec.plan import Plan
@@ -17,7 +18,7 @@ from autoprec.run.directory import RunDirectory
 def lowered_by(plan: Plan, tuned: TuneResult) -> Lowered:
     """Return the model of a run, lowered by a plan."""
     lowerer, precisions = tuned.task.subject.lowerer, plan.precisions()
-    return note_plan(lowerer.lower(precisions, tuned.ranges), lowerer.partition, precisions)
+    return note_plan(lower_plan(lowerer, plan, precisions, tuned.ranges), lowerer.partition, precisions)
 
 
 def write_answer(target: RunDirectory, plan: Plan, tuned: TuneResult, record: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from autoprec.backends.slow_builds import BuildsUnderLimit
 from autoprec.errors import OutOfTimeError
 from autoprec.files.computed_by import computed_by
+from autoprec.plan import Assignment
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.run.answer.blocking import Blocking, find_blocking
@@ -23,6 +24,7 @@ from autoprec.run.engines import PlanEngine, timing_feed
 from autoprec.run.identity import study_name
 from autoprec.run.measure import PlanMeasurer
 from autoprec.run.search_description import SearchDescription, settings_record
+from autoprec.run.stages.builders_choice import FreeBuild
 from autoprec.run.study_description import SCHEMA
 from autoprec.run.uniform import compared_plans, last_resort, problem_of, seed_plans
 from autoprec.sensitivity.table import Sensitivities
@@ -62,7 +64,11 @@ def plan_measurer(
 
 
 def search_plans(
-    run: Run, measurer: PlanMeasurer, sensitivities: Sensitivities, prior: Mapping[tuple[str, Precision], float]
+    run: Run,
+    measurer: PlanMeasurer,
+    sensitivities: Sensitivities,
+    prior: Mapping[tuple[str, Precision], float],
+    free: FreeBuild | None = None,
 ) -> SearchOutcome:
     """Find the best plan within the bounds, on the selection samples.
 
@@ -71,6 +77,7 @@ def search_plans(
         measurer: measures the plans, see `plan_measurer`.
         sensitivities: those of the run.
         prior: (unit, precision) -> share of FP32's latency, by profiles.
+        free: the build that leaves precisions to the builder; what it runs is measured too.
 
     Raises:
         BackendError: the runtime cannot run FP32.
@@ -90,6 +97,7 @@ def search_plans(
     if not same(run.location, run.journal) and not has_study(run.location, name):
         carry(run.journal, run.location, name)
     description = _description(run, sensitivities)
+    engines, ranges = run.engines, measurer.ranges
     search = Search(
         seed_plans(task.subject, goal.unit),
         Ledger(run.location, name, task.subject.choices, goal, sampler),
@@ -99,11 +107,8 @@ def search_plans(
         progress=run.progress.trial,
         begun=lambda: description.save(run.directory.search),
         last_resort=last_resort(task.subject, goal.unit),
-        ahead=Ahead(
-            run.engines.at_once,
-            lambda plan: run.engines.ahead(plan, measurer.ranges),
-            lambda plan: run.engines.is_built(plan, measurer.ranges),
-        ),
+        ahead=Ahead(engines.at_once, lambda p: engines.ahead(p, ranges), lambda p: engines.is_built(p, ranges)),
+        late=_nothing_late if free is None else free.plans,
     )
     try:
         found = search.run()
@@ -111,7 +116,11 @@ def search_plans(
         if run.directory.search.is_file():
             description.over(search.stopped).save(run.directory.search)
     _keep_study(run, name, goal, found)
-    return found
+    return found if free is None else free.among(found)
+
+
+def _nothing_late(wait: bool) -> Mapping[str, Assignment]:
+    return {}
 
 
 def _keep_study(run: Run, name: str, goal: Goal, found: SearchOutcome) -> None:

@@ -38,11 +38,18 @@ class Child:
         precisions: dict[str, str] | None = None,
         timings: bool = False,
         quirk: str = "",
+        limits: dict[str, float] | None = None,
     ) -> BuildResult:
         self._monkeypatch.setitem(sys.modules, "tensorrt", make(version, quirk))
         (self.folder / MODEL).write_bytes(model)
         cache = self.timings if timings else None
-        request = BuildRequest("tensorrt", options or BuildOptions(), precisions or {}, cache)
+        request = BuildRequest(
+            bindings="tensorrt",
+            options=options or BuildOptions(),
+            precisions=precisions or {},
+            timing_cache=cache,
+            limits=limits,
+        )
         run(request.write(self.folder), Loggers())
         result = BuildResult.read(self.folder)
         assert result is not None
@@ -117,6 +124,24 @@ def test_what_weak_cannot_even_prefer_is_left_to_it(child: Child) -> None:
 def test_a_build_that_is_bound_says_so(child: Child) -> None:
     assert child.run(chain(("r1", "fp16")), precisions={"r1": "fp16"}).constraints == "obeyed"
     assert child.run(quantized_matmul(), STRONG).constraints == ""
+
+
+def test_what_is_left_to_the_builder_has_ranges_and_no_constraints(child: Child) -> None:
+    result = child.run(chain(("r1", ""), ("r2", "")), precisions={"r1": "", "r2": ""}, limits={"x": 1.5})
+
+    told = child.told()
+    assert result.build_s is not None
+    assert told["flags"] == ["FP16", "INT8"]
+    assert told["ranges"] == {"x": [-1.5, 1.5]}
+    assert {layer["precision"] for layer in told["layers"]} == {None}
+
+
+def test_pinned_units_are_asked_for_beside_what_is_left_to_the_builder(child: Child) -> None:
+    child.run(chain(("r1", "fp32"), ("r2", "")), precisions={"r1": "fp32", "r2": ""}, limits={"x": 1.5})
+
+    told = child.told()
+    assert told["flags"] == ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"]
+    assert [layer["precision"] for layer in told["layers"]] == ["FLOAT", None]
 
 
 def test_strong_is_told_by_the_graph_alone(child: Child) -> None:

@@ -6,14 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from onnx import TensorProto, helper
 
 from autoprec.backends.tensorrt.bindings import Bindings
 from autoprec.backends.tensorrt.network import (
     check_shapes,
     has_quantization,
     layer_owners,
-    requested_precisions,
+    set_limits,
     set_precisions,
     set_shapes,
 )
@@ -21,7 +20,6 @@ from autoprec.backends.tensorrt.records import ShapeProfile
 from autoprec.errors import BackendError
 
 from ...helpers.tensorrt.fake_builder import FLOAT, HALF, INT8, INT32, FakeLayer, FakeTensor, make
-from ...helpers.tensorrt.precision_models import chain, node, serialised, value
 
 NODES = {"a": "fp16", "b": "fp32", "c": "int8", "d": "", "e_1": "fp32", "e": "fp16"}
 WEAK = Bindings(make("8.6.0"), "tensorrt", (8, 6, 0), "weak")
@@ -138,35 +136,15 @@ def test_quantization_is_seen() -> None:
     assert not has_quantization([FakeLayer("a")])
 
 
-def test_precisions_are_read_from_the_metadata_of_every_node() -> None:
-    assert requested_precisions(chain(("r1", "fp16"), ("r2", ""), ("r3", "int8"))) == {
-        "r1": "fp16",
-        "r2": "",
-        "r3": "int8",
-    }
+def test_values_with_a_limit_get_a_symmetric_range_and_others_none() -> None:
+    layer = FakeLayer("a", outputs=(FakeTensor(WEAK.module.DataType.FLOAT, name="y"), FakeTensor(INT32, name="n")))
+    given = FakeTensor(WEAK.module.DataType.FLOAT, name="x")
+    network = SimpleNamespace(num_inputs=1, get_input=lambda n: given, num_layers=1, get_layer=lambda n: layer)
+    layer.outputs[1].dtype = WEAK.module.DataType.INT32
 
-
-def test_bodies_and_nodes_without_a_name_are_read_too() -> None:
-    bodies = {
-        name: helper.make_graph(
-            [node("Relu", f"{name}.relu", ["x"], f"{name}.out", "fp32")], name, [], [value(f"{name}.out", [4])]
-        )
-        for name in ("then_branch", "else_branch")
-    }
-    outer = [node("If", "if", ["flag"], "z", **bodies), node("Relu", "", ["z"], "y", "fp16")]
-    model = serialised(outer, [value("flag", [], TensorProto.BOOL), value("x", [4])], [value("y", [4])])
-
-    assert requested_precisions(model) == {
-        "if": "",
-        "y": "fp16",
-        "then_branch.relu": "fp32",
-        "else_branch.relu": "fp32",
-    }
-
-
-def test_a_damaged_model_is_refused() -> None:
-    with pytest.raises(BackendError, match=r"the model cannot be read .* export it again"):
-        requested_precisions(b"\xff" * 40)
+    assert set_limits(network, {"y": 2.5, "n": 4.0, "elsewhere": 1.0}) == 1
+    assert layer.outputs[0].dynamic_range == (-2.5, 2.5)
+    assert not hasattr(given, "dynamic_range")
 
 
 def profile(*shapes: tuple[int, ...]) -> ShapeProfile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from autoprec.backends.tensorrt.network import requested_precisions
+from autoprec.backends.tensorrt.asked_by_model import requested_precisions
 from autoprec.backends.tensorrt.warm_up import tiny_network
 
 

@@ -293,5 +293,6 @@ def _told(network: FakeNetwork, config: FakeConfig) -> bytes:
             "verbosity": getattr(config.profiling_verbosity, "name", None),
             "shapes": [profile.shapes for profile in config.profiles],
             "layers": layers,
+            "ranges": {t.name: t.dynamic_range for t in network.inputs if hasattr(t, "dynamic_range")},
         }
     ).encode()
