@@ -15,7 +15,7 @@ from autoprec.build import lowerer_of
 from autoprec.data.dataset import Dataset
 from autoprec.data.feeds import batch_feed
 from autoprec.data.sources import load_data
-from autoprec.errors import BackendError, DataError
+from autoprec.errors import BackendError, DataError, UsageError
 from autoprec.files.json import write_json
 from autoprec.files.onnx_message import OnnxMessage, whole_bytes
 from autoprec.files.scratch import ScratchFolder
@@ -103,7 +103,13 @@ def _plan(question: Question, subject: Subject) -> tuple[Plan, str]:
     if question.point is not None and subject.run is not None:
         run = load_front(subject.run.root, question.model, trust=question.trust)
         return run.plan(run.point(question.point)), f"trial {question.point} of {subject.run.root}"
-    return load_plan(subject.plan), str(question.subject)
+    plan = load_plan(subject.plan)
+    if plan.left_to_builder:
+        raise UsageError(
+            f"{subject.plan} must say where values are rounded, but it leaves that to the builder of the runtime; "
+            f"diagnose another plan of the run"
+        )
+    return plan, str(question.subject)
 
 
 def _backend(question: Question, plan: Plan) -> Backend:

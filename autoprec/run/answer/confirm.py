@@ -57,9 +57,8 @@ def confirm(
         BackendError: the runtime refuses a finalist now that it has run before.
     """
     reference, ranges, goal = measurer.reference, measurer.ranges, measurer.goal
-    plans = _begin(run, found, goal)
     with ExitStack() as stack:
-        engines = open_as_usual(run, plans, reference, ranges, stack)
+        engines = open_as_usual(run, _begin(run, found, goal), reference, ranges, stack)
         run = _with_affordable_samples(run)
         side = time_side_by_side(run, engines, found, goal.unit)
         chosen, found, set_aside = choose_answer(run.task.settings, side, goal, found)
