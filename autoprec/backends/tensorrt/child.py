@@ -153,8 +153,7 @@ def attempt(
     profile = builder.create_optimization_profile()
     if set_shapes(network, profile, request.options.shapes):
         config.add_optimization_profile(profile)
-    if request.limits is not None:
-        leave_to_builder(bindings, config, network, request.limits)
+    leave_to_builder(bindings, config, network, request.limits)
     if constraints:
         set_weak_precisions(bindings, config, network, request.precisions, constraints)
     timings, warm = use_timing_cache(config, request.timing_cache)
@@ -194,8 +193,10 @@ def configure(bindings: Bindings, config: Any, options: BuildOptions) -> None:
             config.set_compute_capability(target, number)
 
 
-def leave_to_builder(bindings: Bindings, config: Any, network: Any, limits: Mapping[str, float]) -> None:
-    """Let TensorRT choose between FP32, FP16 and INT8 by the time of its kernels."""
+def leave_to_builder(bindings: Bindings, config: Any, network: Any, limits: Mapping[str, float] | None) -> None:
+    """Let TensorRT choose between FP32, FP16 and INT8 by the time of its kernels, where values have limits."""
+    if limits is None:
+        return
     config.set_flag(bindings.require("BuilderFlag", "FP16"))
     config.set_flag(bindings.require("BuilderFlag", "INT8"))
     set_limits(network, limits)
