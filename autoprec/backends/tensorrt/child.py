@@ -195,11 +195,10 @@ def configure(bindings: Bindings, config: Any, options: BuildOptions) -> None:
 
 def leave_to_builder(bindings: Bindings, config: Any, network: Any, limits: Mapping[str, float] | None) -> None:
     """Let TensorRT choose between FP32, FP16 and INT8 by the time of its kernels, where values have limits."""
-    if limits is None:
-        return
-    config.set_flag(bindings.require("BuilderFlag", "FP16"))
-    config.set_flag(bindings.require("BuilderFlag", "INT8"))
-    set_limits(network, limits)
+    if limits is not None:
+        config.set_flag(bindings.require("BuilderFlag", "FP16"))
+        config.set_flag(bindings.require("BuilderFlag", "INT8"))
+        set_limits(network, limits)
 
 
 def set_weak_precisions(
