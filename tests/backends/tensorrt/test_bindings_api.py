@@ -37,6 +37,7 @@ STRONG = ("10.x", "11.x", "RTX")
 CONFIG, ENGINE, LOGGER = "trt.IBuilderConfig", "trt.ICudaEngine", "trt.ILogger"
 NETWORK, SEVERITY, TIMINGS = "trt.INetworkDefinition", "trt.ILogger.Severity", "trt.ITimingCache"
 ANNOTATIONS: dict[str, Annotations] = {
+    "asked_by_model.py": {"_graph.return": "Any", "_message.return": "Any"},  # ONNX's
     "bindings.py": {
         "Bindings.member.return": "Any",
         "Bindings.require.return": "Any",
@@ -50,6 +51,8 @@ ANNOTATIONS: dict[str, Annotations] = {
         "build.logger": LOGGER,
         "configure.config": CONFIG,
         "attempt.logger": LOGGER,
+        "leave_to_builder.config": CONFIG,
+        "leave_to_builder.network": NETWORK,
         "set_weak_precisions.config": CONFIG,
         "set_weak_precisions.network": NETWORK,
         "use_timing_cache.config": CONFIG,
@@ -90,7 +93,7 @@ ANNOTATIONS: dict[str, Annotations] = {
         "_parser_error.error": "trt.ParserError",
         "set_shapes.network": NETWORK,
         "set_shapes.profile": "trt.IOptimizationProfile",
-        "_graph.return": "Any",  # an ONNX graph
+        "set_limits.network": NETWORK,
     },
 }
 """File -> where it says `Any` (or the name of a placeholder class) -> what of TensorRT that holds."""
@@ -111,6 +114,7 @@ USED_WITH: dict[str, tuple[str, ...]] = {
     "ICudaEngine.device_memory_size_v2": STRONG,
     "ILayer.precision": ("8.6",),
     "ILayer.set_output_type": ("8.6",),
+    "ITensor.dynamic_range": ("8.6", "10.x"),
 }
 """What some versions lack -> the versions with which it is used."""
 

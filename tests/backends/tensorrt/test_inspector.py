@@ -181,7 +181,7 @@ def test_the_list_is_found_inside_a_log() -> None:
         ("FP8", "fp8"),
         ("E4M3", "fp8"),
         ("Row major linear FP4 format (kLINEAR)", ""),
-        ("Row major linear INT4 format (kLINEAR)", ""),
+        ("Row major linear INT4 format (kLINEAR)", "int4"),
         ("Format not available due to dynamic shapes", ""),
         ("(NHWC) Channel major format", ""),
     ],

@@ -102,7 +102,7 @@ def test_a_bias_that_runs_along_the_rows_is_left() -> None:
 
 def test_it_requires_stored_weights() -> None:
     model = loaded(linear("Gemm")).ir
-    with pytest.raises(ir.passes.PreconditionError, match="input 1 of 'op' must be stored in 8 bits"):
+    with pytest.raises(ir.passes.PreconditionError, match="input 1 of 'op' must be stored in codes"):
         CorrectBiasPass(GraphEditor(model), [WeightPoint(node="op", index=1, precision=INT8, axis=1)], {}, {})(model)
 
 

@@ -123,7 +123,7 @@ def test_it_requires_initializers(point: WeightPoint, words: str) -> None:
 def test_it_ensures_that_its_points_are_stored() -> None:
     model = loaded(BUILDERS["mlp"]()).ir
     point = WeightPoint(node="fc1", index=1, precision=INT8, axis=0)
-    with pytest.raises(ir.passes.PostconditionError, match="input 1 of 'fc1' must be stored in 8 bits"):
+    with pytest.raises(ir.passes.PostconditionError, match="input 1 of 'fc1' must be stored in codes"):
         QuantizeWeightsPass(GraphEditor(model), [point], Precision.FP32).ensures(model)
 
 
