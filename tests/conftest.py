@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -69,6 +70,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--check-slow", action="store_true", help="fail the run if a test needs the mark slow and lacks it"
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests, and whole runs, come first: at the end one worker would wait for a long file."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow") is not None)
+    items.sort(key=lambda item: (-slow[item.path], "whole" not in item.path.parts))
 
 
 @pytest.hookimpl(wrapper=True)

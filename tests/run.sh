@@ -37,7 +37,7 @@ if grep -rqs --include='test_*.py' 'mark\.serial' tests; then
 fi
 # Bare pytest, not "python -m pytest": the checkout's root must stay off sys.path, or the folder
 # calibration/ could be imported by that name.
-step "tests" "$bin/pytest" -m "not serial" -n 2 --dist loadfile --check-slow --durations 10 "$@"
+step "tests" "$bin/pytest" -m "not serial" -n 2 --dist loadfile --no-loadscope-reorder --check-slow --durations 10 "$@"
 
 printf '\n== all checks took %d s\n' "$SECONDS"
 if [ ${#failed[@]} -gt 0 ]; then
