@@ -40,7 +40,7 @@ def test_bodies_and_nodes_without_a_name_are_read_too() -> None:
 
 
 def test_a_damaged_model_is_refused() -> None:
-    with pytest.raises(BackendError, match=r"the model cannot be read .* export it again"):
+    with pytest.raises(BackendError, match=r"the ONNX model cannot be read.* export it again"):
         requested_precisions(b"\xff" * 40)
 
 
