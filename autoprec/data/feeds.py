@@ -71,8 +71,14 @@ def outputs_of_samples(outputs: Mapping[str, Array], interface: Interface, fed: 
         count: how many of them, the first ones, are meant.
 
     Raises:
-        DataError: an output has no axis whose length is a multiple of the samples.
+        DataError: an output has no axis whose length is a multiple of the samples, or all of them are sequences.
     """
+    given, outputs = outputs, {name: array for name, array in outputs.items() if hasattr(array, "shape")}
+    if given and not outputs:
+        raise DataError(
+            f"an output must be a tensor to be scored, but {', '.join(map(repr, given))} gives sequences; "
+            f"give the model an output that is a tensor"
+        )
     specs = {spec.name: spec for spec in interface.outputs}
     scored = [spec for spec in interface.outputs if spec.name in outputs and spec.sample_axis is not None]
     by_shape = {outputs[spec.name].shape: spec for spec in scored}

@@ -76,3 +76,13 @@ def test_a_copy_of_an_output_is_read_as_the_output_is() -> None:
     found = outputs_of_samples({"y": array, "y of a plan": array}, model, 2, 2)
 
     np.testing.assert_array_equal(found["y of a plan"], array.T)
+
+
+def test_an_output_that_is_a_sequence_is_left_out_and_one_alone_is_refused() -> None:
+    rows = np.zeros((2, 3))
+    model = interface([spec("x", ("N",))], spec("y", ("N", 3)), spec("parts", ()))
+    found = outputs_of_samples({"y": rows, "parts": [rows, rows]}, model, 2, 2)  # type: ignore[dict-item]
+
+    assert list(found) == ["y"]
+    with pytest.raises(DataError, match="'parts' gives sequences"):
+        outputs_of_samples({"parts": [rows]}, model, 2, 2)  # type: ignore[dict-item]
