@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 
 from autoprec.backends.protocol import Backend, Computing, Engine, TimeProfile
 from autoprec.backends.slow_builds import BuildsAhead
@@ -66,8 +67,6 @@ class Engines:
     ) -> None:
         self._task, self._backend, self._busy, self._judging = task, backend, busy, judging
         self._lowered: dict[tuple[object, ...], tuple[RangeTable, bytes]] = {}
-        self._memory: RememberedOutputs | None = None
-        self._remembers = True
         self.turns = turns or Turns(int(_AT_ONCE * task.subject.model.weight_bytes))
 
     def open(self, plan: Assignment, ranges: RangeTable, stack: ExitStack) -> PlanEngine:
@@ -127,11 +126,12 @@ class Engines:
 
     def remembering(self, engine: Computing) -> Computing:
         """An engine of the model as it is, whose outputs are kept for whoever needs them again if it costs much."""
-        if self._remembers and self._memory is None:
-            macs = sum(unit.macs for unit in self._task.subject.partition.units)
-            self._memory = outputs_worth_keeping(self._task.subject.model.interface, macs)
-            self._remembers = self._memory is not None
         return engine if self._memory is None else RememberingEngine(self._memory, engine)
+
+    @cached_property
+    def _memory(self) -> RememberedOutputs | None:
+        macs = sum(unit.macs for unit in self._task.subject.partition.units)
+        return outputs_worth_keeping(self._task.subject.model.interface, macs)
 
     def simulated(self, plan: Assignment, ranges: RangeTable, stack: ExitStack) -> Engine:
         """Build the plan in exact arithmetic, with lower precisions simulated by rounding.

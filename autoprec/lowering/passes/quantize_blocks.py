@@ -101,7 +101,9 @@ class QuantizeBlocksPass(LoweringPass):
         if weight is None or weight.const_value is None:  # requires has looked at it
             raise ValueError("weights must be constant")
         what = ("blocks", precision, self.scale_type, "" if moments is None else moments.digest)
-        grid = self.editor.computed(weight.const_value, what, lambda array: self._grid(array, precision))
+        grid = self.editor.computed(
+            weight.const_value, what, lambda array: stored_grid(array, precision, self.scale_type)
+        )
         wish = f"{weight.name}/{precision}"
 
         def rounded(array: Array) -> Array:
@@ -112,10 +114,6 @@ class QuantizeBlocksPass(LoweringPass):
         if grid.zeros is None:
             return codes, scales
         return codes, scales, self.editor.constant(f"{wish}.zero_point", grid.zeros.astype(_UINT4))
-
-    def _grid(self, array: Array, precision: Precision) -> BlockGrid:
-        grid = block_grid(array, precision.block, zero_points=precision.has_zero_points)
-        return replace(grid, scales=round_scale(grid.scales, self.scale_type, SMALLEST_HALF_SCALE))
 
     def _once(self, array: Array, what: Hashable, make: Callable[[], Array]) -> Array:
         """Return the codes of a matrix, which are made once for all plans; one and the same may have several names."""
@@ -135,6 +133,12 @@ class QuantizeBlocksPass(LoweringPass):
         made = ir.node("DequantizeLinear", list(stored), attributes, outputs=[output], name=name)
         self.editor.graph.append(made)
         node.replace_input_with(1, output)
+
+
+def stored_grid(array: Array, precision: Precision, scale_type: Precision) -> BlockGrid:
+    """Return the blocks of rows of a matrix, with scales as they are stored in a float type."""
+    grid = block_grid(array, precision.block, zero_points=precision.has_zero_points)
+    return replace(grid, scales=round_scale(grid.scales, scale_type, SMALLEST_HALF_SCALE))
 
 
 def _codes(array: Array, grid: BlockGrid, moments: Moments | None) -> Array:

@@ -6,7 +6,6 @@ That is ONNX Runtime's own operator: only the rows that are looked up are dequan
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -14,11 +13,9 @@ import onnx_ir as ir
 from autoprec.graph.constants import drop_unused
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.lowering_pass import LoweringPass
-from autoprec.lowering.passes.scales import round_scale
+from autoprec.lowering.passes.quantize_blocks import stored_grid
 from autoprec.lowering.placement import WeightPoint
-from autoprec.precision import Array, Precision
-from autoprec.ranges.affine import SMALLEST_HALF_SCALE
-from autoprec.ranges.weight_blocks import BlockGrid, block_grid
+from autoprec.precision import Precision
 
 _DOMAIN = "com.microsoft"
 
@@ -84,12 +81,9 @@ class QuantizeTablesPass(LoweringPass):
         if table is None or table.const_value is None:  # requires has looked at it
             raise ValueError("tables must be constant")
         what = ("table", precision, self.scale_type)
-
-        def grid_of(array: Array) -> BlockGrid:
-            found = block_grid(array.T, precision.block, zero_points=precision.has_zero_points)
-            return replace(found, scales=round_scale(found.scales, self.scale_type, SMALLEST_HALF_SCALE))
-
-        grid = self.editor.computed(table.const_value, what, grid_of)
+        grid = self.editor.computed(
+            table.const_value, what, lambda array: stored_grid(array.T, precision, self.scale_type)
+        )
         wish = f"{table.name}/{precision}"
         codes = self.editor.derived(
             table, ("codes", *what), wish, lambda array: np.ascontiguousarray(grid.codes(array.T).T)
