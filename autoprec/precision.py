@@ -20,6 +20,7 @@ class Precision(str, Enum):
     FP64 is what some models are given in. A unit may keep it, and no other unit gets it. In INT8_DYNAMIC a product
     reads INT8 weights, and activations whose range is found anew in each run, over the whole tensor. In INT4 only the
     weights are quantised: each block of 32, 64 or 128 of them has a scale and, where the name says "zp", a zero point.
+    In INT8_WEIGHTS too only the weights are, each column with a scale.
     """
 
     FP32 = "fp32"
@@ -35,6 +36,7 @@ class Precision(str, Enum):
     INT4_32_ZP = "int4-32-zp"
     INT4_64_ZP = "int4-64-zp"
     INT4_128_ZP = "int4-128-zp"
+    INT8_WEIGHTS = "int8-weights"
 
     def __str__(self) -> str:
         return self.value
@@ -50,6 +52,11 @@ class Precision(str, Enum):
         return int(self.value.split("-")[1]) if self.value.startswith("int4") else 0
 
     @property
+    def weights_only(self) -> bool:
+        """Whether weights are stored as codes, and activations stay float."""
+        return self is Precision.INT8_WEIGHTS or self.block > 0
+
+    @property
     def has_zero_points(self) -> bool:
         """Whether each block of weights has a zero point."""
         return self in (Precision.INT4_32_ZP, Precision.INT4_64_ZP, Precision.INT4_128_ZP)
@@ -62,7 +69,7 @@ class Precision(str, Enum):
     @property
     def is_quantized(self) -> bool:
         """Whether weights are stored as codes with a scale, as in INT8, FP8 and INT4."""
-        return self in (Precision.INT8, Precision.FP8, Precision.INT8_DYNAMIC) or self.block > 0
+        return self in (Precision.INT8, Precision.FP8, Precision.INT8_DYNAMIC) or self.weights_only
 
     @property
     def needs_ranges(self) -> bool:
@@ -84,6 +91,7 @@ class Precision(str, Enum):
             "fp8": 448.0,  # E4M3FN has no infinities and gives only one bit pattern of each sign to NaN
             "int8": 127.0,  # the code -128 is not used, so that the codes are symmetric around 0
             "int8-dynamic": 127.0,
+            "int8-weights": 127.0,
         }.get(self.value, 7.0)
 
 

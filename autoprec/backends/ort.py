@@ -82,7 +82,7 @@ class OrtBackend:
     def support(self) -> dict[Precision, str | None]:
         """FP64, FP32, INT8 and INT4 are native; others are simulated, so their latency means nothing here."""
         simulated = "simulated by rounding: ONNX Runtime has no kernels for it on a CPU, so it cannot be timed"
-        return {p: None if p in _NATIVE or p.block else simulated for p in Precision}
+        return {p: None if p in _NATIVE or p.weights_only else simulated for p in Precision}
 
     def build(self, model: bytes, *, exact: bool = False, threads: int | None = None) -> OrtEngine:
         """Build a session, of a model that was tried out in another process.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import onnx
 
 _OF_BLOCKS = ("MatMulNBits", "GatherBlockQuantized")
-"""The kernels that read weights of 4 bits in blocks."""
+"""The kernels that read weights of 4 or 8 bits in blocks."""
 _QUANTIZED_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize", *_OF_BLOCKS)
 _CONVERSIONS = ("Quantize", "Dequantize", "DynamicQuantizeLinear", "Reorder")
 _QUANTIZES_INSIDE = "DynamicQuantizeMatMul"
@@ -46,7 +46,7 @@ def ran_as(optimised: onnx.GraphProto, model: onnx.GraphProto, nodes: Sequence[s
         if kernel.op_type.startswith(_CONVERSIONS):
             continue
         dynamic = kernel.op_type == _QUANTIZES_INSIDE or (kernel.input[:1] and kernel.input[0] in ranged)
-        precision = Precision.INT8_DYNAMIC if dynamic else _blocks(kernel)
+        precision = Precision.INT8_DYNAMIC if dynamic else _of_weights(kernel)
         ran = RanAs(operator=kernel.op_type, quantized=_on_codes(kernel, codes), precision=precision)
         name = owners.of(kernel.name, kernel.output)
         if name is not None:
@@ -74,11 +74,13 @@ def _codes(graph: onnx.GraphProto) -> frozenset[str]:
     return frozenset(found)
 
 
-def _blocks(kernel: onnx.NodeProto) -> Precision | None:
-    """The format of the weights of a kernel that reads them in blocks of 4 bits; None for any other kernel."""
+def _of_weights(kernel: onnx.NodeProto) -> Precision | None:
+    """The format of the weights of a kernel that reads them in blocks; None for any other kernel."""
     sizes = {each.name: each.i for each in kernel.attribute}
-    if kernel.op_type not in _OF_BLOCKS or sizes.get("bits", 4) != Precision.INT4_32.bits:
+    if kernel.op_type not in _OF_BLOCKS:
         return None
+    if sizes.get("bits", 4) == Precision.INT8_WEIGHTS.bits:
+        return Precision.INT8_WEIGHTS
     zeros = len(kernel.input) > _ZERO_POINTS and bool(kernel.input[_ZERO_POINTS])
     wanted = sizes.get("block_size"), zeros
     return next((p for p in Precision if p.block and (p.block, p.has_zero_points) == wanted), None)

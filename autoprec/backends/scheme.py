@@ -48,7 +48,8 @@ class Scheme:
         dynamic_products: whether a product of two values that both change at run time has an 8-bit kernel.
         dynamic_activations: whether a product may read activations that are quantised at run time, in
             DynamicQuantizeLinear.
-        weight_blocks: whether a product may read weights of 4 bits with a scale for each block.
+        weight_blocks: whether a product may read activations in float and weights in codes: of 4 bits with a scale
+            for each block, or of 8 bits with one for each column.
         block_kernels: whether such a product is written as MatMulNBits, an operator of ONNX Runtime's own.
         largest_weight: the largest INT8 code of a weight that is multiplied. Where two products of an unsigned and a
             signed byte are added in 16 bits, 64 is the largest that never saturates: 2 * 255 * 64 < 2**15.

@@ -138,14 +138,14 @@ class Lowerer:
             QuantizeBlocksPass(editor, points.matrices, scale_type, ranges.moments if ranges else {}, self._rounded),
             QuantizeTablesPass(editor, points.tables, scale_type, in_float=simulate),
         ]
+        products = [*points.others, *points.matrices]
         if ranges is not None:
-            products = [*points.others, *points.matrices]
             steps.append(CorrectBiasPass(editor, products, weights_of(draft.work.graph, products), ranges.means))
         scales = self._scales(draft.topology, placement, ranges, scale_type)
         steps.append(InsertQDQPass(editor, placement.activations, scales))
         steps.append(QuantizeAtRunTimePass(editor, placement.dynamic, in_float=simulate))
         if self.scheme.block_kernels and not simulate:
-            steps.append(BlockKernelsPass(editor, {point.node for point in points.matrices}))
+            steps.append(BlockKernelsPass(editor, {p.node for p in products if p.precision.weights_only}))
         if self.scheme.float_islands:
             steps += [RepresentableBiasPass(editor), KeepProductsPass(editor), IsolateFloatsPass(editor)]
         if simulate:

@@ -60,7 +60,7 @@ class WeightPoint:
     Attributes:
         node: the name of the node that reads it.
         index: the input of the node that it is.
-        precision: INT8, FP8 or a format with blocks.
+        precision: INT8, FP8 or a format of weights alone.
         axis: the axis along which each slice has a scale of its own, or that is cut into blocks; None for one scale
             for all.
         after_gather: whether the codes are looked up first and dequantised afterwards, as for an embedding.

@@ -147,7 +147,7 @@ class _Placer:
 
     def _around(self, unit: Unit, precision: Precision) -> Precision:
         """Return the float type around quantised arithmetic; DynamicQuantizeLinear takes and gives FP32 alone."""
-        wide = precision is Precision.INT8_DYNAMIC or (precision.block and self.scheme.block_kernels)
+        wide = precision is Precision.INT8_DYNAMIC or (precision.weights_only and self.scheme.block_kernels)
         return Precision.FP32 if wide else self._carrier_of(unit)
 
     def _conv_outputs(self, unit: Unit, precision: Precision) -> None:

@@ -156,7 +156,7 @@ def _why_not_linear(
         return scheme.float_ops[node.op_type]
     if not weights and not scheme.dynamic_products:
         return "both operands change at run time"
-    if not scheme.tensor_core_limits or precision.block:
+    if not scheme.tensor_core_limits or precision.weights_only:
         return None
     if node.op_type in ("Conv", "ConvTranspose"):
         return _why_not_conv(topology, node, weights[0], precision)

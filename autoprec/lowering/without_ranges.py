@@ -1,4 +1,4 @@
-"""Which products can run in the formats that need no calibrated ranges: dynamic INT8, and weights of 4 bits."""
+"""Which products can run in the formats that need no calibrated ranges: dynamic INT8, and codes of weights alone."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ def why_not_without_ranges(
     """
     if precision is Precision.INT8_DYNAMIC and not scheme.dynamic_activations:
         return "this runtime has no kernels that quantise activations at run time"
-    if precision.block and not scheme.weight_blocks:
-        return "this runtime has no kernels for weights of 4 bits"
+    if precision.weights_only and not scheme.weight_blocks:
+        return "this runtime has no kernels for products of weights in codes and activations in float"
     if precision.has_zero_points and scheme.symmetric:
         return "this runtime has no zero points"
     if unit.kind == "embedding" and precision.block:
         return _why_no_table(anchors[0], precision, scheme)
+    if unit.kind == "embedding" and precision.weights_only:
+        return f"a table of embeddings is stored in 8 bits by {Precision.INT8}"
     if unit.kind != "matmul":
         return f"{precision} is for matrix products with constant weights, not for {unit.kind}"
     reasons = (_why_no_codes(topology, node, precision) for node in anchors)
@@ -58,9 +60,11 @@ def _why_no_codes(topology: Topology, node: ir.Node, precision: Precision) -> st
     if node.inputs[1] not in topology.constants:
         return "only its second operand may be the weights"
     shape = static_shape(node.inputs[1])
-    if not precision.block:
+    if not precision.weights_only:
         return "its weights must have two dimensions or more" if shape is not None and len(shape) < 2 else None
     if shape is None or len(shape) != 2:
         return "its weights must be a matrix"
+    if not precision.block:
+        return None
     depth = shape[1] if attribute_int(node, "transB", 0) else shape[0]
     return None if depth % precision.block == 0 else f"its depth of {depth} is no multiple of the block"

@@ -66,7 +66,7 @@ def quantize_weight(weight: Array, scales: Array, axis: int | None, precision: P
     with np.errstate(over="ignore"):
         steps = weight.astype(np.float32, copy=False) / divisor
     limit = precision.largest
-    if precision is Precision.INT8:
+    if precision is not Precision.FP8:
         codes: Array = np.clip(np.rint(steps), -limit, limit).astype(np.int8)
         return codes
     return cast_clamped(np.clip(steps, -limit, limit), Precision.FP8)

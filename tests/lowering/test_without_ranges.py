@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoprec.backends.scheme import ORT_CPU, TENSORRT_RTX, Scheme
+from autoprec.backends.scheme import ORT_CPU, TENSORRT_8, TENSORRT_RTX, Scheme
 from autoprec.lowering.possible import why_not
 from autoprec.precision import Precision
 
@@ -55,3 +55,14 @@ def test_tables_of_four_bits_are_looked_up_on_onnx_runtime_alone() -> None:
     assert said[0] is None
     assert "are no multiple of the block" in str(said[1])
     assert said[2] == "this runtime looks nothing up in tables of 4 bits"
+
+
+def test_weights_of_eight_bits_alone_are_of_products_on_runtimes_that_have_such_kernels() -> None:
+    topology, partition = cut(lookup())
+    table, product = (next(u for u in partition.units if u.kind == kind) for kind in ("embedding", "matmul"))
+    alone = Precision.INT8_WEIGHTS
+
+    assert why_not(topology, product, alone, ORT_CPU) is None
+    assert why_not(topology, product, alone, TENSORRT_RTX) is None
+    assert "no kernels for products of weights in codes" in str(why_not(topology, product, alone, TENSORRT_8))
+    assert why_not(topology, table, alone, ORT_CPU) == "a table of embeddings is stored in 8 bits by int8"

@@ -24,7 +24,7 @@ _LEAST: dict[Precision, Capability] = {
     Precision.INT8: (6, 1),
     Precision.BF16: (8, 0),
     Precision.FP8: (8, 9),
-    **{p: (8, 0) for p in Precision if p.block},
+    **{p: (8, 0) for p in Precision if p.weights_only},
 }
 
 
@@ -176,7 +176,7 @@ def _why_not(precision: Precision, wanted: Capability, flavour: Flavour) -> str 
         return "TensorRT quantises activations by ranges that are known when an engine is built"
     if precision.has_zero_points:
         return "TensorRT has no zero points"
-    if flavour == "weak" and (precision.block or precision in (Precision.BF16, Precision.FP8)):
+    if flavour == "weak" and (precision.weights_only or precision in (Precision.BF16, Precision.FP8)):
         return f"TensorRT 8.6 has no {name}: use TensorRT 10 or newer"
     if wanted < least:
         return f"{name} needs compute capability {_dotted(least)} or more, this is {_dotted(wanted)}"

@@ -173,6 +173,8 @@ def _of_product(layer: EngineLayer) -> Precision | None:
     if (blocks := _of_blocks(layer)) is not None:
         return blocks
     convolution = _CONVOLUTION.search(layer.kind) is not None or "_myl_Corr" in layer.name
+    if not convolution and _reads_codes_of_weights(layer):
+        return Precision.INT8_WEIGHTS
     weights = [t for t in layer.constants if t.dtype in _NUMBERS and (convolution or _is_matrix(t))]
     inputs = [_NUMBERS[t.dtype] for t in layer.inputs if t.dtype in _NUMBERS]
     weight = max(weights, key=lambda t: (_elements(t), -_NUMBERS[t.dtype].bits), default=None)
@@ -192,6 +194,14 @@ def _of_blocks(layer: EngineLayer) -> Precision | None:
         return None
     sizes = {_elements(codes) / _elements(t) for t in layer.constants if t.dtype in _NUMBERS and _elements(t)}
     return next((p for p in Precision if p.block in sizes and not p.has_zero_points), None)
+
+
+def _reads_codes_of_weights(layer: EngineLayer) -> bool:
+    """Whether a product of floats has a matrix of 8-bit codes inside."""
+    floats = [t for t in layer.inputs if t.dtype in _NUMBERS]
+    weights = max((t for t in layer.constants if _is_matrix(t)), key=_elements, default=None)
+    codes = weights is not None and weights.dtype == Precision.INT8.value
+    return codes and len(floats) > 0 and not any(_NUMBERS[t.dtype].is_quantized for t in floats)
 
 
 def _of_others(layer: EngineLayer) -> Precision | None:

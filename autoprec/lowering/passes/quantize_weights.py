@@ -59,6 +59,7 @@ class QuantizeWeightsPass(LoweringPass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Quantise the constants; the model is modified if there was a point."""
         nodes = {node.name: node for node in model.graph}
+        stored: dict[tuple[ir.Value | None, int | None, Precision], tuple[ir.Value, ir.Value]] = {}
         made: dict[tuple[ir.Value | None, int | None, Precision], ir.Value] = {}
         for point in self.points:
             node = nodes[point.node]
@@ -67,14 +68,16 @@ class QuantizeWeightsPass(LoweringPass):
                 continue
             weight = node.inputs[point.index]
             key = (weight, point.axis, point.precision)
-            if key not in made:
-                made[key] = self._dequantized(model.graph, node, point)
+            if key not in stored:
+                stored[key] = self._codes(node, point)
+            if key not in made or point.precision.weights_only:  # runtimes fuse none of these that others read too
+                made[key] = self._dequantized(model.graph, weight, point, stored[key])
             node.replace_input_with(point.index, made[key])
         model.graph.sort()
         drop_unused(model.graph)
         return ir.passes.PassResult(model, bool(self.points))
 
-    def _codes(self, node: ir.Node, point: WeightPoint) -> tuple[ir.Value, ir.Value, ir.Value]:
+    def _codes(self, node: ir.Node, point: WeightPoint) -> tuple[ir.Value, ir.Value]:
         weight = node.inputs[point.index]
         if weight is None or weight.const_value is None:
             raise ValueError(f"input {point.index} of {point.node!r} must be an initializer")
@@ -89,7 +92,7 @@ class QuantizeWeightsPass(LoweringPass):
 
         stored = self.editor.derived(weight, ("codes", *what), f"{weight.name}/{point.precision}", codes)
         scale = self.editor.constant(f"{weight.name}/{point.precision}.scale", np.asarray(scales, np.float32))
-        return weight, stored, scale
+        return stored, scale
 
     def _scales(self, array: Array, point: WeightPoint, largest: int | None) -> Array:
         exact = weight_scales(array.astype(np.float32, copy=False), point.axis, point.precision)
@@ -97,8 +100,12 @@ class QuantizeWeightsPass(LoweringPass):
             exact = exact * np.float32(point.precision.largest / largest)
         return round_scale(exact, self.scale_type, SMALLEST_HALF_SCALE)
 
-    def _dequantized(self, graph: ir.Graph, node: ir.Node, point: WeightPoint) -> ir.Value:
-        weight, stored, scale = self._codes(node, point)
+    def _dequantized(
+        self, graph: ir.Graph, weight: ir.Value | None, point: WeightPoint, constants: tuple[ir.Value, ir.Value]
+    ) -> ir.Value:
+        if weight is None:
+            raise ValueError(f"{point.node!r} must read weights")
+        stored, scale = constants
         attributes = {} if point.axis is None else {"axis": point.axis}
         output = self.editor.value(f"{stored.name}/dq", weight, ir.DataType.FLOAT)
         name = self.editor.names.new(f"{stored.name}/dequantize")
@@ -106,7 +113,7 @@ class QuantizeWeightsPass(LoweringPass):
         return output
 
     def _gather(self, graph: ir.Graph, node: ir.Node, point: WeightPoint) -> None:
-        _, stored, scale = self._codes(node, point)
+        stored, scale = self._codes(node, point)
         found = node.outputs[0]
         axis = -1 if found.shape is None else len(found.shape) - 1
         node.replace_input_with(0, stored)

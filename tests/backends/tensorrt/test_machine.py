@@ -136,9 +136,9 @@ def test_precisions_go_with_the_capability(capability: str, flavour: str, native
     found = precisions_of(capability, cast("Flavour", flavour))
 
     assert set(found) == set(Precision)
-    blocks = {p for p in Precision if found[p] is None and p.block}
+    blocks = {p for p in Precision if found[p] is None and p.weights_only}
     assert {p.value for p, why in found.items() if why is None and p not in blocks} == set(native.split())
-    assert blocks == ({p for p in Precision if p.block and not p.has_zero_points} if "bf16" in native else set())
+    assert blocks == ({p for p in Precision if p.weights_only and not p.has_zero_points} if "bf16" in native else set())
 
 
 @pytest.mark.parametrize(

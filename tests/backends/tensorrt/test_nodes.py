@@ -48,16 +48,16 @@ def test_a_product_that_dequantises_weights_in_blocks_has_as_many_scales(block: 
 
 
 @pytest.mark.parametrize("capability", ["SM80", "SM89", "SM120"])
-def test_tensorrt_rtx_keeps_weights_in_blocks_inside_the_product(capability: str) -> None:
+def test_tensorrt_rtx_keeps_codes_of_weights_inside_the_product(capability: str) -> None:
     b = Builder()
-    b.output(b.linear("fc", b.input("x", ["N", 32, 256]), 256, 256), ["N", 32, 256])
+    hidden = b.linear("fc", b.input("x", ["N", 32, 256]), 256, 256)
+    b.output(b.linear("last", hidden, 256, 128), ["N", 32, 128])
     one = Bench(b.model(), TENSORRT_RTX, FP16)
-    plan = one.uniform(Precision.INT4_64)
+    plan = {"fc": Precision.INT4_64, "last": Precision.INT8_WEIGHTS}
 
-    found = ran_as(parse_layers(layers_text(to_bytes(one.lower(plan).ir), capability)), ["fc"])
+    found = ran_as(parse_layers(layers_text(to_bytes(one.lower(plan).ir), capability)), list(plan))
 
-    assert plan == {"fc": Precision.INT4_64}
-    assert found["fc"].precision is Precision.INT4_64
+    assert {name: ran.precision for name, ran in found.items()} == plan
 
 
 @pytest.mark.parametrize(
