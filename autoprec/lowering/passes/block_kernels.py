@@ -37,9 +37,9 @@ class BlockKernelsPass(LoweringPass):
         editor: the editor of the model.
         names: the names of the products.
 
-    Requires: QuantizeBlocksPass has stored the weights of each product, or QuantizeWeightsPass has with a scale for each
-    column. Ensures: each of them is a MatMulNBits; an Add of constants for each column, which alone reads a product, is
-    part of it.
+    Requires: QuantizeBlocksPass has stored the weights of each product, or QuantizeWeightsPass has, with a scale for
+    each column. Ensures: each of them is a MatMulNBits; an Add of constants for each column, which alone reads a
+    product, is part of it.
     """
 
     def __init__(self, editor: GraphEditor, names: Collection[str]) -> None:
