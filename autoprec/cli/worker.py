@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,10 +32,8 @@ if TYPE_CHECKING:
     "--wait",
     "wait_s",
     type=click.FloatRange(0),
-    default=600.0,
-    show_default=True,
     metavar="SECONDS",
-    help="How long to wait for the search to begin.",
+    help="How long to wait for the search to begin.  [default: 600, and 0 where RUN is not there]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -50,7 +49,7 @@ def command(
     storage: str | None,
     device: int | None,
     cores: str | None,
-    wait_s: float,
+    wait_s: float | None,
     as_json: bool,
     quiet: bool,
     with_parent: bool,
@@ -96,8 +95,12 @@ def command(
         click.echo(f"{worked.measured} plans measured here; the search is over: {worked.stopped}.")
 
 
-def _worked(run: str, places: Mapping[str, Any], wait_s: float, screen: Screen) -> Worked:
+def _worked(run: str, places: Mapping[str, Any], wait_s: float | None, screen: Screen) -> Worked:
     """Take part in the search; `places` says where things are for this process, by the names of `work`'s options."""
+    from autoprec.run.directory import RunDirectory
+    from autoprec.workers.await_search import await_search
+
+    await_search(RunDirectory(Path(run)), wait_s, screen.note)  # before what takes seconds to import
     from autoprec.api import work
 
     return work(run, **places, wait_s=wait_s, progress=screen.trial, say=screen.note)

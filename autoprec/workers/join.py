@@ -15,7 +15,8 @@ from autoprec.run.settings import DataLike
 from autoprec.run.task import prepare_task
 from autoprec.run.trusted import trusted_search
 from autoprec.study.trial import Trial
-from autoprec.workers.worker import Worked, Worker, await_search
+from autoprec.workers.await_search import await_search
+from autoprec.workers.worker import Worked, Worker
 
 
 def work(
@@ -28,7 +29,7 @@ def work(
     metric: MetricLike | None = None,
     trust: str | Path | Sequence[str | Path] = (),
     backend: Backend | None = None,
-    wait_s: float = 600.0,
+    wait_s: float | None = None,
     progress: Callable[[Trial], None] = lambda trial: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Worked:
@@ -43,7 +44,7 @@ def work(
         metric: the metric, which must be given where it is a function and the run is not trusted.
         trust: the run directory, or its search.json, if that may name functions, paths and the study's database.
         backend: an object of the Backend protocol, if the run was given one.
-        wait_s: the most seconds to wait for the search to begin.
+        wait_s: the most seconds to wait for the search to begin; by default 600 where the folder is there, else 0.
         progress: the function to call after each plan that this process measured.
         say: the function that is told what the process waits for.
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from autoprec.data.splits import dealt_as
-from autoprec.errors import RunDirectoryError, SearchOverError
 from autoprec.metrics.contract import try_metric
 from autoprec.ranges.table import RangeTable, load_ranges
 from autoprec.run.compatible import check_machine, check_model, check_samples, check_search
@@ -17,9 +14,9 @@ from autoprec.run.context import judging_backend
 from autoprec.run.directory import RunDirectory
 from autoprec.run.engines import Engines, timing_feed
 from autoprec.run.measure import PlanMeasurer
-from autoprec.run.search_description import SearchDescription, read_search_description
+from autoprec.run.search_description import SearchDescription
 from autoprec.run.stages.reference import build_like_the_run, open_reference
-from autoprec.run.study_description import StudyDescription, read_study_description
+from autoprec.run.study_description import StudyDescription
 from autoprec.run.task import Task
 from autoprec.run.uniform import no_sensitivities, problem_of, seed_plans
 from autoprec.sensitivity.table import Sensitivities, load_sensitivities
@@ -28,10 +25,6 @@ from autoprec.study.ledger.samplers import make_sampler
 from autoprec.study.ledger.storages import StudyLocation, journal_location, place_of
 from autoprec.study.loop import SearchFollower
 from autoprec.study.trial import Trial
-
-_POLL_S = 0.5
-_FOLDER_S = 30.0
-"""A folder that is not there is more likely a typing error than a run that starts at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,54 +38,6 @@ class Worked:
 
     measured: int
     stopped: str
-
-
-def await_search(
-    directory: RunDirectory, wait_s: float, say: Callable[[str], None]
-) -> tuple[StudyDescription, SearchDescription]:
-    """What the search of a run is about, as soon as it has begun.
-
-    Args:
-        directory: the run directory.
-        wait_s: the most seconds to wait.
-        say: called once with a text, if it has to wait.
-
-    Raises:
-        RunDirectoryError: there is no run, or its search does not begin in time.
-        SearchOverError: the search has ended.
-    """
-    root, begun, said = directory.root, time.monotonic(), False
-    while not directory.search.is_file():
-        long_s = wait_s if root.is_dir() else min(wait_s, _FOLDER_S)
-        nothing = root.is_dir() and not directory.looks_like_a_run()
-        if nothing or root.is_file() or time.monotonic() - begun >= long_s:
-            raise RunDirectoryError(_absent(directory, time.monotonic() - begun if said else 0.0))
-        if not said:
-            long = f" up to {wait_s:g} s" if math.isfinite(wait_s) else ""
-            say(f"waiting{long} for the search in {root} to begin: ranges and sensitivities come first")
-            said = True
-        time.sleep(_POLL_S)
-    shared = read_search_description(directory.search)
-    if shared.ended is not None:
-        raise SearchOverError(
-            f"the search in {root} has ended ({shared.ended}), so there is nothing to measure; `autoprec tune` with "
-            f"--out {root} and more --trials or another bound goes on from it, and a worker can join that"
-        )
-    return read_study_description(directory.studied), shared
-
-
-def _absent(directory: RunDirectory, waited_s: float) -> str:
-    root = directory.root
-    after = f" after {waited_s:.0f} s" if waited_s else ""
-    if not root.is_dir():
-        return (
-            f"a worker must be given the folder of a run, but {root} is {'a file' if root.exists() else 'not there'}"
-            f"{after}; start `autoprec tune ... --out {root}`, on a disk that both can reach"
-        )
-    return (
-        f"a worker must be given a run whose search has begun, but {root} has no {directory.search.name}{after}; start "
-        f"`autoprec tune ... --out {root}`, or wait longer by --wait"
-    )
 
 
 class Worker:

@@ -96,6 +96,7 @@ KNOWN: tuple[Known, ...] = (
         "sandwich",
         _BITS,
         {
+            "bitcast_2d_float32_to_int32": _HALF,
             "bitcast_float32_to_int32": _HALF,
         },
     ),
@@ -105,6 +106,7 @@ KNOWN: tuple[Known, ...] = (
         {
             "logsoftmax_large_number": f"{_HALF} int8/simulated int8/written",
             "logsoftmax_large_number_expanded": f"{_HALF} int8/simulated int8/written",
+            "logsoftmax_large_number_expanded_ver18": f"{_HALF} int8/simulated int8/written",
             "softmax_large_number": f"{_HALF} int8/simulated int8/written",
             "softmax_large_number_expanded_ver18": f"{_HALF} int8/simulated int8/written",
         },
@@ -115,8 +117,11 @@ KNOWN: tuple[Known, ...] = (
         {
             "argmax_keepdims_example_select_last_index": _BF16,
             "argmax_negative_axis_keepdims_example": _LOWER,
+            "argmax_negative_axis_keepdims_example_select_last_index": _BF16,
             "argmax_no_keepdims_example_select_last_index": _BF16,
+            "argmin_keepdims_example_select_last_index": _LOWER,
             "argmin_negative_axis_keepdims_example_select_last_index": _LOWER,
+            "argmin_no_keepdims_example_select_last_index": _LOWER,
             "dynamicquantizelinear": _HALF,
             "dynamicquantizelinear_expanded": _HALF,
             "dynamicquantizelinear_min_adjusted": "bf16/simulated bf16/written int8/simulated int8/written",
@@ -125,7 +130,9 @@ KNOWN: tuple[Known, ...] = (
             "maxpool_with_argmax_2d_precomputed_pads": "bf16/written",
             "nonmaxsuppression_center_point_box_format": "int8/simulated int8/written",
             "nonmaxsuppression_suppress_by_IOU": "int8/simulated int8/written",
+            "nonmaxsuppression_suppress_by_IOU_and_scores": "int8/simulated int8/written",
             "sign": _HALF,
+            "sign_model": "fp16/simulated fp16/written",
             "unique_not_sorted_without_axis": "bf16/simulated fp16/written",
             "unique_sorted_without_axis": "bf16/simulated fp16/written",
         },
