@@ -28,7 +28,7 @@ GITHUB = yaml.safe_load((EXAMPLES / "github.yml").read_text(encoding="utf-8"))
 GITLAB = yaml.safe_load((EXAMPLES / "gitlab.yml").read_text(encoding="utf-8"))
 
 # pip without a network: what is asked for is built from the checkout, by the setuptools of these tests.
-OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_IGNORE_INSTALLED": "1"}
+OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_COMPILE": "1"}
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,14 @@ class Done:
 
 @dataclass(frozen=True)
 class Runner:
-    """A machine with the checkout and a fresh Python whose `pip` sees the libraries of these tests."""
+    """A machine with the checkout and a fresh Python whose `pip` sees the libraries of these tests.
+
+    `wheel` is the checkout, built once: the jobs install it under the name that their own variable gives.
+    """
 
     checkout: Path
     python: Path
+    wheel: Path
 
     def run(self, steps: Sequence[Step], variables: Mapping[str, str], shell: Sequence[str]) -> Done:
         """Run the steps one after the other, each in a shell of its own."""
@@ -87,14 +91,15 @@ class Runner:
         ]
         summary = self.checkout / "summary.md"
         summary.write_text("what an earlier step wrote\n")
-        variables = {**GITHUB["env"], "GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
+        variables = {**GITHUB["env"], "AUTOPREC": str(self.wheel), "GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
         return self.run(steps, variables, ["bash", "-e", "-c"])
 
     def gitlab(self) -> Done:
         """The job of the snippet; GitLab runs the lines of both scripts in one shell."""
         [job] = GITLAB.values()
         lines = [*job["before_script"], *job["script"]]
-        return self.run([Step("\n".join(lines))], job["variables"], ["bash", "-eo", "pipefail", "-c"])
+        variables = {**job["variables"], "AUTOPREC": str(self.wheel)}
+        return self.run([Step("\n".join(lines))], variables, ["bash", "-eo", "pipefail", "-c"])
 
 
 @pytest.fixture(name="runner", scope="module")
@@ -106,13 +111,17 @@ def _runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
         usable = False
     if not usable:
         pytest.skip("setuptools 77 or newer is not installed here (pip install 'setuptools>=77')")
-    runner = Runner(tmp_path_factory.mktemp("checkout"), fresh_python(tmp_path_factory.mktemp("python")))
+    checkout, wheels = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("wheels")
+    [version_here] = re.findall(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    wheel = wheels / f"autoprec-{version_here}-py3-none-any.whl"
+    runner = Runner(checkout, fresh_python(tmp_path_factory.mktemp("python")), wheel)
     for name in ("autoprec", "calibration", "examples", "search_spaces"):
         shutil.copytree(ROOT / name, runner.checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, runner.checkout)
     [block] = re.findall(r"^```\n(.*?)^```$", (EXAMPLES / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    done = runner.run([Step('python -m pip install "."'), Step(block)], {}, ["bash", "-e", "-c"])
+    install = f"python -m pip wheel -w {wheels} . && python -m pip install --ignore-installed {wheel}"
+    done = runner.run([Step(install), Step(block)], {}, ["bash", "-e", "-c"])
     assert done.code == 0, done.output
     return runner
 

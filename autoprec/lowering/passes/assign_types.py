@@ -121,7 +121,13 @@ class _Typing:
     def _keep_pair(self, node: ir.Node) -> None:
         """Let a pair that the model had already read what its scale is in; its parameters are the user's."""
         if node.op_type == "QuantizeLinear":
-            self._convert(node, 0, _float_type(node.inputs[1]) or Precision.FP32)
+            wanted = _float_type(node.inputs[1]) or Precision.FP32
+            signature = signature_of(node, self._imports)
+            if signature is not None and not signature.admits(signature.inputs[0], DATA_TYPES[wanted]):
+                wanted = Precision.FP32  # before opset 19; a scale that is computed may have become a half
+            self._convert(node, 0, wanted)
+            if not node.inputs[1].is_initializer():
+                self._convert(node, 1, wanted)
 
     def _cast_back(self, node: ir.Node, wanted: Precision) -> None:
         """Let a Cast give the half type that it gave before the model was written in FP32."""

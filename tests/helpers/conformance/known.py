@@ -35,6 +35,7 @@ _EXP = "exp of 10,000, where neighbours in half precision are 8 apart"
 _POWER = (
     "a power that overflows, or of a negative number, which exists for whole exponents only, gained or lost by rounding"
 )
+_NARROW = "a function that exists from 1 on only, of a number so near to 1 that rounding takes it below"
 _PRODUCT = "a product of twelve factors overflows in FP16"
 _MASK = "masked scores are an output, and which number masks is not defined"
 
@@ -108,6 +109,7 @@ KNOWN: tuple[Known, ...] = (
             "logsoftmax_large_number_expanded": f"{_HALF} int8/simulated int8/written",
             "logsoftmax_large_number_expanded_ver18": f"{_HALF} int8/simulated int8/written",
             "softmax_large_number": f"{_HALF} int8/simulated int8/written",
+            "softmax_large_number_expanded": f"{_HALF} int8/simulated int8/written",
             "softmax_large_number_expanded_ver18": f"{_HALF} int8/simulated int8/written",
         },
     ),
@@ -116,24 +118,35 @@ KNOWN: tuple[Known, ...] = (
         _JUMP,
         {
             "argmax_keepdims_example_select_last_index": _BF16,
+            "argmax_keepdims_example": _LOWER,
             "argmax_negative_axis_keepdims_example": _LOWER,
             "argmax_negative_axis_keepdims_example_select_last_index": _BF16,
             "argmax_no_keepdims_example_select_last_index": _BF16,
+            "argmax_no_keepdims_example": _LOWER,
             "argmin_keepdims_example_select_last_index": _LOWER,
             "argmin_negative_axis_keepdims_example_select_last_index": _LOWER,
             "argmin_no_keepdims_example_select_last_index": _LOWER,
             "dynamicquantizelinear": _HALF,
             "dynamicquantizelinear_expanded": _HALF,
+            "dynamicquantizelinear_max_adjusted": _BF16,
+            "dynamicquantizelinear_max_adjusted_expanded": _BF16,
+            "dynamicquantizelinear_min_adjusted_expanded": f"{_BF16} int8/simulated int8/written",
             "dynamicquantizelinear_min_adjusted": "bf16/simulated bf16/written int8/simulated int8/written",
             "hardmax_axis_1": _BF16,
             "hardmax_one_hot": _HALF,
             "maxpool_with_argmax_2d_precomputed_pads": "bf16/written",
             "nonmaxsuppression_center_point_box_format": "int8/simulated int8/written",
+            "nonmaxsuppression_flipped_coordinates": "int8/simulated int8/written",
+            "nonmaxsuppression_iou_threshold_boundary": "fp16/simulated fp16/written int8/simulated int8/written",
             "nonmaxsuppression_suppress_by_IOU": "int8/simulated int8/written",
             "nonmaxsuppression_suppress_by_IOU_and_scores": "int8/simulated int8/written",
+            "round": _HALF,
             "sign": _HALF,
             "sign_model": "fp16/simulated fp16/written",
+            "thresholdedrelu_example": "fp16/written",
+            "thresholdedrelu_example_expanded_ver18": "fp16/written",
             "unique_not_sorted_without_axis": "bf16/simulated fp16/written",
+            "unique_sorted_with_negative_axis": "fp16/simulated",
             "unique_sorted_without_axis": "bf16/simulated fp16/written",
         },
     ),
@@ -146,8 +159,23 @@ KNOWN: tuple[Known, ...] = (
     ),
     *_each(
         "sandwich",
+        _PRODUCT,
+        {
+            "reduce_prod_default_axes_keepdims_example": "fp16/simulated",
+        },
+    ),
+    *_each(
+        "sandwich",
+        _NARROW,
+        {
+            "acosh_example": _BF16,
+        },
+    ),
+    *_each(
+        "sandwich",
         _MASK,
         {
+            "attention_4d_with_past_and_present_qk_matmul_bias_3d_mask_causal": _MASKED_IN_ALL,
             "attention_4d_with_past_and_present_qk_matmul_bias_4d_mask_causal": _MASKED_IN_ALL,
         },
     ),
@@ -157,6 +185,7 @@ KNOWN: tuple[Known, ...] = (
         {
             "nllloss_NCd1d2d3d4d5_mean_weight": "bf16/written",
             "nllloss_NCd1d2d3d4d5_mean_weight_expanded": "bf16/written",
+            "sce_NCd1d2d3d4d5_mean_weight": "bf16/written",
             "sce_NCd1d2d3d4d5_mean_weight_expanded": "bf16/written",
             "sce_NCd1d2d3d4d5_mean_weight_log_prob": "bf16/written",
             "sce_NCd1d2d3d4d5_mean_weight_log_prob_expanded": "bf16/written",

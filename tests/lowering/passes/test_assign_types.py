@@ -214,3 +214,17 @@ def test_a_transposed_weight_that_others_read_too_is_stored_in_one_type() -> Non
 
     assert [v.dtype for v in model.graph.initializers.values()] == [HALF]
     assert [n.op_type for n in model.graph].count("Transpose") == 1
+
+
+@pytest.mark.parametrize("opset", [13, 19])
+def test_a_pair_whose_scale_is_computed_in_halves_reads_what_its_opset_lets_it_read(opset: int) -> None:
+    b = Builder()
+    x = b.input("x", ["N", 4])
+    scale = b.node("ReduceMax", "scale", [x], keepdims=0)
+    b.node("QuantizeLinear", "codes", [x, scale, b.const("zero", 0, np.uint8)])
+    b.output("codes_out", ["N", 4], onnx.TensorProto.UINT8)
+    proto = b.model()
+    proto.opset_import[0].version = opset
+    model = typed(proto, scale=FP16)
+
+    assert {value.dtype for value in node_named(model, "codes").inputs[:2]} == {FLOAT if opset < 19 else HALF}
