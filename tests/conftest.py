@@ -20,6 +20,8 @@ import pytest
 
 from autoprec.testing import tiny_model
 
+from .helpers.brief_clock import be_brief
+
 LIMIT_S = 20.0
 LOOP_S = 0.18
 """What `_loop_s` takes on the quiet machine that the marks were set on (an AMD EPYC, Python 3.11)."""
@@ -40,15 +42,9 @@ if not (Path(__file__).parents[1] / "autoprec").exists():  # the installed packa
 
 @pytest.fixture(autouse=True, scope="session")
 def _short_timing() -> Iterator[None]:
-    """Time plans in shorter turns and fewer rounds than users get, which was two thirds of the CPU of a whole tune.
-
-    No test looks at how narrow the intervals of latencies are; benchmarks do.
-    """
+    """No test looks at how narrow the intervals of latencies are; benchmarks do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autoprec.run.answer.side_by_side.CONFIRM_TURN_MS", 6.0)
-        patch.setattr("autoprec.run.answer.side_by_side.MOST_ROUNDS", 9)
-        patch.setattr("autoprec.run.measure.TRIAL_TURN_MS", 2.0)
-        patch.setattr("autoprec.run.measure.TRIAL_ROUNDS", (3, 5))
+        be_brief(patch)
         yield
 
 

@@ -22,6 +22,8 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
+from .helpers.brief_clock import BRIEF_CODE
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples" / "ci"
 GITHUB = yaml.safe_load((EXAMPLES / "github.yml").read_text(encoding="utf-8"))
@@ -74,7 +76,7 @@ class Runner:
                 [*shell, step.script],
                 cwd=self.checkout,
                 env=environment,
-                timeout=300,
+                timeout=900,
                 check=False,
                 text=True,
                 stdout=subprocess.PIPE,
@@ -91,7 +93,12 @@ class Runner:
         ]
         summary = self.checkout / "summary.md"
         summary.write_text("what an earlier step wrote\n")
-        variables = {**GITHUB["env"], "AUTOPREC": str(self.wheel), "GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
+        variables = {
+            **GITHUB["env"],
+            "AUTOPREC": str(self.wheel),
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_STEP_SUMMARY": str(summary),
+        }
         return self.run(steps, variables, ["bash", "-e", "-c"])
 
     def gitlab(self) -> Done:
@@ -129,9 +136,12 @@ def _runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
 def fresh_python(folder: Path) -> Path:
     """A virtual environment without autoprec, but with the libraries of the environment that runs the tests."""
     venv.create(folder, symlinks=True)
+    command = folder / "bin" / "autoprec"
     [packages] = (folder / "lib").glob("python*/site-packages")
     borrowed = dict.fromkeys([sysconfig.get_path("purelib"), *(path for path in sys.path if "site-packages" in path)])
     (packages / "borrowed.pth").write_text("\n".join(borrowed) + "\n")  # their own .pth files are not read
+    code = "\n".join(f"    {line}" for line in BRIEF_CODE.splitlines())
+    (packages / "sitecustomize.py").write_text(f"import sys\nif sys.orig_argv[1:2] == [{str(command)!r}]:\n{code}\n")
     return folder / "bin" / "python"
 
 

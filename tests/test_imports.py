@@ -101,7 +101,7 @@ print(json.dumps([[[done.exit_code, done.stderr] for done in ended], sorted(sys.
 def run_python(code: str, *arguments: str) -> str:
     """What a fresh interpreter prints, started outside the checkout."""
     command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT.parent, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT.parent, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

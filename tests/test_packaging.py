@@ -41,7 +41,7 @@ def _wheel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         shutil.copy(ROOT / file, source)
     code = f"from setuptools import build_meta; build_meta.build_wheel({str(target)!r})"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=source, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", code], cwd=source, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr
     with ZipFile(next(target.glob("*.whl"))) as archive:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from .helpers.brief_clock import BRIEF_CODE
+
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "torch_classifier"
 
 
@@ -18,8 +20,10 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "torch_classifier"
 @pytest.mark.skipif(find_spec("torch") is None, reason="pip install '.[torch]'")
 def test_the_plan_recognises_as_many_digits_as_the_module(tmp_path: Path) -> None:
     shutil.copytree(EXAMPLE, tmp_path / "example", ignore=shutil.ignore_patterns("runs"))
+    script = f"{BRIEF_CODE}\nimport runpy, sys\nsys.argv = ['tune.py', '2']\nsys.path.insert(0, '')\n"
+    script += "runpy.run_path('tune.py', run_name='__main__')"
     done = subprocess.run(
-        [sys.executable, "tune.py", "2"], cwd=tmp_path / "example", capture_output=True, text=True, check=False
+        [sys.executable, "-c", script], cwd=tmp_path / "example", capture_output=True, text=True, check=False
     )
 
     assert done.returncode == 0, done.stderr

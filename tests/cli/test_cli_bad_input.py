@@ -291,7 +291,7 @@ def test_a_disk_that_fills_up_while_files_are_written(work: Path, limit: int) ->
         f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
         f"from autoprec.cli import main; main({list(TUNE)!r})"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False)
 
     assert done.returncode == EXIT_USAGE, done.stderr
     assert re.fullmatch(r"autoprec: .*(File too large.*--out|free space .*TMPDIR)\n", done.stderr), done.stderr

@@ -18,7 +18,7 @@ PROGRAM = (
 
 
 def ended(body: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", PROGRAM.format(body)], capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", PROGRAM.format(body)], capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize("leaving", ["os._exit(0)", "ctypes.CDLL(None).exit(0)", "ctypes.CDLL(None)._exit(7)"])

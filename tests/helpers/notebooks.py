@@ -7,12 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_QUICK = """
-import autoprec.run.answer.side_by_side, autoprec.run.measure
-autoprec.run.measure.TRIAL_TURN_MS, autoprec.run.measure.TRIAL_ROUNDS = 2.0, (3, 5)
-autoprec.run.answer.side_by_side.CONFIRM_TURN_MS, autoprec.run.answer.side_by_side.MOST_ROUNDS = 6.0, 9
-"""
-"""The clock is read for as short as in the other tests, which look at no latency."""
+from .brief_clock import BRIEF_CODE
 
 
 def code_of(notebook: Path) -> list[str]:
@@ -35,7 +30,7 @@ def run_notebook(notebook: Path) -> list[str]:
         AssertionError: a cell raised an error.
     """
     mark = "<<end of the cell>>"
-    script = _QUICK + "\n".join(f"{cell}\nprint({mark!r})" for cell in code_of(notebook))
+    script = f"{BRIEF_CODE}\n" + "\n".join(f"{cell}\nprint({mark!r})" for cell in code_of(notebook))
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=notebook.parent, capture_output=True, text=True, check=False
     )

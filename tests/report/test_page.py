@@ -36,7 +36,7 @@ def test_a_browser_opens_the_page_without_an_error_and_its_script_runs(tmp_path:
         [str(BROWSER), *options, f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 

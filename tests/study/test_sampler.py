@@ -193,7 +193,7 @@ def test_processes_share_a_study_and_measure_no_plan_twice(tmp_path: Path) -> No
     optuna.create_study(study_name="s", storage=storage)
     command = [sys.executable, "-c", WORKER, str(Path(__file__).parent), str(tmp_path / "log")]
     workers = [subprocess.Popen(command) for _ in range(2)]
-    codes = [worker.wait(timeout=120) for worker in workers]
+    codes = [worker.wait(timeout=600) for worker in workers]
     study = optuna.load_study(study_name="s", storage=storage)
 
     assert codes == [0, 0]

@@ -17,17 +17,12 @@ import pytest
 from autoprec.run.directory import RunDirectory
 from autoprec.testing import tiny_data, tiny_model
 
+from ..helpers.brief_clock import BRIEF_CODE
 from ..helpers.run_files import FINISHED
 
 pytestmark = pytest.mark.slow  # most of these are several whole runs
 
-# Finalists are timed in shorter turns and fewer rounds than users get, see tests/conftest.py.
-SHORT = """
-import sys
-from autoprec.cli import main
-from autoprec.run.answer import side_by_side
-side_by_side.CONFIRM_TURN_MS, side_by_side.MOST_ROUNDS = 6.0, 9
-"""
+SHORT = f"{BRIEF_CODE}\nimport sys\nfrom autoprec.cli import main\n"
 COMMAND = f"{SHORT}main(sys.argv[1:], prog_name='autoprec')"
 # The command line, but killed at the n-th sign of progress within a stage, or while a file is being written.
 DRIVER = f"""{SHORT}
@@ -91,7 +86,7 @@ def arguments(work: Path) -> list[str]:
 def killed(work: Path, where: str, count: int = 1) -> str:
     """Run until the kill; what was said until then."""
     command = [sys.executable, "-c", DRIVER, where, str(count), *arguments(work)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     return done.stderr
 
@@ -99,7 +94,7 @@ def killed(work: Path, where: str, count: int = 1) -> str:
 def finish(work: Path) -> str:
     """The same command again, to its end."""
     command = [sys.executable, "-c", COMMAND, *arguments(work)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (work / "run").iterdir()) == FINISHED
     assert sorted(path.name for path in work.iterdir()) == ["data.npz", "model.onnx", "run"]
@@ -199,7 +194,7 @@ def test_kills_at_any_time_do_not_keep_it_from_finishing(work: Path) -> None:
 def test_a_second_run_in_the_same_folder_is_refused(work: Path) -> None:
     with RunDirectory(work / "run").claim():
         command = [sys.executable, "-m", "autoprec", *arguments(work)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
 
     assert done.returncode == 2
     assert "another run is working in" in done.stderr

@@ -84,7 +84,7 @@ class Helped:
         if self.measured == TRIALS - LEFT_TO_THE_WORKER:
             helpers = str(Path(third_backend.__file__).parent)
             command = [sys.executable, "-c", JOIN, str(self.run), helpers, *self.targets]
-            self.joined = int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout)
+            self.joined = int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=900).stdout)
 
 
 @pytest.fixture(name="run", scope="module", params=[(), ("npu3", "npu4")], ids=["here", "ahead"])

@@ -26,6 +26,7 @@ from autoprec.study.ledger.storages import StudyLocation, journal_location, open
 from autoprec.study.optuna_adapter import MEASUREMENT
 from autoprec.testing import tiny_data, tiny_model
 
+from ..helpers.brief_clock import BRIEF_CODE
 from ..helpers.study_stores import postgresql, proxy
 
 TRIALS = 14
@@ -35,7 +36,9 @@ KINDS = ("journal", "postgresql", "grpc")
 # One run and its workers, forked off a process that has imported everything. In the middle of its first plan each of
 # them waits for the others, so that all take part; the first worker to get so far takes the file "hold" and stays there
 # until it is killed, for which the run waits.
-PARTICIPANTS = """
+PARTICIPANTS = (
+    f"{BRIEF_CODE}\n"
+    + """
 import json, os, sys, time
 from pathlib import Path
 from autoprec.api import search, work
@@ -46,7 +49,7 @@ folder, sampler, trials = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 hooks, storage = folder / "hooks", os.environ.get("STORAGE") or None
 
 def until(what):
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + 600
     while not what():
         assert time.monotonic() < ends, "nobody came"
         time.sleep(0.02)
@@ -80,7 +83,7 @@ if role == "run":
     said = {"trials": [t.number for t in found.trials], "stopped": found.tuned.found.stopped,
             "by": found.summary["measured_by"]}
 else:
-    worked = work(folder / "run", backend=FakeBackend(), storage=storage, wait_s=60)
+    worked = work(folder / "run", backend=FakeBackend(), storage=storage, wait_s=600)
     said = {"measured": worked.measured, "stopped": worked.stopped}
 (hooks / f"said-{role}-{os.getpid()}").write_text(json.dumps(said))
 if role == "worker":
@@ -88,6 +91,7 @@ if role == "worker":
 for _ in range(WORKERS):
     print(*os.wait())
 """.replace("WORKERS", str(WORKERS))
+)
 
 
 @pytest.fixture(name="folder")
@@ -133,7 +137,7 @@ def started(folder: Path, storage: str, sampler: str) -> Iterator[subprocess.Pop
 
 def held(folder: Path, process: subprocess.Popen[str]) -> int:
     """The process id of the worker that waits for its end."""
-    ends = time.monotonic() + 90
+    ends = time.monotonic() + 600
     while not (found := list((folder / "hooks").glob("held-*"))):
         assert process.poll() is None, (folder / "errors").read_text()
         assert time.monotonic() < ends, (folder / "errors").read_text()
@@ -161,7 +165,7 @@ def test_a_worker_killed_in_mid_trial_costs_no_plan_and_none_counts_twice(place:
         victim = held(folder, process)
         os.kill(victim, signal.SIGKILL)
         (folder / "hooks" / "killed").touch()
-        out, _ = process.communicate(timeout=90)
+        out, _ = process.communicate(timeout=900)
     assert process.returncode == 0, (folder / "errors").read_text()
     [run], survivors = said(folder, "run"), said(folder, "worker")
 
