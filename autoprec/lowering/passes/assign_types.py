@@ -126,7 +126,7 @@ class _Typing:
             if signature is not None and not signature.admits(signature.inputs[0], DATA_TYPES[wanted]):
                 wanted = Precision.FP32  # before opset 19; a scale that is computed may have become a half
             self._convert(node, 0, wanted)
-            if not node.inputs[1].is_initializer():
+            if (scale := node.inputs[1]) is not None and not scale.is_initializer():
                 self._convert(node, 1, wanted)
 
     def _cast_back(self, node: ir.Node, wanted: Precision) -> None:
