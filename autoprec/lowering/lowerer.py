@@ -36,7 +36,7 @@ from autoprec.lowering.passes.quantize_tables import QuantizeTablesPass
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.lowering.passes.representable_bias import RepresentableBiasPass
 from autoprec.lowering.passes.saturated_clips import SaturatedClipsPass
-from autoprec.lowering.passes.scales import coarsest, round_scale
+from autoprec.lowering.passes.scales import coarsest, pair_params, round_scale
 from autoprec.lowering.passes.shortcut_to_conv import ShortcutToConvPass, shortcut_pad
 from autoprec.lowering.passes.simulate_types import SimulateTypesPass
 from autoprec.lowering.passes.type_slots import OPSET_BF16, OPSET_BLOCKS, OPSET_HALF_SCALES, OPSET_QDQ
@@ -44,7 +44,7 @@ from autoprec.lowering.placement import ActivationPoint, Placement, range_root
 from autoprec.lowering.placer import place
 from autoprec.lowering.record import LoweringRecord
 from autoprec.precision import CARRIERS, Precision
-from autoprec.ranges.affine import QuantParams, asymmetric_params, fp8_scale, symmetric_params
+from autoprec.ranges.affine import QuantParams
 from autoprec.ranges.bins import Range
 from autoprec.ranges.table import RangeTable
 from autoprec.units.records import Partition, Unit
@@ -133,9 +133,12 @@ class Lowerer:
     ) -> list[LoweringPass]:
         editor, placement = draft.editor, draft.placement
         scale_type, points = self._scale_type(placement), split_by_blocks(placement.weights)
+        moments = ranges.moments if ranges else {}
+        of_8_bits = moments if ranges and ranges.rounds_8_bits else {}
+        largest, kept = self.scheme.largest_weight, self._rounded
         steps: list[LoweringPass] = [
-            QuantizeWeightsPass(editor, points.others, scale_type, self.scheme.largest_weight),
-            QuantizeBlocksPass(editor, points.matrices, scale_type, ranges.moments if ranges else {}, self._rounded),
+            QuantizeWeightsPass(editor, points.others, scale_type, largest, moments=of_8_bits, rounded=kept),
+            QuantizeBlocksPass(editor, points.matrices, scale_type, moments, kept),
             QuantizeTablesPass(editor, points.tables, scale_type, in_float=simulate),
         ]
         products = [*points.others, *points.matrices]
@@ -265,7 +268,7 @@ class Lowerer:
         scales = {}
         for point in placement.activations:
             names = [str(range_root(topology, values[name]).name) for name in self._sharers(placement, point.tensor)]
-            exact = _params(point, [self._range(ranges, point, name) for name in names], self.scheme)
+            exact = pair_params(point, [self._range(ranges, point, name) for name in names], self.scheme)
             scale = float(round_scale(np.array(exact.scale), scale_type))
             scales[point.tensor, point.precision] = QuantParams(scale, exact.zero_point, exact.signed)
         return scales
@@ -290,11 +293,3 @@ def _padded_skips(graph: ir.Graph, units: Sequence[Unit]) -> list[str]:
     adds = [node for node in graph if node.op_type == "Add" and node.name in inside]
     pads = [shortcut_pad(value) for node in adds for value in node.inputs]
     return [str(pad.name) for pad in pads if pad is not None]
-
-
-def _params(point: ActivationPoint, spans: list[Range], scheme: Scheme) -> QuantParams:
-    span = Range(min(s.low for s in spans), max(s.high for s in spans))
-    if point.precision is Precision.FP8:
-        scale = point.fixed_scale if point.fixed_scale is not None else fp8_scale(span)
-        return QuantParams(scale, 0, signed=True)
-    return symmetric_params(span) if scheme.symmetric else asymmetric_params(span)

@@ -6,6 +6,8 @@ Transformers": rows are rounded one after the other, and the rows behind take ov
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from autoprec.precision import Array
@@ -28,18 +30,38 @@ def gptq_codes(weight: Array, grid: BlockGrid, moments: Moments) -> Array:
         grid: the scales and zero points of its blocks.
         moments: those of the K channels that it is multiplied with.
     """
-    factor = _factor(moments)
+    return _codes(weight, grid, _factor(moments.matrix()))
+
+
+def gptq_codes_of_columns(weight: Array, scales: Array, largest: int, moments: Moments) -> Array:
+    """Return the codes of 8 bits of a layer whose output channels each have a scale, int8[groups, K, N].
+
+    Args:
+        weight: the matrix of each group, float[groups, K, N].
+        scales: float32[groups, N].
+        largest: the largest code; that of smallest weights is its negative.
+        moments: those of the K channels that each group is multiplied with.
+    """
+    depth = weight.shape[1]
+    grids = (BlockGrid(depth, each[None], None, largest) for each in scales)
+    codes = [
+        _codes(part, grid, _factor(moments.matrix(group)))
+        for group, (part, grid) in enumerate(zip(weight, grids, strict=True))
+    ]
+    return np.stack(codes)
+
+
+def _codes(weight: Array, grid: BlockGrid, factor: Array) -> Array:
     parts = []
     for first in range(0, weight.shape[1], _COLUMNS):
         part = slice(first, first + _COLUMNS)
         zeros = None if grid.zeros is None else grid.zeros[:, part]
-        parts.append(_rounded(weight[:, part], BlockGrid(grid.block, grid.scales[:, part], zeros), factor))
+        parts.append(_rounded(weight[:, part], replace(grid, scales=grid.scales[:, part], zeros=zeros), factor))
     return np.concatenate(parts, axis=1)
 
 
-def _factor(moments: Moments) -> Array:
-    """Return the upper Cholesky factor of the inverse of the damped moments, float64[K, K]."""
-    matrix = moments.matrix()
+def _factor(matrix: Array) -> Array:
+    """Return the upper Cholesky factor of the inverse of damped moments, float64[K, K]."""
     damped = np.diag_indices(len(matrix))
     matrix[damped] += _DAMPING * float(np.mean(np.diag(matrix))) or 1.0
     found: Array = np.linalg.cholesky(np.linalg.inv(matrix)).T

@@ -27,26 +27,29 @@ _LARGEST = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """About E[x x^T] for a vector x of K channels: diag(rest) + parts @ parts.T.
+    """About E[x x^T] for a vector x of K channels, for each group of a convolution: diag(rest) + parts @ parts.T.
 
     Attributes:
-        rest: what the parts leave of the diagonal, float32[K], 0 or more.
-        parts: float16[K, rank].
+        rest: what the parts leave of the diagonal, float32[groups * K], 0 or more.
+        parts: float16[groups * K, rank].
+        groups: the number of groups.
     """
 
     rest: Array
     parts: Array
+    groups: int = 1
 
     @property
     def channels(self) -> int:
         """K."""
-        return len(self.rest)
+        return len(self.rest) // self.groups
 
-    def matrix(self) -> Array:
-        """Return the whole matrix, float64[K, K]."""
-        parts = self.parts.astype(np.float64)
+    def matrix(self, group: int = 0) -> Array:
+        """Return the whole matrix of a group, float64[K, K]."""
+        own = slice(group * self.channels, (group + 1) * self.channels)
+        parts = self.parts[own].astype(np.float64)
         found: Array = parts @ parts.T
-        found[np.diag_indices(self.channels)] += self.rest
+        found[np.diag_indices(self.channels)] += self.rest[own]
         return found
 
     @cached_property
@@ -56,7 +59,8 @@ class Moments:
 
     def to_record(self) -> dict[str, Any]:
         """Return the moments as plain JSON values, bytes in base 64."""
-        return {"rest": _text(self.rest.astype("<f4")), "parts": _text(self.parts.astype("<f2"))}
+        record = {"rest": _text(self.rest.astype("<f4")), "parts": _text(self.parts.astype("<f2"))}
+        return record | ({"groups": self.groups} if self.groups > 1 else {})
 
 
 def moments_from_record(record: Mapping[str, Any]) -> Moments:
@@ -65,20 +69,24 @@ def moments_from_record(record: Mapping[str, Any]) -> Moments:
     Raises:
         ValueError: the record is damaged.
     """
-    rest, parts = _array(record["rest"], "<f4"), _array(record["parts"], "<f2")
-    if not 0 < len(rest) <= _LARGEST or len(parts) % len(rest):
+    rest, parts, groups = _array(record["rest"], "<f4"), _array(record["parts"], "<f2"), int(record.get("groups", 1))
+    if not 0 < len(rest) <= _LARGEST or len(parts) % len(rest) or groups < 1 or len(rest) % groups:
         raise ValueError("moments must have parts for each channel")
     if not (np.isfinite(rest).all() and np.isfinite(parts).all() and rest.min() >= 0):
         raise ValueError("moments must be finite, and 0 or more on the diagonal")
-    return Moments(rest.astype(np.float32), parts.reshape(len(rest), -1).astype(np.float16))
+    return Moments(rest.astype(np.float32), parts.reshape(len(rest), -1).astype(np.float16), groups)
 
 
 def moments_of(matrix: Array) -> Moments:
-    """Return the moments that are kept of E[x x^T], float[K, K].
+    """Return the moments that are kept of E[x x^T], float[K, K] or, for a convolution, float[groups, K, K].
 
     The scale of the matrix does not matter to rounding, so it is brought into the range of float16. The largest
     parts are found by subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4), with a fixed seed.
     """
+    if matrix.ndim == 3:
+        each = [moments_of(one) for one in matrix]
+        parts = np.concatenate([one.parts for one in each])
+        return Moments(np.concatenate([one.rest for one in each]), parts, len(each))
     exact = matrix.astype(np.float64)
     exact /= max(float(np.trace(exact)) / len(exact), 1e-30)
     width = min(len(exact), RANK + _EXTRA)

@@ -17,6 +17,8 @@ from autoprec.ranges.bins import Range
 from autoprec.ranges.moments import Moments, moments_from_record
 
 SCHEMA = 1
+EIGHT_BITS = frozenset({Precision.INT8, Precision.INT8_WEIGHTS})
+"""The formats of stored weights whose codes are integers of 8 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,8 @@ class RangeTable:
         fingerprint: the fingerprint of the graph, the weights, the data and the recipe.
         evidence: the figures from which the method was chosen, for the report.
         chosen: value name -> the name of its calibrator if that is another one than `method`.
-        moments: value name -> the second moments of its channels, by which weights in blocks are rounded.
+        moments: what layers read, see `Reading.key` -> its second moments, by which weights are rounded.
+        rounds_8_bits: whether weights of 8 bits are rounded by them too, and not only those in blocks of 4 bits.
     """
 
     method: str
@@ -44,14 +47,21 @@ class RangeTable:
     evidence: Mapping[str, float]
     chosen: Mapping[str, str] = field(default_factory=dict)
     moments: Mapping[str, Moments] = field(default_factory=dict)
+    rounds_8_bits: bool = False
 
     def for_plan(self, precisions: Iterable[Precision]) -> RangeTable:
         """Return the table without what no unit of such a plan needs."""
-        return self if any(p.block for p in precisions) else replace(self, moments={})
+        wanted = any(p.block or (self.rounds_8_bits and p.of_weights in EIGHT_BITS) for p in precisions)
+        return self if wanted else replace(self, moments={}, rounds_8_bits=False)
 
     def to_record(self) -> dict[str, Any]:
         """Return the table as plain JSON values."""
-        return {
+        rounded: dict[str, Any] = {}
+        if self.moments:
+            rounded["moments"] = {name: each.to_record() for name, each in self.moments.items()}
+        if self.rounds_8_bits:
+            rounded["rounds_8_bits"] = True
+        return rounded | {
             "schema": SCHEMA,
             "method": self.method,
             "samples": self.samples,
@@ -63,7 +73,7 @@ class RangeTable:
                 for name, span in self.clipped.items()
             },
             "means": {name: mean.tolist() for name, mean in self.means.items()},
-        } | ({"moments": {name: each.to_record() for name, each in self.moments.items()}} if self.moments else {})
+        }
 
     def save(self, path: Path) -> None:
         """Write the table to a JSON file.
@@ -112,6 +122,7 @@ def ranges_from_record(record: Mapping[str, Any], where: str, raising: type[Auto
             evidence={str(key): float(value) for key, value in record["evidence"].items()},
             chosen={str(name): str(label) for name, label in record.get("chosen", {}).items()},
             moments={str(name): moments_from_record(each) for name, each in record.get("moments", {}).items()},
+            rounds_8_bits=bool(record.get("rounds_8_bits", False)),
         )
     except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
         raise raising(

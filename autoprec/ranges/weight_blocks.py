@@ -31,21 +31,26 @@ class BlockGrid:
         block: the number of rows of a block.
         scales: float32[K / block, N].
         zeros: uint8[K / block, N] for unsigned codes, None for signed codes around zero.
+        largest: the largest code of 8 bits, None for codes of 4 bits.
     """
 
     block: int
     scales: Array
     zeros: Array | None
+    largest: int | None = None
 
     @property
     def limits(self) -> tuple[int, int]:
         """The smallest and the largest code."""
+        if self.largest is not None:
+            return -self.largest, self.largest
         return (_LOW, _HIGH) if self.zeros is None else (0, _STEPS)
 
     @property
     def code_type(self) -> np.dtype[Any]:
         """The type of codes, of which each has a byte in memory."""
-        found: np.dtype[Any] = np.dtype(ml_dtypes.int4 if self.zeros is None else ml_dtypes.uint4)
+        small = ml_dtypes.int4 if self.zeros is None else ml_dtypes.uint4
+        found: np.dtype[Any] = np.dtype(small if self.largest is None else np.int8)
         return found
 
     def codes(self, weight: Array) -> Array:

@@ -12,7 +12,7 @@ from autoprec.recipes.image import ImageRecipe, image_of
 from autoprec.recipes.packaged import packaged_names, read_recipe
 
 CalibrationMethod = Literal["auto", "minmax", "percentile", "entropy", "mse"]
-Rounding = Literal["gptq", "nearest"]
+Rounding = Literal["gptq", "gptq-all", "nearest"]
 _CALIBRATION = "autoprec.calibration"
 _CALIBRATION_KEYS = ("description", "method", "percentile", "samples", "batch", "image", "rounding")
 
@@ -29,8 +29,9 @@ class CalibrationRecipe:
         samples: the largest number of samples that calibration uses.
         batch: the number of samples of one run of the model.
         image: how image files are read, or None if the recipe does not say.
-        rounding: how weights of 4 bits are rounded: "gptq" loses least at the outputs on the calibration samples,
-            "nearest" looks at no data.
+        rounding: how weights are rounded: by "gptq" those of 4 bits lose least at the outputs on the calibration
+            samples and those of 8 bits take the nearest code, by "gptq-all" both lose least, "nearest" looks at no
+            data.
     """
 
     name: str

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autoprec.precision import Array
-from autoprec.ranges.gptq import gptq_codes
+from autoprec.ranges.gptq import gptq_codes, gptq_codes_of_columns
 from autoprec.ranges.moments import Moments, moments_from_record, moments_of
 from autoprec.ranges.weight_blocks import BlockGrid, block_grid
 
@@ -41,6 +41,26 @@ def test_the_output_error_is_far_below_that_of_the_nearest_codes(block: int, zer
     assert codes.astype(int).max() <= high
     assert codes.dtype == grid.codes(weight).dtype
     assert output_error(weight, grid, codes, fresh) < 0.35 * nearest
+
+
+@pytest.mark.parametrize("largest", [127, 64, 7])
+def test_output_channels_with_a_scale_lose_less_than_by_the_nearest_codes(largest: int) -> None:
+    """As a convolution of two groups; no code is beyond the largest, for which 7-bit weights exist."""
+    weight, seen, fresh = layer()
+    halves = np.stack([weight[:64], weight[64:]])
+    scales = np.abs(halves).max(axis=1) / largest
+    both = np.stack([seen[:, :64].T @ seen[:, :64], seen[:, 64:].T @ seen[:, 64:]])
+
+    codes = gptq_codes_of_columns(halves, scales, largest, moments_of(both))
+    nearest = np.rint(halves / scales[:, None])
+
+    def lost(found: Array) -> float:
+        wrong = found * scales[:, None] - halves
+        return float(sum(np.square(fresh[:, 64 * g : 64 * g + 64] @ wrong[g]).sum() for g in (0, 1)))
+
+    assert codes.dtype == np.int8
+    assert np.abs(codes.astype(int)).max() <= largest
+    assert lost(codes) < 0.5 * lost(nearest)
 
 
 def test_channels_that_do_not_depend_on_one_another_give_the_nearest_codes() -> None:

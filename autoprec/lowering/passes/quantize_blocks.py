@@ -107,20 +107,13 @@ class QuantizeBlocksPass(LoweringPass):
         wish = f"{weight.name}/{precision}"
 
         def rounded(array: Array) -> Array:
-            return self._once(array, what, lambda: _codes(array, grid, moments))
+            return rounded_once(self._rounded, array, what, lambda: _codes(array, grid, moments))
 
         codes = self.editor.derived(weight, ("codes", *what), wish, rounded)
         scales = self.editor.constant(f"{wish}.scale", grid.scales)
         if grid.zeros is None:
             return codes, scales
         return codes, scales, self.editor.constant(f"{wish}.zero_point", grid.zeros.astype(_UINT4))
-
-    def _once(self, array: Array, what: Hashable, make: Callable[[], Array]) -> Array:
-        """Return the codes of a matrix, which are made once for all plans; one and the same may have several names."""
-        key = (hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest(), what)
-        if key not in self._rounded:
-            self._rounded[key] = make()
-        return self._rounded[key]
 
     def _dequantize(self, node: ir.Node, stored: tuple[ir.Value, ...], precision: Precision) -> None:
         """Give the product a DequantizeLinear of its own: runtimes fuse none that others read too."""
@@ -133,6 +126,14 @@ class QuantizeBlocksPass(LoweringPass):
         made = ir.node("DequantizeLinear", list(stored), attributes, outputs=[output], name=name)
         self.editor.graph.append(made)
         node.replace_input_with(1, output)
+
+
+def rounded_once(known: RoundedWeights, array: Array, what: Hashable, make: Callable[[], Array]) -> Array:
+    """Return the codes of weights, which are made once for all plans; one and the same may have several names."""
+    key = (hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest(), what)
+    if key not in known:
+        known[key] = make()
+    return known[key]
 
 
 def stored_grid(array: Array, precision: Precision, scale_type: Precision) -> BlockGrid:

@@ -1,12 +1,25 @@
-"""Scales that are the same number in every float type that stores them."""
+"""The scales of pairs, and scales that are the same number in every float type that stores them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from autoprec.backends.scheme import Scheme
+from autoprec.lowering.placement import ActivationPoint
 from autoprec.precision import Array, Precision, float_dtype
+from autoprec.ranges.affine import QuantParams, asymmetric_params, fp8_scale, symmetric_params
+from autoprec.ranges.bins import Range
+
+
+def pair_params(point: ActivationPoint, spans: Sequence[Range], scheme: Scheme) -> QuantParams:
+    """Return the affine map of a pair on a value, given the ranges of all values that share it."""
+    span = Range(min(s.low for s in spans), max(s.high for s in spans))
+    if point.precision is Precision.FP8:
+        scale = point.fixed_scale if point.fixed_scale is not None else fp8_scale(span)
+        return QuantParams(scale, 0, signed=True)
+    return symmetric_params(span) if scheme.symmetric else asymmetric_params(span)
 
 
 def coarsest(types: Iterable[Precision]) -> Precision:

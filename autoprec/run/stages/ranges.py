@@ -12,6 +12,7 @@ from autoprec.calibrate.observe import needed_tensors
 from autoprec.errors import OutOfTimeError
 from autoprec.files.computed_by import computed_by
 from autoprec.files.json import fingerprint
+from autoprec.lowering.reading import Reading
 from autoprec.ranges.table import SCHEMA, RangeTable, load_ranges
 from autoprec.run.budget import RangesTime
 from autoprec.run.context import Run
@@ -28,9 +29,9 @@ def find_ranges(run: Run) -> RangeTable:
     data = task.splits.calibrate
     used = data.subset(range(min(data.count, task.recipe.samples)))
     needed = needed_tensors(task.subject.lowerer, task.subject.possible)
-    read = values_with_moments(task.subject.lowerer, task.subject.possible) if task.recipe.rounding == "gptq" else {}
+    read = _read_by_rounded(run)
     stored = _stored(run, range_fingerprint(task.subject.lowerer, used, task.recipe))
-    if stored is not None and stored.clipped.keys() >= set(needed) and stored.moments.keys() >= set(read):
+    if stored is not None and stored.clipped.keys() >= set(needed) and _rounds_so(stored, run, read):
         run.clock.begin(
             "ranges", f"{len(stored.clipped)} values, from an earlier run{computed_by(run.directory.ranges, SCHEMA)}"
         )
@@ -64,12 +65,29 @@ def find_ranges(run: Run) -> RangeTable:
     return table
 
 
-def _with_moments(run: Run, job: CalibrationJob, table: RangeTable, widths: Mapping[str, int]) -> RangeTable:
-    """The table with the moments of these values, where there are any and as far as there is time."""
+def _read_by_rounded(run: Run) -> dict[str, Reading]:
+    """What the layers read whose weights are rounded by its moments, none where they take the nearest codes."""
+    if run.task.recipe.rounding == "nearest":
+        return {}
+    subject = run.task.subject
+    return values_with_moments(subject.lowerer, subject.possible, of_8_bits=run.task.recipe.rounding == "gptq-all")
+
+
+def _rounds_so(stored: RangeTable, run: Run, read: Mapping[str, Reading]) -> bool:
+    """Whether weights are rounded by stored ranges as the recipe wants it."""
+    rounding = run.task.recipe.rounding
+    if rounding == "nearest":
+        return not stored.moments
+    return stored.moments.keys() >= set(read) and stored.rounds_8_bits == (rounding == "gptq-all" and bool(read))
+
+
+def _with_moments(run: Run, job: CalibrationJob, table: RangeTable, read: Mapping[str, Reading]) -> RangeTable:
+    """The table with the moments of what is read, where there is any and as far as there is time."""
     try:
-        return with_moments(job, table, widths) if widths else table
+        of_8_bits = run.task.recipe.rounding == "gptq-all"
+        return with_moments(job, table, read, of_8_bits=of_8_bits) if read else table
     except OutOfTimeError:
-        run.budget.leave_out("weights of 4 bits are rounded to the nearest code")
+        run.budget.leave_out("weights are rounded to the nearest code")
         return table
 
 
@@ -82,7 +100,7 @@ def _stored(run: Run, wanted: str) -> RangeTable | None:
     good = [wanted, _widened(stored, wanted)]
     if run.budget.limited:
         good += [hurried, _widened(stored, hurried)]
-    good = [moments_fingerprint(each, list(stored.moments)) for each in good]
+    good = [moments_fingerprint(each, list(stored.moments), of_8_bits=stored.rounds_8_bits) for each in good]
     return stored if stored.fingerprint in good else None
 
 
