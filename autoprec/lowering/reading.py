@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -81,17 +82,20 @@ class Reading:
             at = [start + o * d for start, o, d in zip(starts, offset, window.dilations, strict=True)]
             inside = np.all([(i >= 0) & (i < n) for i, n in zip(at, size, strict=True)], axis=0)
             clipped = [np.clip(i, 0, n - 1) for i, n in zip(at, size, strict=True)]
-            taps.append(array[(slice(None), slice(None), *clipped)] * inside)
-        found: Array = np.stack(taps, axis=-1)  # [samples, channels of the value, patches, taps]
+            index: tuple[Any, ...] = (slice(None), slice(None), *clipped)
+            taps.append(array[index] * inside)
+        found = np.stack(taps, axis=-1)  # [samples, channels of the value, patches, taps]
         count, width, patches, _ = found.shape
         cut = found.reshape(count, self.groups, width // self.groups, patches, -1).transpose(1, 0, 3, 2, 4)
-        return np.ascontiguousarray(cut).reshape(self.groups, count * patches, self.channels)
+        rows: Array = np.ascontiguousarray(cut).reshape(self.groups, count * patches, self.channels)
+        return rows
 
     def matrices(self, weight: Array) -> Array:
         """Return weights as matrices, float[groups, channels, columns]."""
         if self.window is None:
             return (weight.T if self.transposed else weight)[None]
-        return weight.reshape(self.groups, -1, self.channels).transpose(0, 2, 1)
+        matrices: Array = weight.reshape(self.groups, -1, self.channels).transpose(0, 2, 1)
+        return matrices
 
     def stored(self, matrices: Array, shape: tuple[int, ...]) -> Array:
         """Return matrices in the shape in which the layer stores its weights."""

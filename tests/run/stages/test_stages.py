@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from autoprec.data.splits import dealt_as
-from autoprec.ranges.table import load_ranges
+from autoprec.ranges.table import RangeTable, load_ranges
+from autoprec.recipes.ranging import Rounding
 from autoprec.run.answer.confirm import confirm
 from autoprec.run.context import Run, prepare_run
 from autoprec.run.directory import RunDirectory
@@ -136,3 +137,18 @@ def test_units_that_block_a_bound_are_found_alone(finished: Path, dealt: Run, me
 
     assert blocking is not None
     assert blocking.units
+
+
+def test_ranges_are_found_again_where_weights_are_to_be_rounded_otherwise(dealt: Run, tmp_path: Path) -> None:
+    def found(rounding: Rounding) -> RangeTable:
+        recipe = replace(dealt.task.recipe, rounding=rounding, method="minmax")
+        return find_ranges(replace(dealt, directory=RunDirectory(tmp_path), task=replace(dealt.task, recipe=recipe)))
+
+    table = found("gptq-all")
+    written = (tmp_path / "ranges.json").stat().st_mtime_ns
+
+    assert table.rounds_8_bits
+    assert table.moments
+    assert found("gptq-all").fingerprint == table.fingerprint
+    assert (tmp_path / "ranges.json").stat().st_mtime_ns == written
+    assert found("gptq").moments == found("nearest").moments == {}  # there are no units of 4 bits
