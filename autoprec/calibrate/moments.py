@@ -78,8 +78,8 @@ def with_moments(
         found.update(_observed(job, group))
         if job.progress("moments", len(found) / max(len(read), 1)):
             break
-    mark = moments_fingerprint(table.fingerprint, list(found), of_8_bits=of_8_bits)
-    return replace(table, moments=found, rounds_8_bits=of_8_bits, fingerprint=mark)
+    of_all = moments_fingerprint(table.fingerprint, list(found), of_8_bits=of_8_bits)
+    return replace(table, moments=found, rounds_8_bits=of_8_bits, fingerprint=of_all)
 
 
 def _groups(job: CalibrationJob, read: Mapping[str, Reading]) -> Iterator[dict[str, Reading]]:
