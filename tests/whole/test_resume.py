@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -72,10 +74,14 @@ main(sys.argv[3:], prog_name="autoprec")
 
 @pytest.fixture(name="work")
 def _work(tmp_path: Path) -> Path:
+    return workplace(tmp_path)
+
+
+def workplace(folder: Path) -> Path:
     """A folder with model.onnx and data.npz."""
-    model = tiny_model(tmp_path, name="model.onnx")
-    np.savez(tmp_path / "data.npz", **tiny_data(model, 60))
-    return tmp_path
+    model = tiny_model(folder, name="model.onnx")
+    np.savez(folder / "data.npz", **tiny_data(model, 60))
+    return folder
 
 
 def arguments(work: Path) -> list[str]:
@@ -110,47 +116,80 @@ def measured(said: str) -> list[int]:
     return [int(number) for number in re.findall(r" trial (\d+) ", said)]
 
 
-@pytest.mark.parametrize(
-    ("stage", "count", "kept"),
-    [
-        ("ranges", 2, []),
-        ("sensitivity", 2, ["ranges"]),
-        ("latency", 1, ["ranges", "sensitivity"]),
-    ],
-)
-def test_a_run_killed_in_a_stage_goes_on_from_there(work: Path, stage: str, count: int, kept: list[str]) -> None:
-    killed(work, stage, count)
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """One run that was killed eight times and begun again each time.
 
-    assert reused(finish(work)) == kept
+    Attributes:
+        said: where it was killed -> what was said from the start before until then.
+        journals: what the journal of the sensitivities held after the two kills amid them.
+        studies: what study.log held after the kill in the search, and at the end.
+        unfinished: the files that two kills left half written.
+    """
+
+    said: Mapping[str, str]
+    journals: tuple[str, str]
+    studies: tuple[bytes, bytes]
+    unfinished: tuple[list[str], list[str]]
 
 
-def test_measured_plans_are_not_measured_again(work: Path) -> None:
-    before = measured(killed(work, "search", 3))
-    journal = (work / "run" / "study.log").read_bytes()
-    said = finish(work)
-    after = measured(said)
+@pytest.fixture(name="chain", scope="module")
+def _chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    work = workplace(tmp_path_factory.mktemp("chain"))
+    run, said = work / "run", {}
 
-    assert reused(said) == ["ranges", "sensitivity", "latency"]
+    def half_written(name: str) -> list[str]:
+        return [path.name for path in run.glob(f".{name}.*")]
+
+    said["ranges"] = killed(work, "ranges", 2)
+    said["sensitivity"] = killed(work, "sensitivity", 2)
+    first = (run / "profile.partial.jsonl").read_text(encoding="utf-8")
+    said["sensitivity again"] = killed(work, "sensitivity", 2)
+    second = (run / "profile.partial.jsonl").read_text(encoding="utf-8")
+    said["profile.json"] = killed(work, "profile.json")
+    profile = half_written("profile.json")
+    said["latency"] = killed(work, "latency", 1)
+    said["search"] = killed(work, "search", 3)
+    study = run / "study.log"
+    whole = study.read_bytes()
+    study.write_bytes(whole + whole.splitlines()[-1][:20])  # a line that was half written at the kill
+    (run / "study.log.lock").symlink_to("study.log")
+    said["confirmation"] = killed(work, "confirmation", 2)
+    said["model.onnx"] = killed(work, "model.onnx")
+    model = half_written("model.onnx")
+    said["the end"] = finish(work)
+    return Chain(
+        said=said,
+        journals=(first, second),
+        studies=(whole, study.read_bytes()),
+        unfinished=(profile, model),
+    )
+
+
+def test_a_run_killed_in_a_stage_goes_on_from_there(chain: Chain) -> None:
+    kept = {where: reused(said) for where, said in chain.said.items()}
+
+    assert kept["ranges"] == kept["sensitivity"] == []
+    assert kept["sensitivity again"] == kept["profile.json"] == kept["latency"] == ["ranges"]
+    assert kept["search"] == ["ranges", "sensitivity"]
+    assert kept["confirmation"] == kept["model.onnx"] == kept["the end"] == ["ranges", "sensitivity", "latency"]
+
+
+def test_measured_plans_are_not_measured_again(chain: Chain) -> None:
+    before, after = measured(chain.said["search"]), measured(chain.said["confirmation"])
+
     assert before == [0, 1]
     assert after
     assert min(after) == 2
-    assert (work / "run" / "study.log").read_bytes().startswith(journal)
+    assert chain.studies[1].startswith(chain.studies[0])
 
 
-def test_a_run_killed_when_all_is_measured_measures_nothing(work: Path) -> None:
-    killed(work, "confirmation", 2)
-    said = finish(work)
-
-    assert reused(said) == ["ranges", "sensitivity", "latency"]
-    assert measured(said) == []
+def test_a_run_killed_when_all_is_measured_measures_nothing(chain: Chain) -> None:
+    assert measured(chain.said["model.onnx"]) == measured(chain.said["the end"]) == []
 
 
-def test_measured_sensitivities_are_not_measured_again(work: Path) -> None:
-    killed(work, "sensitivity", 2)
-    journal = work / "run" / "profile.partial.jsonl"
-    first = journal.read_text(encoding="utf-8")
-    killed(work, "sensitivity", 2)
-    second = journal.read_text(encoding="utf-8")
+def test_measured_sensitivities_are_not_measured_again(chain: Chain) -> None:
+    first, second = chain.journals
 
     assert first
     assert second.startswith(first)
@@ -159,25 +198,13 @@ def test_measured_sensitivities_are_not_measured_again(work: Path) -> None:
     assert len({(row["chunk"], row["unit"], row["precision"]) for row in rows}) == len(rows)
 
 
-@pytest.mark.parametrize("name", ["profile.json", "model.onnx"])
-def test_a_file_half_written_at_the_kill_is_cleared_away(work: Path, name: str) -> None:
-    killed(work, name)
-
-    assert list((work / "run").glob(f".{name}.*"))
-    finish(work)
+def test_a_file_half_written_at_the_kill_is_cleared_away(chain: Chain) -> None:
+    """The end of the chain looks for files that do not belong there."""
+    assert [len(files) for files in chain.unfinished] == [1, 1]
 
 
-def test_a_line_half_written_at_the_kill_is_dropped(work: Path) -> None:
-    killed(work, "search", 3)
-    study = work / "run" / "study.log"
-    whole = study.read_bytes()
-    study.write_bytes(whole + whole.splitlines()[-1][:20])
-    (work / "run" / "study.log.lock").symlink_to("study.log")
-
-    finish(work)
-
-    assert study.read_bytes().startswith(whole)
-    assert all(json.loads(line) for line in study.read_text(encoding="utf-8").splitlines())
+def test_a_line_half_written_at_the_kill_is_dropped(chain: Chain) -> None:
+    assert all(json.loads(line) for line in chain.studies[1].decode().splitlines())
 
 
 def test_kills_at_any_time_do_not_keep_it_from_finishing(work: Path) -> None:
