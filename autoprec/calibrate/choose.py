@@ -32,11 +32,11 @@ CANDIDATES: tuple[tuple[str, float], ...] = (
     ("entropy", 100.0),
 )
 """The calibrators that "auto" chooses from; the first is taken if there is no time to compare them."""
-_JUDGED, _JUDGED_MACS = (16, 64), 1.6e11
+_JUDGED, _JUDGED_MACS = (8, 64), 1.6e11
 """The fewest and the most samples that calibrators are compared on, and the multiply-accumulates that they may cost.
 
 A sample of a network that costs much holds many positions or decisions, and tells as much as several others."""
-_REFINED, _REFINED_MACS = (8, 32), 8e10
+_REFINED, _REFINED_MACS = (4, 32), 8e10
 """The same for choosing the calibrator of single values, which takes many passes over these samples."""
 ONE_FOR_ALL = "one calibrator for all, simulated"
 ONE_FOR_EACH = "one for each value, simulated"

@@ -35,7 +35,7 @@ _GAIN = 0.99
 """A change counts only if at most this share of the noise is left; smaller changes may be chance."""
 _MACS = 2e11
 """The multiply-accumulates that all tries together may cost; two cores take some seconds for them."""
-_TRIES = (16, 96)
+_TRIES = (8, 96)
 _TINY = 1e-30
 
 Scales = Mapping[tuple[str, Precision], QuantParams]
