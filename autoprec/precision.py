@@ -20,7 +20,9 @@ class Precision(str, Enum):
     FP64 is what some models are given in. A unit may keep it, and no other unit gets it. In INT8_DYNAMIC a product
     reads INT8 weights, and activations whose range is found anew in each run, over the whole tensor. In INT4 only the
     weights are quantised: each block of 32, 64 or 128 of them has a scale and, where the name says "zp", a zero point.
-    In INT8_WEIGHTS too only the weights are, each column with a scale.
+    In INT8_WEIGHTS too only the weights are, each column with a scale. In MXFP8 and NVFP4 products read weights and
+    activations of 8 and 4 bits in blocks of 32 and 16, whose scales are small floats; those of activations are found
+    at run time.
     """
 
     FP32 = "fp32"
@@ -37,6 +39,8 @@ class Precision(str, Enum):
     INT4_64_ZP = "int4-64-zp"
     INT4_128_ZP = "int4-128-zp"
     INT8_WEIGHTS = "int8-weights"
+    MXFP8 = "mxfp8"
+    NVFP4 = "nvfp4"
 
     def __str__(self) -> str:
         return self.value
@@ -44,12 +48,19 @@ class Precision(str, Enum):
     @property
     def bits(self) -> int:
         """The number of bits of one stored weight."""
-        return {"fp64": 64, "fp32": 32, "fp16": 16, "bf16": 16}.get(self.value, 4 if self.block else 8)
+        return {"fp64": 64, "fp32": 32, "fp16": 16, "bf16": 16}.get(
+            self.value, 4 if self.block or self is Precision.NVFP4 else 8
+        )
 
     @property
     def block(self) -> int:
         """The number of weights that share a scale, for the formats of four bits; 0 for all others."""
         return int(self.value.split("-")[1]) if self.value.startswith("int4") else 0
+
+    @property
+    def scaled_block(self) -> int:
+        """The number of values that share a scale that is a small float, in MXFP8 and NVFP4; 0 for all others."""
+        return {"mxfp8": 32, "nvfp4": 16}.get(self.value, 0)
 
     @property
     def weights_only(self) -> bool:
@@ -69,7 +80,8 @@ class Precision(str, Enum):
     @property
     def is_quantized(self) -> bool:
         """Whether weights are stored as codes with a scale, as in INT8, FP8 and INT4."""
-        return self in (Precision.INT8, Precision.FP8, Precision.INT8_DYNAMIC) or self.weights_only
+        eight = (Precision.INT8, Precision.FP8, Precision.INT8_DYNAMIC)
+        return self in eight or self.weights_only or self.scaled_block > 0
 
     @property
     def needs_ranges(self) -> bool:
@@ -92,6 +104,8 @@ class Precision(str, Enum):
             "int8": 127.0,  # the code -128 is not used, so that the codes are symmetric around 0
             "int8-dynamic": 127.0,
             "int8-weights": 127.0,
+            "mxfp8": 448.0,
+            "nvfp4": 6.0,
         }.get(self.value, 7.0)
 
 

@@ -50,6 +50,7 @@ class Scheme:
             DynamicQuantizeLinear.
         weight_blocks: whether a product may read activations in float and weights in codes: of 4 bits with a scale
             for each block, or of 8 bits with one for each column.
+        scaled_blocks: whether a product may read MXFP8 or NVFP4, in TensorRT's own operators.
         block_kernels: whether such a product is written as MatMulNBits, an operator of ONNX Runtime's own.
         largest_weight: the largest INT8 code of a weight that is multiplied. Where two products of an unsigned and a
             signed byte are added in 16 bits, 64 is the largest that never saturates: 2 * 255 * 64 < 2**15.
@@ -76,6 +77,7 @@ class Scheme:
     dynamic_products: bool = True
     dynamic_activations: bool = False
     weight_blocks: bool = False
+    scaled_blocks: bool = False
     block_kernels: bool = False
     largest_weight: int = 127
     variant_of: str | None = None
@@ -99,6 +101,7 @@ TENSORRT = Scheme(
     norms_as_convs=False,
     quantize_norms=True,
     weight_blocks=True,
+    scaled_blocks=True,
 )
 TENSORRT_8 = replace(
     TENSORRT,
@@ -108,6 +111,7 @@ TENSORRT_8 = replace(
     shortcuts_as_convs=True,
     pairs_at_producers=True,
     weight_blocks=False,
+    scaled_blocks=False,
     absent={**_NO_FP64, Precision.FP8: "TensorRT 8.6 has no FP8", Precision.BF16: "TensorRT 8.6 has no BF16"},
 )
 TENSORRT_RTX = replace(

@@ -44,7 +44,7 @@ class Observed:
 def needed_tensors(lowerer: Lowerer, possible: Possible) -> tuple[str, ...]:
     """Return the values that some plan quantises: those of every uniform plan, pairs beside neighbours included."""
     found: dict[str, None] = {}
-    for precision in (Precision.INT8, Precision.FP8):
+    for precision in (Precision.INT8, Precision.FP8, Precision.NVFP4):
         plan = uniform(lowerer.partition, precision, possible, lowerer.carrier)
         if precision in plan.values():
             topology, placement = lowerer.placement(plan)

@@ -36,17 +36,19 @@ from autoprec.lowering.passes.quantize_tables import QuantizeTablesPass
 from autoprec.lowering.passes.quantize_weights import QuantizeWeightsPass
 from autoprec.lowering.passes.representable_bias import RepresentableBiasPass
 from autoprec.lowering.passes.saturated_clips import SaturatedClipsPass
+from autoprec.lowering.passes.scale_blocks import ScaleBlocksPass
 from autoprec.lowering.passes.scales import coarsest, pair_params, round_scale
 from autoprec.lowering.passes.shortcut_to_conv import ShortcutToConvPass, shortcut_pad
 from autoprec.lowering.passes.simulate_types import SimulateTypesPass
 from autoprec.lowering.passes.type_slots import OPSET_BF16, OPSET_BLOCKS, OPSET_HALF_SCALES, OPSET_QDQ
-from autoprec.lowering.placement import ActivationPoint, Placement, range_root
+from autoprec.lowering.placement import ActivationPoint, Placement, range_root, read_in_nvfp4
 from autoprec.lowering.placer import place
 from autoprec.lowering.record import LoweringRecord
 from autoprec.precision import CARRIERS, Precision
 from autoprec.ranges.affine import QuantParams
 from autoprec.ranges.bins import Range
-from autoprec.ranges.table import RangeTable
+from autoprec.ranges.scaled_blocks import scale_of_all
+from autoprec.ranges.table import RangeTable, known_range
 from autoprec.units.records import Partition, Unit
 
 _WEAK_IR_VERSION = 8  # of opset 17, the newest that TensorRT 8.6 documents
@@ -147,12 +149,13 @@ class Lowerer:
         scales = self._scales(draft.topology, placement, ranges, scale_type)
         steps.append(InsertQDQPass(editor, placement.activations, scales))
         steps.append(QuantizeAtRunTimePass(editor, placement.dynamic, in_float=simulate))
+        scaled = self._scaled(draft, ranges, simulate)
         if self.scheme.block_kernels and not simulate:
             steps.append(BlockKernelsPass(editor, {p.node for p in products if p.precision.weights_only}))
         if self.scheme.float_islands:
             steps += [RepresentableBiasPass(editor), KeepProductsPass(editor), IsolateFloatsPass(editor)]
         if simulate:
-            return [*steps, SimulateTypesPass(editor, placement.node_types)]
+            return [*steps, *scaled, SimulateTypesPass(editor, placement.node_types)]
         if not self.scheme.strongly_typed:
             draft.work.ir_version = min(draft.work.ir_version, _WEAK_IR_VERSION)
             steps += [FloatWeightsPass(editor), SaturatedClipsPass(editor)]
@@ -161,7 +164,16 @@ class Lowerer:
         if self.scheme.transposes_stay_fp32:
             types |= dict.fromkeys(transposes_before_products(draft.work.graph), Precision.FP32)
         steps.append(AssignTypesPass(editor, types, self.carrier))
-        return [*steps, PackConstantsPass(editor)] if placement.weights else steps
+        return [*steps, PackConstantsPass(editor), *scaled] if placement.weights else steps
+
+    def _scaled(self, draft: _Draft, ranges: RangeTable | None, simulate: bool) -> list[LoweringPass]:
+        """The pass that writes products in MXFP8 and NVFP4, where there are any; types are assigned before."""
+        points = split_by_blocks(draft.placement.weights).scaled
+        nodes = {str(node.name): node for node in draft.work.graph}
+        weights = {point.node: value for point in points if (value := nodes[point.node].inputs[1]) is not None}
+        read = read_in_nvfp4(draft.topology, draft.placement).items()
+        of_all = {node: scale_of_all(known_range(ranges, value, exact=True)) for node, value in read}
+        return [ScaleBlocksPass(draft.editor, points, weights, of_all, in_float=simulate)] if points else []
 
     def _scale_type(self, placement: Placement) -> Precision:
         """Return the coarsest float type that scales are stored in, which may be any half type of a typed model."""
@@ -235,7 +247,7 @@ class Lowerer:
         # Simulated arithmetic is FP32, so that it needs no opset with half types.
         if not simulate and (Precision.BF16 in used or (quantized and self.carrier is Precision.BF16)):
             return OPSET_BF16
-        if any(p.block for p in used):
+        if any(p.block or p.scaled_block for p in used):
             return OPSET_BLOCKS
         if Precision.FP8 in used or (quantized and half):
             return OPSET_HALF_SCALES
@@ -263,8 +275,6 @@ class Lowerer:
             return {}
         values = {str(v.name): v for node in topology.nodes for v in node.outputs}
         values |= {str(v.name): v for v in topology.graph.inputs}
-        if ranges is None:
-            raise PlanError("a plan with INT8 or FP8 units needs calibrated ranges; give calibration data by --calib")
         scales = {}
         for point in placement.activations:
             names = [str(range_root(topology, values[name]).name) for name in self._sharers(placement, point.tensor)]
@@ -276,15 +286,10 @@ class Lowerer:
     def _sharers(self, placement: Placement, tensor: str) -> list[str]:
         return next((sorted(group) for group in placement.unified if tensor in group), [tensor])
 
-    def _range(self, ranges: RangeTable, point: ActivationPoint, name: str) -> Range:
-        if point.fixed_scale is not None:
+    def _range(self, ranges: RangeTable | None, point: ActivationPoint, name: str) -> Range:
+        if point.fixed_scale is not None and ranges is not None:
             return Range(0.0, 1.0)
-        table = ranges.extent if point.precision is Precision.FP8 else ranges.clipped
-        if name not in table:
-            raise PlanError(
-                f"value {name!r} must be quantised but was not calibrated; run the calibration again for this plan"
-            )
-        return table[name]
+        return known_range(ranges, name, exact=point.precision is Precision.FP8)
 
 
 def _padded_skips(graph: ir.Graph, units: Sequence[Unit]) -> list[str]:

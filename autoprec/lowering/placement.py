@@ -60,7 +60,7 @@ class WeightPoint:
     Attributes:
         node: the name of the node that reads it.
         index: the input of the node that it is.
-        precision: INT8, FP8 or a format of weights alone.
+        precision: INT8, FP8, or a format of blocks or of weights alone.
         axis: the axis along which each slice has a scale of its own, or that is cut into blocks; None for one scale
             for all.
         after_gather: whether the codes are looked up first and dequantised afterwards, as for an embedding.
@@ -105,6 +105,17 @@ def range_root(topology: Topology, value: ir.Value) -> ir.Value:
     return current
 
 
+def read_in_nvfp4(topology: Topology, placement: Placement) -> dict[str, str]:
+    """Node name -> the value of whose range one scale is made for all blocks of NVFP4 that the node reads."""
+    nodes = {str(node.name): node for node in topology.nodes}
+    found = {}
+    for point in placement.weights:
+        value = nodes[point.node].inputs[0] if point.precision is Precision.NVFP4 else None
+        if value is not None:
+            found[point.node] = str(range_root(topology, value).name)
+    return found
+
+
 def calibration_tensors(topology: Topology, placements: Sequence[Placement]) -> tuple[str, ...]:
     """The values whose ranges the placements need, in topological order."""
     by_name = {str(v.name): v for node in topology.nodes for v in node.outputs}
@@ -115,6 +126,7 @@ def calibration_tensors(topology: Topology, placements: Sequence[Placement]) -> 
         for point in placement.activations
         if point.tensor in by_name and point.fixed_scale is None
     }
+    wanted |= {name for placement in placements for name in read_in_nvfp4(topology, placement).values()}
     return tuple(name for name in by_name if name in wanted)
 
 

@@ -123,7 +123,7 @@ class _Placer:
             for index in (0, 1):
                 value = node.inputs[index]
                 if value in self.topology.constants:
-                    axis = 0 if stored.block else axis_of_weight(node, index)
+                    axis = 0 if stored.block or stored.scaled_block else axis_of_weight(node, index)
                     self.weights.append(WeightPoint(node=name, index=index, precision=stored, axis=axis))
                 elif precision.needs_ranges:
                     self._add(value, precision, node, index)

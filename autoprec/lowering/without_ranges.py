@@ -31,6 +31,8 @@ def why_not_without_ranges(
         return "this runtime has no kernels that quantise activations at run time"
     if precision.weights_only and not scheme.weight_blocks:
         return "this runtime has no kernels for products of weights in codes and activations in float"
+    if precision.scaled_block and not scheme.scaled_blocks:
+        return f"this runtime has no {precision.value.upper()}"
     if precision.has_zero_points and scheme.symmetric:
         return "this runtime has no zero points"
     if unit.kind == "embedding" and precision.block:
@@ -60,11 +62,9 @@ def _why_no_codes(topology: Topology, node: ir.Node, precision: Precision) -> st
     if node.inputs[1] not in topology.constants:
         return "only its second operand may be the weights"
     shape = static_shape(node.inputs[1])
-    if not precision.weights_only:
+    if precision is Precision.INT8_DYNAMIC:
         return "its weights must have two dimensions or more" if shape is not None and len(shape) < 2 else None
     if shape is None or len(shape) != 2:
         return "its weights must be a matrix"
-    if not precision.block:
-        return None
-    depth = shape[1] if attribute_int(node, "transB", 0) else shape[0]
-    return None if depth % precision.block == 0 else f"its depth of {depth} is no multiple of the block"
+    depth, block = shape[1 if attribute_int(node, "transB", 0) else 0], precision.block or precision.scaled_block or 1
+    return None if depth % block == 0 else f"its depth of {depth} is no multiple of the block"

@@ -84,6 +84,27 @@ class RangeTable:
         write_json(path, stamped(self.to_record()))
 
 
+def known_range(ranges: RangeTable | None, name: str, *, exact: bool) -> Range:
+    """Return the calibrated range of a value.
+
+    Args:
+        ranges: the table, None where nothing was calibrated.
+        name: the value.
+        exact: whether the range is that of all values seen, and not the one that a calibrator has clipped.
+
+    Raises:
+        PlanError: the value was not calibrated.
+    """
+    if ranges is None:
+        raise PlanError("a plan with INT8 or FP8 units needs calibrated ranges; give calibration data by --calib")
+    table = ranges.extent if exact else ranges.clipped
+    if name not in table:
+        raise PlanError(
+            f"value {name!r} must be quantised but was not calibrated; run the calibration again for this plan"
+        )
+    return table[name]
+
+
 def storable(mean: Array) -> Array:
     """Return `mean` rounded to the nine digits that are stored, so that reading a file gives back what was used."""
     return np.array([float(f"{x:.9g}") for x in mean])

@@ -14,7 +14,19 @@ from autoprec.report.sections import Arc, Column, Drawing, Report, number_of, sh
 
 HINT = "the plots are left out, as Matplotlib is not installed; `pip install 'autoprec[report]'` adds them"
 TIMELESS = "the plots are left out for lack of time; `autoprec report RUN` adds them"
-PRECISIONS = ("fp64", "fp32", "bf16", "fp16", "fp8", "int8", "int8-dynamic", "int8-weights", *FOUR_BITS)
+PRECISIONS = (
+    "fp64",
+    "fp32",
+    "bf16",
+    "fp16",
+    "fp8",
+    "int8",
+    "int8-dynamic",
+    "int8-weights",
+    "mxfp8",
+    "nvfp4",
+    *FOUR_BITS,
+)
 _WIDE = 1000.0
 _HIGH = 120.0
 

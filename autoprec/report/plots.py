@@ -22,6 +22,8 @@ COLOURS = {
     "int8": "#0072b2",
     "int8-dynamic": "#009e73",
     "int8-weights": "#004d36",
+    "mxfp8": "#7fb2d6",
+    "nvfp4": "#5b3a8c",
     **dict(zip(FOUR_BITS, ("#f0e442", "#c9b800", "#8c8000", "#e69f00", "#b57b00", "#7a5200"), strict=True)),
     "answer": "#d55e00",
     "uniform": "#0072b2",

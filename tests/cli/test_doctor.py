@@ -108,6 +108,8 @@ def test_json_holds_the_same(invoke: Invoke, pretend: Pretend) -> None:
         "fp32": None,
         "fp8": "TensorRT 8.6 has no FP8: use TensorRT 10 or newer",
         "int8": None,
+        "mxfp8": "TensorRT 8.6 has no MXFP8: use TensorRT 10 or newer",
+        "nvfp4": "TensorRT 8.6 has no NVFP4: use TensorRT 10 or newer",
     }
     assert precisions["int4-32"] == "TensorRT 8.6 has no INT4: use TensorRT 10 or newer"
     assert record["problems"] == []

@@ -31,7 +31,7 @@ from ..helpers.onnx_builder import Builder
 FP32, FP16, BF16, FP8, INT8 = (Precision(p) for p in ("fp32", "fp16", "bf16", "fp8", "int8"))
 
 FLOOR_DB = {FP32: 130.0, FP16: 55.0, BF16: 37.0, INT8: 30.0, Precision.INT8_DYNAMIC: 30.0, FP8: 19.0}
-FLOOR_DB |= {Precision.INT8_WEIGHTS: 30.0}
+FLOOR_DB |= {Precision.INT8_WEIGHTS: 30.0, Precision.MXFP8: 19.0, Precision.NVFP4: 8.0}
 FLOOR_DB |= {p: 10.0 for p in Precision if p.block}
 """What the worst precision of a plan allows on the tiny models, some 4 dB below the worst case seen."""
 

@@ -12,7 +12,7 @@ from importlib import resources
 from autoprec.errors import UsageError
 from autoprec.files.toml import Table, parse_table
 
-ARITHMETICS = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8")
+ARITHMETICS = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "nvfp4")
 """Kinds of arithmetic: FP32 is that of CUDA cores, the others that of tensor cores."""
 
 _GPU_KEYS = ("key", "name", "capability", "default", "sm_count", "l2_mib", "bandwidth_gb_s", "peak")

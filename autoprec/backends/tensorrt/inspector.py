@@ -12,6 +12,8 @@ from autoprec.errors import BackendError
 
 _DTYPES = (
     ("bf16", r"bfloat16|bf16"),
+    ("e8m0", r"e8m0"),
+    ("nvfp4", r"fp4|float4|e2m1"),
     ("fp8", r"fp8|float8|e4m3"),
     ("fp16", r"half|fp16|float16"),
     ("int4", r"\bint4"),

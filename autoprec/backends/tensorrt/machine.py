@@ -25,7 +25,11 @@ _LEAST: dict[Precision, Capability] = {
     Precision.BF16: (8, 0),
     Precision.FP8: (8, 9),
     **{p: (8, 0) for p in Precision if p.weights_only},
+    Precision.MXFP8: (10, 0),
+    Precision.NVFP4: (10, 0),
 }
+_RTX_LEAST: Capability = (8, 9)
+"""TensorRT-RTX 1.7 builds MXFP8 from here on, though it computes it in a float type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +172,7 @@ def _refusal(wanted: Capability, flavour: Flavour) -> str | None:
 
 
 def _why_not(precision: Precision, wanted: Capability, flavour: Flavour) -> str | None:
-    least = _LEAST.get(precision, (0, 0))
+    least = _RTX_LEAST if flavour == "rtx" and precision is Precision.MXFP8 else _LEAST.get(precision, (0, 0))
     name = "INT4" if precision.block else precision.value.upper()
     if precision is Precision.FP64:
         return "TensorRT has no FP64"
@@ -176,7 +180,9 @@ def _why_not(precision: Precision, wanted: Capability, flavour: Flavour) -> str 
         return "TensorRT quantises activations by ranges that are known when an engine is built"
     if precision.has_zero_points:
         return "TensorRT has no zero points"
-    if flavour == "weak" and (precision.weights_only or precision in (Precision.BF16, Precision.FP8)):
+    if flavour == "weak" and (
+        precision.weights_only or precision.scaled_block or precision in (Precision.BF16, Precision.FP8)
+    ):
         return f"TensorRT 8.6 has no {name}: use TensorRT 10 or newer"
     if wanted < least:
         return f"{name} needs compute capability {_dotted(least)} or more, this is {_dotted(wanted)}"

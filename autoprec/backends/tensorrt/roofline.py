@@ -88,7 +88,7 @@ def layer_ms(layer: EngineLayer, gpu: Gpu) -> float:
 
 def _product_ms(product: Product, gpu: Gpu) -> float:
     """On tensor cores in waves of tiles; narrow products on whichever cores are faster."""
-    step = max(1, K_STEP_BYTES // {"fp16": 2, "bf16": 2, "fp8": 1, "int8": 1}.get(product.dtype, 4))
+    step = int(K_STEP_BYTES / {"fp16": 2, "bf16": 2, "fp8": 1, "int8": 1, "nvfp4": 0.5}.get(product.dtype, 4))
     depth = ceil(product.depth / step) * step
     tall, wide = TILE
     tiles = product.count * min(
@@ -113,7 +113,7 @@ def _traffic_ms(moved: int, gpu: Gpu) -> float:
 
 def _peak_tflops(dtype: str, gpu: Gpu) -> float:
     """FP32 runs as TF32 where tensor cores have it: TensorRT's flag for that is set by default."""
-    if dtype in ("fp16", "bf16", "fp8", "int8"):
+    if dtype in ("fp16", "bf16", "fp8", "int8", "nvfp4"):
         if dtype not in gpu.peak_tflops:
             raise BackendError(
                 f"the engine computes in {dtype.upper()}, which the {gpu.name} has no arithmetic for; "

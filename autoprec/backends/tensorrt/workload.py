@@ -25,6 +25,8 @@ _BYTES = {
     "uint8": 1,
     "bool": 1,
     "int4": 0.5,
+    "nvfp4": 0.5,
+    "e8m0": 1,
 }
 _MATMUL = re.compile(r"gemm|matrixmultiply|matmul|fullyconnected")
 

@@ -169,11 +169,13 @@ class WeightPoints:
     Attributes:
         matrices: those in blocks that products read.
         tables: those in blocks that rows are looked up in.
+        scaled: matrices in MXFP8 or NVFP4.
         others: those with one scale, or one for each channel.
     """
 
     matrices: tuple[WeightPoint, ...]
     tables: tuple[WeightPoint, ...]
+    scaled: tuple[WeightPoint, ...]
     others: tuple[WeightPoint, ...]
 
 
@@ -183,5 +185,6 @@ def split_by_blocks(points: Sequence[WeightPoint]) -> WeightPoints:
     return WeightPoints(
         matrices=tuple(point for point in blocks if point.index == 1),
         tables=tuple(point for point in blocks if point.index == 0),
-        others=tuple(point for point in points if not point.precision.block),
+        scaled=tuple(point for point in points if point.precision.scaled_block),
+        others=tuple(p for p in points if not p.precision.block and not p.precision.scaled_block),
     )

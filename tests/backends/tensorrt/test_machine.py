@@ -123,13 +123,13 @@ def test_other_spellings_are_refused(text: str) -> None:
         ("8.0", "strong", "fp32 fp16 bf16 int8"),
         ("8.9", "strong", "fp32 fp16 bf16 fp8 int8"),
         ("9.0", "strong", "fp32 fp16 bf16 fp8 int8"),
-        ("12.0", "strong", "fp32 fp16 bf16 fp8 int8"),
+        ("12.0", "strong", "fp32 fp16 bf16 fp8 int8 mxfp8 nvfp4"),
         ("7.5", "rtx", "fp32 fp16"),
         ("8.6", "rtx", "fp32 fp16 bf16 int8"),
         ("8.7", "rtx", ""),
-        ("8.9", "rtx", "fp32 fp16 bf16 fp8 int8"),
+        ("8.9", "rtx", "fp32 fp16 bf16 fp8 int8 mxfp8"),
         ("9.0", "rtx", ""),
-        ("sm120", "rtx", "fp32 fp16 bf16 fp8 int8"),
+        ("sm120", "rtx", "fp32 fp16 bf16 fp8 int8 mxfp8 nvfp4"),
     ],
 )
 def test_precisions_go_with_the_capability(capability: str, flavour: str, native: str) -> None:

@@ -60,6 +60,18 @@ def test_tensorrt_rtx_keeps_codes_of_weights_inside_the_product(capability: str)
     assert {name: ran.precision for name, ran in found.items()} == plan
 
 
+def test_tensorrt_rtx_computes_nvfp4_in_four_bits_and_mxfp8_in_float() -> None:
+    """TensorRT-RTX 1.7 dequantises MXFP8 in kernels of their own; a later one that does not makes this fail."""
+    b = Builder()
+    hidden = b.linear("fc", b.input("x", ["N", 32, 64]), 64, 64)
+    b.output(b.linear("last", hidden, 64, 96), ["N", 32, 96])
+    lowered = Bench(b.model(), TENSORRT_RTX, FP16).lower({"fc": Precision.NVFP4, "last": Precision.MXFP8}).ir
+
+    found = ran_as(parse_layers(layers_text(to_bytes(lowered), "SM120")), ["fc", "last"])
+
+    assert {name: ran.precision for name, ran in found.items()} == {"fc": Precision.NVFP4, "last": FP16}
+
+
 @pytest.mark.parametrize(
     "name",
     [
