@@ -106,10 +106,12 @@ class ScaleBlocksPass(LoweringPass):
         scales = ir.Value(name=self.editor.names.new(f"{wish}.scale"), type=ir.TensorType(kinds[1]))
         shared = None if of_all is None else self.editor.constant(f"{wish}.scale_of_all", np.array(of_all, np.float32))
         attributes = {"axis": -1, "block_size": precision.scaled_block}
+        inputs: list[ir.Value | None] = [source]
         if precision is Precision.MXFP8:
-            op, inputs, kind = "TRT_MXFP8DynamicQuantize", [source], {"output_dtype": int(kinds[0])}
+            op, kind = "TRT_MXFP8DynamicQuantize", {"output_dtype": int(kinds[0])}
         else:
-            op, inputs, kind = "TRT_FP4DynamicQuantize", [source, shared], {"scale_type": int(kinds[1])}
+            op, kind = "TRT_FP4DynamicQuantize", {"scale_type": int(kinds[1])}
+            inputs.append(shared)
         name = self.editor.names.new(f"{wish}/quantize")
         made = ir.node(op, inputs, attributes | kind, domain=_DOMAIN, outputs=[codes, scales], name=name)
         self.editor.graph.append(made)
