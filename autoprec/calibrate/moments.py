@@ -16,19 +16,23 @@ from autoprec.lowering.passes.type_slots import OPSET_BLOCKS
 from autoprec.lowering.possible import Possible
 from autoprec.lowering.reading import Reading, reading_of
 from autoprec.metrics.running import run_whole
-from autoprec.precision import Array, Precision
+from autoprec.precision import Precision
 from autoprec.ranges.moments import Moments, moments_of
 from autoprec.ranges.table import EIGHT_BITS, RangeTable
 from autoprec.units.sizes import elements_in
 
 _MOST_BYTES = 1 << 29
+_LARGEST_MATRIX = 1 << 29
+"""Layers whose moments take more bytes, such as products of 12,000 channels, are rounded to the nearest codes."""
 _SAMPLES = 128
 """More samples change the rounding little: a sample has many rows where products are large."""
 _PATCHES, _MOST_MACS = 1 << 14, 4e10
 """The most patches of a convolution that are looked at, and the multiply-accumulates that they may cost."""
 
 
-def values_with_moments(lowerer: Lowerer, possible: Possible, *, of_8_bits: bool = False) -> dict[str, Reading]:
+def values_with_moments(
+    lowerer: Lowerer, possible: Possible, *, of_8_bits: bool = False
+) -> dict[tuple[str, str], Reading]:
     """Return what layers read whose weights may be rounded by its moments, by the key of each reading.
 
     Args:
@@ -45,22 +49,23 @@ def values_with_moments(lowerer: Lowerer, possible: Possible, *, of_8_bits: bool
     if not units:
         return {}
     nodes = {str(node.name): node for node in lowerer.base(OPSET_BLOCKS).graph}
-    found: dict[str, Reading] = {}
+    found: dict[tuple[str, str], Reading] = {}
     for node in (nodes[name] for unit in units for name in unit.anchors if name in nodes):
         reading = reading_of(node)
-        if reading is not None and (of_8_bits or reading.window is None):
+        if reading is not None and (of_8_bits or reading.window is None) and reading.matrix_bytes <= _LARGEST_MATRIX:
             found.setdefault(reading.key, reading)
     return found
 
 
-def moments_fingerprint(of_table: str, names: Iterable[str], *, of_8_bits: bool = False) -> str:
-    """Return the fingerprint of ranges with the moments of these readings, given that without them."""
+def moments_fingerprint(of_table: str, read: Iterable[tuple[str, str]], *, of_8_bits: bool = False) -> str:
+    """Return the fingerprint of ranges with the moments of what is read, given that without them."""
     what = "moments, of 8 bits too" if of_8_bits else "moments"
-    return fingerprint([of_table, what, *found]) if (found := sorted(names)) else of_table
+    found = sorted(f"{value} by {how}" if how else value for value, how in read)
+    return fingerprint([of_table, what, *found]) if found else of_table
 
 
 def with_moments(
-    job: CalibrationJob, table: RangeTable, read: Mapping[str, Reading], *, of_8_bits: bool = False
+    job: CalibrationJob, table: RangeTable, read: Mapping[tuple[str, str], Reading], *, of_8_bits: bool = False
 ) -> RangeTable:
     """Return the table with the moments of what layers read.
 
@@ -73,25 +78,30 @@ def with_moments(
     Raises:
         OutOfTimeError: the time is up.
     """
-    found: dict[str, Moments] = {}
+    found: dict[tuple[str, str], Moments] = {}
     for group in _groups(job, read):
         found.update(_observed(job, group))
         if job.progress("moments", len(found) / max(len(read), 1)):
             break
     of_all = moments_fingerprint(table.fingerprint, list(found), of_8_bits=of_8_bits)
-    return replace(table, moments=found, rounds_8_bits=of_8_bits, fingerprint=of_all)
+    patches: dict[str, dict[str, Moments]] = {}
+    for (value, how), each in found.items():
+        if how:
+            patches.setdefault(value, {})[how] = each
+    products = {value: each for (value, how), each in found.items() if not how}
+    return replace(table, moments=products, patches=patches, rounds_8_bits=of_8_bits, fingerprint=of_all)
 
 
-def _groups(job: CalibrationJob, read: Mapping[str, Reading]) -> Iterator[dict[str, Reading]]:
+def _groups(job: CalibrationJob, read: Mapping[tuple[str, str], Reading]) -> Iterator[dict[tuple[str, str], Reading]]:
     """Readings whose matrices, and whose values in one run, fit into memory together."""
     lowerer = job.lowerer
     values = {str(v.name): v for node in lowerer.model.graph for v in node.outputs}
     values |= {str(v.name): v for v in lowerer.model.graph.inputs}
-    group: dict[str, Reading] = {}
+    group: dict[tuple[str, str], Reading] = {}
     total = 0
     for key, reading in read.items():
         held = elements_in(values.get(reading.value), lowerer.partition.shapes) * job.batch if reading.window else 0
-        size = 4 * (held + reading.groups * reading.channels**2)
+        size = 4 * held + reading.matrix_bytes
         if group and total + size > _MOST_BYTES:
             yield group
             group, total = {}, 0
@@ -101,13 +111,13 @@ def _groups(job: CalibrationJob, read: Mapping[str, Reading]) -> Iterator[dict[s
         yield group
 
 
-def _observed(job: CalibrationJob, read: Mapping[str, Reading]) -> dict[str, Moments]:
+def _observed(job: CalibrationJob, read: Mapping[tuple[str, str], Reading]) -> dict[tuple[str, str], Moments]:
     model = job.lowerer.model.ir.clone()
     values = {str(v.name): v for node in model.graph for v in node.outputs}
     for name in dict.fromkeys(reading.value for reading in read.values()):
         if name in values and not values[name].is_graph_output():
             model.graph.outputs.append(values[name])
-    sums: dict[str, Array] = {key: np.zeros((r.groups, r.channels, r.channels), np.float32) for key, r in read.items()}
+    sums = {key: np.zeros((each.groups, each.channels, each.channels), np.float32) for key, each in read.items()}
     data = job.dataset.subset(range(min(job.dataset.count, _SAMPLES)))
     random = np.random.default_rng(0)
     with LimitedEngine(job.backend.build(to_bytes(model), exact=True), job.out_of_time) as engine:

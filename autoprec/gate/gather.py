@@ -185,7 +185,7 @@ def kept_scores(scores: Array) -> tuple[float | None, ...]:
 def keys_of_ranges(topology: Topology, ranges: RangeTable | None) -> dict[str, str]:
     """Return the structural key, by name, of each value that has a range, a mean or moments."""
     keys = value_keys(topology)
-    wanted = [] if ranges is None else [*ranges.clipped, *ranges.means, *ranges.moments]
+    wanted = [] if ranges is None else [*ranges.clipped, *ranges.means, *ranges.moments, *ranges.patches]
     return {name: keys[name] for name in dict.fromkeys(wanted) if name in keys}
 
 

@@ -122,7 +122,8 @@ def _renamed(ranges: Mapping[str, Any], values: Mapping[str, str], topology: Top
     def table(rows: Mapping[str, Any]) -> dict[str, Any]:
         return {found: row for name, row in rows.items() if (found := new(str(name))) is not None}
 
-    tables = {part: table(ranges.get(part, {})) for part in ("ranges", "means", "chosen", "moments") if part in ranges}
+    parts = ("ranges", "means", "chosen", "moments", "patches")
+    tables = {part: table(ranges.get(part, {})) for part in parts if part in ranges}
     return {**ranges, **tables}
 
 

@@ -136,7 +136,7 @@ class Lowerer:
         editor, placement = draft.editor, draft.placement
         scale_type, points = self._scale_type(placement), split_by_blocks(placement.weights)
         moments = ranges.moments if ranges else {}
-        of_8_bits = moments if ranges and ranges.rounds_8_bits else {}
+        of_8_bits = ranges.readings if ranges and ranges.rounds_8_bits else {}
         largest, kept = self.scheme.largest_weight, self._rounded
         steps: list[LoweringPass] = [
             QuantizeWeightsPass(editor, points.others, scale_type, largest, moments=of_8_bits, rounded=kept),

@@ -29,6 +29,10 @@ class Window:
     dilations: tuple[int, ...]
     pads: tuple[int, ...]
 
+    def __str__(self) -> str:
+        parts = (("kernel", self.kernel), ("strides", self.strides), ("dilations", self.dilations), ("pads", self.pads))
+        return ", ".join(f"{name} {'x'.join(map(str, numbers))}" for name, numbers in parts)
+
     def places(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Return the numbers of patches along the axes of a value."""
         ends = self.pads[len(self.kernel) :]
@@ -55,9 +59,14 @@ class Reading:
     transposed: bool = False
 
     @property
-    def key(self) -> str:
-        """What tells apart all that may be read of values."""
-        return self.value if self.window is None else f"{self.value} in patches {self.window!r} of {self.groups} groups"
+    def key(self) -> tuple[str, str]:
+        """The name of the value, and how it is cut into patches, "" where it is not."""
+        return self.value, "" if self.window is None else f"{self.window}, groups {self.groups}"
+
+    @property
+    def matrix_bytes(self) -> int:
+        """The bytes of its second moments in FP32."""
+        return 4 * self.groups * self.channels**2
 
     def rows(self, array: Array, most: int, random: np.random.Generator) -> Array:
         """Return rows that are multiplied with the weights, float[groups, rows, channels].

@@ -34,8 +34,9 @@ class RangeTable:
         fingerprint: the fingerprint of the graph, the weights, the data and the recipe.
         evidence: the figures from which the method was chosen, for the report.
         chosen: value name -> the name of its calibrator if that is another one than `method`.
-        moments: what layers read, see `Reading.key` -> its second moments, by which weights are rounded.
-        rounds_8_bits: whether weights of 8 bits are rounded by them too, and not only those in blocks of 4 bits.
+        moments: value name -> the second moments of its channels, by which weights of products are rounded.
+        patches: value name -> how convolutions cut it, see `Reading.key` -> the second moments of its patches.
+        rounds_8_bits: whether weights of 8 bits are rounded by moments too, and not only those in blocks of 4 bits.
     """
 
     method: str
@@ -47,18 +48,29 @@ class RangeTable:
     evidence: Mapping[str, float]
     chosen: Mapping[str, str] = field(default_factory=dict)
     moments: Mapping[str, Moments] = field(default_factory=dict)
+    patches: Mapping[str, Mapping[str, Moments]] = field(default_factory=dict)
     rounds_8_bits: bool = False
+
+    @property
+    def readings(self) -> dict[tuple[str, str], Moments]:
+        """What layers read, as `Reading.key` tells it -> its second moments."""
+        found = {(value, ""): moments for value, moments in self.moments.items()}
+        return found | {(value, how): each for value, cut in self.patches.items() for how, each in cut.items()}
 
     def for_plan(self, precisions: Iterable[Precision]) -> RangeTable:
         """Return the table without what no unit of such a plan needs."""
         wanted = any(p.block or (self.rounds_8_bits and p.of_weights in EIGHT_BITS) for p in precisions)
-        return self if wanted else replace(self, moments={}, rounds_8_bits=False)
+        return self if wanted else replace(self, moments={}, patches={}, rounds_8_bits=False)
 
     def to_record(self) -> dict[str, Any]:
         """Return the table as plain JSON values."""
         rounded: dict[str, Any] = {}
         if self.moments:
             rounded["moments"] = {name: each.to_record() for name, each in self.moments.items()}
+        if self.patches:
+            rounded["patches"] = {
+                name: {how: each.to_record() for how, each in cut.items()} for name, cut in self.patches.items()
+            }
         if self.rounds_8_bits:
             rounded["rounds_8_bits"] = True
         return rounded | {
@@ -143,6 +155,10 @@ def ranges_from_record(record: Mapping[str, Any], where: str, raising: type[Auto
             evidence={str(key): float(value) for key, value in record["evidence"].items()},
             chosen={str(name): str(label) for name, label in record.get("chosen", {}).items()},
             moments={str(name): moments_from_record(each) for name, each in record.get("moments", {}).items()},
+            patches={
+                str(name): {str(how): moments_from_record(each) for how, each in cut.items()}
+                for name, cut in record.get("patches", {}).items()
+            },
             rounds_8_bits=bool(record.get("rounds_8_bits", False)),
         )
     except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:

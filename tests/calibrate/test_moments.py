@@ -32,7 +32,7 @@ def test_each_value_that_such_a_product_reads_is_seen_with_its_channels() -> Non
 
 def widths(bench: Bench, *, of_8_bits: bool = False) -> dict[str, int]:
     found = values_with_moments(bench.lowerer, bench.possible, of_8_bits=of_8_bits)
-    return {key: reading.channels for key, reading in found.items()}
+    return {reading.value: reading.channels for reading in found.values()}
 
 
 def seen(bench: Bench, *, of_8_bits: bool = False) -> RangeTable:
@@ -55,7 +55,9 @@ def test_they_are_those_of_the_data_however_it_is_cut(monkeypatch: pytest.Monkey
     np.testing.assert_allclose(np.diag(together.moments["x"].matrix()), np.diag(exact), rtol=0.01)
     np.testing.assert_allclose(apart.moments["x"].matrix(), together.moments["x"].matrix(), atol=2e-2)
     assert (
-        apart.fingerprint == together.fingerprint == moments_fingerprint(bench.ranges.fingerprint, ["x", "merge_out"])
+        apart.fingerprint
+        == together.fingerprint
+        == moments_fingerprint(bench.ranges.fingerprint, [("x", ""), ("merge_out", "")])
     )
 
 
@@ -86,12 +88,12 @@ def test_weights_of_8_bits_are_rounded_by_them_where_the_table_says_so_and_again
         weights = bench.lowerer.lower(plan, ranges).ir.graph.initializers.values()
         return [v.const_value.tobytes() for v in weights if v.const_value is not None and len(v.const_value.shape) > 2]
 
-    assert len(codes(table)) == len(table.moments) == 2
+    assert len(codes(table)) == len(table.readings) == 2
     assert codes(again) == codes(table)
     assert all(one != other for one, other in zip(codes(table), codes(bench.ranges), strict=True))
     assert codes(replace(table, rounds_8_bits=False)) == codes(bench.ranges)
-    assert again.fingerprint != moments_fingerprint(bench.ranges.fingerprint, table.moments)
-    assert table.for_plan([Precision.FP8]).moments == {}
+    assert again.fingerprint != moments_fingerprint(bench.ranges.fingerprint, table.readings)
+    assert table.for_plan([Precision.FP8]).readings == {}
     assert table.for_plan([Precision.INT8]) is table
 
 

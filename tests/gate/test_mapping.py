@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ import pytest
 from autoprec.backends.ort import OrtBackend
 from autoprec.errors import BaselineError
 from autoprec.gate.baseline import load_baseline
-from autoprec.gate.mapping import check_interface
+from autoprec.gate.mapping import check_interface, fit_plan
 from autoprec.gate.rebuild import rebuild_plan
 from autoprec.graph.interface import Interface, TensorSpec
 from autoprec.graph.model import load_model
 from autoprec.graph.topology import Topology
 from autoprec.testing import tiny_data
+from autoprec.units.foreign import units_of
 from autoprec.units.keys import value_keys
 
 from ..helpers.renamed_models import renamed
@@ -78,3 +80,20 @@ def test_a_new_output_is_another_interface() -> None:
     committed, found = Interface((), (spec("N"),)), Interface((), (spec("N"), spec("N", name="more")))
     with pytest.raises(BaselineError, match=r"output 'more' was not there and is float32\[N\]"):
         check_interface(committed, found, "m.onnx")
+
+
+def test_moments_are_given_the_names_of_a_renamed_model(tiny: Tiny, tmp_path: Path) -> None:
+    onnx.save(renamed(onnx.load(tiny.model), "other/"), tmp_path / "renamed.onnx")
+    baseline, model = load_baseline(tiny.baseline), load_model(tmp_path / "renamed.onnx")
+    assert baseline.plan.ranges is not None
+    name = next(name for name in baseline.plan.ranges["ranges"] if name != "x")
+    ranges = {**baseline.plan.ranges, "moments": {name: "of channels"}, "patches": {name: {"3x3": "of patches"}}}
+
+    topology = Topology(model.graph)
+    fitted = fit_plan(
+        replace(baseline.plan, ranges=ranges), dict(baseline.evidence.values), topology, units_of(model), "renamed.onnx"
+    ).plan.ranges
+
+    assert fitted is not None
+    assert list(fitted["patches"].values()) == [{"3x3": "of patches"}]
+    assert list(fitted["patches"]) == list(fitted["moments"]) != [name]

@@ -48,7 +48,7 @@ class QuantizeWeightsPass(LoweringPass):
         scale_type: Precision,
         largest: int = 127,
         *,
-        moments: Mapping[str, Moments] = MappingProxyType({}),
+        moments: Mapping[tuple[str, str], Moments] = MappingProxyType({}),
         rounded: RoundedWeights | None = None,
     ) -> None:
         super().__init__(editor)

@@ -65,7 +65,7 @@ def find_ranges(run: Run) -> RangeTable:
     return table
 
 
-def _read_by_rounded(run: Run) -> dict[str, Reading]:
+def _read_by_rounded(run: Run) -> dict[tuple[str, str], Reading]:
     """What the layers read whose weights are rounded by its moments, none where they take the nearest codes."""
     if run.task.recipe.rounding == "nearest":
         return {}
@@ -73,15 +73,17 @@ def _read_by_rounded(run: Run) -> dict[str, Reading]:
     return values_with_moments(subject.lowerer, subject.possible, of_8_bits=run.task.recipe.rounding == "gptq-all")
 
 
-def _rounds_so(stored: RangeTable, run: Run, read: Mapping[str, Reading]) -> bool:
+def _rounds_so(stored: RangeTable, run: Run, read: Mapping[tuple[str, str], Reading]) -> bool:
     """Whether weights are rounded by stored ranges as the recipe wants it."""
     rounding = run.task.recipe.rounding
     if rounding == "nearest":
-        return not stored.moments
-    return stored.moments.keys() >= set(read) and stored.rounds_8_bits == (rounding == "gptq-all" and bool(read))
+        return not stored.readings
+    return stored.readings.keys() >= set(read) and stored.rounds_8_bits == (rounding == "gptq-all" and bool(read))
 
 
-def _with_moments(run: Run, job: CalibrationJob, table: RangeTable, read: Mapping[str, Reading]) -> RangeTable:
+def _with_moments(
+    run: Run, job: CalibrationJob, table: RangeTable, read: Mapping[tuple[str, str], Reading]
+) -> RangeTable:
     """The table with the moments of what is read, where there is any and as far as there is time."""
     try:
         of_8_bits = run.task.recipe.rounding == "gptq-all"
@@ -100,7 +102,7 @@ def _stored(run: Run, wanted: str) -> RangeTable | None:
     good = [wanted, _widened(stored, wanted)]
     if run.budget.limited:
         good += [hurried, _widened(stored, hurried)]
-    good = [moments_fingerprint(each, list(stored.moments), of_8_bits=stored.rounds_8_bits) for each in good]
+    good = [moments_fingerprint(each, stored.readings, of_8_bits=stored.rounds_8_bits) for each in good]
     return stored if stored.fingerprint in good else None
 
 

@@ -148,7 +148,7 @@ def test_ranges_are_found_again_where_weights_are_to_be_rounded_otherwise(dealt:
     written = (tmp_path / "ranges.json").stat().st_mtime_ns
 
     assert table.rounds_8_bits
-    assert table.moments
+    assert table.patches
     assert found("gptq-all").fingerprint == table.fingerprint
     assert (tmp_path / "ranges.json").stat().st_mtime_ns == written
-    assert found("gptq").moments == found("nearest").moments == {}  # there are no units of 4 bits
+    assert found("gptq").readings == found("nearest").readings == {}  # there are no units of 4 bits
