@@ -129,7 +129,7 @@ def plan_from_record(record: Mapping[str, Any], path: str | Path) -> Plan:
         PlanError: the record is damaged, or it is not a plan.
     """
     if record.get("kind") != "autoprec plan":
-        raise PlanError(f"{path} is no plan of autoprec; give the plan.json of a run directory")
+        raise PlanError(f"{path} is not a plan of autoprec; give the plan.json of a run directory")
     try:
         units = {
             str(name): Choice(Precision(c["precision"]), str(c["reason"]), bool(c["pinned"]), str(c["key"]))

@@ -55,7 +55,7 @@ class TestVerdicts:
 
     @pytest.mark.parametrize(
         ("model", "words"),
-        [("worse", "worse than allowed"), ("dishonoured", "precision not honoured")],
+        [("worse", "worse than allowed"), ("dishonoured", "not run as planned")],
     )
     def test_the_item_itself_fails_with_the_table(self, project: pytest.Pytester, model: str, words: str) -> None:
         gated(project, model)

@@ -22,8 +22,8 @@ def with_weights_inside(model: bytes) -> bytes:
         return model
     if whole_bytes(model) > _MOST_BYTES:
         raise BackendError(
-            f"a model of {whole_bytes(model):,} bytes fits into no single message, and this backend reads no weights "
-            f"from files; let it read the external data of the model, which is placed relative to {ROOT}"
+            f"a model of {whole_bytes(model):,} bytes is too large for one ONNX message, and this backend does not "
+            f"read weights from files; let it read the external data of the model, which is placed relative to {ROOT}"
         )
     import onnx
 

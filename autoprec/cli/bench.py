@@ -46,7 +46,7 @@ _MIB = 2**20
 )
 @click.option("--iterations", type=click.IntRange(1), default=10, show_default=True, help="The fewest counted runs.")
 @click.option("--include-transfers", is_flag=True, help="Copy inputs and outputs in each run, and time that too.")
-@click.option("--no-cuda-graph", is_flag=True, help="Enqueue each run anew.")
+@click.option("--no-cuda-graph", is_flag=True, help="Enqueue the layers of each run one by one.")
 @click.option("--rounds", type=click.IntRange(2), default=25, show_default=True, help="The most rounds to compare in.")
 @click.option("--profile", "with_layers", is_flag=True, help="Time each layer too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

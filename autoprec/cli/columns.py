@@ -59,6 +59,19 @@ def fitted(header: Sequence[str], rows: Rows, width: int) -> list[str]:
     return lines
 
 
+def wrapped(text: str, width: int) -> str:
+    """The lines of a text, broken between words and indented as it begins; words stay whole, paths among them."""
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        lines.append(
+            textwrap.fill(
+                line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, tabsize=4
+            )
+        )
+    return "\n".join(lines)
+
+
 def _widths(header: Sequence[str], rows: Rows) -> list[int]:
     return [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoprec.cli.columns import fitted, screen_width, without_spare
+from autoprec.cli.columns import fitted, screen_width, without_spare, wrapped
 from autoprec.cli.verbosity import is_quiet
 from autoprec.files.printable import printable
 
@@ -169,6 +170,12 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], spare: Seq
     titles, kept = without_spare(header, rows, spare, width)
     for line in fitted(titles, kept, width):
         click.echo(line)
+
+
+def say(text: str) -> None:
+    """Print a paragraph, on a terminal in lines that are broken between words; a log and a pipe get one line."""
+    shown = printable(text)
+    click.echo(wrapped(shown, screen_width()) if sys.stdout.isatty() else shown)
 
 
 def print_json(record: Mapping[str, Any]) -> None:

@@ -55,7 +55,7 @@ class Annotations:
         missing = [file.name for file in files if file.stem not in self.by_name]
         if missing:
             raise DataError(
-                f"{len(missing)} of {len(files)} pictures are not in {self.path}, the first is {missing[0]}; annotate "
+                f"{len(missing)} of {len(files)} images are not in {self.path}, the first is {missing[0]}; annotate "
                 f"or remove them"
             )
         return [self.by_name[file.stem] for file in files]
@@ -68,8 +68,8 @@ class Annotations:
         """
         if len(self.by_name) != count:
             raise DataError(
-                f"{origin} has {count} samples without names, and {self.path} annotates {len(self.by_name)} pictures; "
-                f"give the annotations of exactly these samples in their order, or a folder of pictures"
+                f"{origin} has {count} samples without names, and {self.path} annotates {len(self.by_name)} images; "
+                f"give the annotations of exactly these samples in their order, or a folder of images"
             )
         return list(self.by_name.values())
 
@@ -105,7 +105,7 @@ def labels_of_samples(labels: BoxLabels, data: Dataset) -> Array:
     """
     picture = picture_of(data)
     if picture is None:
-        raise DataError(f"--labels has boxes of pictures, but the samples of {data.origin} have no picture among them")
+        raise DataError(f"--labels has boxes of images, but no input of {data.origin} is an image")
     found = read_annotations(labels).in_order(data.count, data.origin)
     sizes = [boxes.size or (1, 1) for boxes in found]
     scales = [(picture[1] / width, picture[0] / height) for height, width in sizes]
@@ -155,11 +155,11 @@ def _of_coco(path: Path, own_numbers: bool) -> Annotations:
         raise DataError(f"cannot read {path}: {error}") from error
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DataError(
-            f"{path} is no COCO file of boxes ({type(error).__name__}: {error}); it must have images with id, "
+            f"{path} is not a COCO file of boxes ({type(error).__name__}: {error}); it must have images with id, "
             f"file_name, height and width, categories with id, and annotations with image_id, category_id and bbox"
         ) from error
     if len(boxes) != len(record["images"]):
-        raise DataError(f"{path} has two pictures of one name; give each a name of its own")
+        raise DataError(f"{path} has two images of the same name; give each its own name")
     return Annotations(path, boxes)
 
 

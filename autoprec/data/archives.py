@@ -126,7 +126,7 @@ def _check_memory(headers: dict[str, Header], path: Path) -> None:
         raise _too_large(path, needed)
     if needed > max(_BOMB_BYTES, _BOMB_RATIO * stored):
         raise DataError(
-            f"{path} has {stored:,} bytes on disk and would fill {needed:,} in memory, which no data of worth does; "
+            f"{path} has {stored:,} bytes on disk and would fill {needed:,} in memory, far more than real data does; "
             f"write it again with np.savez if it is yours"
         )
 

@@ -55,16 +55,16 @@ class Splits:
     def text(self) -> str:
         """How the data was split, with counts, for people."""
         hard = ", equally hard for FP32" if self.equally_hard else ""
-        halves = f"select: {self.shares[0]} and report: {self.shares[1]} samples{hard}, none in"
+        halves = f"{self.shares[0]} selection and {self.shares[1]} held-out samples{hard}; no sample is in"
         if self.single:
             text = (
-                f"{self.origin} ({self.count} samples) split by seed {self.seed} into calibrate: "
-                f"{self.calibrate.count}, {halves} two parts"
+                f"{self.origin} ({self.count} samples) split by seed {self.seed} into {self.calibrate.count} "
+                f"calibration, {halves} two parts"
             )
         else:
             text = (
-                f"calibrate: all {self.calibrate.count} samples of {self.calibrate.origin}; {self.origin} split by "
-                f"seed {self.seed} into {halves} both"
+                f"{self.calibrate.count} calibration samples, all of {self.calibrate.origin}; {self.origin} split by "
+                f"seed {self.seed} into {halves} both parts"
             )
         if self.overlap:
             text += (
@@ -73,7 +73,8 @@ class Splits:
             )
         if self.every > 1:
             select, report = (len(range(0, count, self.every)) for count in self.shares)
-            text += f"; for lack of time, every {self.every}th of select and report: {select} and {report}"
+            kept = f"{select} selection, {report} held-out samples"
+            text += f"; for lack of time, only every {self.every}th of them is used: {kept}"
         return text
 
 

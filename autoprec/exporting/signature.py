@@ -111,6 +111,6 @@ def read_signature(path: Path) -> Signature | None:
         tensor_names(signature.outputs)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise RunDirectoryError(
-            f"the module's signature {path} is damaged ({error!r}); delete it and tune again, which makes it anew"
+            f"the module's signature {path} is damaged ({error!r}); delete it and tune again, which makes it again"
         ) from error
     return signature

@@ -68,8 +68,8 @@ def refuse_foreign_journal(path: Path) -> None:
     refuse_links(path)
     if not _begins(path, _JOURNAL):
         raise RunDirectoryError(
-            f"the study {path} is damaged or is no journal of a study; delete it to search again, or choose another "
-            f"file if it is not autoprec's"
+            f"the study {path} is damaged, or is not the journal of a study; delete it to search again, or choose "
+            f"another file if it is not autoprec's"
         )
     lock = path.with_name(f"{path.name}.lock")
     if lock.exists() and not lock.is_symlink():
@@ -90,7 +90,9 @@ def refuse_foreign_database(path: Path) -> None:
             tables = {str(name) for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             own = {str(row[1]) for row in database.execute("PRAGMA table_info(version_info)")}
     except sqlite3.Error as error:
-        raise RunDirectoryError(f"{path} is damaged or no SQLite database ({error}); choose another file") from error
+        raise RunDirectoryError(
+            f"{path} is damaged, or not a SQLite database ({error}); choose another file"
+        ) from error
     if tables and not ({"studies", "trials"} <= tables and "schema_version" in own):
         raise RunDirectoryError(
             f"a study would be added to {path}, but the database holds other tables ({', '.join(sorted(tables)[:3])}); "
@@ -146,7 +148,7 @@ def refuse_other_kind(path: Path, kind: str) -> None:
             begin = file.read(_LONGEST)
         if re.match(_HEAD + b'"kind":\\s*"' + re.escape(kind).encode() + b'"', begin) is None:
             raise RunDirectoryError(
-                f"{path} would be written, but the file that is there is no {kind}; move it away, or choose another "
+                f"{path} would be written, but the file that is there is not a {kind}; move it away, or choose another "
                 f"file"
             )
 
@@ -161,7 +163,7 @@ def refuse_no_junit(path: Path) -> None:
     begin = _begin(path, _LONGEST)
     if begin and b'<testsuite name="autoprec gate"' not in begin:
         raise RunDirectoryError(
-            f"{path} would be written, but the file that is there is no report of a gate; move it away, or choose "
+            f"{path} would be written, but the file that is there is not a report of a gate; move it away, or choose "
             f"another file"
         )
 
@@ -175,7 +177,7 @@ def refuse_no_text(path: Path) -> None:
     refuse_links(path)
     begin = _begin(path, _LONGEST)
     if begin[:1] in (b"{", b"[") or b"\0" in begin or begin.decode("utf-8", "replace").count("\ufffd") > 1:
-        raise RunDirectoryError(f"{path} would be added to, but it is no text in Markdown; choose another file")
+        raise RunDirectoryError(f"{path} would be added to, but it is not text in Markdown; choose another file")
 
 
 def _begin(path: Path, length: int) -> bytes:

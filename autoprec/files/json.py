@@ -82,7 +82,7 @@ def read_json(path: Path, what: str, raising: type[AutoprecError], schema: int) 
     except OSError as error:
         raise raising(f"cannot read the {what} {path}: {error.strerror or error}") from error
     except ValueError as error:
-        raise raising(f"the {what} {path} is no JSON ({error}); {again}") from error
+        raise raising(f"the {what} {path} is not JSON ({error}); {again}") from error
     if not isinstance(record, dict) or type(record.get("schema")) is not int:
         raise raising(f"the {what} {path} must be a JSON object with an integer 'schema'; {again}")
     if record["schema"] > schema:

@@ -21,10 +21,10 @@ def read_text(path: Path) -> str:
 
     Raises:
         OSError: there is no such file, or it cannot be read.
-        ValueError: it is no regular file, it is too large, or it is not in UTF-8.
+        ValueError: it is not a regular file, it is too large, or it is not in UTF-8.
     """
     if path.exists() and not path.is_file():
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     size = path.stat().st_size
     if size > LARGEST_BYTES:
         raise ValueError(f"it has {size:,} bytes, and at most {LARGEST_BYTES:,} are read")
@@ -82,7 +82,7 @@ def _finite(text: str) -> float:
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a number in JSON")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -70,9 +70,9 @@ def refuse_question(question: Question) -> None:
             f"there is no plan {subject.plan}: {what if subject.run is not None else 'give the plan by --plan FILE'}"
         )
     if subject.run is None and question.model is None:
-        raise UsageError(f"{subject.plan} is in no run directory: say by --model which model it was made for")
+        raise UsageError(f"{subject.plan} is not in a run directory: say by --model which model it was made for")
     if subject.run is None and question.evaluate is None:
-        raise UsageError(f"{subject.plan} is in no run directory: give samples by --eval")
+        raise UsageError(f"{subject.plan} is not in a run directory: give samples by --eval")
 
 
 def subject_of(question: Question) -> Subject:
@@ -90,7 +90,7 @@ def subject_of(question: Question) -> Subject:
     run = directory if directory.studied.is_file() else None
     if path.is_dir():
         if run is None and not directory.plan.is_file():
-            raise RunDirectoryError(f"{path} is no run directory: it has neither study.json nor plan.json")
+            raise RunDirectoryError(f"{path} is not a run directory: it has neither study.json nor plan.json")
         return Subject(run, question.plan or directory.plan)
     if path.suffix == ".json":
         return Subject(run, path)

@@ -271,7 +271,7 @@ def _details(
             lines.append(f"FP32 itself changed by {-own:+.4g}: that much is the model's own, not precision's")
     seen = caught_drop(count, allowed) if compared.test is SignificanceTest.MCNEMAR else 1.0
     if seen < 1:
-        lines.append(f"{count} samples catch a drop of {seen:.3g} in 95 of 100 cases, and larger ones more often")
+        lines.append(f"with {count} samples, a drop of {seen:.3g} or more is found in at least 95 of 100 cases")
     if absent:
         lines.append("judged in exact arithmetic, since the plan's runtime does not work here")
     return tuple(lines)

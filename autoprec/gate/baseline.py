@@ -25,7 +25,7 @@ SCHEMA = 1
 KIND = "autoprec baseline"
 _WIDTH = 100
 _DIGEST = 8
-_AGAIN = "make it anew with `autoprec baseline RUN -o FILE`, or take the committed one back"
+_AGAIN = "make it again with `autoprec baseline RUN -o FILE`, or take the committed one back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def load_baseline(path: str | Path) -> Baseline:
     file = Path(path)
     record = _read(file)
     if record.get("kind") != KIND:
-        raise BaselineError(f"{file} is no baseline of autoprec; give the file that `autoprec baseline` wrote")
+        raise BaselineError(f"{file} is not a baseline of autoprec; give the file that `autoprec baseline` wrote")
     schema = record.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise BaselineError(f"the baseline {file} must have a whole number as 'schema', got {schema!r}; {_AGAIN}")
@@ -78,8 +78,8 @@ def load_baseline(path: str | Path) -> Baseline:
     content = {key: value for key, value in record.items() if key not in ("schema", "kind", "seal")}
     if record.get("seal") != seal(content):
         raise BaselineError(
-            f"the baseline {file} is not as it was written: its content does not match its seal; it was edited, merged "
-            f"or damaged; {_AGAIN}"
+            f"the baseline {file} is not as it was written: its checksum does not match; it was edited, merged or "
+            f"damaged; {_AGAIN}"
         )
     try:
         return Baseline(plan_from_record(content["plan"], file), from_record(_unpacked(content)), file)
@@ -146,7 +146,7 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise BaselineError(f"cannot read the baseline {file}: {error.strerror or error}") from error
     except ValueError as error:
-        raise BaselineError(f"the baseline {file} is no JSON ({error}); {_AGAIN}") from error
+        raise BaselineError(f"the baseline {file} is not JSON ({error}); {_AGAIN}") from error
     if not isinstance(record, dict):
         raise BaselineError(f"the baseline {file} must be a JSON object; {_AGAIN}")
     return record

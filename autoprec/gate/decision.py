@@ -22,21 +22,22 @@ def decide(compared: Compared, allowed: float) -> tuple[Status, str]:
     counted = f"{compared.lost} of {count} samples got worse and {compared.won} better"
     if compared.different and beyond:
         return Status.WORSE, (
-            f"{counted}: a drop of {loss:.4g}, more than the {allowed:g} allowed, and no chance "
-            f"({compared.test}, p = {compared.p:.2g}); tune the model again, or accept it by a new baseline"
+            f"{counted}: a drop of {loss:.4g}, more than the {allowed:g} allowed, and statistically "
+            f"significant ({compared.test}, p = {compared.p:.2g}); tune the model again, or accept it by a new baseline"
         )
     if beyond:
         return Status.CANNOT_JUDGE, (
-            f"{counted}: a drop of {loss:.4g}, more than the {allowed:g} allowed, but chance may do that "
-            f"({compared.test}, p = {compared.p:.2g}); about {samples_to_decide(compared):,} samples would decide"
+            f"{counted}: a drop of {loss:.4g}, more than the {allowed:g} allowed, but not statistically "
+            f"significant ({compared.test}, p = {compared.p:.2g}); about {samples_to_decide(compared):,} samples would "
+            "decide"
         )
     enough = samples_to_see(compared, allowed)
     if count < enough:
         return Status.CANNOT_JUDGE, (
-            f"{count} samples are too few to see a drop of {allowed:g}; about {enough:,} would do, or allow more by "
+            f"{count} samples are too few to see a drop of {allowed:g}; give about {enough:,}, or allow more by "
             f"--max-drop"
         )
-    gain = ", and better" if mirrored(compared).different else ""
+    gain = ", and significantly better" if mirrored(compared).different else ""
     return Status.FINE, f"{counted}: within the bound{gain}"
 
 

@@ -118,8 +118,8 @@ def read_evidence(path: Path, plan: Plan) -> Evidence:
     """
     if not path.is_file():
         raise RunDirectoryError(
-            f"{path.parent} has no {path.name}: it is no run directory, or an older autoprec made it; run "
-            f"`autoprec tune` with the same options and --out {path.parent} again"
+            f"{path.parent} has no {path.name}: it is not a run directory, or an older version of autoprec made it; "
+            f"run `autoprec tune` with the same options and --out {path.parent} again"
         )
     record = read_json(path, "evidence", RunDirectoryError, SCHEMA)
     if record.get("plan") != plan_fingerprint(plan):

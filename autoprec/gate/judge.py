@@ -238,7 +238,7 @@ def _latency(session: Session, limits: Limits, given: Path | None) -> Check:
     same_runtime = all(machine[key] == old[key] for key in ("describe", "driver", "clocks"))
     same_hardware = all(machine[key] == old[key] for key in ("hardware", "clock", "threads"))
     if rival is not None:
-        session.progress.stage("latency", "beside the baseline's model")
+        session.progress.stage("latency", "timed in turns with the baseline's model")
         if rival[0] == rebuilt.lowered:
             check = latency.the_same(allowed)
         else:
@@ -249,32 +249,39 @@ def _latency(session: Session, limits: Limits, given: Path | None) -> Check:
         return _of_runtime(session, limits, check, same_hardware=same_hardware)
     if not same_hardware:
         why = f"the baseline was {old['clock']} on {old['hardware']} with {old['threads']} threads, this is "
-        why += f"{machine['hardware']} with {machine['threads']}, and the baseline's model is not here to run beside"
+        why += f"{machine['hardware']} with {machine['threads']}, and the baseline's model is not here to be timed "
+        "side by side"
         return latency.cannot(why, limits.latency_required, allowed)
     if rebuilt.model.graph_fingerprint != committed.model["graph"]:
-        why = "the graph changed, so that FP32 is no measure, and the baseline's model is not here to run beside; give "
+        why = "the graph changed, so FP32's latency is not comparable, and the baseline's model is not here to be "
+        "timed; give "
         return latency.cannot(why + "it by --baseline-model", limits.latency_required, allowed)
     return _recorded_rounds(session, limits, by_ratio=same_runtime)
 
 
 def _of_runtime(session: Session, limits: Limits, check: Check, *, same_hardware: bool) -> Check:
     """Judge a model that is no slower than the baseline's in this runtime: the runtime itself may be slower."""
-    known = "; the runtime or machine is another than the baseline's, "
+    known = "; but the runtime or machine is not the baseline's"
     if same_hardware:
         since = _recorded_rounds(session, limits, by_ratio=False)
         if since.status is Status.WORSE:
             return replace(
-                since, sentence=f"{since.sentence}; beside the baseline's model it is no slower, so that the runtime is"
+                since,
+                sentence=f"{since.sentence}; the runtime became slower, not the model",
             )
         if since.status is Status.FINE:
-            return replace(check, sentence=f"{check.sentence}{known}and {since.sentence}")
+            return replace(check, sentence=f"{check.sentence}{known}, and {since.sentence}")
     if limits.latency_required:
-        return replace(check, status=Status.CANNOT_JUDGE, sentence=f"{check.sentence}{known}whose part cannot be told")
-    return replace(check, sentence=f"{check.sentence}{known}whose part in it cannot be told here")
+        return replace(
+            check,
+            status=Status.CANNOT_JUDGE,
+            sentence=f"{check.sentence}{known}, and how much that changed cannot be judged",
+        )
+    return replace(check, sentence=f"{check.sentence}{known}, and how much that changed cannot be judged here")
 
 
 def _recorded_rounds(session: Session, limits: Limits, *, by_ratio: bool) -> Check:
-    session.progress.stage("latency", "beside FP32")
+    session.progress.stage("latency", "timed in turns with FP32")
     rebuilt = session.rebuilt
     check = latency.judge_recorded(
         session.arena(),

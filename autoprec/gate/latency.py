@@ -76,13 +76,13 @@ def _judged_race(shown: Paired, verdict: RaceVerdict, arena: Arena, allowed: flo
     if verdict is RaceVerdict.SLOWER:
         status = Status.WORSE
         sentence = (
-            f"{how}, found twice: more than the {allowed:.1%} allowed; see what changed in the model, tune it "
+            f"{how}, in two measurements: more than the {allowed:.1%} allowed; see what changed in the model, tune it "
             f"again, or accept it by a new baseline"
         )
     elif verdict is RaceVerdict.OPEN:
         status = Status.CANNOT_JUDGE
         sentence = (
-            f"{how}, but the clocks are too unstable to tell {allowed:.1%}; let no other work run on this machine, "
+            f"{how}, but the timings vary too much to judge {allowed:.1%}; let no other work run on this machine, "
             f"lock its clocks, or allow more by --max-slowdown"
         )
     return Check(
@@ -123,8 +123,8 @@ def judge_recorded(
     if why is not None:
         status = Status.CANNOT_JUDGE
         sentence = (
-            f"two days cannot be compared: {why}; give the baseline's model.onnx by --baseline-model, then both "
-            f"run side by side"
+            f"the timings of the baseline cannot be compared with those of today: {why}; give the baseline's "
+            f"model.onnx by --baseline-model, and both are timed side by side"
         )
     return Check(
         name="latency",
@@ -134,7 +134,9 @@ def judge_recorded(
         change=_change(ratio) if why is None else "-",
         allowed=f"+{allowed:.1%}",
         sentence=sentence,
-        details=("compared with the baseline's own rounds: its model is not here to run beside",),
+        details=(
+            "compared with the timings stored in the baseline, as its model is not here to be timed side by side",
+        ),
     )
 
 
@@ -142,7 +144,10 @@ def _recorded_verdict(ratio: Interval, *, worse: bool, by_ratio: bool) -> tuple[
     what = "share of FP32's latency" if by_ratio else "milliseconds"
     found = f"{ratio.estimate:.3f} of the baseline's {what}"
     if worse:
-        return Status.WORSE, f"{found}, found twice; see what changed, tune again, or accept it by a new baseline"
+        return (
+            Status.WORSE,
+            f"{found}, in two measurements; see what changed, tune again, or accept it by a new baseline",
+        )
     return Status.FINE, found
 
 
@@ -164,7 +169,7 @@ def the_same(allowed: float) -> Check:
         now="-",
         change="+0.0%",
         allowed=f"+{allowed:.1%}",
-        sentence="the lowered model is the baseline's, byte for byte, so there is nothing that could be slower",
+        sentence="the lowered model is identical to the baseline's, byte for byte, so it cannot be slower",
     )
 
 

@@ -131,7 +131,7 @@ def _of_run(folder: Path, baseline: Baseline, trusted: tuple[str | Path, ...]) -
     run = RunDirectory(folder)
     if not run.plan.is_file():
         raise RunDirectoryError(
-            f"{folder} is no run directory: it has no {run.plan.name}; give the folder that `autoprec tune` wrote, "
+            f"{folder} is not a run directory: it has no {run.plan.name}; give the folder that `autoprec tune` wrote, "
             f"or an ONNX file"
         )
     plan = load_plan(run.plan)

@@ -79,7 +79,7 @@ def judge_precision(committed: Mapping[str, Any], renamed: Mapping[str, str], no
     elif doubtful:
         sentence = (
             f"{len(doubtful)} unit{'s' * (len(doubtful) != 1)} whose precision was proven at the time of the baseline "
-            f"cannot be told any more: fused or gone from the engine"
+            f"cannot be proven now: merged into other layers, or not named by the engine"
         )
     return Check(
         name="precision",

@@ -11,7 +11,7 @@ SHOWN_DETAILS = 20
 
 # From the gravest down; "skipped" is last, because it takes no part in the verdict.
 WORDS = {
-    Status.NOT_HONOURED: "precision not honoured",
+    Status.NOT_HONOURED: "not run as planned",
     Status.WORSE: "worse than allowed",
     Status.CANNOT_JUDGE: "cannot judge",
     Status.FINE: "fine",

@@ -51,7 +51,7 @@ def _why_no_table(gather: ir.Node, precision: Precision, scheme: Scheme) -> str 
     shape = static_shape(gather.inputs[0])
     if shape is None or len(shape) != 2:
         return "a table of embeddings must have two dimensions"
-    return None if shape[1] % precision.block == 0 else f"its rows of {shape[1]} are no multiple of the block"
+    return None if shape[1] % precision.block == 0 else f"its rows of {shape[1]} are not a multiple of the block"
 
 
 def _why_no_codes(topology: Topology, node: ir.Node, precision: Precision) -> str | None:
@@ -67,4 +67,4 @@ def _why_no_codes(topology: Topology, node: ir.Node, precision: Precision) -> st
     if shape is None or len(shape) != 2:
         return "its weights must be a matrix"
     depth, block = shape[1 if attribute_int(node, "transB", 0) else 0], precision.block or precision.scaled_block or 1
-    return None if depth % block == 0 else f"its depth of {depth} is no multiple of the block"
+    return None if depth % block == 0 else f"its depth of {depth} is not a multiple of the block"

@@ -41,7 +41,8 @@ def bound_text(name: str, max_drop: float) -> str:
     """A bound on the drop in words, so that nobody is wrong by a factor of 100."""
     if math.isinf(max_drop):
         return f"{name} may drop by any amount"
-    points = f", that is {100 * max_drop:g} percentage points" if told_in_points(name) else ""
+    many = "" if 100 * max_drop == 1 else "s"
+    points = f" ({100 * max_drop:g} percentage point{many})" if told_in_points(name) else ""
     return f"{name} may drop by at most {max_drop:g}{points}"
 
 
@@ -116,6 +117,6 @@ def few_samples(select: int, report: int, max_drop: float) -> str | None:
     # That nothing changed among n samples shows, with 95 % confidence, only that fewer than this share of all change.
     unseen = 1 - 0.05 ** (1 / fewest)
     return (
-        f"plans are selected with {select} samples and judged with {report} others: so few can miss what happens to "
-        f"{unseen:.0%} of all samples; give more evaluation data, some hundred samples if you can"
+        f"plans are selected with {select} samples and judged with {report} others: with so few, a fault in up to "
+        f"{unseen:.0%} of all samples can stay unseen; give more evaluation data, some hundred samples if you can"
     )

@@ -261,7 +261,7 @@ def check_finite(outputs: Mapping[str, Array], dataset: Dataset) -> None:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ModelError(
                 f"output {name!r} of the FP32 model holds NaN or infinity on {dataset.origin}; "
-                f"mend the model or the data before tuning"
+                f"correct the model or the data before tuning"
             )
 
 

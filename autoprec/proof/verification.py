@@ -88,7 +88,7 @@ class UnitRan:
         if self.status == UnitStatus.HONOURED:
             return f"{self.unit} runs in {self.requested}: {layer}"
         if self.status == UnitStatus.GONE:
-            return f"{self.unit} was asked for in {self.requested}, but the engine speaks of none of its nodes"
+            return f"{self.unit} was asked for in {self.requested}, but the engine names none of its nodes"
         if self.status == UnitStatus.FUSED and not self.layer:
             return (
                 f"{self.unit} was asked for in {self.requested} and computes on the 8-bit codes of its neighbours, "

@@ -89,14 +89,17 @@ def _overflow(unit: UnitFigures) -> Advice | None:
     name, peak = max(((name, seen) for name, (seen, _, _) in unit.values.items()), key=lambda row: row[1])
     if not peak > Precision.FP16.largest:
         return None
-    figure = f"{name} reaches {peak:,.0f}, FP16 ends at {Precision.FP16.largest:,.0f}"
-    return Advice(Cause.OVERFLOW, figure, "BF16 has the range of FP32: offer it by --space; or scale the values down")
+    figure = f"{name} reaches {peak:,.0f}; the largest FP16 number is {Precision.FP16.largest:,.0f}"
+    return Advice(
+        Cause.OVERFLOW, figure, "offer BF16 by --space, which has the range of FP32, or scale the values down"
+    )
 
 
 def _no_gain(unit: UnitFigures) -> Advice | None:
     if not unit.lower_ms >= unit.planned_ms:
         return None
-    figure = f"{unit.lower_ms:.3g} ms in {unit.lower.value.upper()}, {unit.planned_ms:.3g} ms as planned"
+    lower, planned = unit.lower.value.upper(), unit.planned.value.upper()
+    figure = f"{unit.lower_ms:.3g} ms in {lower}, {unit.planned_ms:.3g} ms in {planned}"
     return Advice(Cause.NO_GAIN, figure, "nothing to do: the lower precision is not faster on this machine")
 
 
@@ -114,7 +117,7 @@ def _drift(unit: UnitFigures) -> Advice | None:
     if factor < _DRIFT or beyond < _BEYOND:
         return None
     figure = f"{name} reaches {factor:.2f} times its calibrated range; {beyond:.2%} of its values saturate"
-    return Advice(Cause.DRIFT, figure, "calibrate with samples that are like the evaluation data, or with more of them")
+    return Advice(Cause.DRIFT, figure, "calibrate with samples that are like the evaluation data, or with more samples")
 
 
 def _saturation(unit: UnitFigures) -> Advice | None:
@@ -141,15 +144,19 @@ def _outlier(unit: UnitFigures) -> Advice | None:
 def _own(unit: UnitFigures) -> Advice | None:
     if not unit.noise >= _MUCH * unit.allowed:
         return None
-    figure = f"alone it makes noise / signal {unit.noise:.2g}; the whole answer has {unit.allowed:.2g}"
-    return Advice(Cause.OWN_ERROR, figure, "a precision between the two by --space, or training with quantisation")
+    figure = f"alone it adds noise / signal {unit.noise:.2g}; the whole answer has {unit.allowed:.2g}"
+    return Advice(
+        Cause.OWN_ERROR, figure, "offer a precision between the two by --space, or train with quantisation (QAT)"
+    )
 
 
 def _accumulated(unit: UnitFigures) -> Advice:
-    alone = "" if math.isnan(unit.noise) else f"alone it makes noise / signal {unit.noise:.2g}"
-    whole = "" if math.isnan(unit.allowed) else f"; the answer has {unit.allowed:.2g} of all its units together"
+    alone = "" if math.isnan(unit.noise) else f"alone it adds noise / signal {unit.noise:.2g}"
+    whole = "" if math.isnan(unit.allowed) else f"; all units of the answer together have {unit.allowed:.2g}"
     figure = f"{alone}{whole}" or "it was not measured alone"
-    return Advice(Cause.ACCUMULATED, figure, "a larger --max-drop, or more samples, which narrow the interval")
+    return Advice(
+        Cause.ACCUMULATED, figure, "allow a larger --max-drop, or give more samples, which narrow the interval"
+    )
 
 
 def advice_section(run: RunRecord) -> Section | None:
@@ -178,8 +185,8 @@ def advice_section(run: RunRecord) -> Section | None:
     causes = ", ".join(f"{name} ({count})" for name, count in counts.items() if count)
     return Section(
         key="advice",
-        title="Units kept high, and what would help",
-        notes=[f"{len(rows)} units have more bits than they might have. Main causes: {causes}."],
+        title="Units kept in a higher precision, and what would help",
+        notes=[f"{len(rows)} units are in a higher precision than the lowest one offered. Main causes: {causes}."],
         table=Table(columns, rows),
     )
 

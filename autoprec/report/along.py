@@ -28,9 +28,9 @@ _PLAN_COLUMNS = (
     Column("why"),
 )
 _UNITS_NOTE = (
-    "Sensitivity: the power of the error at the outputs over that of the outputs, if this unit alone runs in that "
-    "precision. Latency: by the runtime's own profile of uniform plans, which costs time, so the shares count rather "
-    "than the sum."
+    "Sensitivity: the power of the error at the network's outputs divided by the power of the outputs, where only this "
+    "unit runs in that precision. Latency: from the runtime's profiler, with all units in one precision. Profiling "
+    "takes time itself, so compare units with each other rather than with the latency of the whole network."
 )
 
 
@@ -76,20 +76,24 @@ def _plan_notes(run: RunRecord, plan: Assignment, arcs: Sequence[Arc]) -> list[s
     counts = {p.value.upper(): sum(q is p for q in plan.values()) for p in Precision if p in plan.values()}
     notes = [f"{len(plan)} units: " + ", ".join(f"{n} in {p}" for p, n in counts.items()) + "."]
     if not arcs:
-        notes.append("No value changes its precision on the way from one unit to another.")
+        notes.append("No unit reads a value in another precision than its own, so nothing is converted.")
     elif run.network is not None:
         notes.append(
-            f"{len(arcs)} values change their precision on the way from one unit to another; each costs a conversion. "
-            f"They are drawn as arcs beside the units."
+            f"{_some(len(arcs), 'boundary', 'boundaries')} between precisions: there a value is converted on its way "
+            f"from one unit to another, which costs time. Arcs show them."
         )
     else:
         notes.append(
-            "This run is of a version that did not store the connections of the units, so arcs join neighbours in the "
-            "order of the network only."
+            "An older version of autoprec made this run and did not store which unit reads which, so arcs join units "
+            "that follow each other in the network."
         )
     counts_ran = (run.result.get("verification") or {}).get("counts") or {}
     ran = ", ".join(f"{n} {_STATUS.get(s, s)}" for s, n in counts_ran.items() if n)
-    return [*notes, *([f"What the engine ran: {ran}."] if ran else [])]
+    return [*notes, *([f"Units as they ran: {ran}."] if ran else [])]
+
+
+def _some(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def _kind(run: RunRecord, name: str) -> str:
@@ -117,10 +121,7 @@ def _reasons(run: RunRecord) -> dict[str, str]:
     """Why a unit had no choice, and whether the user fixed it; what was searched is told by the sensitivities."""
     if run.study is None:
         return {}
-    return {
-        name: "pinned by the user" if unit.pinned else f"no choice: {unit.fixed}" if unit.fixed else ""
-        for name, unit in run.study.units.items()
-    }
+    return {name: "pinned by the user" if unit.pinned else unit.fixed or "" for name, unit in run.study.units.items()}
 
 
 def _parts(names: Sequence[str], plan: Assignment) -> list[Part]:

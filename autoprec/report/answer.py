@@ -61,11 +61,11 @@ def state_text(run: RunRecord) -> str:
         return f"{reason[:1].upper()}{reason[1:]}."
     trial = shown_trial(run)
     if trial is None:
-        return "The run has not ended, and no plan has been measured yet: the same `autoprec tune` goes on with it."
-    within = "is the best so far" if trial.feasible else "comes nearest to the bound so far; none meets it"
+        return "The run has not ended, and no plan has been measured yet. The same `autoprec tune` command resumes it."
+    within = "is the best so far" if trial.feasible else "is nearest to the bound, which none meets so far"
     return (
-        f"The run has not ended: of {len(run.trials)} measured plans {trial.name} {within}. Nothing below is confirmed "
-        f"on held-out samples yet; the same `autoprec tune` goes on with it."
+        f"The run has not ended: of {len(run.trials)} measured plans, {trial.name} {within}. Nothing below is "
+        f"confirmed on held-out samples yet. The same `autoprec tune` command resumes the run."
     )
 
 
@@ -103,7 +103,7 @@ def answer_cards(run: RunRecord) -> list[Card]:
 
 
 def _precision_text(shares: Mapping[str, float]) -> str:
-    return ", ".join(f"{share:.0%} {name.upper()}" for name, share in shares.items()) + " of all multiply-accumulates"
+    return ", ".join(f"{share:.0%} {name.upper()}" for name, share in shares.items()) + " of the multiply-accumulates"
 
 
 def _cards_so_far(run: RunRecord, trial: Trial) -> list[Card]:
@@ -111,7 +111,7 @@ def _cards_so_far(run: RunRecord, trial: Trial) -> list[Card]:
     timed = f"{1 / m.latency_ratio:.2f} x {run.clock_unit}" if m.timed and m.latency_ratio else "not timed"
     return [
         Card("Best so far", trial.name, trial.origin),
-        Card("Speed", timed, f"{m.latency_ratio:.3f} of {run.clock_unit}'s latency on the selection samples' rounds"),
+        Card("Speed", timed, f"{m.latency_ratio:.3f} of {run.clock_unit}'s latency, as timed in the search"),
         Card(f"Drop of {metric}", shown(m.judged_drop, drop_form(metric)), "on the selection samples, not confirmed"),
     ]
 
@@ -142,21 +142,27 @@ def answer_section(run: RunRecord) -> Section:
     marked = frozenset(i for i, name in enumerate(candidates) if name == chosen)
     notes = [f"{text}." for text in run.result.get("passed_over", [])]
     unlike = run.result.get("unlike_decisions")
-    bias = run.result.get("winners_curse")
-    if bias:
-        latency, drop = bias["latency"], bias["drop"]
-        notes.append(
-            f"The answer was chosen among {bias['plans']} plans within the bound, so it looks a little better than it "
-            f"is. Latency / {run.clock_unit}: {latency['selected']:.3f} when chosen, {latency['fresh']:.3f} in fresh "
-            f"rounds. Drop: {shown(drop['selected'], form)} when chosen, {shown(drop['fresh'], form)} on held-out "
-            f"samples."
-        )
+    notes += _bias_notes(run, form)
     return Section(
         key="candidates",
         title=f"Beside {run.clock_unit} and every uniform precision",
         notes=[*([f"Warning: {unlike}."] if unlike else []), *notes],
         table=Table(columns, rows, marked),
     )
+
+
+def _bias_notes(run: RunRecord, form: Form) -> list[str]:
+    """What the answer owes to having been chosen."""
+    bias = run.result.get("winners_curse")
+    if not bias:
+        return []
+    latency, drop = bias["latency"], bias["drop"]
+    return [
+        f"Selection bias: the best of {bias['plans']} plans within the bound tends to look better than it is.",
+        "So it was measured again, and the table holds the new figures.",
+        f"Latency / {run.clock_unit}: {latency['selected']:.3f} in the search, {latency['fresh']:.3f} timed again.",
+        f"Drop: {shown(drop['selected'], form)} in the search, {shown(drop['fresh'], form)} on held-out samples.",
+    ]
 
 
 def _latency_title(run: RunRecord) -> str:

@@ -9,6 +9,8 @@ from autoprec.files.computed_by import release
 from autoprec.report.sections import Card, Cell, Column, Curves, Form, Report, Section, Table
 from autoprec.report.subject import Compared
 
+_MATCHED = "Units are matched by name, else by their place in the graph. Where precisions differ, the row is marked."
+
 
 def comparison_of(one: Compared, other: Compared) -> Report:
     """What differs between two plans with all that is known of them."""
@@ -19,15 +21,15 @@ def comparison_of(one: Compared, other: Compared) -> Report:
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
     changed = sum(one.plan[a] is not other.plan[b] for a, b in both)
     alone = len(pairs) - len(both)
-    state = f"Of {len(both)} units that both have, {changed} have another precision" + (
-        f"; {alone} units are in one of the two only." if alone else "."
+    state = f"{changed} of the {len(both)} units that both plans have differ in precision" + (
+        f"; {alone} units are in only one of the two." if alone else "."
     )
     sections = [
         _whole(one, other),
         Section(
             key="units",
             title="Unit by unit",
-            notes=["Units are found by their structural key, or by their name. Rows that differ are marked."],
+            notes=[_MATCHED],
             table=_units(one, other, pairs).without_empty_columns(),
             plots=_plots(one, other, both),
         ),

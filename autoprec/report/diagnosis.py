@@ -12,8 +12,9 @@ from autoprec.report.sections import Cell, Column, Curves, Form, Section, Table
 _NAMED = 8
 """So many units are named in a sentence."""
 MEANING = (
-    "Signal to noise in dB, more is better. plan: the plan in exact arithmetic beside FP32; runtime: what the runtime "
-    "computes beside that. adds: of this unit alone, fed with what it really read."
+    "Signal-to-noise ratio in dB; higher is better. plan: the plan in exact arithmetic against FP32. runtime: what the "
+    "runtime computes against the plan in exact arithmetic. adds: the error of this unit alone, with the inputs that "
+    "it had in the plan or in the runtime."
 )
 
 
@@ -26,7 +27,7 @@ def diagnosis_section(run: RunRecord) -> Section | None:
     other = bool(now) and any(now.get(unit.unit) is not unit.precision for unit in found.units)
     notes = [f"Of {found.plan}, on {found.samples} samples. {MEANING}", *map(_sentence, conclusions(found))]
     if other:
-        notes.append("This is not the plan of the answer above: run `autoprec diagnose` again to look at that.")
+        notes.append("This is another plan than the answer above; run `autoprec diagnose` again to look at the answer.")
     columns = [
         Column("#", Form.COUNT),
         Column("unit"),
@@ -38,7 +39,7 @@ def diagnosis_section(run: RunRecord) -> Section | None:
         Column("runtime beside exact arithmetic"),
     ]
     rows: list[list[Cell]] = [
-        [i + 1, unit.unit, unit.precision.value, *_cells(unit), "parts" if unit.parts else ""]
+        [i + 1, unit.unit, unit.precision.value, *_cells(unit), "differs" if unit.parts else ""]
         for i, unit in enumerate(found.units)
     ]
     return Section(
@@ -96,22 +97,22 @@ def conclusions(found: Diagnosis) -> list[str]:
 def _of_plan(found: Diagnosis) -> list[str]:
     worst = found.worst
     if worst is None:
-        return ["the plan in exact arithmetic computes what FP32 computes."]
-    return [f"by the plan {worst.unit} ({worst.precision}) adds most error: {_decibels(worst.plan)} by itself."]
+        return ["in exact arithmetic, the plan computes the same as FP32."]
+    return [f"in the plan, {worst.unit} ({worst.precision}) adds most error: {_decibels(worst.plan)} by itself."]
 
 
 def _of_runtime(found: Diagnosis) -> list[str]:
     if found.visibility is Visibility.NOTHING:
-        return ["the runtime does not run on this machine, so only the plan was looked at; diagnose on its machine."]
+        return ["the runtime does not run on this machine, so only the plan was examined; diagnose where it runs."]
     first, parting = found.first, [unit.unit for unit in found.units if unit.parts]
     if first is None:
-        return ["the runtime computes what exact arithmetic does in every unit that can be judged, up to rounding."]
+        return ["in every unit that can be judged, the runtime computes the same as exact arithmetic, up to rounding."]
     where = f"{first.unit} ({first.precision}), {_decibels(first.runtime)} by itself"
-    told = f"first unit where {found.runtime} and exact arithmetic part: {where}"
-    lines = [f"{told}; rounding explains {text_of(first.tolerance)} dB."]
+    told = f"first unit where {found.runtime} differs from exact arithmetic: {where}"
+    lines = [f"{told}; rounding alone explains {text_of(first.tolerance)} dB."]
     if len(parting) > 1:
         more = f" and {len(parting) - 1 - _NAMED} more" if len(parting) - 1 > _NAMED else ""
-        lines.append(f"units that part beside it: {', '.join(parting[1 : _NAMED + 1])}{more}.")
+        lines.append(f"other units that differ: {', '.join(parting[1 : _NAMED + 1])}{more}.")
     return lines
 
 
@@ -125,22 +126,22 @@ def _of_sight(found: Diagnosis) -> list[str]:
         return []
     lines = []
     if found.visibility is Visibility.EXTRA_OUTPUTS:
-        same = "; the outputs are the same bit for bit" if found.disturbed == 0 else ""
+        same = "; the outputs did not change, bit for bit" if found.disturbed == 0 else ""
         if found.disturbed:
-            same = f"; the outputs differ by {text_of(found.disturbed)} dB from those without, so that faults may hide"
-        lines.append(f"values were looked at as extra outputs: {_kernels(found.changed)}{same}.")
+            same = f"; reading them changed the outputs ({text_of(found.disturbed)} dB), so an error may be hidden"
+        lines.append(f"values were read as extra outputs of the model: {_kernels(found.changed)}{same}.")
     else:
-        lines.append("values were looked at as unfused debug tensors, which leaves the fusions as they are.")
+        lines.append("values were read as unfused debug tensors, which do not change how layers are fused.")
     if found.hidden:
         names = ", ".join(found.hidden[:_NAMED]) + (", ..." if len(found.hidden) > _NAMED else "")
-        lines.append(f"{len(found.hidden)} units are fused into others, so that their values do not show: {names}.")
+        lines.append(f"{len(found.hidden)} units are fused into others, so their values cannot be seen: {names}.")
     return lines
 
 
 def _kernels(changed: tuple[str, ...] | None) -> str:
     """What became of the kernels when values were looked at."""
     if changed is None:
-        return "this may have changed fusions, which the runtime does not tell"
+        return "this may have changed how layers are fused, which the runtime does not tell"
     if not changed:
         return "the kernels stayed the same"
     names = ", ".join(changed[:_NAMED]) + (", ..." if len(changed) > _NAMED else "")

@@ -13,7 +13,7 @@ from autoprec.report.sections import Cell, Column, Form, Section, Table
 
 _WORST = 30
 _CLIPPING = (
-    Column("value"),
+    Column("tensor"),
     Column("made by unit"),
     Column("kept from", Form.NUMBER),
     Column("to", Form.NUMBER),
@@ -68,8 +68,9 @@ def clipping_section(run: RunRecord) -> Section | None:
         title="Clipping of the worst ranges",
         notes=[
             (
-                f"INT8 cuts {clipped} of {len(table.clipped)} ranges below what {table.samples} calibration samples "
-                f"reach; values beyond the kept range saturate. A small share kept means few large outliers."
+                f"For INT8, the calibrator keeps less than the whole range of {clipped} of {len(table.clipped)} "
+                f"tensors, as seen on {table.samples} calibration samples. Values beyond the kept range saturate. "
+                f"Where the share kept is small, a few outliers are far larger than the rest."
             )
         ],
         table=Table(_CLIPPING, rows),
@@ -93,7 +94,7 @@ def time_section(run: RunRecord) -> Section | None:
         return None
     total = sum(seconds.values()) or 1.0
     rows: list[list[Cell]] = [[name, value, value / total] for name, value in seconds.items()]
-    spent, notes = run.result.get("spent") or {}, [f"{total:.1f} s in total; the search stopped as "]
+    spent, notes = run.result.get("spent") or {}, [f"{total:.1f} s in total. The search ended because "]
     notes[0] += f"{run.result.get('stopped', 'it had nothing left to try')}."
     if spent:
         notes.append(
@@ -101,7 +102,7 @@ def time_section(run: RunRecord) -> Section | None:
             f"{spent.get('evaluate_s', 0):.1f} s on scoring samples and {spent.get('clock_s', 0):.1f} s on timing."
         )
     if run.result.get("left_out"):
-        notes.append(f"There was no time for this: {'; '.join(run.result['left_out'])}.")
+        notes.append(f"Left out for lack of time: {'; '.join(run.result['left_out'])}.")
     columns = [Column("stage"), Column("time", Form.NUMBER, "s"), Column("share", Form.SHARE)]
     return Section(key="time", title="Where the time went", notes=notes, table=Table(columns, rows))
 
@@ -113,7 +114,7 @@ def origin_section(run: RunRecord) -> Section:
         rows += [
             ["samples", run.study.splits],
             ["metric", run.study.metric],
-            ["backend", f"{run.study.backend}, float type beside 8 bits: {run.study.carrier.value.upper()}"],
+            ["backend", f"{run.study.backend}; around 8-bit units it computes in {run.study.carrier.value.upper()}"],
         ]
         rows += [[f"machine: {key}", value] for key, value in run.study.machine.items()]
         rows += [[f"fingerprint: {key}", value] for key, value in run.study.fingerprints.items()]
@@ -124,7 +125,10 @@ def origin_section(run: RunRecord) -> Section:
     rows += [[f"measured by {process}", f"{count} plans"] for process, count in measured_by.items()]
     notes = [str(note) for note in run.result.get("notes") or []]
     left = {} if run.network is None else run.network.left_alone
-    notes += [f"{count} nodes are in no unit: {reason}." for reason, count in list(left.items())[:10]]
+    notes += [
+        f"{count} {'node is' if count == 1 else 'nodes are'} in no unit: {reason}."
+        for reason, count in list(left.items())[:10]
+    ]
     return Section(
         key="origin",
         title="Fingerprints, and how to repeat this",

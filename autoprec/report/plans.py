@@ -12,6 +12,11 @@ from autoprec.report.read import RunRecord
 from autoprec.report.sections import Cell, Column, Dot, Form, Scatter, Section, Table
 from autoprec.study.trial import Trial
 
+_PROPOSED = (
+    "Proposed by: uniform and half plans come first; a model proposes the plan that it predicts to be best; swap is a "
+    "neighbour of one of the best plans; explore is a random plan, measured to improve the models."
+)
+
 
 def plans_section(run: RunRecord) -> Section | None:
     """Every measured plan, by latency and drop."""
@@ -21,7 +26,7 @@ def plans_section(run: RunRecord) -> Section | None:
     best = {timed[i].number for i in front([(t.measured.latency_ratio, t.measured.judged_drop) for t in timed])}
     metric, answer = run.study.metric, shown_trial(run)
     scale = 100 if drop_form(metric) is Form.POINTS else 1
-    time = "time of a batch among several in flight" if run.study.objective == "throughput" else "latency"
+    time = "time for each of several batches in flight" if run.study.objective == "throughput" else "latency"
     bound = run.study.max_drop
     plot = Scatter(
         title="Every measured plan",
@@ -41,9 +46,11 @@ def plans_section(run: RunRecord) -> Section | None:
     columns = _columns(metric, f"{time} / {run.clock_unit}")
     rows = [_row(run, t, t.number in best) for t in run.trials]
     untimed = sum(not t.measured.timed for t in run.trials)
-    notes = [f"{len(run.trials)} plans were measured on the selection samples, {len(best)} of them are on the front."]
+    notes = [f"{len(run.trials)} plans were measured on the selection samples."]
+    notes += [f"{len(best)} of them are on the Pareto front: no other plan is both faster and more accurate."]
+    notes.append(_PROPOSED)
     if untimed:
-        notes.append(f"{untimed} plans over the bound were not timed, so that the plot does not show them.")
+        notes.append(f"{untimed} plans over the bound were not timed, so the plot does not show them.")
     return Section(
         key="plans",
         title="Trade-offs: every measured plan",
@@ -142,12 +149,14 @@ def _predicted_columns(metric: str, unit: str) -> list[Column]:
 
 
 def _fits(models: Mapping[str, Any], count: int) -> list[str]:
-    notes = [f"{count} plans were predicted before they were measured. Points on the diagonal were predicted exactly."]
+    notes = [f"{count} plans were predicted before they were measured. A point on the diagonal was predicted exactly."]
     for name, title in (("latency", "latency"), ("drop", "drop"), ("noise", "noise of the outputs")):
         fit = models.get(name) or {}
         if fit.get("rank") is not None:
             error = "" if fit.get("error") is None or name != "latency" else f", mean error {fit['error']:.0%}"
-            notes.append(f"Rank correlation (Spearman) of the {title}: {fit['rank']:.2f}{error}.")
+            notes.append(f"Spearman rank correlation of predicted and measured {title}: {fit['rank']:.2f}{error}.")
     if models.get("accuracy_trusted") is False:
-        notes.append("The model of the accuracy was too weak, so the search relied on measuring near the best plan.")
+        notes.append(
+            "The accuracy model predicted too poorly, so the search tried neighbours of the best plan instead."
+        )
     return notes

@@ -86,7 +86,7 @@ def check_search(
     if old or choices != studied.choices:
         raise RunDirectoryError(
             "the run directory's ranges, sensitivities or choices are not those that the search began with; copy the "
-            "run directory anew, use the same version of autoprec for all workers, or begin the run again"
+            "run directory again, use the same version of autoprec for all workers, or begin the run again"
         )
 
 

@@ -41,5 +41,5 @@ def refuse_no_plan(root: Path) -> None:
     plan = RunDirectory(root).plan
     if not plan.is_file():
         raise RunDirectoryError(
-            f"{root} is no run directory: it has no {plan.name}; give the folder that `autoprec tune` wrote"
+            f"{root} is not a run directory: it has no {plan.name}; give the folder that `autoprec tune` wrote"
         )

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from autoprec.precision import Precision
 from autoprec.run.task import Subject
 
+_NOTHING_ELSE = "the search space offers no other precision"
+
 
 def fixed_reason(subject: Subject, name: str) -> str | None:
     """Why the search had no choice of precisions for a unit; None where it had one."""
@@ -15,7 +17,7 @@ def fixed_reason(subject: Subject, name: str) -> str | None:
     if len(subject.choices[name]) > 1:
         return None
     refused = {p: why for p, why in subject.possible[name].items() if why is not None and p in subject.space.precisions}
-    return "; ".join(f"no {p}: {why}" for p, why in sorted(refused.items())) or "the space offers nothing else"
+    return "; ".join(f"{p} is not possible: {why}" for p, why in sorted(refused.items())) or _NOTHING_ELSE
 
 
 def searched_reason(noises: Mapping[Precision, float], precision: Precision, part_of: str, feasible: bool) -> str:
@@ -27,6 +29,7 @@ def searched_reason(noises: Mapping[Precision, float], precision: Precision, par
         part_of: the name of the plan.
         feasible: whether that plan meets the bound.
     """
-    losses = [f"{p} adds noise {noise:.2g}" for p, noise in noises.items()]
-    verb = "searched" if feasible else "best found"
-    return f"{verb}: {', '.join(losses) or 'no measured loss'}; {precision} is part of {part_of}"
+    losses = [f"{noise:.2g} in {p}" for p, noise in noises.items()]
+    plan = part_of if feasible else f"{part_of}, the best plan found, which misses the bound"
+    alone = f"noise / signal that it adds alone: {', '.join(losses)}" if losses else "its sensitivity was not measured"
+    return f"{precision} in {plan}; {alone}"

@@ -47,10 +47,10 @@ class Stop:
     text: str
 
 
-OUT_OF_TIME = Stop(StopReason.TIME, "the time was used up")
+OUT_OF_TIME = Stop(StopReason.TIME, "the time limit was reached")
 EVERYTHING_MEASURED = Stop(StopReason.EVERYTHING_MEASURED, "every plan was measured")
-ONLY_REPEATS = Stop(StopReason.REPEATS, "the sampler asks only for plans that are known")
-INTERRUPTED = Stop(StopReason.INTERRUPTED, "the run that leads it was stopped")
+ONLY_REPEATS = Stop(StopReason.REPEATS, "the sampler proposes only plans that are known")
+INTERRUPTED = Stop(StopReason.INTERRUPTED, "the `autoprec tune` that leads it was stopped")
 
 PATIENCE = 10
 """Stop after this many timed trials in a row without improvement, or after twice as many trials of any kind: beyond
@@ -74,12 +74,12 @@ def no_improvement(trials: Sequence[Trial], goal: Goal, seeds: int) -> Stop | No
     patient = timed < PATIENCE and len(recent) < 2 * PATIENCE
     if patient or since == 0:
         return None
-    text = f"the last {len(recent)} plans were not {goal.better} within {goal.bounds}"
+    text = f"none of the last {len(recent)} plans was {goal.better} within {goal.bounds}"
     return Stop(StopReason.NO_IMPROVEMENT, text)
 
 
 def nothing_predicted(trials: Sequence[Trial], goal: Goal) -> Stop:
     """The stop where the models predict that no other plan is worth measuring."""
     if math.isfinite(goal.max_latency) and not any(t.feasible for t in trials):
-        return Stop(StopReason.NOTHING_PREDICTED, f"no plan promises to meet {goal.bounds}")
-    return Stop(StopReason.NOTHING_PREDICTED, f"no plan promises to be {goal.better} within {goal.bounds}")
+        return Stop(StopReason.NOTHING_PREDICTED, f"no other plan is predicted to meet {goal.bounds}")
+    return Stop(StopReason.NOTHING_PREDICTED, f"no other plan is predicted to be {goal.better} within {goal.bounds}")

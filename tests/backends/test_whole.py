@@ -32,5 +32,5 @@ def test_a_backend_that_reads_no_files_gets_every_weight(tmp_path: Path, monkeyp
 
 def test_what_fits_into_no_message_is_refused_in_words() -> None:
     message = OnnxMessage.of(b"", [FilePart("/weights", 0, 3_000_000_000)], b"")
-    with pytest.raises(BackendError, match="3,000,000,000 bytes fits into no single message"):
+    with pytest.raises(BackendError, match="3,000,000,000 bytes is too large for one ONNX message"):
         with_weights_inside(message)

@@ -39,7 +39,7 @@ def test_what_is_no_run_is_refused(work: Path, invoke: Invoke) -> None:
     result = invoke("baseline", "absent")
 
     assert result.exit_code == 2
-    assert "autoprec: absent is no run directory: it has no plan.json" in result.stderr
+    assert "autoprec: absent is not a run directory: it has no plan.json" in result.stderr
     assert not (work / "baseline.json").exists()
 
 

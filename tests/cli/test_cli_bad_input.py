@@ -106,7 +106,7 @@ MODELS: dict[str, tuple[Spoil, str]] = {
     "infinity in a weight": (set_weight("head.weight", np.inf), "'head.weight' .* holds NaN or infinity; train or"),
     "a division by zero": (
         edit_model(divides),
-        "'scores' of the FP32 model holds NaN or infinity on .*data.npz; mend the model or the data",
+        "'scores' of the FP32 model holds NaN or infinity on .*data.npz; correct the model or the data",
     ),
 }
 

@@ -149,7 +149,7 @@ def test_a_bad_plan(copied: Path, invoke: Invoke, case: str) -> None:
     assert not (copied / "built.onnx").exists()
 
 
-@pytest.mark.parametrize(("text", "words"), [("", "is no JSON"), ("{", "is no JSON"), ("\x00", "is no JSON")])
+@pytest.mark.parametrize(("text", "words"), [("", "is not JSON"), ("{", "is not JSON"), ("\x00", "is not JSON")])
 def test_a_plan_that_is_no_json(copied: Path, invoke: Invoke, text: str, words: str) -> None:
     (copied / "run" / "plan.json").write_text(text, encoding="utf-8")
 

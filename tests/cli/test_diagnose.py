@@ -70,7 +70,7 @@ def test_the_table_of_a_long_network_fits_80_columns_and_shows_where_it_parts(
     lines = capsys.readouterr().out.splitlines()
     table = lines[: lines.index("")]
     assert max(map(len, table)) <= 80
-    assert [line.split()[0] for line in table if line.endswith("parts")] == ["51"]
+    assert [line.split()[0] for line in table if line.endswith("differs")] == ["51"]
     assert len(table) < 70
 
 
@@ -78,10 +78,10 @@ def test_the_conclusions_name_the_first_unit_that_parts_and_what_looking_at_it_c
     text = " ".join(conclusions(found(unit("a", 1e-2, 0.0), unit("b", 1e-3, 1e-2), unit("c", 0.0, 1.0))))
     disturbed = " ".join(conclusions(found(unit("a", 1e-2, 0.0), changed=("a",), disturbed=1e-3)))
 
-    assert "part: b (int8), 20.0 dB by itself; rounding explains 40.0 dB" in text
-    assert "beside it: c" in text
-    assert "by the plan a (int8) adds most" in text
-    assert "changed the kernels of 1 units (a); the outputs differ by 30.0 dB" in disturbed
+    assert "from exact arithmetic: b (int8), 20.0 dB by itself; rounding alone explains 40.0 dB" in text
+    assert "other units that differ: c" in text
+    assert "in the plan, a (int8) adds most" in text
+    assert "changed the kernels of 1 units (a); reading them changed the outputs (30.0 dB)" in disturbed
 
 
 def test_the_report_of_a_run_has_the_section_once_it_was_diagnosed(tmp_path: Path) -> None:
@@ -95,5 +95,5 @@ def test_the_report_of_a_run_has_the_section_once_it_was_diagnosed(tmp_path: Pat
 
     assert "Where the error comes from" in markdown(report)
     rows = report.to_record()["sections"]["diagnosis"]["rows"]
-    assert [row[-1] for row in rows] == ["parts", ""]
+    assert [row[-1] for row in rows] == ["differs", ""]
     assert rows[1][5] == "exact"

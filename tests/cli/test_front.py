@@ -94,9 +94,9 @@ def test_the_list_says_what_its_figures_are_and_which_plan_alone_was_confirmed(i
     said = invoke("front", "run").stdout
     record = listed(invoke)
 
-    assert "all figures are of the 20 selection samples and the search's own rounds: they were not confirmed" in said
-    assert f"only trial {record['chosen']}, the run's answer, was measured again: on 19 samples that chose" in said
-    assert f"* trial {record['chosen']} is what a drop of at most 0.1 chooses." in said
+    assert "all figures are from the search, on its 20 selection samples. They are not confirmed" in said
+    assert f"only the run's answer, trial {record['chosen']}, was measured again: its drop of top1 on 19" in said
+    assert f"* trial {record['chosen']} is the choice for a drop of at most 0.1." in said
     assert "judged by the estimate" in said
 
 
@@ -138,7 +138,7 @@ def test_the_runs_answer_is_built_as_the_run_wrote_it(run: Path, invoke: Invoke)
         assert built.units == plan.units
         assert (built.fingerprints, built.ranges) == (plan.fingerprints, plan.ranges)
         assert (built.carrier, built.scheme, built.backend) == (plan.carrier, plan.scheme, plan.backend)
-        assert built.evidence["answer"]["basis"] == "samples that chose nothing"
+        assert built.evidence["answer"]["basis"] == "held-out samples"
         assert sorted(contents(Path(f"built-{point}"))) == ["autoprec-files.json", "model.onnx", "plan.json"]
 
 
@@ -262,7 +262,7 @@ def test_a_run_that_did_not_end_has_a_front_without_milliseconds_or_answer(run: 
 
     assert record["answer"] is None
     assert {p["latency_ms"] for p in record["points"]} == {None}
-    assert "the run did not end, so no plan is its answer." in invoke("front", "run").stdout
+    assert "the run has not ended, so it has no answer yet." in invoke("front", "run").stdout
     refused(invoke("front", "run", "--max-latency", "5ms"), "did not end and left no milliseconds")
 
 

@@ -48,7 +48,7 @@ def test_the_smallest_plan_is_reported_with_its_bytes_and_latency(invoke: Invoke
 
     assert result.exit_code == EXIT_OK, result.output
     assert result.stdout.splitlines()[1].split()[-2:] == ["bytes", "MACs"]
-    assert "the smallest of " in result.stdout
+    assert "the smallest within the bound, of " in result.stdout
     assert "of its latency." in result.stdout
     assert record["objective"] == "size"
     assert record["candidates"][record["chosen"]]["bytes"] == size_without_notes(Path("run/model.onnx"))
@@ -63,7 +63,7 @@ def test_throughput_is_shown_beside_the_latency(invoke: Invoke) -> None:
     assert "samples/s" in result.stdout.splitlines()[1]
     assert "vs FP32" in result.stdout.splitlines()[1]
     listing = invoke("front", "run")
-    assert "times are of one batch of several in flight: the inverse of the throughput" in listing.stdout
+    assert "times are for each of several batches in flight: the inverse of the throughput" in listing.stdout
     refused = invoke("front", "run", "--max-latency", "0.5")
     assert refused.exit_code == EXIT_USAGE
     assert "measured throughput, so no latency of its plans is known" in refused.stderr
@@ -75,7 +75,7 @@ def test_a_latency_that_cannot_be_reached_is_infeasible(invoke: Invoke) -> None:
 
     assert result.exit_code == EXIT_INFEASIBLE, result.output
     assert "no plan meets the bound: the fastest found takes " in result.stdout
-    assert "0.001 ms is allowed; allow more" in result.stdout
+    assert "0.001 ms is allowed; allow more by --max-latency" in result.stdout
     assert "no bound on the drop was asked for" in result.stdout
     assert "within the bound: " not in result.stdout
     assert Path("run/plan.json").is_file()
@@ -148,7 +148,7 @@ def test_a_new_bound_is_solved_in_seconds_and_what_it_promises_is_marked(invoke:
         assert one["likely"] >= 0.5
         assert all(one[name]["deviation"] > 0 for name in ("latency_ratio", "drop", "bytes"))
     assert "predicted, not measured; plus or minus one standard deviation:" in said
-    assert "the same command with --measure measures them" in said
+    assert "add --measure to the same command to measure them" in said
 
 
 @pytest.mark.usefixtures("run")
@@ -221,4 +221,4 @@ def test_a_run_of_an_older_autoprec_foretells_nothing_and_says_why(run: Path, in
         del record[name]
     (run / "study.json").write_text(json.dumps(record), encoding="utf-8")
 
-    assert "predicted to be better, since an older autoprec left no models." in invoke("front", "run").stdout
+    assert "predicted to be better: an older version of autoprec made this run" in invoke("front", "run").stdout

@@ -65,7 +65,7 @@ def test_an_unchanged_model_exits_with_0_and_a_table(invoke: Invoke) -> None:
         "size",
         "ranges",
     ]
-    assert "beside the baseline's model" in result.stderr
+    assert "timed in turns with the baseline's model" in result.stderr
 
 
 @pytest.mark.usefixtures("team")
@@ -96,7 +96,7 @@ def test_too_few_samples_exit_with_3(invoke: Invoke) -> None:
     result = invoke("gate", "tiny.onnx", *PATIENT, "--max-drop", "0.001", "--quiet")
 
     assert result.exit_code == 3
-    assert "150 samples are too few to see a drop of 0.001; about 600 would do" in result.stdout
+    assert "150 samples are too few to see a drop of 0.001; give about 600" in result.stdout
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"kind": "autoprec baseline", "schema": 99}', "not JSON", "[[[["])
@@ -122,7 +122,7 @@ def test_an_unreadable_baseline_exits_with_2(team: Path, invoke: Invoke, content
         (["gate", "tiny.onnx", "--max-size", "10"], "must be a share such as 10%, or a size such as 40MB, got '10'"),
         (["gate", "tiny.onnx", "--max-size", "big"], "must be a share such as 10%, or a size such as 40MB, got 'big'"),
         (["gate", "tiny.onnx", "--baseline-model", "tiny.onnx"], "is not the lowered model of the baseline"),
-        (["gate", "."], ". is no run directory: it has no plan.json; give the folder that `autoprec tune` wrote"),
+        (["gate", "."], ". is not a run directory: it has no plan.json; give the folder that `autoprec tune` wrote"),
         (["gate"], "Missing argument"),
     ],
 )

@@ -46,7 +46,7 @@ def test_points_are_refused_for_a_metric_that_is_no_share() -> None:
 
 
 def test_a_bound_is_said_in_words() -> None:
-    assert bound_text("top1", 0.005) == "top1 may drop by at most 0.005, that is 0.5 percentage points"
+    assert bound_text("top1", 0.005) == "top1 may drop by at most 0.005 (0.5 percentage points)"
     assert bound_text("kl", 0.005) == "kl may drop by at most 0.005"
     assert bound_text("top1", float("inf")) == "top1 may drop by any amount"
 

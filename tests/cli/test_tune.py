@@ -94,7 +94,7 @@ def test_json_is_one_strict_document(work: Path, invoke: Invoke) -> None:
 def test_a_single_data_set_is_split_and_the_split_is_said(invoke: Invoke) -> None:
     said = invoke(*TUNE, "--calib", "data.npz").stderr
 
-    assert "data.npz (48 samples) split by seed 0 into calibrate: 9, select: 20 and report: 19 samples, none" in said
+    assert "data.npz (48 samples) split by seed 0 into 9 calibration, 20 selection and 19 held-out samples; no" in said
 
 
 def test_evaluation_data_alone_is_split_as_well(invoke: Invoke) -> None:
@@ -144,7 +144,7 @@ def test_fp32_kept_is_certified_and_owes_nothing_to_luck(invoke: Invoke, metric:
     record = strict(invoke(*TUNE, "--calib", "data.npz", *options).stdout)
 
     assert record["chosen"] == "uniform fp32"
-    assert record["verdict"] == "certified: the whole interval is within 0"
+    assert record["verdict"] == "certified: the whole confidence interval is within 0"
     assert record["winners_curse"] is None
 
 
@@ -155,7 +155,7 @@ def test_a_limit_too_short_for_anything_still_gives_an_answer_and_says_so(work: 
     assert re.search(r"seconds: [\d.]+ of 0.01 allowed \(", result.stdout)
     assert "for lack of time: " in result.stdout
     assert "sensitivities were not measured" in result.stdout
-    assert re.search(r"over the limit by \d+%: it is too short .*; allow about \d+ s, or give less data", result.stdout)
+    assert re.search(r"\d+% over the time limit: it is too short .*; allow about \d+ s, or give less", result.stdout)
     load_plan(work / "run" / "plan.json")
     assert strict((work / "run" / "result.json").read_text())["left_out"]
 
@@ -164,7 +164,7 @@ def test_time_that_was_not_needed_is_said(invoke: Invoke) -> None:
     result = invoke(*TUNE, "--calib", "data.npz", "--timeout", "1000")
 
     assert "of 1000 allowed" in result.stdout
-    assert "the rest of the time was not needed: " in result.stdout
+    assert "the search ended before the time limit: " in result.stdout
     assert "for lack of time" not in result.stdout
 
 
@@ -211,9 +211,9 @@ def test_no_plan_within_the_bound_has_its_own_exit_code(work: Path, invoke: Invo
     result = invoke(*TUNE, *options)
 
     assert result.exit_code == EXIT_INFEASIBLE
-    assert "no plan meets the bound: the best found drops only_fp32:m by" in result.stdout
+    assert "no plan meets the bound: the smallest drop of only_fp32:m on the selection samples is" in result.stdout
     assert "0 is allowed; " in result.stdout
-    assert "block it: with them in FP32 the drop is 0; allow more or free pinned units." in result.stdout
+    assert "block it: with them in FP32, the drop is 0; allow more by --max-drop or free pinned units." in result.stdout
     plan = load_plan(work / "run" / "plan.json")
     assert {choice.precision for choice in plan.units.values()} == {Precision.INT8}
     assert plan.evidence["feasible"] is False
@@ -262,8 +262,8 @@ def test_the_run_directory_by_default_is_named_after_the_model(work: Path, invok
     assert (work / "autoprec-runs" / "tiny" / "plan.json").is_file()
 
 
-def test_what_the_answer_owes_to_luck_is_one_line() -> None:
-    from autoprec.cli.text.tune import bias_lines
+def test_what_the_answer_owes_to_luck_is_told_figure_by_figure() -> None:
+    from autoprec.cli.text.selection_bias import bias_lines
     from autoprec.run.answer.luck import SelectionBias
     from autoprec.stats.optimism import Correction
 
@@ -274,9 +274,9 @@ def test_what_the_answer_owes_to_luck_is_one_line() -> None:
     )
 
     assert bias_lines(None) == []
-    [line] = bias_lines(bias)
-    assert line == (
-        "it was chosen among 23 plans within the bound, so it is expected to look better than it is. latency: 0.571 of "
-        "FP32's when chosen, by 0.8% too good, so 0.576; 0.574 in fresh rounds. drop: +0.0030 when chosen, +0.0050 "
-        "corrected; +0.0120 on held-out samples. Of the fresh figures: they do not confirm the drop."
-    )
+    assert bias_lines(bias) == [
+        "selection bias: the best of 23 plans within the bound tends to look better than it is.",
+        "  latency / FP32: 0.571 in the search, 0.576 corrected, 0.574 timed again",
+        "  drop: +0.0030 in the search, +0.0050 corrected, +0.0120 on held-out samples",
+        "  The new figures do not confirm the drop, so trust the new ones.",
+    ]

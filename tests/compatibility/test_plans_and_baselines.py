@@ -121,4 +121,4 @@ def test_a_baseline_that_was_edited_is_refused_still(place: Path, invoke: Invoke
     done = invoke("gate", "digits.onnx", "--baseline", "baseline.json")
 
     assert done.exit_code == 2
-    assert "does not match its seal" in done.output
+    assert "its checksum does not match" in done.output

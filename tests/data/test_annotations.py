@@ -89,17 +89,17 @@ def test_samples_without_names_take_the_boxes_in_their_order(tmp_path: Path) -> 
     labels = labels_of_samples(BoxLabels(coco(tmp_path / "coco.json")), data)
 
     np.testing.assert_allclose(labels[0, 0, 1:5], [20, 15, 60, 45])
-    with pytest.raises(DataError, match=r"has 3 samples without names, and .* annotates 2 pictures"):
+    with pytest.raises(DataError, match=r"has 3 samples without names, and .* annotates 2 images"):
         labels_of_samples(BoxLabels(tmp_path / "coco.json"), Dataset.from_arrays({"x": np.zeros((3, 3, 60, 80))}))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "is no COCO file of boxes"),
+        ("[]", "is not a COCO file of boxes"),
         ('{"images": [], "categories": [], "annotations": [{"image_id": 1}]}', "must have images with id"),
-        ("{" * 100_000, "is no COCO file of boxes"),
-        ("\x00", "is no COCO file of boxes"),
+        ("{" * 100_000, "is not a COCO file of boxes"),
+        ("\x00", "is not a COCO file of boxes"),
     ],
 )
 def test_a_damaged_coco_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -117,5 +117,5 @@ def test_a_damaged_yolo_file_and_a_picture_without_one_are_refused(tmp_path: Pat
     with pytest.raises(DataError, match=r"line 1 of .*a\.txt must have five numbers"):
         labels_of_images(BoxLabels(labels), images)
     (labels / "a.txt").unlink()
-    with pytest.raises(DataError, match=r"1 of 2 pictures are not in .*, the first is a\.png"):
+    with pytest.raises(DataError, match=r"1 of 2 images are not in .*, the first is a\.png"):
         labels_of_images(BoxLabels(labels), images)

@@ -33,8 +33,8 @@ def test_two_sets_keep_their_roles() -> None:
     assert sorted(content(splits.select) + content(splits.report)) == list(range(11))
     assert splits.overlap == 0
     assert splits.text == (
-        "calibrate: all 8 samples of calib.npz; eval.npz split by seed 3 into select: 6 and report: 5 "
-        "samples, none in both"
+        "8 calibration samples, all of calib.npz; eval.npz split by seed 3 into 6 selection and 5 held-out samples; no "
+        "sample is in both parts"
     )
 
 
@@ -50,8 +50,8 @@ def test_a_single_set_is_split_in_three(count: int, expected: tuple[int, int, in
     assert counts(splits) == expected
     assert sorted(sum(parts, [])) == list(range(count))  # noqa: RUF017 - three lists
     assert splits.text == (
-        f"data.npz ({count} samples) split by seed 0 into calibrate: {expected[0]}, select: {expected[1]} "
-        f"and report: {expected[2]} samples, none in two parts"
+        f"data.npz ({count} samples) split by seed 0 into {expected[0]} calibration, {expected[1]} selection and "
+        f"{expected[2]} held-out samples; no sample is in two parts"
     )
 
 
@@ -143,7 +143,7 @@ def test_for_lack_of_time_both_parts_are_halved_evenly_until_they_fit() -> None:
 
     assert counts(short) == (8, 50, 50)
     assert content(short.select) == content(splits.select)[::4]
-    assert short.text.endswith("; for lack of time, every 4th of select and report: 50 and 50")
+    assert short.text.endswith("; for lack of time, only every 4th of them is used: 50 selection, 50 held-out samples")
 
 
 @pytest.mark.parametrize("most", [200.0, float("inf")])

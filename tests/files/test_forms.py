@@ -29,7 +29,7 @@ def test_anything_else_is_refused(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("text", ["my notes, no line break", '{"some": "json"}\n', "\x08\x07"])
 def test_a_file_that_is_no_journal_is_not_added_to(tmp_path: Path, text: str) -> None:
     (tmp_path / "notes").write_text(text)
-    with pytest.raises(RunDirectoryError, match="is no journal of a study"):
+    with pytest.raises(RunDirectoryError, match="is not the journal of a study"):
         refuse_foreign_journal(tmp_path / "notes")
 
 

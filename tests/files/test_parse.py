@@ -20,7 +20,7 @@ from autoprec.files.parse import parse_json, read_text
         ("1" + "0" * 400, "an integer has 401 digits"),
         ("[-" + "9" * 10_000_000 + "]", "an integer has 10000000 digits"),
         ("1e999", "larger than any number"),
-        ("NaN", "NaN is no number of JSON"),
+        ("NaN", "NaN is not a number in JSON"),
         (r'["\ud800"]', "surrogates not allowed"),
         ('{"a": 1', "Expecting"),
     ],
@@ -40,12 +40,12 @@ def test_a_record_is_read_as_it_was_written() -> None:
 def test_a_device_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "plan.json").symlink_to("/dev/zero")
 
-    with pytest.raises(ValueError, match="it is no regular file"):
+    with pytest.raises(ValueError, match="it is not a regular file"):
         read_text(tmp_path / "plan.json")
 
 
 def test_a_record_that_nests_too_deep_names_its_file(tmp_path: Path) -> None:
     (tmp_path / "ranges.json").write_text("[" * 100_000)
 
-    with pytest.raises(RunDirectoryError, match=r"the range table .*ranges.json is no JSON \(it is nested"):
+    with pytest.raises(RunDirectoryError, match=r"the range table .*ranges.json is not JSON \(it is nested"):
         read_json(tmp_path / "ranges.json", "range table", RunDirectoryError, 1)

@@ -117,8 +117,8 @@ def test_reasons(result: autoprec.SearchResult) -> None:
     assert fixed_reason(subject, "head") == "pinned by the user"
     assert fixed_reason(subject, "conv1") is None
     assert searched_reason({INT8: 0.012345}, FP32, "trial 3", True) == (
-        "searched: int8 adds noise 0.012; fp32 is part of trial 3"
+        "fp32 in trial 3; noise / signal that it adds alone: 0.012 in int8"
     )
     assert searched_reason({}, INT8, "uniform int8", False) == (
-        "best found: no measured loss; int8 is part of uniform int8"
+        "int8 in uniform int8, the best plan found, which misses the bound; its sensitivity was not measured"
     )

@@ -35,7 +35,7 @@ def test_a_drop_that_is_big_and_uncertain_cannot_be_judged() -> None:
     status, words = decide(compared(5, 0, 300), 0.01)
 
     assert status is Status.CANNOT_JUDGE
-    assert "but chance may do that (McNemar, p = 0.031); about" in words
+    assert "but not statistically significant (McNemar, p = 0.031); about" in words
 
 
 def test_so_many_samples_as_it_says_do_decide() -> None:
@@ -69,7 +69,7 @@ def test_too_few_samples_are_no_pass() -> None:
     status, words = decide(compared(0, 0, 10), 0.01)
 
     assert status is Status.CANNOT_JUDGE
-    assert words == "10 samples are too few to see a drop of 0.01; about 300 would do, or allow more by --max-drop"
+    assert words == "10 samples are too few to see a drop of 0.01; give about 300, or allow more by --max-drop"
     assert decide(compared(0, 0, 10), 5.0)[0] is Status.CANNOT_JUDGE
     assert decide(compared(0, 0, 300), 0.01)[0] is Status.FINE
 
@@ -84,7 +84,7 @@ def test_better_is_fine_and_said() -> None:
     status, words = decide(compared(0, 30, 1000), 0.01)
 
     assert status is Status.FINE
-    assert words.endswith("within the bound, and better")
+    assert words.endswith("within the bound, and significantly better")
 
 
 def test_the_interval_decides_whether_scores_are_enough() -> None:

@@ -74,19 +74,19 @@ def test_no_baseline_is_no_verdict(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "is no JSON"),
-        (b"{", "is no JSON"),
-        (b"\xff\xfe", "is no JSON"),
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
         (b"[]", "must be a JSON object"),
         (b"3", "must be a JSON object"),
-        (b"{}", "is no baseline of autoprec"),
-        (b'{"kind": "autoprec plan", "schema": 1}', "is no baseline of autoprec"),
+        (b"{}", "is not a baseline of autoprec"),
+        (b'{"kind": "autoprec plan", "schema": 1}', "is not a baseline of autoprec"),
         (b'{"kind": "autoprec baseline"}', "must have a whole number as 'schema', got None"),
         (b'{"kind": "autoprec baseline", "schema": true}', "must have a whole number as 'schema', got True"),
-        (b'{"kind": "autoprec baseline", "schema": 1}', "does not match its seal"),
-        (b'{"kind": "autoprec baseline", "schema": 1, "a": NaN}', "NaN is no number of JSON"),
+        (b'{"kind": "autoprec baseline", "schema": 1}', "its checksum does not match"),
+        (b'{"kind": "autoprec baseline", "schema": 1, "a": NaN}', "NaN is not a number in JSON"),
         (b'{"kind": "autoprec baseline", "kind": "autoprec baseline"}', "a field occurs twice"),
-        (b"[" * 100_000, "is no JSON"),
+        (b"[" * 100_000, "is not JSON"),
     ],
 )
 def test_what_is_no_baseline_is_refused_by_name(tmp_path: Path, content: bytes, words: str) -> None:
@@ -124,7 +124,7 @@ def test_a_future_schema_asks_for_a_newer_autoprec(tiny: Tiny, tmp_path: Path) -
 )
 def test_an_edit_by_hand_is_refused(tiny: Tiny, tmp_path: Path, change: Any) -> None:
     path = rewritten(tiny, tmp_path / "edited.json", change)
-    with pytest.raises(BaselineError, match=r"edited\.json is not as it was written: .* make it anew"):
+    with pytest.raises(BaselineError, match=r"edited\.json is not as it was written: .* make it again"):
         load_baseline(path)
 
 
@@ -174,7 +174,7 @@ def test_no_mutation_of_its_bytes_passes_as_another_baseline(tiny: Tiny, tmp_pat
 
 
 def test_a_run_directory_is_asked_for_by_name(tmp_path: Path) -> None:
-    with pytest.raises(RunDirectoryError, match=r"is no run directory: it has no plan\.json; give the folder that"):
+    with pytest.raises(RunDirectoryError, match=r"is not a run directory: it has no plan\.json; give the folder that"):
         record_baseline(tmp_path, tmp_path / "baseline.json")
     assert list(tmp_path.iterdir()) == []
 
@@ -197,6 +197,6 @@ def test_a_plan_that_was_changed_since_is_refused(tiny: Tiny, tmp_path: Path) ->
 def test_an_unreadable_baseline_never_judges(tiny: Tiny, tmp_path: Path) -> None:
     path = tmp_path / "cut.json"
     path.write_bytes(tiny.baseline.read_bytes()[:-200])
-    with pytest.raises(BaselineError, match=r"cut\.json is no JSON"):
+    with pytest.raises(BaselineError, match=r"cut\.json is not JSON"):
         tiny.gate(baseline=path)
     assert tiny.gate().status is Status.FINE

@@ -95,14 +95,14 @@ def test_a_model_that_lowers_to_the_same_bytes_is_not_raced_against_itself(
     found = check(tiny.gate(), "latency")
 
     assert found.status is Status.FINE
-    assert "the lowered model is the baseline's, byte for byte" in found.sentence
+    assert "the lowered model is identical to the baseline's, byte for byte" in found.sentence
 
 
 def test_more_work_is_slower(tiny: Tiny, edited: Edited) -> None:
     found = check(tiny.gate(edited(lambda proto: add_work(proto, 8)), max_slowdown=0.05), "latency")
 
     assert found.status is Status.WORSE
-    assert "interleaved rounds, found twice: more than the 5.0% allowed" in found.sentence
+    assert "interleaved rounds, in two measurements: more than the 5.0% allowed" in found.sentence
 
 
 def test_more_work_within_the_bound_is_fine(tiny: Tiny, edited: Edited) -> None:
@@ -148,7 +148,7 @@ def test_without_the_baselines_model_another_graph_cannot_be_timed(
     assert check(tiny.gate(model), "latency").status is Status.SKIPPED
     required = check(tiny.gate(model, latency_required=True), "latency")
     assert required.status is Status.CANNOT_JUDGE
-    assert "cannot judge here: the graph changed, so that FP32 is no measure" in required.sentence
+    assert "cannot judge here: the graph changed, so FP32's latency is not comparable" in required.sentence
 
 
 class Elsewhere(FakeBackend):
@@ -163,7 +163,7 @@ def test_another_driver_is_said_and_its_part_is_judged_apart(tiny: Tiny) -> None
 
     assert "driver: not there -> 580" in report.changes
     assert report.status is Status.FINE
-    assert "the runtime or machine is another than the baseline's, and 1.000 of" in check(report, "latency").sentence
+    assert "the runtime or machine is not the baseline's, and 1.000 of" in check(report, "latency").sentence
 
 
 def test_a_runtime_that_became_slower_is_found(tiny: Tiny) -> None:
@@ -177,8 +177,8 @@ def test_a_runtime_that_became_slower_is_found(tiny: Tiny) -> None:
     found = check(tiny.gate(backend=Upgraded()), "latency")
 
     assert found.status is Status.WORSE
-    assert "of the baseline's milliseconds, found twice" in found.sentence
-    assert found.sentence.endswith("beside the baseline's model it is no slower, so that the runtime is")
+    assert "of the baseline's milliseconds, in two measurements" in found.sentence
+    assert found.sentence.endswith("; the runtime became slower, not the model")
 
 
 def test_a_machine_that_is_slower_in_fp32_too_proves_nothing(tiny: Tiny) -> None:
@@ -188,10 +188,10 @@ def test_a_machine_that_is_slower_in_fp32_too_proves_nothing(tiny: Tiny) -> None
 
     report = tiny.gate(backend=Busy())
     assert check(report, "latency").status is Status.FINE
-    assert check(report, "latency").sentence.endswith("whose part in it cannot be told here")
+    assert check(report, "latency").sentence.endswith("and how much that changed cannot be judged here")
     required = check(tiny.gate(backend=Busy(), latency_required=True), "latency")
     assert required.status is Status.CANNOT_JUDGE
-    assert required.sentence.endswith("whose part cannot be told")
+    assert required.sentence.endswith("and how much that changed cannot be judged")
 
 
 def test_another_processor_cannot_be_judged_and_fails_only_if_asked(
@@ -293,7 +293,7 @@ def test_too_few_of_the_samples_cannot_be_judged(tiny: Tiny) -> None:
     found = check(tiny.gate(eval=data, max_drop=0.05), "accuracy")
 
     assert found.status is Status.CANNOT_JUDGE
-    assert "samples are too few to see a drop of 0.05; about" in found.sentence
+    assert "samples are too few to see a drop of 0.05; give about" in found.sentence
     assert "of the baseline's 200 samples are not in" in found.details[0]
 
 

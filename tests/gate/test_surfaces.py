@@ -101,7 +101,7 @@ REPORTS = st.builds(
 class TestText:
     def test_the_headline_names_all_checks_gravest_first(self) -> None:
         assert headline(ALL) == (
-            "precision not honoured: precision (1 unit, allowed 0); "
+            "not run as planned: precision (1 unit, allowed 0); "
             "worse than allowed: accuracy (-1.4 points (-2.3 to -0.6), allowed -0.5 points); "
             "cannot judge: ranges; fine: size; not judged here: latency"
         )
@@ -303,7 +303,7 @@ class TestAnnotations:
             f"::error title=autoprec accuracy%3A worse than allowed,{file}::{ACCURACY.sentence}",
             f"::notice title=autoprec latency%3A not judged here,{file}::{LATENCY.sentence}",
             f"::warning title=autoprec ranges%3A cannot judge,{file}::{RANGES.sentence}%0Aconv1: 1.3 x%0Aconv2: 1.1 x",
-            f"::error title=autoprec precision%3A precision not honoured,{file}::conv1 ran in FP32.",
+            f"::error title=autoprec precision%3A not run as planned,{file}::conv1 ran in FP32.",
             f"::notice title=autoprec changed since the baseline,{file}::driver: 550 -> 580",
         ]
 

@@ -53,7 +53,7 @@ def test_tables_of_four_bits_are_looked_up_on_onnx_runtime_alone() -> None:
     said = [why_not(topology, table, p, scheme) for p, scheme in tried]
 
     assert said[0] is None
-    assert "are no multiple of the block" in str(said[1])
+    assert "are not a multiple of the block" in str(said[1])
     assert said[2] == "this runtime looks nothing up in tables of 4 bits"
 
 

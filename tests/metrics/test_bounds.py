@@ -53,5 +53,5 @@ def test_too_few_samples_are_refused_and_few_are_said() -> None:
     with pytest.raises(UsageError, match=r"at least 4 samples are needed .* but there are 2 and 1"):
         few_samples(2, 1, 0.01)
 
-    assert "can miss what happens to 26% of all samples" in str(few_samples(11, 10, 0.01))
+    assert "a fault in up to 26% of all samples can stay unseen" in str(few_samples(11, 10, 0.01))
     assert few_samples(16, 16, 0.01) is None

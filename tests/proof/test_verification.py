@@ -192,7 +192,7 @@ def test_gone() -> None:
 
     assert statuses(result) == {"conv": "gone", "gelu": "honoured"}
     assert [found.unit for found in result.unproven] == ["conv"]
-    assert result.units[0].describe() == "conv was asked for in int8, but the engine speaks of none of its nodes"
+    assert result.units[0].describe() == "conv was asked for in int8, but the engine names none of its nodes"
     assert statuses(verify(partition(gelu), {}, {})) == {"gelu": "gone"}
 
 

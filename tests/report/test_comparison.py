@@ -23,7 +23,7 @@ def test_two_runs_are_compared_by_unit_and_as_a_whole() -> None:
     one, other = read_compared(RUNS / "finished"), read_compared(RUNS / "modelled")
     report = comparison_of(one, other)
 
-    assert report.state == "Of 14 units that both have, 14 have another precision."
+    assert report.state == "14 of the 14 units that both plans have differ in precision."
     assert rows(one, other)[0][1:4] == ["/stem/conv/Conv", "int8", "fp16"]
     assert ["units in INT8", 14, 0, 0.0] in rows(one, other, "whole")
 
@@ -31,7 +31,7 @@ def test_two_runs_are_compared_by_unit_and_as_a_whole() -> None:
 def test_a_plan_file_is_compared_with_the_run_that_it_is_of() -> None:
     report = comparison_of(read_compared(RUNS / "finished" / "plan.json"), read_compared(RUNS / "finished"))
 
-    assert report.state == "Of 14 units that both have, 0 have another precision."
+    assert report.state == "0 of the 14 units that both plans have differ in precision."
 
 
 def test_units_of_other_names_are_found_by_their_key_and_the_rest_is_listed(tmp_path: Path) -> None:
@@ -57,13 +57,15 @@ def test_an_engine_is_compared_by_the_record_beside_it(tmp_path: Path) -> None:
         "fp32",
         0.5,
     )
-    assert comparison_of(read_compared(RUNS / "finished"), engine).state.startswith("Of 1 units that both have, 1 have")
+    assert comparison_of(read_compared(RUNS / "finished"), engine).state.startswith(
+        "1 of the 1 units that both plans have"
+    )
 
 
 def test_what_is_none_of_them_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"schema": 1}', encoding="utf-8")
 
-    with pytest.raises(PlanError, match="no plan"):
+    with pytest.raises(PlanError, match="not a plan"):
         read_compared(tmp_path / "x.json")
     with pytest.raises(PlanError, match="cannot read"):
         read_compared(tmp_path / "nowhere")

@@ -72,7 +72,7 @@ def test_a_run_out_of_time_stops_searching_and_still_answers(
         progress=told,
     )
 
-    assert result.summary["stopped"] == "the time was used up"
+    assert result.summary["stopped"] == "the time limit was reached"
     assert len(told.trials) == 4
     assert result.feasible
     assert "1 of 3 plans were not confirmed" in result.summary["left_out"]
@@ -141,7 +141,7 @@ def test_with_a_confidence_only_plans_whose_upper_end_meets_the_bound_are_accept
 def test_without_a_limit_it_is_not_the_time_that_stops_it(model: Path, tmp_path: Path) -> None:
     result, told = searched(model, tmp_path)
 
-    assert result.summary["stopped"] != "the time was used up"
+    assert result.summary["stopped"] != "the time limit was reached"
     assert len(told.trials) > 4
 
 

@@ -116,7 +116,7 @@ def test_a_sampler_that_only_repeats_itself_is_stopped() -> None:
     book = Ledger(None, "run", PROBLEM.choices, BOUND, Stubborn())
     found = searched(book)
 
-    assert found.stopped == "the sampler asks only for plans that are known"
+    assert found.stopped == "the sampler proposes only plans that are known"
     assert len(found.trials) == 3
 
 
@@ -138,7 +138,7 @@ def test_out_of_time_it_measures_the_uniform_plans_and_answers() -> None:
     found = searched(ledger(), out_of_time=lambda: True)
 
     assert [trial.origin for trial in found.trials] == ["uniform fp32", "uniform int8"]
-    assert found.stopped == "the time was used up"
+    assert found.stopped == "the time limit was reached"
     assert found.feasible
 
 

@@ -28,7 +28,7 @@ def test_ten_timed_trials_without_improvement_end_a_search() -> None:
 
     assert stop is not None
     assert stop.reason is StopReason.NO_IMPROVEMENT
-    assert stop.text == "the last 10 plans were not faster within the bound"
+    assert stop.text == "none of the last 10 plans was faster within the bound"
     assert no_improvement(after(PATIENCE - 1, 0.5), GOAL, seeds=1) is None
 
 
@@ -52,5 +52,5 @@ def test_seeds_do_not_count() -> None:
 def test_where_nothing_meets_the_bounds_the_end_of_predictions_says_so() -> None:
     twin = Goal("accuracy", max_latency=0.3)
 
-    assert nothing_predicted([], twin).text == "no plan promises to meet the bound"
-    assert nothing_predicted([trial(0, 0.5)], GOAL).text == "no plan promises to be faster within the bound"
+    assert nothing_predicted([], twin).text == "no other plan is predicted to meet the bound"
+    assert nothing_predicted([trial(0, 0.5)], GOAL).text == "no other plan is predicted to be faster within the bound"

@@ -128,7 +128,7 @@ def find_bindings(name: str) -> Bindings:
     except (ImportError, OSError, RuntimeError) as error:  # a shared library that is missing or does not fit
         text = " ".join(str(error).split())
         raise BackendError(
-            f"{_PRODUCTS[name]} is installed and does not load: {text}; install it anew with its libraries "
+            f"{_PRODUCTS[name]} is installed and does not load: {text}; install it again with its libraries "
             f"({INSTALL[name]}), or put their folder into LD_LIBRARY_PATH"
         ) from error
     return describe_module(module, name)

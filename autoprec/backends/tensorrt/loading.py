@@ -55,7 +55,7 @@ _REFUSALS = (
     (_OUT_OF_MEMORY.pattern, "the GPU has too little free memory (nvidia-smi lists who holds it)"),
     (
         r"magic tag|minBufferSize|header|plan file|Serialization",
-        "it is no engine of {runtime}, or a broken one; build it again",
+        "it is not an engine of {runtime}, or it is damaged; build it again",
     ),
 )
 

@@ -55,4 +55,4 @@ def _kept(found: Diagnosis, everything: bool) -> set[int]:
 
 def _row(index: int, unit: UnitError) -> list[str]:
     shown = [text_of(n) for n in (unit.plan.here, unit.plan.own, unit.runtime.here, unit.runtime.own)]
-    return [str(index + 1), unit.unit, unit.precision.value, *shown, "parts" if unit.parts else ""]
+    return [str(index + 1), unit.unit, unit.precision.value, *shown, "differs" if unit.parts else ""]

@@ -109,15 +109,15 @@ def _say(listing: Listing) -> None:
     print_table([*header, "proposed by"], rows, spare=("bytes", "MACs", "samples", "counted"))
     objective = "latency and size" if listing.objective is None else listing.objective
     click.echo(
-        f"\n{len(front)} of {len(run.points)} measured plans are on the front of {objective} against "
-        f"the drop of {studied.metric}, judged by {_judged(run)}."
+        f"\n{len(front)} of {len(run.points)} measured plans are on the Pareto front of {objective} and the drop of "
+        f"{studied.metric}, judged by {_judged(run)}."
     )
     if other := _other_release(run):
         click.echo(f"these figures were computed by {other}; this is autoprec {release()}.")
     if chosen.point is not None:
-        click.echo(f"* trial {chosen.point.trial.number} is what {chosen.text} chooses.")
+        click.echo(f"* trial {chosen.point.trial.number} is the choice for {chosen.text}.")
     if untimed := _not_timed(run):
-        click.echo(f"{untimed} plans were over the bound and not timed, so no bound chooses them by latency.")
+        click.echo(f"{untimed} plans over the bound were not timed, so they are not compared by latency.")
 
 
 def _other_release(run: RunFront) -> str | None:
@@ -144,9 +144,11 @@ def _predicted_record(plan: PredictedPlan) -> dict[str, Any]:
 def _say_predicted(listing: Listing) -> None:
     """What the models expect of plans that nobody measured."""
     if not listing.predicted:
-        why = "" if listing.run.studied.prior else ", since an older autoprec left no models"
-        why = why if any(listing.run.noises.values()) else ", since the run has no sensitivities to predict it by"
-        click.echo(f"no plan that was not measured is predicted to be better{why}.")
+        why = "" if listing.run.studied.prior else ": an older version of autoprec made this run and stored no models"
+        why = (
+            why if any(listing.run.noises.values()) else ": without sensitivities in the run, nothing can be predicted"
+        )
+        click.echo(f"among the plans not measured, none is predicted to be better{why}.")
         return
     click.echo("\npredicted, not measured; plus or minus one standard deviation:")
     rows = [
@@ -160,7 +162,7 @@ def _say_predicted(listing: Listing) -> None:
         for plan in listing.predicted
     ]
     print_table([f"vs {listing.run.studied.goal.unit_text}", "drop", "bytes", "meets the bound", "proposed by"], rows)
-    click.echo("the same command with --measure measures them and adds them to the run.\n")
+    click.echo("add --measure to the same command to measure them and add them to the run.\n")
 
 
 def _row(point: Point, marked: bool, front: tuple[Point, ...] | None) -> list[str]:
@@ -183,31 +185,31 @@ def _row(point: Point, marked: bool, front: tuple[Point, ...] | None) -> list[st
 def _say_basis(run: RunFront) -> None:
     """How far the figures can be relied on."""
     click.echo(
-        f"all figures are of the {run.studied.samples} selection samples and the search's own rounds: they were not "
-        f"confirmed on fresh ones, and the best of many looks better than it is."
+        f"all figures are from the search, on its {run.studied.samples} selection samples. They are not confirmed on "
+        f"held-out samples, and the best of many plans tends to look better than it is."
     )
     busy = run.studied.objective == "throughput"
     if busy:
-        click.echo("times are of one batch of several in flight: the inverse of the throughput, not latencies.")
+        click.echo("times are for each of several batches in flight: the inverse of the throughput, not a latency.")
     answer, point = run.studied.answer, run.answer
     if answer is None or point is None:
-        click.echo("the run did not end, so no plan is its answer.")
+        click.echo("the run has not ended, so it has no answer yet.")
         return
     drop = answer.drop
     unit = run.studied.goal.unit_text
     latency = f"at {answer.ratio:.3f} of {unit}'s latency ({answer.latency_ms:.2f} ms)"
     speed = f"at {1 / answer.ratio:.3f} times {unit}'s throughput" if busy else latency
     click.echo(
-        f"only trial {point.trial.number}, the run's answer, was measured again: on {drop.samples} samples that "
-        f"chose nothing {run.studied.metric} dropped by about {_signed(drop.estimate)} ({_signed(drop.low)} to "
-        f"{_signed(drop.high)}), {speed}."
+        f"only the run's answer, trial {point.trial.number}, was measured again: its drop of {run.studied.metric} on "
+        f"{drop.samples} held-out samples is {_signed(drop.estimate)} ({_signed(drop.low)} to {_signed(drop.high)}), "
+        f"{speed}."
     )
 
 
 def missed(chosen: Chosen, unit: str = "FP32") -> str:
     """Why no measured plan is what was asked for, and which one comes nearest."""
     if chosen.nearest is None:
-        return f"no measured plan has {chosen.text}: the outputs of every measured plan are worthless"
+        return f"no measured plan has {chosen.text}: the outputs of all of them hold NaN or infinity"
     near = chosen.nearest
     return (
         f"no measured plan has {chosen.text}; the nearest is trial {near.trial.number}: a drop of {near.drop:.4g} at "
@@ -217,7 +219,7 @@ def missed(chosen: Chosen, unit: str = "FP32") -> str:
 
 def _judged(run: RunFront) -> str:
     confidence = run.studied.confidence
-    return "the estimate" if confidence is None else f"the upper end of its {100 * confidence:g} % interval"
+    return "the estimate" if confidence is None else f"the upper end of its {100 * confidence:g} % confidence interval"
 
 
 def _not_timed(run: RunFront) -> int:

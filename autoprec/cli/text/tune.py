@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from autoprec.cli import elapsed_s
-from autoprec.cli.screen import print_json, print_table
+from autoprec.cli.screen import print_json, print_table, say
+from autoprec.cli.text.selection_bias import bias_lines
 from autoprec.files.printable import printable
 
 if TYPE_CHECKING:
     from autoprec.api import SearchResult
-    from autoprec.run.answer.luck import SelectionBias
     from autoprec.run.answer.result import TuneResult
     from autoprec.run.settings import Settings
     from autoprec.run.task import Task
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 _OVER = 1.1
 """A time limit counts as kept within this factor."""
 _METHODS = {
-    "smoothed": "from margins and the count",
-    "counted": "from the count",
-    "unfit": "from the count alone, since the margins do not fit it or too many decisions changed",
-    "averaged": "paired bootstrap",
-    "resampled": "by resampling the samples",
+    "smoothed": "estimated from margins of scores and changed decisions",
+    "counted": "estimated from changed decisions",
+    "unfit": "estimated from changed decisions alone, as margins of scores do not explain them here",
+    "averaged": "by a paired bootstrap",
+    "resampled": "by a bootstrap over samples",
     "blocks": "from sixteen blocks of samples",
 }
 
@@ -40,10 +40,16 @@ def introduce(task: Task, quiet: bool) -> None:
         return
     units = task.subject.partition.units
     free = sum(len(options) > 1 for options in task.subject.choices.values())
-    click.echo(f"{task.settings.model}: {len(units)} units, {free} of them to be decided", err=True)
+    click.echo(
+        f"model: {task.settings.model}, {len(units)} units; the search chooses the precision of {free} of them",
+        err=True,
+    )
     click.echo(f"data: {task.splits.text}", err=True)
     if task.splits.overlap:
-        click.echo(f"warning: {task.splits.overlap} calibration samples are evaluation samples too", err=True)
+        click.echo(
+            f"warning: {task.splits.overlap} calibration samples are evaluation samples too: plans look too good",
+            err=True,
+        )
     click.echo(f"goal: {_goal_text(task)}", err=True)
     for note in task.subject.notes:
         click.echo(printable(f"note: {note}"), err=True)
@@ -55,12 +61,12 @@ def _goal_text(task: Task) -> str:
 
     settings = task.settings
     best = {
-        "latency": "the least latency",
+        "latency": "the lowest latency",
         "throughput": "the highest throughput",
-        "size": "the fewest bytes",
-        "accuracy": "the least drop",
+        "size": "the smallest size",
+        "accuracy": "the smallest drop",
     }[settings.aim]
-    sure = "" if settings.confidence is None else f", with {settings.confidence:.0%} confidence"
+    sure = "" if settings.confidence is None else f", with a confidence of {settings.confidence:.0%}"
     fast = "" if settings.max_latency is None else f"; at most {settings.max_latency:g} of FP32's latency"
     fast += "" if settings.max_latency_ms is None else f"; at most {settings.max_latency_ms:g} ms for a batch"
     return f"{best}; {bound_text(task.metric.name, settings.max_drop)}{sure}{fast}"
@@ -82,7 +88,7 @@ def say_plan(task: Task, folder: Path, as_json: bool) -> None:
         ]
         for unit in subject.partition.units
     ]
-    print_table(["unit", "kind", "precisions", ""], rows)
+    print_table(["unit", "kind", "precisions offered", ""], rows)
     click.echo(
         f"\nwould measure at most {task.settings.trials} plans with {task.metric.name} on {task.backend.name}, "
         f"{_bounds(task.settings)}, and write to {folder}"
@@ -126,21 +132,21 @@ def say_result(result: SearchResult, folder: Path, report: Path | None) -> None:
     header, rows = table_rows(tuned)
     click.echo("")
     print_table(header, rows, spare=("MACs", "agreement", "KL"))
-    click.echo(printable(f"\n{result.reason}."))
+    say(f"\nanswer: {result.reason}.")
     for line in [
         *_drop_lines(tuned),
         *_uniform_lines(tuned),
         *bias_lines(tuned.bias, tuned.clock_disturbed, tuned.goal.unit_text),
         *_runtime_lines(tuned),
     ]:
-        click.echo(printable(line))
+        say(line)
     complaint = tuned.verification.complaint()
     if complaint:
         click.echo(printable(complaint), err=True)
     for line in [*_model_lines(tuned), *_search_lines(tuned), *_time_lines(tuned)]:
-        click.echo(printable(line))
-    files = [folder / "plan.json", folder / "model.onnx", folder / "result.json", *([] if report is None else [report])]
-    click.echo(f"written: {', '.join(map(str, files))}")
+        say(line)
+    files = ["plan.json", "model.onnx", "result.json", *([] if report is None else [report.name])]
+    say(f"written to {folder}: {', '.join(files)}")
 
 
 def _drop_lines(tuned: TuneResult) -> list[str]:
@@ -149,18 +155,19 @@ def _drop_lines(tuned: TuneResult) -> list[str]:
 
     settings, splits = tuned.task.settings, tuned.task.splits
     drop, counted = tuned.answer.drop, tuned.counted_drop(tuned.answer)
-    allowed = f"; allowed is {settings.max_drop:g}" if math.isfinite(settings.max_drop) else ""
-    basis = "the estimate" if settings.confidence is None else f"the {settings.confidence:.0%} interval"
-    plain = f"; by count {counted.estimate:+.4f}, {counted.low:+.4f} to {counted.high:+.4f}"
+    allowed = f"; at most {settings.max_drop:g} is allowed" if math.isfinite(settings.max_drop) else ""
+    basis = "estimate" if settings.confidence is None else f"{100 * settings.confidence:g} % confidence interval"
     fresh = (
-        f"on {splits.report.count} held-out samples, {tuned.task.metric.name} dropped by about {drop.estimate:+.4f} "
-        f"({drop.low:+.4f} to {drop.high:+.4f}, {_METHODS[drop.method]}"
-        f"{plain if tuned.task.metric.over_set is None else ''}){allowed}."
+        f"drop of {tuned.task.metric.name} on {splits.report.count} held-out samples: {drop.estimate:+.4f}, "
+        f"{100 * settings.level:g} % confidence interval {drop.low:+.4f} to {drop.high:+.4f}{allowed}."
     )
-    accepted = f"the search accepted plans by {basis} on {splits.select.count} other samples."
+    how = f"the drop is {_METHODS[drop.method]}"
+    if tuned.task.metric.over_set is None and (drop.low, drop.high) != (counted.low, counted.high):
+        how += f"; by the plain scores it is {counted.estimate:+.4f} ({counted.low:+.4f} to {counted.high:+.4f})"
+    accepted = f"the search accepted plans by their {basis} on {splits.select.count} other samples."
     unlike = unlike_decisions(tuned)
     doubts = [] if unlike is None else [f"warning: {unlike}."]
-    return [fresh, f"{verdict(drop, settings.max_drop)}; {accepted}", *doubts]
+    return [fresh, f"{verdict(drop, settings.max_drop)}; {accepted}", f"{how}.", *doubts]
 
 
 def _uniform_lines(tuned: TuneResult) -> list[str]:
@@ -186,41 +193,16 @@ def _uniform_lines(tuned: TuneResult) -> list[str]:
     return [f"compared with {uniform.name}, {text}", *others]
 
 
-def bias_lines(bias: SelectionBias | None, disturbed: bool = False, unit: str = "FP32") -> list[str]:
-    """How much better the answer looked than it is, since it was chosen for its figures, and what fresh figures say.
-
-    Nothing is said of the latency by fresh rounds that other programs disturbed.
-    """
-    if bias is None:
-        return []
-    latency, drop = bias.latency, bias.drop
-    unlike = [name for name, row in (("latency", latency), ("drop", drop)) if not row.confirmed]
-    if disturbed:
-        unlike = [name for name in unlike if name != "latency"]
-    agree = f"they do not confirm the {' and the '.join(unlike)}" if unlike else "they agree"
-    if disturbed:
-        agree += ", but nothing can be told of the latency, as other programs used the CPUs"
-    optimism = max(latency.optimism / latency.selected, 0)
-    text = (
-        f"it was chosen among {bias.plans} plans within the bound, so it is expected to look better than it is. "
-        f"latency: {latency.selected:.3f} of {unit}'s when chosen, by {optimism:.1%} "
-        f"too good, so {latency.corrected:.3f}; {latency.fresh:.3f} in fresh rounds. drop: {drop.selected:+.4f} when "
-        f"chosen, {drop.corrected:+.4f} corrected; {drop.fresh:+.4f} on held-out samples. Of the fresh figures: "
-        f"{agree}."
-    )
-    return [text]
-
-
 def _runtime_lines(tuned: TuneResult) -> list[str]:
     """Which finalists were set aside, how the units ran, and whether the engine computes what the model says."""
     from autoprec.proof.verification import UnitStatus
 
-    lines = [f"set aside {text}." for text in tuned.set_aside]
+    lines = [f"not chosen: {text}." for text in tuned.set_aside]
     counts = tuned.verification.counts
     if tuned.clock_disturbed:
         lines.append(
-            "warning: other programs used the CPUs while the plans were timed, so which of them is fastest cannot be "
-            "told for certain; the intervals of the latencies allow for it. Tune again on a quiet machine."
+            "warning: other programs used the CPUs while the plans were timed, so which of them is fastest is less "
+            "certain; the intervals of the latencies are wider for it. Tune again on a quiet machine."
         )
     lines.append(
         "units as they ran: "
@@ -230,10 +212,10 @@ def _runtime_lines(tuned: TuneResult) -> list[str]:
     if tuned.simulated is not None and tuned.differs_from_exact:
         engine, exact = (float(outcome.scores.mean()) for outcome in (tuned.answer.outcome, tuned.simulated))
         lines.append(
-            f"warning: the engine scores differently from exact arithmetic ({engine:.4f} against {exact:.4f}), "
-            f"by more than their 95 % interval; the runtime computes something else than the model says."
+            f"warning: the engine scores {engine:.4f}, the plan in exact arithmetic {exact:.4f}, and chance does not "
+            f"explain that: the runtime computes something else than the plan says. `autoprec diagnose` shows where."
         )
-    return [*lines, *(f"not built: {text}" for text in tuned.found.refused)]
+    return [*lines, *(f"refused by the runtime: {text}" for text in tuned.found.refused)]
 
 
 def _model_lines(tuned: TuneResult) -> list[str]:
@@ -242,35 +224,37 @@ def _model_lines(tuned: TuneResult) -> list[str]:
     latency, noise, drop = models.latency, models.noise, models.drop
     if latency.rank is not None:
         lines.append(
-            f"the latency was predicted before {latency.plans} measurements: rank correlation {latency.rank:.2f}, mean "
-            f"error {latency.error:.0%}, largest error {latency.worst:.0%} (trial {latency.worst_plan})."
+            f"latency model, on {latency.plans} plans before they were measured: rank correlation {latency.rank:.2f}, "
+            f"mean error {latency.error:.0%}, largest error {latency.worst:.0%} (trial {latency.worst_plan})."
         )
     if noise.rank is not None and drop.rank is not None:
         among = "" if noise.best_fifth is None else f" ({noise.best_fifth:.2f} among the best fifth)"
         lines.append(
-            f"the accuracy was predicted too: rank correlation {noise.rank:.2f}{among} and R2 {noise.r2:.2f} for the "
-            f"noise, {drop.rank:.2f} for the drop."
+            f"accuracy model, on the same plans: rank correlation {noise.rank:.2f}{among} and R2 {noise.r2:.2f} for "
+            f"the noise at the outputs, {drop.rank:.2f} for the drop."
         )
     if not drop.trusted:
-        lines.append("the model of the accuracy is too weak, so the search relied on measuring near the best plan.")
+        lines.append(
+            "the accuracy model predicted too poorly, so the search tried neighbours of the best plan instead."
+        )
     return lines
 
 
 def _search_lines(tuned: TuneResult) -> list[str]:
     """How many plans were measured, how much of that was left out, and who measured them."""
     found = tuned.found
-    lines = [
-        (
-            f"{len(found.trials)} plans were measured; of those over the bound {found.not_timed} were not timed, and "
-            f"{found.judged_in_part} were judged on fewer samples."
-        )
+    saved = [
+        *([f"{found.not_timed} were not timed"] if found.not_timed else []),
+        *([f"{found.judged_in_part} were scored on fewer samples"] if found.judged_in_part else []),
     ]
+    over = f"; of those over the bound, {' and '.join(saved)}" if saved else ""
+    lines = [f"{len(found.trials)} plans were measured{over}."]
     if len(found.by) > 1:
         counts = ", ".join(f"{process} {count} plans" for process, count in found.by.items())
         lines.append(f"measured by: {counts}.")
     passes = tuned.profile.passes_per_entry
     if passes:
-        lines.append(f"each sensitivity (a unit in a precision) cost {passes:.2f} passes over its samples.")
+        lines.append(f"each sensitivity (one unit in one precision) cost {passes:.2f} passes over its samples.")
     return lines
 
 
@@ -282,17 +266,17 @@ def _time_lines(tuned: TuneResult) -> list[str]:
     total = max(elapsed_s(), sum(seconds.values()))
     seconds["writing"] = total - sum(seconds.values())
     stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value >= 0.05)
-    limit = "" if allowed is None else f" of {allowed:g} allowed"
+    limit = "" if allowed is None else f" of {allowed:g} s allowed"
     unit = tuned.goal.unit_text
-    whose = "" if unit == "FP32" else f", in shares of uniform {unit}'s, as no engine of FP32 was built to compare with"
-    lines = [f"seconds: {total:.1f}{limit} ({stages}); latency {tuned.task.backend.clock.text}{whose}."]
+    whose = "" if unit == "FP32" else f", compared with uniform {unit}, as no engine of FP32 was built"
+    lines = [f"time: {total:.1f} s{limit} ({stages}); latency {tuned.task.backend.clock.text}{whose}."]
     if tuned.time.left_out:
-        lines.append(f"for lack of time: {'; '.join(tuned.time.left_out)}.")
+        lines.append(f"left out for lack of time: {'; '.join(tuned.time.left_out)}.")
     if allowed is not None and total > _OVER * allowed:
         lines.append(
-            f"over the limit by {total / allowed - 1:.0%}: it is too short for this model and data, or the machine got "
-            f"slower as it ran; allow about {1.2 * total:.0f} s, or give less data."
+            f"{total / allowed - 1:.0%} over the time limit: it is too short for this model and data, or the machine "
+            f"became slower during the run; allow about {1.2 * total:.0f} s, or give less data."
         )
     elif allowed is not None and total < allowed / _OVER and tuned.found.stop.reason is not StopReason.TIME:
-        lines.append(f"the rest of the time was not needed: {tuned.found.stopped}.")
+        lines.append(f"the search ended before the time limit: {tuned.found.stopped}.")
     return lines

@@ -113,7 +113,7 @@ def written_model(path: Path) -> ir.Model:
     try:
         return ir.load(path)
     except Exception as error:  # protobuf and onnx_ir have no common class of errors
-        raise PlanError(f"{path} is no ONNX model that can be read: {error}") from error
+        raise PlanError(f"{path} is not an ONNX model that can be read: {error}") from error
 
 
 def found_by_name(model: ir.Model, seen: Mapping[str, Seen]) -> dict[str, Seen]:

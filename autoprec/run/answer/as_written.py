@@ -50,15 +50,15 @@ def written_as_it_ran(
     if plan is None:
         return chosen, kept
     otherwise = sum(plan[unit] is not precision for unit, precision in answer.plan.items())
-    what = f"{otherwise} of the answer's units ran in another precision"
+    what = f"{otherwise} of the answer's units ran in another precision than planned"
     if run.budget.deadline.left_s <= run.budget.confirming_s(2, 2, evaluator.dataset.count, 5):
-        run.budget.leave_out(f"{what}; there was no time to build the plan that says so")
+        run.budget.leave_out(f"{what}, and there was no time to build the plan as it ran")
         return chosen, kept
     with ExitStack() as stack:
         try:
             engine = run.engines.open(plan, ranges, stack)
         except (BackendError, OutOfTimeError) as error:
-            run.budget.leave_out(f"{what}; the plan that says so could not be built ({error})")
+            run.budget.leave_out(f"{what}, and the plan as it ran could not be built ({error})")
             return chosen, kept
         name = f"{chosen}, {Origin.AS_IT_RAN.value}"
         timings = shared_rounds(run, {name: engine.timed} | {other: engines[other].timed for other in kept})
@@ -67,7 +67,9 @@ def written_as_it_ran(
         ratio = timings[name].ratio_to(timings[chosen])
         within = outcome.finite and drop.estimate <= max(run.task.settings.max_drop, answer.drop.estimate)
         if ratio.estimate > _AS_FAST or not within:
-            run.budget.leave_out(f"{what}; the plan that says so takes {ratio.estimate:.3f} of the answer's latency")
+            run.budget.leave_out(
+                f"{what}; the plan as it ran was not taken, at {ratio.estimate:.3f} of the answer's latency"
+            )
             return chosen, kept
         found = {other: replace(candidate, timing=timings[other]) for other, candidate in kept.items()}
         written = replace(answer, name=name, plan=plan, outcome=outcome, drop=drop, uniform=False, size=engine.size)

@@ -33,10 +33,10 @@ class Blocking:
         few = ", ".join(self.units[:_NAMED])
         more = f" and {len(self.units) - _NAMED} more" if len(self.units) > _NAMED else ""
         if self.drop is None:
-            return f"most of the noise is added by {few}{more}, by their sensitivities"
+            return f"by their sensitivities, {few}{more} add most of the error"
         verb = "blocks" if len(self.units) == 1 else "block"
         them = "it" if len(self.units) == 1 else "them"
-        return f"{few}{more} {verb} it: with {them} in FP32 the drop is {self.drop:.4g}"
+        return f"{few}{more} {verb} it: with {them} in FP32, the drop is {self.drop:.4g}"
 
     def to_record(self) -> dict[str, Any]:
         """The record as JSON."""

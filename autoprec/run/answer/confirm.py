@@ -94,7 +94,7 @@ def confirm(
 def _begin(run: Run, found: SearchOutcome, goal: Goal) -> dict[str, Assignment]:
     """Begin the stage; returns the plans that are timed side by side."""
     plans, fresh = plans_to_confirm(run, found, goal.unit), run.task.splits.report.count
-    run.clock.begin("confirmation", f"{len(plans)} plans, interleaved; then {fresh} fresh samples")
+    run.clock.begin("confirmation", f"{len(plans)} plans timed in turns, then scored on {fresh} held-out samples")
     return plans
 
 

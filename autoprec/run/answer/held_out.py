@@ -50,7 +50,7 @@ def judge_candidates(
     for number, name in enumerate(wanted):
         one_s = run.budget.confirming_s(0, 2, evaluator.dataset.count, 0)
         if name not in needed and run.budget.deadline.left_s < one_s:
-            run.budget.leave_out(f"{name} was not judged on fresh samples")
+            run.budget.leave_out(f"{name} was not judged on held-out samples")
             continue
         outcome = evaluator.evaluate(engines[name].computing)
         candidates[name] = Candidate(

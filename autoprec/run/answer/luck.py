@@ -110,8 +110,8 @@ def without_lucky(found: SearchOutcome, side: SideBySide, settings: Settings) ->
     if rest > _WORTH_ROOM * fastest:
         return side, ()
     aside = tuple(
-        f"{name}: a drop of {side.drop(name):.4f} when measured, and of about {side.drop(name) + luck:.4f} on other "
-        f"samples, as the best of many looks better than it is; allowed is {bound:g}"
+        f"{name}: its drop was {side.drop(name):.4f} in the search, but about {side.drop(name) + luck:.4f} is expected "
+        f"on other samples, since the best of many plans looks better than it is; at most {bound:g} is allowed"
         for name in side.trials
         if name not in left
     )

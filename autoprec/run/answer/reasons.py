@@ -19,15 +19,15 @@ _ALIKE = 0.9
 def verdict(drop: Drop, bound: float) -> str:
     """Whether held-out samples prove that the bound is met, as a sentence."""
     if math.isinf(drop.estimate):
-        return "not certified: outputs hold NaN or infinity, so that no score means anything"
+        return "not certified: the outputs hold NaN or infinity, so no score can be trusted"
     if math.isinf(bound):
         return "no bound on the drop was asked for"
     if drop.certifies(bound):
-        return f"certified: the whole interval is within {bound:g}"
+        return f"certified: the whole confidence interval is within {bound:g}"
     needed = drop.samples_to_certify(bound)
     if needed is None:
         return f"not certified: the estimate itself is not below {bound:g}"
-    return f"not certified: about {needed:,} samples would do if the estimate stays, there are {drop.samples:,}"
+    return f"not certified: that would take about {needed:,} samples at this estimate, and there are {drop.samples:,}"
 
 
 def reason(tuned: TuneResult) -> str:
@@ -42,24 +42,25 @@ def reason(tuned: TuneResult) -> str:
         given = text if tuned.chosen == unit.name else "FP32"
         if given == "FP32" and tuned.task.subject.partition.sources:
             given = "the model as it is"
-        among = f"keep {given}{pins}: of {len(found.trials)} measured plans none within {goal.bounds} was {goal.better}"
-        return f"{among} for certain when measured side by side" if goal.timed else among
-    among = f"{len(found.trials)} measured plans within {goal.bounds}"
+        surely = "certainly " if goal.timed else ""
+        among = f"of {len(found.trials)} measured plans, none is both within {goal.bounds} and {surely}{goal.better}"
+        return f"keep {given}{pins}: {among}"
+    among = f"within {goal.bounds}, of {len(found.trials)} measured plans"
     if isinstance(chosen.plan, BuildersChoice):
-        among += ", and the builder's own choice of precisions, which it is"
+        among += " and the builder's own choice of precisions; it is the builder's"
     if goal.objective == "throughput":
         times = unit.timing.ratio_to(chosen.timing).estimate
-        return f"the highest throughput of {among}: {times:.2f} times {text}'s, at {ratio:.2f} of its latency"
+        return f"the highest throughput {among}: {times:.2f} times {text}'s, at {ratio:.2f} of its latency"
     if goal.objective == "size":
         share = chosen.size / max(unit.size, 1)
-        return f"the smallest of {among}: {chosen.size:,} bytes, {share:.2f} of {text}'s, at {ratio:.2f} of its latency"
+        return f"the smallest {among}: {chosen.size:,} bytes, {share:.2f} of {text}'s, at {ratio:.2f} of its latency"
     if goal.objective == "accuracy":
         drop = chosen_trial(tuned).measured.judged_drop
         return (
-            f"the most accurate of {among}: {chosen.latency.median_ms:.4g} ms, {ratio:.2f} of {text}'s latency, where "
-            f"{limit_text(tuned)} is allowed; {tuned.task.metric.name} dropped by {drop:.4g} on the selection samples"
+            f"the most accurate {among}: {chosen.latency.median_ms:.4g} ms, {ratio:.2f} of {text}'s latency, where "
+            f"{limit_text(tuned)} is allowed; drop of {tuned.task.metric.name} on the selection samples: {drop:.4g}"
         )
-    return f"the fastest of {among}: {ratio:.2f} of {text}'s latency"
+    return f"the fastest {among}: {ratio:.2f} of {text}'s latency"
 
 
 def _why_infeasible(tuned: TuneResult) -> str:
@@ -68,27 +69,28 @@ def _why_infeasible(tuned: TuneResult) -> str:
     if not tuned.answer.outcome.finite:
         return _not_finite(tuned)
     level = tuned.task.settings.confidence
-    judged = "" if level is None else f" by the upper end of its {level:.0%} interval"
+    judged = "" if level is None else f" (upper end of its {level:.0%} confidence interval)"
     blocking = "" if tuned.blocking is None else f"{tuned.blocking.text}; "
     if measured.judged_drop > tuned.goal.max_drop or math.isinf(tuned.goal.max_latency):
         return (
-            f"no plan meets {tuned.goal.bounds}: the best found drops {name} by {measured.judged_drop:.4g}{judged} on "
-            f"the selection samples, {tuned.task.settings.max_drop:g} is allowed; {blocking}{_way_out(tuned)}"
+            f"no plan meets {tuned.goal.bounds}: the smallest drop of {name} on the selection samples is "
+            f"{measured.judged_drop:.4g}{judged}, and {tuned.task.settings.max_drop:g} is allowed; "
+            f"{blocking}{_way_out(tuned)}"
         )
     chosen = tuned.candidates[tuned.chosen]
     ratio = chosen.latency.ratio_to(tuned.unit.latency).estimate
     within = "" if math.isinf(tuned.goal.max_drop) else f" within a drop of {tuned.goal.max_drop:g}"
     return (
         f"no plan meets {tuned.goal.bounds}: the fastest found{within} takes {chosen.latency.median_ms:.4g} ms, "
-        f"{ratio:.2f} of {tuned.goal.unit_text}'s latency, {limit_text(tuned)} is allowed; allow more, free pinned "
-        f"units, or offer lower precisions by --space"
+        f"{ratio:.2f} of {tuned.goal.unit_text}'s latency, and {limit_text(tuned)} is allowed; allow more by "
+        f"--max-latency, free pinned units, or offer lower precisions by --space"
     )
 
 
 def _not_finite(tuned: TuneResult) -> str:
     """That the outputs of the best plan are worthless, and what the user can do."""
     answer = tuned.answer
-    where = " in exact arithmetic, instead of which this runtime computes in FP32" if answer.overflows else ""
+    where = " in exact arithmetic (this runtime computes them in FP32 instead)" if answer.overflows else ""
     low = sorted({precision.value for precision in answer.plan.values() if precision is not Precision.FP32})
     return (
         f"no plan meets {tuned.goal.bounds}: {answer.name} came nearest in the search, but its outputs on the held-out "
@@ -103,8 +105,9 @@ def unlike_decisions(tuned: TuneResult) -> str | None:
     if not metric.built_in or metric.needs_labels or outcome.agreement is None or outcome.agreement >= _ALIKE:
         return None
     return (
-        f"only {outcome.agreement:.0%} of the decisions on the held-out samples are those of FP32, whatever "
-        f"{metric.name} allows: judge {tuned.chosen} with labels or by a metric of your own before it is used"
+        f"only {outcome.agreement:.0%} of the decisions on the held-out samples are those of FP32, although "
+        f"{metric.name} is within its bound: judge {tuned.chosen} with labels, or by a metric of your own, before you "
+        "use it"
     )
 
 
@@ -128,7 +131,7 @@ def passed_over(tuned: TuneResult) -> list[str]:
             why = "the search did not measure it"
         elif found.judged_drop > bound:
             samples = found.samples or tuned.task.splits.select.count
-            why = f"on {samples} samples that choose it dropped by {found.judged_drop:.4g}, and {bound:g} is allowed"
+            why = f"on the {samples} selection samples its drop was {found.judged_drop:.4g}, and {bound:g} is allowed"
         else:
             continue
         sentences.append(
@@ -158,7 +161,7 @@ def chosen_trial(tuned: TuneResult) -> Trial:
 def _way_out(tuned: TuneResult) -> str:
     """What the user can do where no plan meets the bound."""
     subject = tuned.task.subject
-    advice = ["allow more"]
+    advice = ["allow more by --max-drop"]
     if subject.pinned:
         advice.append("free pinned units")
     if Precision.FP32 not in subject.space.precisions:

@@ -18,7 +18,8 @@ def table_rows(tuned: TuneResult) -> tuple[list[str], list[list[str]]]:
     header = [
         "plan",
         tuned.task.metric.name,
-        f"drop ({100 * settings.level:g} %)",
+        "drop",
+        f"{100 * settings.level:g} % interval",
         *([f"within {settings.max_drop:g}"] if bounded else []),
         "agreement",
         "KL",
@@ -47,7 +48,8 @@ def _row(tuned: TuneResult, candidate: Candidate) -> list[str]:
     return [
         f"{candidate.name} *" if candidate.name == tuned.chosen else candidate.name,
         tuned.task.metric.describe(float(outcome.scores.mean())),
-        f"{drop.estimate:+.4f} ({drop.low:+.4f} .. {drop.high:+.4f})" if outcome.finite else "infinite",
+        f"{drop.estimate:+.4f}" if outcome.finite else "infinite",
+        f"{drop.low:+.4f}, {drop.high:+.4f}" if outcome.finite and drop.low < drop.high else "-",
         *([_certificate(drop, bound)] if math.isfinite(bound) else []),
         "-" if outcome.agreement is None else f"{outcome.agreement:.4f}",
         "-" if outcome.kl is None else f"{outcome.kl:.2g}",
@@ -70,4 +72,4 @@ def _certificate(drop: Drop, bound: float) -> str:
     if math.isinf(drop.estimate):
         return "no: NaN or infinity"
     needed = drop.samples_to_certify(bound)
-    return "no" if needed is None else f"not certified: {needed:,} samples"
+    return "no" if needed is None else f"needs {needed:,} samples"

@@ -31,7 +31,7 @@ def deal_halves(run: Run) -> Run:
     """
     task = run.task
     union = task.splits.select.merged(task.splits.report)
-    run.clock.begin("splits", f"FP32 on {union.count} samples, to make both halves equally hard")
+    run.clock.begin("splits", f"FP32 on {union.count} samples, to make both parts equally hard")
     begun = time.monotonic()
     with run.backend.build(to_bytes(task.subject.model.original), exact=True) as engine:
         run.budget.build_s = time.monotonic() - begun

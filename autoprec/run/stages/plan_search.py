@@ -86,7 +86,7 @@ def search_plans(
     """
     task, settings, goal = run.task, run.task.settings, measurer.goal
     limit = f", {run.budget.deadline.left_s:.0f} s left of {settings.timeout_s:g} s" if run.budget.limited else ""
-    detail = f"at most {settings.trials} plans on {task.splits.select.count} samples, {settings.sampler}{limit}"
+    detail = f"at most {settings.trials} plans on {task.splits.select.count} samples, sampler {settings.sampler}{limit}"
     earlier = computed_by(run.directory.studied, SCHEMA)
     detail += f"; those of earlier runs stay{earlier}" if earlier else ""
     detail += "" if goal.unit is Precision.FP32 else f"; latencies are shares of uniform {goal.unit_text}'s"

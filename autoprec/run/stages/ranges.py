@@ -33,10 +33,10 @@ def find_ranges(run: Run) -> RangeTable:
     stored = _stored(run, range_fingerprint(task.subject.lowerer, used, task.recipe))
     if stored is not None and stored.clipped.keys() >= set(needed) and _rounds_so(stored, run, read):
         run.clock.begin(
-            "ranges", f"{len(stored.clipped)} values, from an earlier run{computed_by(run.directory.ranges, SCHEMA)}"
+            "ranges", f"{len(stored.clipped)} tensors, from an earlier run{computed_by(run.directory.ranges, SCHEMA)}"
         )
         return stored
-    run.clock.begin("ranges", f"{len(needed)} values over {used.count} samples, calibrator {task.recipe.method}")
+    run.clock.begin("ranges", f"{len(needed)} tensors on {used.count} samples, calibrator {task.recipe.method}")
     time = RangesTime(run.budget.deadline)
 
     def progress(step: str, share: float) -> bool:

@@ -159,7 +159,10 @@ def _without_mended(run: Run, stored: Sensitivities | None) -> tuple[Sensitiviti
         return stored, ""
     left = stored.without(mended_entries(run.task.subject.lowerer))
     count = len(stored.entries) - len(left.entries)
-    return left, f"; {count} of {len(stored.entries)} entries anew, which an earlier version got wrong" if count else ""
+    return (
+        left,
+        f"; {count} of {len(stored.entries)} entries again, which an earlier version computed wrongly" if count else "",
+    )
 
 
 def _fingerprint(run: Run, data: Dataset, ranges: RangeTable) -> str:

@@ -323,7 +323,7 @@ def test_the_newer_name_of_the_activation_size_comes_first(tmp_path: Path, monke
         ("Platform specific tag mismatch detected.", "built on another platform"),
         (
             MAGIC_TAG,
-            "it is no engine of TensorRT 8.6.0, or a broken one",
+            "it is not an engine of TensorRT 8.6.0, or it is damaged",
         ),
         ("Assertion bufferSize >= minBufferSize failed.  In readHeader", "no engine of TensorRT"),
         ("Error Code 2: OutOfMemory (no further information)", "too little free memory"),

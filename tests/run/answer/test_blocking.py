@@ -28,7 +28,7 @@ def test_one_bad_unit_is_named_with_the_drop_without_it() -> None:
     found = find_blocking(ALL_INT8, machine.losses, machine, 0.01)
 
     assert found.units == ("u7",)
-    assert found.text == "u7 blocks it: with it in FP32 the drop is 0.0019"
+    assert found.text == "u7 blocks it: with it in FP32, the drop is 0.0019"
 
 
 def test_units_whose_sensitivity_misled_are_taken_back() -> None:
@@ -45,7 +45,7 @@ def test_many_small_losses_need_many_units_and_few_measurements() -> None:
 
     assert len(found.units) == 15
     assert machine.calls <= 10
-    assert found.text.startswith("u0, u1, u2, u3 and 11 more block it: with them in FP32 the drop is 0.05")
+    assert found.text.startswith("u0, u1, u2, u3 and 11 more block it: with them in FP32, the drop is 0.05")
 
 
 def test_where_nothing_but_fp32_meets_the_bound_all_lowered_units_block() -> None:
@@ -67,7 +67,7 @@ def test_without_time_the_noisiest_are_named_as_such() -> None:
 
     assert machine.calls == 0
     assert found.drop is None
-    assert found.text.startswith("most of the noise is added by u7, u2, ")
+    assert found.text.startswith("by their sensitivities, u7, u2, ")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 13, 20])

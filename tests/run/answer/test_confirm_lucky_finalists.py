@@ -88,8 +88,8 @@ def test_a_plan_that_meets_the_bound_by_luck_is_set_aside_and_the_sentence_says_
 
     assert names == ["trial 32", FP32_PLAN]
     [text] = set_aside
-    assert text.startswith("trial 1: a drop of 0.0095 when measured, and of about 0.01")
-    assert text.endswith("on other samples, as the best of many looks better than it is; allowed is 0.01")
+    assert text.startswith("trial 1: its drop was 0.0095 in the search, but about 0.01")
+    assert text.endswith("since the best of many plans looks better than it is; at most 0.01 is allowed")
 
 
 def test_it_stays_where_the_next_plan_is_much_slower() -> None:

@@ -81,7 +81,7 @@ def test_every_unit_of_the_plan_has_its_own_reason(result: autoprec.SearchResult
 
     assert units["head"].reason == "pinned by the user"
     assert units["head"].pinned
-    assert "int8 adds noise" in units["conv1"].reason
+    assert "noise / signal that it adds alone: " in units["conv1"].reason
 
 
 def test_the_plan_carries_fingerprints_of_all_it_depends_on(result: autoprec.SearchResult) -> None:
@@ -110,8 +110,8 @@ def test_a_certified_uniform_plan_that_missed_the_bound_in_the_search_is_named_w
 ) -> None:
     assert passed_over(with_uniform(result, drop=0.1, judged=0.7)) == [
         (
-            "uniform int8 is faster and certified on the held-out samples, but could not be the answer: on 15 samples "
-            "that choose it dropped by 0.7, and 0.5 is allowed"
+            "uniform int8 is faster and certified on the held-out samples, but could not be the answer: on the 15 "
+            "selection samples its drop was 0.7, and 0.5 is allowed"
         )
     ]
     assert passed_over(with_uniform(result, drop=0.6, judged=0.7)) == []
@@ -133,9 +133,9 @@ def test_an_answer_with_outputs_of_nan_is_refused_in_words(result: autoprec.Sear
     row = next(row for row in table_rows(broken)[1] if row[0] == f"{answer.name} *")
     record = summary(broken)
 
-    assert row[1:4] == ["NaN", "infinite", "no: NaN or infinity"]
+    assert row[1:5] == ["NaN", "infinite", "-", "no: NaN or infinity"]
     assert "outputs on the held-out samples hold NaN or infinity" in record["reason"]
-    assert record["verdict"].startswith("not certified: outputs hold NaN or infinity")
+    assert record["verdict"].startswith("not certified: the outputs hold NaN or infinity")
     assert record["candidates"][answer.name]["finite"] is False
 
 

@@ -173,7 +173,7 @@ def test_a_file_that_is_no_database_is_no_place_for_a_study(tmp_path: Path) -> N
     path = tmp_path / "model.onnx"
     path.write_bytes(b"weights of a network" * 100)
 
-    with pytest.raises(RunDirectoryError, match="no SQLite database"):
+    with pytest.raises(RunDirectoryError, match="not a SQLite database"):
         open_storage(place_of(f"sqlite:///{path}"))
     (tmp_path / "link.db").symlink_to(tmp_path / "new.db")
     with pytest.raises(RunDirectoryError, match="is a link"):
