@@ -148,8 +148,8 @@ def refuse_other_kind(path: Path, kind: str) -> None:
             begin = file.read(_LONGEST)
         if re.match(_HEAD + b'"kind":\\s*"' + re.escape(kind).encode() + b'"', begin) is None:
             raise RunDirectoryError(
-                f"{path} would be written, but the file that is there is not a {kind}; move it away, or choose another "
-                f"file"
+                f"{path} would be written, but the file that is there is not an {kind}; move it away, or choose "
+                f"another file"
             )
 
 

@@ -157,12 +157,13 @@ def _bias_notes(run: RunRecord, form: Form) -> list[str]:
     if not bias:
         return []
     latency, drop = bias["latency"], bias["drop"]
-    return [
+    told = [
         f"Selection bias: the best of {bias['plans']} plans within the bound tends to look better than it is.",
         "So it was measured again, and the table holds the new figures.",
         f"Latency / {run.clock_unit}: {latency['selected']:.3f} in the search, {latency['fresh']:.3f} timed again.",
         f"Drop: {shown(drop['selected'], form)} in the search, {shown(drop['fresh'], form)} on held-out samples.",
     ]
+    return [" ".join(told)]
 
 
 def _latency_title(run: RunRecord) -> str:

@@ -59,8 +59,8 @@ def test_a_run_ends_with_a_table_and_a_reason_on_standard_output(work: Path, inv
     assert result.exit_code == EXIT_OK
     assert "uniform fp32" in result.stdout
     assert "uniform int8" in result.stdout
-    assert "drop (95 %)" in result.stdout
-    assert "written: run/plan.json" in result.stdout
+    assert "95 % interval" in result.stdout
+    assert "written to run: plan.json, model.onnx" in result.stdout
     assert sorted(path.name for path in (work / "run").iterdir()) == FINISHED
     assert sorted(path.name for path in work.iterdir()) == ["data.npz", "run", "tiny.onnx"]
 
@@ -152,7 +152,7 @@ def test_a_limit_too_short_for_anything_still_gives_an_answer_and_says_so(work: 
     result = invoke(*TUNE, "--calib", "data.npz", "--timeout", "0.01")
 
     assert result.exit_code in (EXIT_OK, EXIT_INFEASIBLE)
-    assert re.search(r"seconds: [\d.]+ of 0.01 allowed \(", result.stdout)
+    assert re.search(r"time: [\d.]+ s of 0.01 s allowed \(", result.stdout)
     assert "for lack of time: " in result.stdout
     assert "sensitivities were not measured" in result.stdout
     assert re.search(r"\d+% over the time limit: it is too short .*; allow about \d+ s, or give less", result.stdout)
@@ -163,7 +163,7 @@ def test_a_limit_too_short_for_anything_still_gives_an_answer_and_says_so(work: 
 def test_time_that_was_not_needed_is_said(invoke: Invoke) -> None:
     result = invoke(*TUNE, "--calib", "data.npz", "--timeout", "1000")
 
-    assert "of 1000 allowed" in result.stdout
+    assert "of 1000 s allowed" in result.stdout
     assert "the search ended before the time limit: " in result.stdout
     assert "for lack of time" not in result.stdout
 

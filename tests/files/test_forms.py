@@ -22,7 +22,7 @@ def test_an_older_record_of_the_kind_is_replaced(tmp_path: Path, text: str) -> N
 @pytest.mark.parametrize("text", ["notes", PLAN.replace("plan", "baseline"), '{"kind": "autoprec plan"}', "\0"])
 def test_anything_else_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "plan.json").write_text(text)
-    with pytest.raises(RunDirectoryError, match="is no autoprec plan; move it away"):
+    with pytest.raises(RunDirectoryError, match="is not an autoprec plan; move it away"):
         refuse_other_kind(tmp_path / "plan.json", "autoprec plan")
 
 

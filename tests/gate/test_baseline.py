@@ -181,7 +181,7 @@ def test_a_run_directory_is_asked_for_by_name(tmp_path: Path) -> None:
 
 def test_a_run_of_an_older_autoprec_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_bytes((tiny.run / "plan.json").read_bytes())
-    with pytest.raises(RunDirectoryError, match=r"has no evidence\.json: it is no run directory, or an older autoprec"):
+    with pytest.raises(RunDirectoryError, match=r"has no evidence\.json: it is not a run directory, or an older"):
         record_baseline(tmp_path, tmp_path / "baseline.json")
 
 
