@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from autoprec.calibrate.drift import ValueDrift
@@ -49,6 +49,9 @@ class UnitFigures:
         values: its values: name -> (what calibration saw, what INT8 keeps of it as a share, other samples).
         noise: noise / signal in the lower precision, NaN where it was not measured.
         allowed: noise / signal of the answer as a whole, NaN likewise.
+        total: the noise / signal that all units add in the lower precision, each one alone, NaN likewise.
+        mean: the same for each unit on average.
+        halves: whether FP16 would compute it or carry its values in a lower precision.
         planned_ms: the milliseconds in its precision, by the profile of a uniform plan.
         lower_ms: those in the lower one.
     """
@@ -58,6 +61,9 @@ class UnitFigures:
     values: Mapping[str, tuple[float, float, ValueDrift | None]]
     noise: float = math.nan
     allowed: float = math.nan
+    total: float = math.nan
+    mean: float = math.nan
+    halves: bool = False
     planned_ms: float = math.nan
     lower_ms: float = math.nan
 
@@ -79,14 +85,20 @@ class Advice:
 
 def advice_of(unit: UnitFigures) -> Advice:
     """The cause that explains most, and what would help."""
-    found = [_overflow(unit), _no_gain(unit), *(_of_range(unit) if unit.lower.is_quantized else ()), _own(unit)]
-    return next((advice for advice in found if advice is not None), _accumulated(unit))
+    of_error = [*(_of_range(unit) if unit.lower.is_quantized else ()), _own(unit)]
+    no_gain = _no_gain(unit)
+    if unit.noise < unit.mean:  # the error of such a unit is seldom what keeps it from a faster precision
+        of_error = [no_gain, *of_error]
+    found = next((advice for advice in (_overflow(unit), *of_error, no_gain) if advice is not None), _accumulated(unit))
+    if no_gain is None or found is no_gain:
+        return found
+    return replace(found, figure=f"{found.figure}; nor is it faster: {no_gain.figure}")
 
 
 def _overflow(unit: UnitFigures) -> Advice | None:
-    if unit.lower not in (Precision.FP16, Precision.INT8) or not unit.values:
+    if not (unit.halves or unit.lower is Precision.FP16) or not unit.values:
         return None
-    name, peak = max(((name, seen) for name, (seen, _, _) in unit.values.items()), key=lambda row: row[1])
+    name, peak = max(((name, _peak(seen, drift)) for name, (seen, _, drift) in unit.values.items()), key=lambda r: r[1])
     if not peak > Precision.FP16.largest:
         return None
     figure = f"{name} reaches {peak:,.0f}; the largest FP16 number is {Precision.FP16.largest:,.0f}"
@@ -103,8 +115,14 @@ def _no_gain(unit: UnitFigures) -> Advice | None:
     return Advice(Cause.NO_GAIN, figure, "nothing to do: the lower precision is not faster on this machine")
 
 
+def _peak(seen: float, drift: ValueDrift | None) -> float:
+    """The largest magnitude on the calibration samples and on others."""
+    return seen if drift is None else max(seen, abs(drift.low), abs(drift.high))
+
+
 def _of_range(unit: UnitFigures) -> list[Advice | None]:
-    return [_drift(unit), _saturation(unit), _outlier(unit)]
+    # Calibrators clip the range of a value with an outlier channel, so that saturation follows from it.
+    return [_drift(unit), _outlier(unit), _saturation(unit)]
 
 
 def _drift(unit: UnitFigures) -> Advice | None:
@@ -142,9 +160,13 @@ def _outlier(unit: UnitFigures) -> Advice | None:
 
 
 def _own(unit: UnitFigures) -> Advice | None:
-    if not unit.noise >= _MUCH * unit.allowed:
+    if unit.noise >= _MUCH * unit.allowed:
+        figure = f"alone it adds noise / signal {unit.noise:.2g}; the whole answer has {unit.allowed:.2g}"
+    elif unit.total > 0 and unit.noise >= _MUCH * unit.total:
+        share = f"{unit.noise / unit.total:.0%} of what all units add in {unit.lower.value.upper()}"
+        figure = f"alone it adds noise / signal {unit.noise:.2g}, {share}"
+    else:
         return None
-    figure = f"alone it adds noise / signal {unit.noise:.2g}; the whole answer has {unit.allowed:.2g}"
     return Advice(
         Cause.OWN_ERROR, figure, "offer a precision between the two by --space, or train with quantisation (QAT)"
     )
@@ -195,6 +217,9 @@ def _figures(run: RunRecord, name: str, plan: Assignment, lower: Precision) -> U
     entry = run.sensitivities.get((name, lower))
     answer = (run.result.get("candidates") or {}).get(run.result.get("chosen"), {})
     decibels = answer.get("sqnr_db")
+    noises = [found.noise for (_, precision), found in run.sensitivities.items() if precision is lower]
+    offered = () if run.study is None else run.study.units[name].choices
+    carried = run.study is not None and lower.is_quantized and run.study.carrier is Precision.FP16
     high_ms, low_ms = (run.unit_ms.get(f"uniform {p.value}", {}).get(name, math.nan) for p in (plan[name], lower))
     return UnitFigures(
         planned=plan[name],
@@ -202,6 +227,9 @@ def _figures(run: RunRecord, name: str, plan: Assignment, lower: Precision) -> U
         values=_values(run, name),
         noise=math.nan if entry is None else entry.noise,
         allowed=math.nan if decibels is None else 10 ** (-decibels / 10),
+        total=sum(noises) if noises else math.nan,
+        mean=sum(noises) / len(noises) if noises else math.nan,
+        halves=carried or (plan[name] is not Precision.FP16 and Precision.FP16 in offered),
         planned_ms=high_ms,
         lower_ms=low_ms,
     )

@@ -28,7 +28,8 @@ def drop_unit(metric: str) -> str:
 
 def drop_text(drop: float, metric: str) -> str:
     """A drop or a bound on it with its unit."""
-    return f"{100 * drop:.3g} percentage points of {metric}" if told_in_points(metric) else f"{drop:.3g} of {metric}"
+    points = "percentage point" if 100 * drop == 1 else "percentage points"
+    return f"{100 * drop:.3g} {points} of {metric}" if told_in_points(metric) else f"{drop:.3g} of {metric}"
 
 
 def shown_trial(run: RunRecord) -> Trial | None:
@@ -95,11 +96,24 @@ def answer_cards(run: RunRecord) -> list[Card]:
             f"Drop of {metric}",
             f"{shown(estimate, form)} {'points' if form is Form.POINTS else ''}".strip(),
             f"{level:.0%} confidence interval {shown(low, form)} to {shown(high, form)} on {drop['samples']} held-out "
-            f"samples; {run.result['verdict']}",
+            f"samples; {_verdict(run, drop, estimate)}",
         ),
         Card("Size", f"{chosen['bytes'] / max(compared['bytes'], 1):.2f} x {unit}", f"{chosen['bytes']:,} bytes"),
     ]
     return cards
+
+
+def _verdict(run: RunRecord, drop: Mapping[str, Any], estimate: float) -> str:
+    """Whether the bound is met, in the unit that the drop is written in."""
+    bound, metric = run.result.get("max_drop"), str(run.result["metric"])
+    if bound is None or not math.isfinite(estimate):
+        return str(run.result["verdict"])
+    needed = drop["samples_to_certify"]
+    better = "; below zero is better than the model compared with" if estimate < 0 else ""
+    if drop["certified"]:
+        return f"certified: the whole interval is within the bound of {drop_text(bound, metric)}{better}"
+    missing = "the estimate itself exceeds" if needed is None else f"it takes about {needed:,} samples to certify"
+    return f"not certified: {missing} the bound of {drop_text(bound, metric)}{better}"
 
 
 def _precision_text(shares: Mapping[str, float]) -> str:

@@ -63,3 +63,28 @@ def test_fp16_neither_clips_nor_saturates() -> None:
     unit = replace(with_value(kept=0.1, drift=ValueDrift(-9.0, 9.0, 0.5, 99.0)), lower=Precision.FP16)
 
     assert advice_of(unit).cause is Cause.ACCUMULATED
+
+
+@pytest.mark.parametrize(("halves", "cause"), [(True, Cause.OVERFLOW), (False, Cause.ACCUMULATED)])
+def test_fp16_overflows_only_where_it_would_carry_the_value(halves: bool, cause: Cause) -> None:
+    assert advice_of(replace(with_value(peak=7e4), halves=halves)).cause is cause
+
+
+def test_an_outlier_channel_is_named_before_the_saturation_that_follows_from_it() -> None:
+    assert advice_of(with_value(kept=0.1, drift=ValueDrift(-1.0, 1.0, 0.0, 40.0))).cause is Cause.OUTLIER
+
+
+def test_an_error_comes_before_missing_gain_only_where_the_unit_errs_as_much_as_others() -> None:
+    slow = replace(with_value(kept=0.4), lower_ms=2.5, mean=1e-7)
+    loud, quiet = advice_of(slow), advice_of(replace(slow, mean=1e-5))
+
+    assert loud.cause is Cause.SATURATION
+    assert loud.figure.endswith("; nor is it faster: 2.5 ms in INT8, 2 ms in FP32")
+    assert quiet.cause is Cause.NO_GAIN
+
+
+def test_without_an_answer_in_lower_precision_a_unit_is_compared_with_what_all_units_add() -> None:
+    unit = replace(PLAIN, allowed=math.nan, noise=3e-3, total=4e-3)
+
+    assert advice_of(unit).cause is Cause.OWN_ERROR
+    assert advice_of(unit).figure == "alone it adds noise / signal 0.003, 75% of what all units add in INT8"

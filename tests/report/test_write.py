@@ -85,6 +85,7 @@ def test_the_answer_comes_first_with_its_interval_and_the_uniform_plans() -> Non
         "0.33 x FP32",
     ]
     assert "-0.03 to +0.29 on 120 held-out samples" in record["answer"][2]["text"]
+    assert "within the bound of 1 percentage point of top1" in record["answer"][2]["text"]
     assert [row[0] for row in record["sections"]["candidates"]["rows"]] == ["uniform fp32", "uniform int8 (answer)"]
     assert len(record["sections"]["plans"]["rows"]) == 6
     assert len(record["sections"]["units"]["rows"]) == 14
