@@ -74,7 +74,7 @@ def test_only_products_whose_depth_is_a_multiple_of_the_block_can_run_so_and_onl
     b.output(b.linear("fc", b.input("x", ["N", 32, 48]), 48, 32), ["N", 32, 32])
     said = {p: Bench(b.model(), TENSORRT_RTX, FP16).possible["fc"][p] for p in (MXFP8, NVFP4)}
 
-    assert said == {MXFP8: "its depth of 48 is no multiple of the block", NVFP4: None}
+    assert said == {MXFP8: "its depth of 48 is not a multiple of the block", NVFP4: None}
     for scheme in (ORT_CPU, TENSORRT_8):
         assert Bench(mlp(), scheme, FP32).possible["fc1"][NVFP4] == "this runtime has no NVFP4"
 
