@@ -230,7 +230,7 @@ costs = st.floats(0.05, 3.0)
     pairs=st.floats(0.0, 1.5),
     bound=st.sampled_from([0.0, 3e-4, 3e-3, 0.1]),
 )
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_answer_is_never_slower_than_a_uniform_plan_within_the_bound(
     tmp_path_factory: pytest.TempPathFactory,
     model: Path,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from pathlib import Path
@@ -125,10 +124,10 @@ def test_throughput_is_another_quantity_than_latency(model: Path, tmp_path: Path
 def test_the_answer_is_never_worse_in_the_objective_than_the_best_uniform_plan(
     model: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    """Whatever is slow or lossy: four machines with costs of their own."""
-    for conv, head, drop in itertools.product((0.3, 1.4), (0.2, 1.0), (1.0,)):
+    """Whatever is slow: machines with costs of their own."""
+    for conv, head in ((0.3, 1.0), (1.4, 0.2)):
         backend = FakeBackend({"Conv": (1.0, conv), "Gemm": (0.5, head)}, busy={"Conv": (1.0, 1.5 - conv)})
-        result = searched(model, tmp_path / f"{conv}{head}", backend=backend, max_drop=drop, trials=6, **options)
+        result = searched(model, tmp_path / f"{conv}{head}", backend=backend, max_drop=1.0, trials=6, **options)
         best, mine = result.summary["candidates"][result.summary["best_uniform"]], chosen(result)
         if not result.feasible:
             continue
