@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from autoprec.cli.completion import with_completion
 from autoprec.cli.verbosity import is_verbose, with_verbosity
 from autoprec.errors import EXIT_INTERRUPTED, EXIT_USAGE, AutoprecError
 from autoprec.files.printable import printable
@@ -66,7 +67,7 @@ class LazyGroup(click.Group):
             close = difflib.get_close_matches(cmd_name, VERBS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(VERBS)}"
             raise click.UsageError(f"there is no command {cmd_name!r}{hint}", ctx)
-        return with_verbosity(import_module(f"autoprec.cli.{cmd_name}").command)
+        return with_completion(with_verbosity(import_module(f"autoprec.cli.{cmd_name}").command))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The verbs with their sentences."""
@@ -126,12 +127,19 @@ def _packaged(name: str) -> str:
     return (files("autoprec.cli") / name).read_text(encoding="utf-8")
 
 
+def _schemas() -> list[str]:
+    return sorted(entry.name.removesuffix(".json") for entry in (files("autoprec.cli") / "schemas").iterdir())
+
+
+def _complete_schemas(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    return [name for name in _schemas() if name.startswith(begun)]
+
+
 def _schema(ctx: click.Context, _parameter: click.Parameter, verb: str | None) -> None:
     if verb is None or ctx.resilient_parsing:
         return
-    known = sorted(entry.name.removesuffix(".json") for entry in (files("autoprec.cli") / "schemas").iterdir())
-    if verb not in known:
-        raise click.UsageError(f"there is a JSON Schema for each of {', '.join(known)}, got {verb!r}", ctx)
+    if verb not in _schemas():
+        raise click.UsageError(f"there is a JSON Schema for each of {', '.join(_schemas())}, got {verb!r}", ctx)
     click.echo(_packaged(f"schemas/{verb}.json"), nl=False)
     ctx.exit()
 
@@ -147,6 +155,7 @@ def _skill(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None
 @click.option(
     "--json-schema",
     metavar="VERB",
+    shell_complete=_complete_schemas,
     expose_value=False,
     is_eager=True,
     callback=_schema,

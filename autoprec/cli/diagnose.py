@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from autoprec.cli import completion
 from autoprec.cli.options import trust_option
 from autoprec.cli.screen import Screen, print_json
 
@@ -23,7 +22,6 @@ from autoprec.cli.screen import Screen, print_json
     "--backend",
     metavar="NAME",
     help="The runtime to look into: ort-cpu, tensorrt or tensorrt-rtx.  [default: the plan's]",
-    shell_complete=completion.backends,
 )
 @click.option("--threads", type=click.IntRange(1), help="Threads of the CPU.  [default: all]")
 @click.option("--all", "everything", is_flag=True, help="Print all units of a long network.")

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from autoprec.cli import completion
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -29,7 +27,6 @@ _DATA = (
         help="top1, agreement, kl, cosine or sqnr; over all samples map, map50, miou, f1, macro-accuracy, recall@K, "
         "perplexity, loglik, wer, cer, edit-similarity, psnr, pearson or spearman; or module:name, a function or an "
         "object with update and compute.  [default: top1 with labels, else agreement]",
-        shell_complete=completion.metrics,
     ),
     click.option(
         "--direction",
@@ -49,7 +46,6 @@ _DATA = (
         show_default=True,
         metavar="NAME|FILE",
         help="Calibration recipe.",
-        shell_complete=completion.recipes,
     ),
 )
 _MODEL = (
@@ -57,7 +53,6 @@ _MODEL = (
         "--space",
         metavar="NAME|FILE",
         help="Search space: which precisions may be chosen.  [default: by backend]",
-        shell_complete=completion.spaces,
     ),
     click.option(
         "--backend",
@@ -65,7 +60,6 @@ _MODEL = (
         show_default=True,
         metavar="NAME",
         help="The runtime that is measured: ort-cpu, tensorrt or tensorrt-rtx.",
-        shell_complete=completion.backends,
     ),
     click.option(
         "--pin", "pins", multiple=True, metavar="REGEX=PRECISION", help="Fix the precision of units; may be repeated."

@@ -106,6 +106,11 @@ def names() -> tuple[str, ...]:
     return (*_OFFERS, "recall@K")
 
 
+def decoder_names() -> tuple[str, ...]:
+    """Return the names of the decoders, of boxes and of texts."""
+    return (*heads(), *_TEXTS)
+
+
 def offered(name: str, decoding: Decoding) -> Metric | None:
     """Return the metric of that name, None where there is none.
 

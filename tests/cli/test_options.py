@@ -78,6 +78,9 @@ def test_every_verb_can_be_quiet_and_verbose(verb: str) -> None:
         ("--recipe", "def", ["default"]),
         ("--space", "tensor", ["tensorrt", "tensorrt-fp8"]),
         ("--objective", "thr", ["throughput"]),
+        ("--decode", "yolov", ["yolov5", "yolov8"]),
+        ("--task", "text-c", ["text-classification"]),
+        ("--track", "wandb", ["wandb:offline", "wandb:online"]),
     ],
 )
 def test_names_are_completed(option: str, begun: str, expected: list[str]) -> None:
@@ -86,3 +89,20 @@ def test_names_are_completed(option: str, begun: str, expected: list[str]) -> No
     found = [item.value for item in completion.get_completions(["tune", "m.onnx", option], begun)]
 
     assert set(expected) <= set(found)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["tune"], ["tune", "m.onnx", "--calib"], ["report"], ["gate", "--baseline"], ["front", "-o"], ["bench"]],
+)
+def test_files_are_completed_where_a_file_or_a_folder_is_meant(words: list[str]) -> None:
+    completion = ShellComplete(main, {}, "autoprec", "_AUTOPREC_COMPLETE")
+
+    assert [item.type for item in completion.get_completions(words, "some")] == ["file"]
+
+
+@pytest.mark.parametrize("verb", ["units", "gate", "build", "diagnose"])
+def test_backends_are_completed_for_every_verb_that_takes_one(verb: str) -> None:
+    completion = ShellComplete(main, {}, "autoprec", "_AUTOPREC_COMPLETE")
+
+    assert [item.value for item in completion.get_completions([verb, "--backend"], "ort")] == ["ort-cpu"]
