@@ -9,6 +9,7 @@ from autoprec.files.computed_by import release
 from autoprec.report.sections import Card, Cell, Column, Curves, Form, Report, Section, Table
 from autoprec.report.subject import Compared
 
+_UNLIKE_CLOCKS = "The two were timed by different runtimes or machines, so a ratio of their latencies says little."
 _MATCHED = "Units are matched by name, else by their place in the graph. Where precisions differ, the row is marked."
 
 
@@ -24,6 +25,8 @@ def comparison_of(one: Compared, other: Compared) -> Report:
     state = f"{changed} of the {len(both)} units that both plans have differ in precision" + (
         f"; {alone} units are in only one of the two." if alone else "."
     )
+    if not both:
+        state = "The two plans have no unit in common, so they are most likely plans of different networks."
     sections = [
         _whole(one, other),
         Section(
@@ -62,13 +65,15 @@ def _whole(one: Compared, other: Compared) -> Section:
     rows: list[list[Cell]] = []
     for name in dict.fromkeys([*one.facts, *other.facts]):
         a, b = one.facts.get(name), other.facts.get(name)
-        ratio = b / a if isinstance(a, (int, float)) and isinstance(b, (int, float)) and a else None
+        ratio = b / a if isinstance(a, (int, float)) and isinstance(b, (int, float)) and min(a, b) > 0 else None
         rows.append([name, a, b, ratio])
     for precision in sorted({p for side in (one, other) for p in side.plan.values()}):
         counts = [sum(p is precision for p in side.plan.values()) for side in (one, other)]
         rows.append([f"units in {precision.value.upper()}", *counts, counts[1] / counts[0] if counts[0] else None])
     columns = [Column("figure"), Column("A", Form.NUMBER), Column("B", Form.NUMBER), Column("B / A", Form.RATIO)]
-    return Section(key="whole", title="The whole", table=Table(columns, rows))
+    clocks = {side.facts.get("timed on") for side in (one, other)} - {None}
+    notes = [_UNLIKE_CLOCKS] if len(clocks) > 1 else []
+    return Section(key="whole", title="The whole", notes=notes, table=Table(columns, rows))
 
 
 def _units(one: Compared, other: Compared, pairs: list[tuple[str | None, str | None]]) -> Table:

@@ -297,4 +297,4 @@ def _number(value: float, form: Form) -> str:
         Form.POINTS: f"{100 * value:+.2f}" if round(100 * value, 2) else "0.00",
         Form.TINY: f"{value:.2g}",
     }
-    return written.get(form, f"{value:.4g}")
+    return written.get(form, f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}")

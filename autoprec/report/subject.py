@@ -54,10 +54,24 @@ def read_compared(path: Path) -> Compared:
         if not (path / "study.json").is_file() and (path / "plan.json").is_file():
             return _of_plan(path / "plan.json")  # what `autoprec front -o` writes
         return _of_run(path, read_run(path))
-    record = read_json(path if path.suffix == _RECORD else path.with_suffix(_RECORD), "plan", PlanError, SCHEMA)
+    found = _record_of(path)
+    record = read_json(found, "plan", PlanError, SCHEMA)
     if record.get("kind") == "autoprec engine":
         return _of_engine(path, record)
-    return _of_plan(path)
+    return _of_plan(found)
+
+
+def _record_of(path: Path) -> Path:
+    """The file that says what a path is about: itself, the record of an engine, or the plan that wrote a model."""
+    if path.suffix == _RECORD:
+        candidates = [path]
+    else:
+        candidates = [path.with_suffix(_RECORD), *([path.parent / "plan.json"] if path.suffix == ".onnx" else [])]
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if found is None:
+        what = "has no record or plan beside it" if path.is_file() else "does not exist"
+        raise PlanError(f"{path} must be a run directory, a plan file, or an engine or model of one, but {what}")
+    return found
 
 
 def _of_run(path: Path, run: RunRecord) -> Compared:
@@ -84,6 +98,7 @@ def _of_run(path: Path, run: RunRecord) -> Compared:
             f"drop of {run.study.metric if run.study else 'the metric'}": drop,
             "size, bytes": chosen.get("bytes") or (measured.bytes if measured else None),
             "backend": None if run.study is None else run.study.backend,
+            "timed on": None if run.study is None else _machine(run.study.machine),
         },
     )
 
@@ -108,8 +123,16 @@ def _of_plan(path: Path) -> Compared:
             f"drop of {plan.evidence.get('metric', 'the metric')}": drop,
             "size, bytes": chosen.get("bytes", point.get("bytes")),
             "backend": plan.backend,
+            "timed on": _machine(plan.evidence.get("machine") or {}),
         },
     )
+
+
+def _machine(described: Mapping[str, Any]) -> str | None:
+    """The processor and how it was timed, of what a backend says of its machine; None where it is not known."""
+    parts = [described.get(key) for key in ("clock", "hardware", "cpu")]
+    threads = [f"{described['threads']} threads"] if described.get("threads") else []
+    return ", ".join([str(part) for part in parts if part] + threads) or None
 
 
 def _of_engine(path: Path, record: Mapping[str, Any]) -> Compared:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,5 +68,25 @@ def test_what_is_none_of_them_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(PlanError, match="not a plan"):
         read_compared(tmp_path / "x.json")
-    with pytest.raises(PlanError, match="cannot read"):
+    with pytest.raises(PlanError, match=r"nowhere must be a run directory, a plan file, .* but does not exist"):
         read_compared(tmp_path / "nowhere")
+    (tmp_path / "lone.onnx").write_bytes(b"")
+    with pytest.raises(PlanError, match="but has no record or plan beside it"):
+        read_compared(tmp_path / "lone.onnx")
+
+
+def test_a_model_that_a_plan_wrote_stands_for_that_plan(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"")
+    (tmp_path / "plan.json").write_bytes((RUNS / "finished" / "plan.json").read_bytes())
+
+    assert read_compared(tmp_path / "model.onnx").plan == read_compared(RUNS / "finished" / "plan.json").plan
+
+
+def test_plans_of_different_networks_or_clocks_are_said_to_be_so() -> None:
+    run, modelled = read_compared(RUNS / "finished"), read_compared(RUNS / "modelled")
+    stranger = replace(run, plan={"other": modelled.plan[next(iter(modelled.plan))]}, keys={})
+
+    assert comparison_of(run, stranger).state.startswith("The two plans have no unit in common")
+    assert [section.notes for section in comparison_of(run, run).sections if section.key == "whole"] == [[]]
+    (notes,) = [section.notes for section in comparison_of(run, modelled).sections if section.key == "whole"]
+    assert "different runtimes or machines" in notes[0]
