@@ -40,7 +40,7 @@ def why_not_without_ranges(
     if unit.kind == "embedding" and precision.weights_only:
         return f"a table of embeddings is stored in 8 bits by {Precision.INT8}"
     if unit.kind != "matmul":
-        return f"{precision} is for matrix products with constant weights, not for {unit.kind}"
+        return f"it is for matrix products with constant weights, not for {unit.kind}"
     reasons = (_why_no_codes(topology, node, precision) for node in anchors)
     return next((reason for reason in reasons if reason is not None), None)
 

@@ -12,6 +12,7 @@ from autoprec.plan import Assignment
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.report.answer import shown_plan
+from autoprec.report.counts import told
 from autoprec.report.origin import kept_share
 from autoprec.report.read import RunRecord
 from autoprec.report.sections import Column, Form, Section, Table
@@ -34,6 +35,7 @@ class Cause(str, Enum):
     OUTLIER = "outlier channel"
     OWN_ERROR = "its own rounding error"
     ACCUMULATED = "accumulated error"
+    UNKNOWN = "not measured"
 
     def __str__(self) -> str:
         return self.value
@@ -85,6 +87,8 @@ class Advice:
 
 def advice_of(unit: UnitFigures) -> Advice:
     """The cause that explains most, and what would help."""
+    if math.isnan(unit.noise) and math.isnan(unit.total):
+        return _unknown(unit)
     of_error = [*(_of_range(unit) if unit.lower.is_quantized else ()), _own(unit)]
     no_gain = _no_gain(unit)
     if unit.noise < unit.mean:  # the error of such a unit is seldom what keeps it from a faster precision
@@ -93,6 +97,11 @@ def advice_of(unit: UnitFigures) -> Advice:
     if no_gain is None or found is no_gain:
         return found
     return replace(found, figure=f"{found.figure}; nor is it faster: {no_gain.figure}")
+
+
+def _unknown(unit: UnitFigures) -> Advice:
+    figure = f"no unit was measured in {unit.lower.value.upper()}, so nobody knows what this one would lose"
+    return _overflow(unit) or Advice(Cause.UNKNOWN, figure, "allow more time by --timeout, or leave it out")
 
 
 def _overflow(unit: UnitFigures) -> Advice | None:
@@ -205,10 +214,11 @@ def advice_section(run: RunRecord) -> Section | None:
     ]
     counts = {str(c): sum(row[3] == str(c) for row in rows) for c in Cause}
     causes = ", ".join(f"{name} ({count})" for name, count in counts.items() if count)
+    kept = told(len(rows), "unit is", "units are")
     return Section(
         key="advice",
         title="Units kept in a higher precision, and what would help",
-        notes=[f"{len(rows)} units are in a higher precision than the lowest one offered. Main causes: {causes}."],
+        notes=[f"{kept} in a higher precision than the lowest one offered. Main causes: {causes}."],
         table=Table(columns, rows),
     )
 

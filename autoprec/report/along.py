@@ -11,6 +11,7 @@ from autoprec.plan import Assignment
 from autoprec.precision import Precision
 from autoprec.proof.verification import UnitStatus
 from autoprec.report.answer import shown_plan, shown_trial
+from autoprec.report.counts import told
 from autoprec.report.read import RunRecord
 from autoprec.report.sections import Arc, Cell, Column, Curves, Drawing, Form, Part, Section, Table
 
@@ -79,7 +80,7 @@ def _plan_notes(run: RunRecord, plan: Assignment, arcs: Sequence[Arc]) -> list[s
         notes.append("No unit reads a value in another precision than its own, so nothing is converted.")
     elif run.network is not None:
         notes.append(
-            f"{_some(len(arcs), 'boundary', 'boundaries')} between precisions: there a value is converted on its way "
+            f"{told(len(arcs), 'boundary', 'boundaries')} between precisions: there a value is converted on its way "
             f"from one unit to another, which costs time. Arcs show them."
         )
     else:
@@ -90,10 +91,6 @@ def _plan_notes(run: RunRecord, plan: Assignment, arcs: Sequence[Arc]) -> list[s
     counts_ran = (run.result.get("verification") or {}).get("counts") or {}
     ran = ", ".join(f"{n} {_STATUS.get(s, s)}" for s, n in counts_ran.items() if n)
     return [*notes, *([f"Units as they ran: {ran}."] if ran else [])]
-
-
-def _some(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"
 
 
 def _kind(run: RunRecord, name: str) -> str:

@@ -33,12 +33,17 @@ def report_of(run: RunRecord) -> Report:
         Section(key="problems", title="What could not be read", notes=run.problems) if run.problems else None,
     ]
     return Report(
-        title=f"Precision plan of {Path(run.model).name}",
+        title=f"Precision plan of {_model_name(Path(run.model))}",
         state=state_text(run),
         cards=answer_cards(run),
         sections=[_tidy(section) for section in sections if section is not None],
         written_by=release(),
     )
+
+
+def _model_name(path: Path) -> str:
+    """The name of a file, with its folder where it is a usual one."""
+    return f"{path.parent.name}/{path.name}" if path.stem == "model" and path.parent.name else path.name
 
 
 def _tidy(section: Section) -> Section:

@@ -8,6 +8,7 @@ from typing import Any
 
 from autoprec.ranges.bins import Range
 from autoprec.ranges.table import RangeTable
+from autoprec.report.counts import told
 from autoprec.report.read import RunRecord
 from autoprec.report.sections import Cell, Column, Form, Section, Table
 
@@ -126,8 +127,7 @@ def origin_section(run: RunRecord) -> Section:
     notes = [str(note) for note in run.result.get("notes") or []]
     left = {} if run.network is None else run.network.left_alone
     notes += [
-        f"{count} {'node is' if count == 1 else 'nodes are'} in no unit: {reason}."
-        for reason, count in list(left.items())[:10]
+        f"{told(count, 'node is', 'nodes are')} in no unit: {reason}." for reason, count in list(left.items())[:10]
     ]
     return Section(
         key="origin",

@@ -8,6 +8,7 @@ from typing import Any
 
 from autoprec.front.pareto import front
 from autoprec.report.answer import drop_form, drop_unit, shown_trial
+from autoprec.report.counts import told
 from autoprec.report.read import RunRecord
 from autoprec.report.sections import Cell, Column, Dot, Form, Scatter, Section, Table
 from autoprec.study.trial import Trial
@@ -45,19 +46,25 @@ def plans_section(run: RunRecord) -> Section | None:
     )
     columns = _columns(metric, f"{time} / {run.clock_unit}")
     rows = [_row(run, t, t.number in best) for t in run.trials]
-    untimed = sum(not t.measured.timed for t in run.trials)
-    notes = [f"{len(run.trials)} plans were measured on the selection samples."]
-    notes += [f"{len(best)} of them are on the Pareto front: no other plan is both faster and more accurate."]
-    notes.append(_PROPOSED)
-    if untimed:
-        notes.append(f"{untimed} plans over the bound were not timed, so the plot does not show them.")
     return Section(
         key="plans",
         title="Trade-offs: every measured plan",
-        notes=notes,
+        notes=_plan_notes(run, len(best)),
         table=Table(columns, rows, frozenset(i for i, t in enumerate(run.trials) if t is answer)),
         plots=[plot] if timed else [],
     )
+
+
+def _plan_notes(run: RunRecord, best: int) -> list[str]:
+    measured, untimed = len(run.trials), sum(not t.measured.timed for t in run.trials)
+    on_front = told(best, "of them is on the Pareto front", "of them are on the Pareto front")
+    left = told(untimed, "plan over the bound was", "plans over the bound were")
+    return [
+        f"{told(measured, 'plan was', 'plans were')} measured on the selection samples.",
+        f"{on_front}: no other plan is both faster and more accurate.",
+        _PROPOSED,
+        *([f"{left} not timed, so the plot does not show them."] if untimed else []),
+    ]
 
 
 def _columns(metric: str, time: str) -> list[Column]:
@@ -149,7 +156,8 @@ def _predicted_columns(metric: str, unit: str) -> list[Column]:
 
 
 def _fits(models: Mapping[str, Any], count: int) -> list[str]:
-    notes = [f"{count} plans were predicted before they were measured. A point on the diagonal was predicted exactly."]
+    before = told(count, "plan was", "plans were")
+    notes = [f"{before} predicted before being measured. A point on the diagonal was predicted exactly."]
     for name, title in (("latency", "latency"), ("drop", "drop"), ("noise", "noise of the outputs")):
         fit = models.get(name) or {}
         if fit.get("rank") is not None:

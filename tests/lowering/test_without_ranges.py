@@ -43,7 +43,7 @@ def test_a_runtime_without_such_kernels_refuses_all() -> None:
 def test_convolutions_are_no_products() -> None:
     topology, partition = cut(conv_relu())
     said = why_not(topology, partition.units[0], Precision.INT8_DYNAMIC, ORT_CPU)
-    assert said == "int8-dynamic is for matrix products with constant weights, not for conv"
+    assert said == "it is for matrix products with constant weights, not for conv"
 
 
 def test_tables_of_four_bits_are_looked_up_on_onnx_runtime_alone() -> None:

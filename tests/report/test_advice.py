@@ -55,8 +55,9 @@ def test_what_was_not_measured_is_no_cause() -> None:
     bare = UnitFigures(planned=Precision.FP32, lower=Precision.INT8, values={"x": (1.0, 1.0, None)})
 
     assert advice_of(bare) == advice_of(replace(bare, noise=math.nan))
-    assert advice_of(bare).cause is Cause.ACCUMULATED
-    assert advice_of(bare).figure == "it was not measured alone"
+    assert advice_of(bare).cause is Cause.UNKNOWN
+    assert advice_of(replace(bare, total=1e-3)).cause is Cause.ACCUMULATED
+    assert advice_of(replace(bare, total=1e-3)).figure == "it was not measured alone"
 
 
 def test_fp16_neither_clips_nor_saturates() -> None:

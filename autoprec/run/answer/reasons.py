@@ -44,7 +44,7 @@ def reason(tuned: TuneResult) -> str:
             given = "the model as it is"
         surely = "certainly " if goal.timed else ""
         among = f"of {len(found.trials)} measured plans, none is both within {goal.bounds} and {surely}{goal.better}"
-        return f"keep {given}{pins}: {among}"
+        return f"keep {given}{pins}: {among if len(found.trials) > 1 else 'no other plan was measured'}"
     among = f"within {goal.bounds}, of {len(found.trials)} measured plans"
     if isinstance(chosen.plan, BuildersChoice):
         among += " and the builder's own choice of precisions; it is the builder's"
