@@ -20,12 +20,23 @@ import pytest
 
 from autoprec.testing import tiny_model
 
-from .helpers.brief_clock import be_brief
-
 LIMIT_S = 20.0
 LOOP_S = 0.18
 """What `_loop_s` takes on the quiet machine that the marks were set on (an AMD EPYC, Python 3.11)."""
 PROPERTY = "seconds of the CPU"
+BRIEF = {
+    "autoprec.run.answer.side_by_side.CONFIRM_TURN_MS": 6.0,
+    "autoprec.run.answer.side_by_side.MOST_ROUNDS": 9,
+    "autoprec.run.measure.TRIAL_TURN_MS": 2.0,
+    "autoprec.run.measure.TRIAL_ROUNDS": (3, 5),
+}
+"""Name -> the value in tests: shorter turns and fewer rounds than users get; benchmarks look at how sure these are."""
+
+BRIEF_CODE = "import importlib\n" + "\n".join(
+    f"importlib.import_module({module!r}).{name} = {value!r}"
+    for (module, _, name), value in ((path.rpartition("."), value) for path, value in BRIEF.items())
+)
+"""The same for a process of its own: Python code that runs before anything else of it."""
 
 if not (Path(__file__).parents[1] / "autoprec").exists():  # the installed package is tested: see tests/wheel.sh
     collect_ignore = [
@@ -44,7 +55,8 @@ if not (Path(__file__).parents[1] / "autoprec").exists():  # the installed packa
 def _short_timing() -> Iterator[None]:
     """No test looks at how narrow the intervals of latencies are; benchmarks do."""
     with pytest.MonkeyPatch.context() as patch:
-        be_brief(patch)
+        for path, value in BRIEF.items():
+            patch.setattr(path, value)
         yield
 
 

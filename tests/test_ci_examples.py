@@ -22,7 +22,7 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
-from .helpers.brief_clock import BRIEF_CODE
+from .conftest import BRIEF_CODE
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples" / "ci"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .helpers.brief_clock import BRIEF_CODE
+from .conftest import BRIEF_CODE
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "torch_classifier"
 

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     "--wait",
     "wait_s",
     type=click.FloatRange(0),
+    default=600.0,
+    show_default=True,
     metavar="SECONDS",
-    help="How long to wait for the search to begin.  [default: 600, and 0 where RUN is not there]",
+    help="How long to wait for the search to begin; where it is given, for RUN to be there too.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -49,7 +51,7 @@ def command(
     storage: str | None,
     device: int | None,
     cores: str | None,
-    wait_s: float | None,
+    wait_s: float,
     as_json: bool,
     quiet: bool,
     with_parent: bool,
@@ -81,7 +83,7 @@ def command(
     screen = Screen(quiet)
     places = {"model": model, "calib": calib, "eval": evaluate, "metric": metric, "storage": storage, "trust": trust}
     try:
-        worked = _worked(run, places, math.inf if with_parent else wait_s, screen)
+        worked = _worked(run, places, math.inf if with_parent else _given(wait_s), screen)
     except SearchOverError as error:
         if not with_parent:
             raise
@@ -93,6 +95,12 @@ def command(
         print_json({"run": run, "measured": worked.measured, "stopped": worked.stopped})
     else:
         click.echo(f"{worked.measured} plans measured here; the search is over: {worked.stopped}.")
+
+
+def _given(wait_s: float) -> float | None:
+    """The seconds to wait where the user said so, None for the default."""
+    said = click.get_current_context().get_parameter_source("wait_s")
+    return None if said is click.core.ParameterSource.DEFAULT else wait_s
 
 
 def _worked(run: str, places: Mapping[str, Any], wait_s: float | None, screen: Screen) -> Worked:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .brief_clock import BRIEF_CODE
+from ..conftest import BRIEF_CODE
 
 
 def code_of(notebook: Path) -> list[str]:

@@ -66,7 +66,8 @@ def test_rule_3_weight_and_activation_are_quantised_together_or_not_at_all() -> 
             nodes = {str(n.name): n for n in topology.nodes}
             linear = {n for n in nodes if nodes[n].op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")}
             constant = {n for n in linear if nodes[n].inputs[1] in topology.constants}
-            stored = {(p.node, p.precision) for p in placement.weights if not p.precision.block}
+            static = [p for p in placement.weights if not (p.precision.weights_only or p.precision.scaled_block)]
+            stored = {(p.node, p.precision) for p in static}
 
             assert {p for p in points if p[0] in constant} == {p for p in stored if p[0] in linear}, (name, seed)
 

@@ -19,7 +19,7 @@ import pytest
 from autoprec.run.directory import RunDirectory
 from autoprec.testing import tiny_data, tiny_model
 
-from ..helpers.brief_clock import BRIEF_CODE
+from ..conftest import BRIEF_CODE
 from ..helpers.run_files import FINISHED
 
 pytestmark = pytest.mark.slow  # most of these are several whole runs

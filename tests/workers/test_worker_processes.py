@@ -26,7 +26,7 @@ from autoprec.study.ledger.storages import StudyLocation, journal_location, open
 from autoprec.study.optuna_adapter import MEASUREMENT
 from autoprec.testing import tiny_data, tiny_model
 
-from ..helpers.brief_clock import BRIEF_CODE
+from ..conftest import BRIEF_CODE
 from ..helpers.study_stores import postgresql, proxy
 
 TRIALS = 14
