@@ -36,10 +36,13 @@ class ChildProcess:
     Args:
         command: the command that is started; it reads the paths of requests, a line each, and answers each with `DONE`.
         most: the number of requests after which the process is replaced.
+        environment: variables of its environment in addition to those of this process.
     """
 
-    def __init__(self, command: Sequence[str], most: int = _MOST_REQUESTS) -> None:
-        self._command, self._most = tuple(command), most
+    def __init__(
+        self, command: Sequence[str], most: int = _MOST_REQUESTS, *, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._command, self._most, self._environment = tuple(command), most, dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._requests = 0
         self._turn = threading.Lock()
@@ -86,7 +89,7 @@ class ChildProcess:
                     stdout=subprocess.PIPE,
                     stderr=stderr,
                     cwd=request.parent,  # `python -m` looks for modules there first, and the user's folder may hold any
-                    env=_environment(),
+                    env={**_environment(), **self._environment},
                     start_new_session=True,
                 )
             self._clean_up = weakref.finalize(self, _end, self._process)

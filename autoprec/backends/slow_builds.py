@@ -67,3 +67,11 @@ class BuildsAhead(Protocol):
         Args:
             cancel: whether builds that run are ended with their processes; otherwise only those that wait are given up.
         """
+
+
+@runtime_checkable
+class GetsReady(Protocol):
+    """A backend that needs long before its first build, and can begin with that before there is anything to build."""
+
+    def get_ready(self) -> None:
+        """Begin; it goes on beside whatever comes."""

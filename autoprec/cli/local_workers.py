@@ -47,7 +47,14 @@ def pinned(
         UsageError: there are too few GPUs or cores, or the backend has no use for a GPU.
     """
     from autoprec.backends.make import wants_gpu
-    from autoprec.workers.devices import core_blocks, gpu_environment, parse_cores, usable_cores
+    from autoprec.workers.devices import (
+        builds_elsewhere,
+        core_blocks,
+        gpu_environment,
+        on_its_own,
+        parse_cores,
+        usable_cores,
+    )
 
     gpu = wants_gpu(backend, targets)
     if device is not None and not gpu:
@@ -56,8 +63,8 @@ def pinned(
     helpers: list[Helper] = [([], {}) for _ in range(workers)]
     if gpu and workers:
         environments = [gpu_environment((device or 0) + location) for location in range(workers + 1)]
-        helpers = [([], environment) for environment in environments[1:]]
-        os.environ.update(environments[0])
+        helpers = [(["--get-ready", backend], environment | on_its_own()) for environment in environments[1:]]
+        os.environ.update(environments[0] | builds_elsewhere(environments[1:]))
         device = None
     elif workers and (usable := usable_cores()):
         blocks = core_blocks(parse_cores(cores) if cores else usable, workers + 1, threads)

@@ -17,6 +17,7 @@ from autoprec.cli.screen import Screen, print_json
 from autoprec.errors import SearchOverError
 
 if TYPE_CHECKING:
+    from autoprec.backends.protocol import Backend
     from autoprec.workers.worker import Worked
 
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--with-parent", is_flag=True, hidden=True, help="End when standard input does.")
+@click.option("--get-ready", metavar="BACKEND", hidden=True, help="Load this backend while the run is not that far.")
 def command(
     run: str,
     *,
@@ -55,6 +57,7 @@ def command(
     as_json: bool,
     quiet: bool,
     with_parent: bool,
+    get_ready: str | None,
 ) -> None:
     """Measure plans for the search of RUN, a run directory in which `autoprec tune` is at work, until it is over.
 
@@ -83,7 +86,7 @@ def command(
     screen = Screen(quiet)
     places = {"model": model, "calib": calib, "eval": evaluate, "metric": metric, "storage": storage, "trust": trust}
     try:
-        worked = _worked(run, places, math.inf if with_parent else _given(wait_s), screen)
+        worked = _worked(run, places, math.inf if with_parent else _given(wait_s), screen, get_ready)
     except SearchOverError as error:
         if not with_parent:
             raise
@@ -103,15 +106,27 @@ def _given(wait_s: float) -> float | None:
     return None if said is click.core.ParameterSource.DEFAULT else wait_s
 
 
-def _worked(run: str, places: Mapping[str, Any], wait_s: float | None, screen: Screen) -> Worked:
+def _worked(run: str, places: Mapping[str, Any], wait_s: float | None, screen: Screen, get_ready: str | None) -> Worked:
     """Take part in the search; `places` says where things are for this process, by the names of `work`'s options."""
     from autoprec.run.directory import RunDirectory
     from autoprec.workers.await_search import await_search
 
+    ready = None if get_ready is None else _made_ready(get_ready)  # while the run finds ranges
     await_search(RunDirectory(Path(run)), wait_s, screen.note)  # before what takes seconds to import
     from autoprec.api import work
 
-    return work(run, **places, wait_s=wait_s, progress=screen.trial, say=screen.note)
+    return work(run, **places, ready=ready, wait_s=wait_s, progress=screen.trial, say=screen.note)
+
+
+def _made_ready(name: str) -> Backend:
+    """The backend, of which what takes long is begun."""
+    from autoprec.backends.make import make_backend
+    from autoprec.backends.slow_builds import GetsReady
+
+    backend = make_backend(name)
+    if isinstance(backend, GetsReady):
+        backend.get_ready()
+    return backend
 
 
 def _end_with_parent() -> None:

@@ -30,6 +30,8 @@ both) and 50 timed runs of a batch. Together they may take at most 40 % of the t
 _REBUILT_FACTOR, _REBUILT_SHARE = 4.0, 0.4
 """Building finalists by usual settings takes about this many times the first quick build, as other kernels are timed:
 11 and more than 30 s for ResNet-56 on an H100. It may take this share of what is left for the search."""
+_REBUILT_KNOWN_FACTOR, _REBUILT_KNOWN_SHARE = 1.5, 0.6
+"""The same once an engine was built by usual settings, which has had these kernels timed."""
 _GIVEN = 0.05
 _COMFORT = 0.15
 """Confirming more plans than the least possible may take at most this share of the whole time."""
@@ -102,14 +104,17 @@ class Budget:
             return None
         return max(int(_RUN_SHARE * self.deadline.left_s / self.sample_s), 1)
 
-    def keep_rebuilding(self, quick_s: float) -> None:
+    def keep_rebuilding(self, quick_s: float, *, kernels_known: bool = False) -> None:
         """Keep the time for building finalists by usual settings, where that leaves enough for the search.
 
         Args:
             quick_s: the seconds that the first engine took by quick settings, which had most kernels to time.
+            kernels_known: whether most kernels of usual settings are timed by now.
         """
-        wanted = _REBUILT_FACTOR * quick_s
-        self.rebuild_s = wanted if wanted <= _REBUILT_SHARE * self.deadline.left_s else 0.0
+        factor, share = _REBUILT_FACTOR, _REBUILT_SHARE
+        if kernels_known:
+            factor, share = _REBUILT_KNOWN_FACTOR, _REBUILT_KNOWN_SHARE
+        self.rebuild_s = factor * quick_s if factor * quick_s <= share * self.deadline.left_s else 0.0
 
     def leave_out(self, text: str) -> None:
         """Note what there was no time for, once."""

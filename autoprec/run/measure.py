@@ -21,7 +21,7 @@ from autoprec.run.task import Task
 from autoprec.run.uniform import uniform_plans, unit_name
 from autoprec.stats.drop import Drop
 from autoprec.study.goal import Goal
-from autoprec.study.participant import Wanted
+from autoprec.study.participant import Ahead, Wanted
 from autoprec.study.trial import Measurement
 from autoprec.timing.compare import compare
 
@@ -41,6 +41,11 @@ _TIMED_ANYWAY = 3
 TRIAL_ROUNDS, TRIAL_TURN_MS = (5, 15), 15.0
 """The fewest and the most rounds in which the search times a plan beside FP32, and the least length of a turn."""
 _NEAR = 1.02  # a plan up to this many times as slow as the rival may still be a finalist
+
+
+def ahead_of(engines: Engines, ranges: RangeTable) -> Ahead:
+    """How plans are built before they are measured, in a run and in each of its workers."""
+    return Ahead(engines.at_once, lambda plan: engines.ahead(plan, ranges), lambda plan: engines.is_built(plan, ranges))
 
 
 class PlanMeasurer:

@@ -14,7 +14,7 @@ from autoprec.run.answer.result import TuneResult
 from autoprec.run.causes_description import store_causes
 from autoprec.run.context import Run
 from autoprec.run.network_description import NetworkDescription
-from autoprec.run.stages.builders_choice import begin_free_build
+from autoprec.run.stages.builders_choice import begin_free_build, free_build
 from autoprec.run.stages.builds import begin_builds, begin_first_plans, keep_time_to_answer, keep_time_to_rebuild
 from autoprec.run.stages.halves import deal_halves
 from autoprec.run.stages.latency import profile_uniform_plans
@@ -44,6 +44,7 @@ def tune(run: Run) -> TuneResult:
     keep_time_to_answer(run)
     ranges = find_ranges(run)
     begin_first_plans(run, ranges)
+    choice = begin_free_build(run, ranges)
     sensitivities = measure_sensitivities(run, ranges)
     unit = unit_of_run(run, sensitivities)
     prior = profile_uniform_plans(run, ranges, sensitivities, unit)
@@ -59,7 +60,7 @@ def tune(run: Run) -> TuneResult:
         keep_time_to_answer(run)
         keep_time_to_rebuild(run, unit, ranges)
         measurer = plan_measurer(run, reference, ranges, unit)
-        free = begin_free_build(run, measurer)
+        free = free_build(run, measurer, choice)
         found = search_plans(run, measurer, sensitivities, prior, free)
         blocking = find_blocking_units(run, measurer, sensitivities, found)
         measurer.check_metric()  # A score that has changed since the search began makes all of its figures worthless.

@@ -13,6 +13,7 @@ from autoprec.run.task import Subject
 from autoprec.sensitivity.table import Sensitivities
 from autoprec.study.guide.neighbours import everywhere
 from autoprec.study.guide.solve import Problem
+from autoprec.units.records import Partition
 
 FP32_PLAN = "uniform fp32"
 """Every unit as it is in the model, which is FP32 but for models in half precision. Drops and latencies are compared
@@ -73,10 +74,30 @@ def seed_plans(subject: Subject, unit: Precision = Precision.FP32) -> dict[str, 
     low, high = seeds.get("uniform int8"), next((seeds[name] for name in floats if name in seeds), None)
     if low is not None and high is not None and len(subject.choices) >= 4:
         names = [unit.name for unit in subject.partition.units]
-        first = set(names[: len(names) // 2])
+        # TensorRT on a GPU, whose unit is not FP32, is where it matters, and studies that FP32 is the unit of stay.
+        first = set(names[: len(names) // 2 if unit is Precision.FP32 else _middle(subject.partition)])
         seeds["first half int8"] = {n: (low if n in first else high)[n] for n in names}
         seeds["last half int8"] = {n: (high if n in first else low)[n] for n in names}
     return seeds
+
+
+def _middle(partition: Partition) -> int:
+    """The number of units in the first half, which ends near the middle where the fewest values are read behind it.
+
+    A residual block whose halves differ in precision has one boundary more, and TensorRT 8.6 has no kernel for its Add.
+    """
+    place = {unit.name: number for number, unit in enumerate(partition.units)}
+    last_read: dict[str, int] = {}
+    for edge in partition.edges:
+        last_read[edge.tensor] = max(last_read.get(edge.tensor, 0), place.get(edge.consumer, 0))
+    made = {edge.tensor: place[edge.producer] for edge in partition.edges if edge.producer in place}
+    middle = len(place) // 2
+    near = range(max(middle - middle // 2, 1), middle + middle // 2 + 1)
+
+    def crossing(cut: int) -> int:
+        return sum(number < cut <= last_read[tensor] for tensor, number in made.items())
+
+    return min(near, key=lambda cut: (crossing(cut), abs(cut - middle), cut))
 
 
 def _is_offered(plan: Assignment, subject: Subject) -> bool:

@@ -11,6 +11,8 @@ from autoprec.precision import Precision
 
 Objective = Literal["latency", "throughput", "size", "accuracy"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+TIMES: tuple[Objective, ...] = ("latency", "throughput")
+"""Those of them that are a time."""
 
 _GAIN = 0.98
 """A cost is surely lower if it is at most this share of another one."""
@@ -69,7 +71,7 @@ class Goal:
     @property
     def timed(self) -> bool:
         """Whether a time is minimised."""
-        return self.objective in ("latency", "throughput")
+        return self.objective in TIMES
 
     @property
     def better(self) -> str:

@@ -176,8 +176,9 @@ class SearchFollower(Participant):
         *,
         limit: int,
         progress: Callable[[Trial], None] = lambda trial: None,
+        ahead: Ahead | None = None,
     ) -> None:
-        super().__init__(seeds, ledger, measure, limit=limit, progress=progress)
+        super().__init__(seeds, ledger, measure, limit=limit, progress=progress, ahead=ahead)
         self._refused_at_first = 0
 
     def follow(self) -> tuple[int, Stop]:
@@ -188,7 +189,10 @@ class SearchFollower(Participant):
         """
         with self.ledger.present():
             self.look()
-            stop = self.until_stopped()
+            try:
+                stop = self.until_stopped()
+            finally:
+                self.leave_pending()
         return self.measured, stop
 
     def stopping(self) -> Stop | None:

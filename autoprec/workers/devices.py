@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Mapping, Sequence
 
+from autoprec.backends.tensorrt.builder_processes import OTHER_GPUS
 from autoprec.backends.tensorrt.machine import find_gpus
 from autoprec.errors import UsageError
 
@@ -34,6 +36,24 @@ def gpu_environment(number: int) -> dict[str, str]:
     if number >= len(names):
         raise UsageError(f"--device {number} must be the number of a GPU, counted from 0, but {where} {len(names)}")
     return {_VISIBLE: names[number], _ORDER: os.environ.get(_ORDER, "PCI_BUS_ID")}
+
+
+def builds_elsewhere(others: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return the environment variable by which a run also builds engines on the GPUs of its workers.
+
+    Until the search begins, those GPUs have nothing else to do. GPUs of several kinds build for themselves only.
+
+    Args:
+        others: the environment of each worker.
+    """
+    if len({gpu.name for gpu in find_gpus().gpus}) != 1:
+        return {}
+    return {OTHER_GPUS: ",".join(environment[_VISIBLE] for environment in others)}
+
+
+def on_its_own() -> dict[str, str]:
+    """Return the environment variable by which a process builds engines on its own GPU only."""
+    return {OTHER_GPUS: ""}
 
 
 def parse_cores(text: str) -> tuple[int, ...]:

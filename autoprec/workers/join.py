@@ -29,6 +29,7 @@ def work(
     metric: MetricLike | None = None,
     trust: str | Path | Sequence[str | Path] = (),
     backend: Backend | None = None,
+    ready: Backend | None = None,
     wait_s: float | None = None,
     progress: Callable[[Trial], None] = lambda trial: None,
     say: Callable[[str], None] = lambda text: None,
@@ -44,6 +45,7 @@ def work(
         metric: the metric, which must be given where it is a function and the run is not trusted.
         trust: the run directory, or its search.json, if that may name functions, paths and the study's database.
         backend: an object of the Backend protocol, if the run was given one.
+        ready: a backend that was made while the run was not that far, which is used if it is of the kind of the run's.
         wait_s: the most seconds to wait for the search to begin; by default 600 where the folder is there, else 0.
         progress: the function to call after each plan that this process measured.
         say: the function that is told what the process waits for.
@@ -56,6 +58,9 @@ def work(
     given = {"model": model, "calib": calib, "evaluate": eval, "metric": metric}
     trusted = trusted_search(directory.search, shared, {**given, "storage": storage}, trusted_files(trust))
     settings = trusted.settings_with(**given)
+    if backend is None and ready is not None and not shared.targets:
+        same = (ready.name, ready.threads) == (studied.backend, shared.threads)
+        backend = ready if same else None
     runtime = make_backend(backend or studied.backend, shared.threads, shared.targets)
     task = as_begun(prepare_task(settings, runtime), studied)
     return Worker(directory, studied, shared, task, storage=storage, progress=progress).run()

@@ -13,7 +13,7 @@ from autoprec.run.compatible import check_machine, check_model, check_samples, c
 from autoprec.run.context import judging_backend
 from autoprec.run.directory import RunDirectory
 from autoprec.run.engines import Engines, timing_feed
-from autoprec.run.measure import PlanMeasurer
+from autoprec.run.measure import PlanMeasurer, ahead_of
 from autoprec.run.search_description import SearchDescription
 from autoprec.run.stages.reference import build_like_the_run, open_reference
 from autoprec.run.study_description import StudyDescription
@@ -111,6 +111,7 @@ class Worker:
                 PlanMeasurer(task, engines, reference, self.ranges, goal),
                 limit=settings.trials,
                 progress=self.progress,
+                ahead=ahead_of(engines, self.ranges),
             )
             measured, stop = search.follow()
             return Worked(measured, stop.text)

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/gate.py [--gates 200] [--faults 60] [--busy 1] [--threads N] [--work FOLDER]
         [--only unchanged|raced|slower|retrained|worse ...]
-        [--backend tensorrt --case FOLDER --batch 128 --timeout S]
+        [--backend tensorrt --case FOLDER --batch 128 --timeout S] [--shifts 2]
 
 The digits model of examples/, or the model.onnx, calib.npz and eval.npz of the case, which must be a classifier of
 pictures, is tuned once and a baseline is made of the run. Then whole gates run in this process,
@@ -10,8 +10,9 @@ one after the other, every second one of them while `--busy` other processes kee
 
     unchanged   the same model: whatever is not "fine" is a false alarm
     raced       other weights in one layer and the run's model there to race beside, which is as fast: likewise
-    slower      the model with a chain of Sin beside it, whose result is multiplied by 0 and added to the logits: real
-                work of about 10 % of the plan's latency, calibrated by a long race and stated as measured. The run's
+    slower      the model with a chain of Sin beside it (on a GPU a convolution), whose result is multiplied by 0 and
+                added to the logits: real work of about 10 % of the plan's latency, calibrated by a long race and stated
+                as measured. The run's
                 model is there to race beside, and FP32 is no measure, since it became slower too
     retrained   other weights in one layer and the baseline's model not there, so that latency can only be compared with
                 the baseline's own rounds: what is worse by latency is a false alarm
@@ -19,7 +20,7 @@ one after the other, every second one of them while `--busy` other processes kee
                 on all images: real predictions that flip. Half of these images are the baseline's samples, so that the
                 drop among them varies as it would for any sample
 
-Images are those of the case; for "worse" each also shifted by one pixel to the left and to the right,
+Images are those of the case; for "worse" each also shifted by one or two pixels, in `--shifts` of 24 directions,
 since 650 samples cannot prove a drop of one point: seven lost decisions and none won are the fewest that McNemar's test
 calls different at 1 %. Rates are given with 95 % Wilson intervals.
 """
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("--case", type=Path, default=DIGITS)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--timeout", type=float, default=None, help="seconds for each tune")
+    parser.add_argument("--shifts", type=int, default=2, help="directions in which images are shifted, for worse")
     parser.add_argument("--only", nargs="+", default=("unchanged", "raced", "slower", "retrained", "worse"))
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
@@ -75,8 +77,11 @@ def main() -> None:
         print(f"{cpu_name()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, autoprec {autoprec.__version__}")
         faults = neighbour("gate_faults")
         case = faults.Case(options.case, options.backend, options.batch, options.threads, options.timeout)
-        plain = tuned(case, work / "plain", case.evaluation)
-        wide = tuned(case, work / "wide", faults.shifted(case, work)) if "worse" in options.only else plain
+        plain = wide = work
+        if {*options.only} != {"worse"}:
+            plain = tuned(case, work / "plain", case.evaluation)
+        if "worse" in options.only:
+            wide = tuned(case, work / "wide", faults.shifted(case, work, options.shifts))
         slow, ratio = faults.slowed(case, work, plain) if "slower" in options.only else (case.model, 1.0)
         print(f"slower: {ratio:.3f} of the plan's latency in a long race\n", flush=True)
         retrained = work / "retrained.onnx"

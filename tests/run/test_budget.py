@@ -125,6 +125,8 @@ def test_the_time_to_build_finalists_as_usual_is_kept_where_it_leaves_enough_for
     assert budget.rebuild_s == 40.0
     budget.keep_rebuilding(10.1)
     assert budget.rebuild_s == 0.0
+    budget.keep_rebuilding(40.0, kernels_known=True)
+    assert budget.rebuild_s == 60.0, "an engine of usual settings has had most kernels timed"
 
 
 def test_where_builds_can_be_cancelled_a_plan_costs_only_what_measuring_it_does() -> None:

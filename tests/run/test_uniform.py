@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 from autoprec.precision import Precision
 from autoprec.run.settings import Settings
 from autoprec.run.task import Subject, prepare_subject
 from autoprec.run.uniform import seed_plans, uniform_plans
 from autoprec.testing import FakeBackend
+from autoprec.units.records import Edge, Partition, Unit, UnitKind
 
 FP16, FP32, INT8 = Precision.FP16, Precision.FP32, Precision.INT8
 UNITS = ("conv1", "conv2", "conv3", "pool", "head")
@@ -76,3 +78,24 @@ def test_what_cannot_be_int8_runs_in_the_carrier_beside_it(model: Path) -> None:
     without = {**found.choices, "pool": tuple(p for p in found.choices["pool"] if p is not INT8)}
 
     assert uniform_plans(replace(found, choices=without))["uniform int8"] == dict.fromkeys(UNITS, INT8) | {"pool": FP16}
+
+
+def test_where_builds_are_slow_the_first_plans_cut_no_residual_block() -> None:
+    """A cut in its midst costs one more boundary, and TensorRT 8.6 has no kernel for an Add of two precisions."""
+    names = ["stem", "a1", "a2", "b1", "b2", "head"]
+    read = {"stem": ("a1", "a2"), "a1": ("a2",), "a2": ("b1", "b2"), "b1": ("b2",), "b2": ("head",), "head": ("",)}
+    units = [
+        Unit(name=n, kind=UnitKind.CONV, nodes=(n,), anchors=(n,), inputs=(), outputs=(), macs=1, weights=1, key=n)
+        for n in names
+    ]
+    edges = [Edge(made, reader, made, 1) for made, readers in read.items() for reader in readers]
+    partition = Partition(units=tuple(units), reasons={}, edges=tuple(edges))
+    choices = dict.fromkeys(names, (INT8, FP16))
+    model = SimpleNamespace(partition=partition, choices=choices, space=SimpleNamespace(carrier=FP16))
+
+    assert [n for n in names if seed_plans(model, FP16)["last half int8"][n] is INT8] == ["b1", "b2", "head"]
+    partition = replace(partition, units=partition.units[1:], edges=partition.edges[2:])
+    model = SimpleNamespace(partition=partition, choices={n: choices[n] for n in names[1:]}, space=model.space)
+
+    assert seed_plans(model, FP16)["last half int8"]["a2"] is FP16
+    assert seed_plans(model, FP16)["last half int8"]["b1"] is INT8

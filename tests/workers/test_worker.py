@@ -19,6 +19,8 @@ from click.testing import CliRunner, Result
 
 import autoprec
 from autoprec.api import work
+from autoprec.backends.tensorrt.builder_processes import OTHER_GPUS
+from autoprec.backends.tensorrt.machine import InstalledGpu, InstalledGpus
 from autoprec.cli import main
 from autoprec.cli.local_workers import pinned
 from autoprec.errors import (
@@ -34,7 +36,14 @@ from autoprec.errors import (
 from autoprec.run.search_description import read_search_description, settings_record
 from autoprec.run.settings import Settings
 from autoprec.testing import FakeBackend, tiny_data, tiny_model
-from autoprec.workers.devices import core_blocks, gpu_environment, parse_cores, usable_cores
+from autoprec.workers.devices import (
+    builds_elsewhere,
+    core_blocks,
+    gpu_environment,
+    on_its_own,
+    parse_cores,
+    usable_cores,
+)
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -349,6 +358,16 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         UsageError, match="--device is for backends that run on this machine's GPU, got it with ort-cpu"
     ):
         pinned("ort-cpu", "", threads=None, device=0, cores=None, workers=0)
+
+
+def test_a_run_builds_on_the_gpus_of_its_workers_where_all_are_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    found = [InstalledGpu(name=name, capability="9.0", driver="580", memory_mib=None) for name in ("A", "A", "B")]
+    for gpus, named in ((found[:2], "6"), (found, None)):
+        monkeypatch.setattr("autoprec.workers.devices.find_gpus", lambda gpus=gpus: InstalledGpus(tuple(gpus)))
+
+        assert builds_elsewhere([gpu_environment(1)]).get(OTHER_GPUS) == named
+    assert on_its_own()[OTHER_GPUS] == "", "a worker does not build on the others' GPUs in turn"
 
 
 def test_cores_are_shared_out_in_equal_blocks() -> None:

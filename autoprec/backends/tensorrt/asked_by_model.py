@@ -56,6 +56,15 @@ def requested_precisions(model: bytes) -> dict[str, str]:
     return found
 
 
+def is_left_to_builder(model: bytes) -> bool:
+    """Whether the model's metadata leaves precisions to the builder.
+
+    Raises:
+        BackendError: the bytes are no ONNX model, or its metadata is damaged.
+    """
+    return LIMITS_KEY.encode() in model and requested_limits(model) is not None  # most models need not be read for it
+
+
 def requested_limits(model: bytes) -> dict[str, float] | None:
     """Value -> its largest magnitude, where the model's metadata leaves precisions to the builder; else None.
 

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoprec.backends.child_process import ChildProcess
-from autoprec.backends.host import available_cpus
 from autoprec.backends.ort import OrtBackend
 from autoprec.backends.protocol import Clock, Engine, RanAs, TimeProfile
 from autoprec.backends.scheme import TENSORRT, TENSORRT_8, TENSORRT_RTX
-from autoprec.backends.tensorrt.asked_by_model import input_shapes
+from autoprec.backends.tensorrt.asked_by_model import input_shapes, is_left_to_builder
 from autoprec.backends.tensorrt.attribution import attribute
 from autoprec.backends.tensorrt.bindings import MODULES, find_bindings
-from autoprec.backends.tensorrt.build_queue import BuildQueue, SharedQueue
+from autoprec.backends.tensorrt.build_queue import SharedQueue, Work
 from autoprec.backends.tensorrt.builder import EngineBuilder, check_options, find_device, hardware_of
+from autoprec.backends.tensorrt.builder_processes import builder_queue
 from autoprec.backends.tensorrt.busy import BusyEngine
 from autoprec.backends.tensorrt.debug_tensors import has_debug_tensors, showing
 from autoprec.backends.tensorrt.engine import TensorRtEngine
@@ -27,13 +27,10 @@ from autoprec.backends.tensorrt.modelled import ModelledEngine
 from autoprec.backends.tensorrt.nodes import ran_as
 from autoprec.backends.tensorrt.open_shapes import shape_profiles
 from autoprec.backends.tensorrt.records import BuildOptions, EngineFile, EngineLayer, ShapeProfile
-from autoprec.backends.tensorrt.request import CHILD
-from autoprec.backends.tensorrt.warm_up import warm_up
 from autoprec.files.scratch import ScratchFolder
 from autoprec.files.user_cache import user_cache
 from autoprec.precision import Array, Precision
 
-_MOST_BUILDERS, _CPUS_OF_A_BUILDER = 5, 3  # each builder works on a CPU thread, and the run on others
 _QUICK_LEVEL = 2  # it halves the time of builds whose kernels are not known; TensorRT's default is 3
 _SCHEMES = {"weak": TENSORRT_8, "strong": TENSORRT, "rtx": TENSORRT_RTX}
 
@@ -107,8 +104,7 @@ class TensorRtBackend:
         Raises:
             UsageError: there are no figures of a GPU like the first target.
         """
-        if self._clock is None:
-            self._clock = Clock("modelled", self._gpu.name)
+        self._clock = self._clock or Clock("modelled", self._gpu.name)
         return self._clock
 
     @property
@@ -140,6 +136,10 @@ class TensorRtBackend:
         """The number of processes that build ahead at once; none for a machine that is not here."""
         return len(self._shared().queue.processes) if self.runs_here else 0
 
+    def get_ready(self) -> None:
+        """Start the processes that build, which takes many seconds, before there is anything to build."""
+        self._shared().queue.begin()
+
     def build_ahead(self, model: bytes, *, alone: bool = False) -> None:
         """Begin to build what will be wanted; `build` then waits for no more than the rest.
 
@@ -149,8 +149,8 @@ class TensorRtBackend:
         """
         builder = self._builder(model)
         if builder.kept(model) is None:
-            key = builder.key(model).digest()
-            self._shared().queue.ahead(key, lambda process: self._builder(model, process).build(model), alone=alone)
+            key, work, beside = builder.key(model).digest(), self._work(model), is_left_to_builder(model)
+            self._shared().queue.ahead(key, work, alone=alone, beside=beside)
 
     def kept_build_s(self, model: bytes) -> float | None:
         """The seconds that the builder took for a kept engine, None where there is none."""
@@ -213,8 +213,7 @@ class TensorRtBackend:
         """
         if not self.runs_here:
             return self.build(model)
-        path = self.build_file(model).path
-        return BusyEngine(lambda: TensorRtEngine(path, self._bindings.module))
+        return BusyEngine(lambda: TensorRtEngine(self.build_file(model).path, self._bindings.module))
 
     def build_file(self, model: bytes, *, anew: bool = False) -> EngineFile:
         """Build an engine and say how it was made; for any target, whether or not it can be timed.
@@ -228,17 +227,19 @@ class TensorRtBackend:
         builder = self._builder(model)
         if not anew and (kept := builder.kept(model)) is not None:
             return kept
+        key = builder.key(model).digest() + (" anew" if anew else "")
+        return self._shared().queue.build(key, self._work(model, anew=anew))
 
-        def work(process: ChildProcess) -> EngineFile:
-            return self._builder(model, process).build(model, anew=anew)
-
-        return self._shared().queue.build(builder.key(model).digest() + (" anew" if anew else ""), work)
+    def _work(self, model: bytes, *, anew: bool = False) -> Work:
+        return lambda process: self._builder(model, process).build(model, anew=anew)
 
     def _builder(self, model: bytes, process: ChildProcess | None = None) -> EngineBuilder:
+        # Quick settings leave few kernels and formats to choose between, and what is left to the builder is a choice.
+        level = self._usual_level if is_left_to_builder(model) else self._options.optimization_level
         return EngineBuilder(
             MODULES[self.name],
             self._kept_in(),
-            replace(self._options, shapes=self.profiles(input_shapes(model))),
+            replace(self._options, shapes=self.profiles(input_shapes(model)), optimization_level=level),
             hardware=self._hardware,
             process=process,
             timings=user_cache("kernel-timings"),  # those of one model serve others too
@@ -248,10 +249,7 @@ class TensorRtBackend:
     def _shared(self) -> SharedQueue:
         """The processes that build; several on this machine's GPU, where builds are begun ahead."""
         if self._queue is None:
-            count = max(min(_MOST_BUILDERS, available_cpus() // _CPUS_OF_A_BUILDER), 1) if self.runs_here else 1
-            module, hardware = MODULES[self.name], self._hardware
-            processes = [ChildProcess(CHILD) for _ in range(count)]
-            self._queue = SharedQueue(BuildQueue(processes, lambda process: warm_up(module, hardware, process)))
+            self._queue = builder_queue(MODULES[self.name], self._hardware, runs_here=self.runs_here)
         return self._queue
 
     def profiles(self, inputs: Mapping[str, tuple[int | None, ...]]) -> dict[str, ShapeProfile]:

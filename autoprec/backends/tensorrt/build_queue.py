@@ -22,15 +22,19 @@ class _Job:
     Attributes:
         work: builds it.
         alone: whether no other build may run beside it.
+        beside: whether it may run beside any other, also one that runs alone.
         wanted: whether somebody waits for it.
         process: the process that builds it, None before it begins.
+        place: the GPU of that process.
         future: what came of it.
     """
 
     work: Work
-    alone: bool
+    alone: bool = False
+    beside: bool = False
     wanted: bool = False
     process: ChildProcess | None = None
+    place: str = ""
     future: Future[EngineFile] = field(default_factory=Future)
 
 
@@ -39,32 +43,43 @@ class BuildQueue:
 
     A build that has to time most of its kernels runs alone: the kernels of another builder on the same GPU would
     disturb its clock, and what it finds is kept for later builds. Builds whose kernels are known take one CPU thread.
+    A build that takes as long as all others together goes on beside any of them.
 
     Args:
         processes: the processes.
         warm_up: what a process does before its first build, where that is not waited for; None for nothing.
+        places: the GPU of each process; by default they share one. A build is alone on one GPU.
     """
 
     def __init__(
-        self, processes: Sequence[ChildProcess], warm_up: Callable[[ChildProcess], object] | None = None
+        self,
+        processes: Sequence[ChildProcess],
+        warm_up: Callable[[ChildProcess], object] | None = None,
+        places: Sequence[str] | None = None,
     ) -> None:
         self.processes, self._warm_up = tuple(processes), warm_up
+        self._places = tuple(places or ("",) * len(self.processes))
         self._changed = threading.Condition()
         self._jobs: dict[str, _Job] = {}
         self._waiting: list[_Job] = []
         self._running: list[_Job] = []
         self._closed, self._begun = False, False
 
-    def ahead(self, key: str, work: Work, *, alone: bool = False) -> None:
+    def begin(self) -> None:
+        """Start all processes, before there is anything to build."""
+        with self._changed:
+            self._start(waited_for=0)
+
+    def ahead(self, key: str, work: Work, *, alone: bool = False, beside: bool = False) -> None:
         """Begin a build that somebody will want, unless it is asked for already."""
         with self._changed:
             if key not in self._jobs and not self._closed:
-                self._add(key, work, alone=alone)
+                self._add(key, _Job(work=work, alone=alone, beside=beside))
 
     def build(self, key: str, work: Work) -> EngineFile:
         """Build now, or wait for the build that was begun ahead; raises what the build raises."""
         with self._changed:
-            job = self._jobs.get(key) or self._add(key, work, alone=False)
+            job = self._jobs.get(key) or self._add(key, _Job(work=work))
             job.wanted = True
             self._changed.notify_all()
         try:
@@ -92,25 +107,30 @@ class BuildQueue:
         for process in self.processes:
             process.cancel()
 
-    def _add(self, key: str, work: Work, *, alone: bool) -> _Job:
-        job = self._jobs[key] = _Job(work=work, alone=alone)
+    def _add(self, key: str, job: _Job) -> _Job:
+        self._jobs[key] = job
         self._waiting.append(job)
-        # The kernel ends a child with the thread that started it, so each process has a thread that stays.
-        for process in () if self._begun else self.processes:
-            threading.Thread(target=self._serve, args=(process, self._begun), daemon=True).start()
-            self._begun = True
+        self._start(waited_for=1)
         self._changed.notify_all()
         return job
 
-    def _serve(self, process: ChildProcess, warms_up: bool) -> None:
-        if warms_up and self._warm_up is not None:  # the first one begins with the build that is waited for
+    def _start(self, *, waited_for: int) -> None:
+        """Start the processes, of which the first ones begin with what is waited for, and not with a warm-up."""
+        # The kernel ends a child with the thread that started it, so each process has a thread that stays.
+        for number, process in enumerate(() if self._begun else self.processes):
+            place = self._places[number]
+            threading.Thread(target=self._serve, args=(process, place, number >= waited_for), daemon=True).start()
+        self._begun = True
+
+    def _serve(self, process: ChildProcess, place: str, warms_up: bool) -> None:
+        if warms_up and self._warm_up is not None:
             self._warm_up(process)
-        while self._met(process):
+        while self._met(process, place):
             pass
 
-    def _met(self, process: ChildProcess) -> bool:
+    def _met(self, process: ChildProcess, place: str) -> bool:
         """Wait for a build and do it; False when there will be no more. Nothing of the build is held after that."""
-        job = self._next(process)
+        job = self._next(process, place)
         if job is None:
             return False
         try:
@@ -122,27 +142,27 @@ class BuildQueue:
             self._changed.notify_all()
         return True
 
-    def _next(self, process: ChildProcess) -> _Job | None:
+    def _next(self, process: ChildProcess, place: str) -> _Job | None:
         """The next build for a process that is free; None when there will be no more."""
         with self._changed:
             while not self._closed:
-                job = self._eligible()
+                job = self._eligible(place)
                 if job is not None:
                     self._waiting.remove(job)
                     self._running.append(job)
-                    job.process = process
+                    job.process, job.place = process, place
                     return job
                 self._changed.wait()
             return None
 
-    def _eligible(self) -> _Job | None:
-        """What may begin now: nothing beside a build that runs alone, and that one only when all others have ended."""
-        if any(job.alone for job in self._running):
-            return None
+    def _eligible(self, place: str) -> _Job | None:
+        """What may begin there: nothing beside a build that runs alone, and that one only when all others ended."""
+        running = [job for job in self._running if not job.beside and job.place == place]
+        closed = any(job.alone for job in running)
         for job in sorted(self._waiting, key=lambda job: not job.wanted):  # the order of asking decides among equals
-            if job.alone and self._running:
-                return None
-            return job
+            if job.beside or not (closed or (job.alone and running)):
+                return job
+            closed = True  # what comes after one that must be alone would keep it waiting
         return None
 
 

@@ -160,7 +160,11 @@ def open_as_usual(
             return rebuilt
         run.engines.settle()
         backend.limit_builds(lambda: budget.build_left_s, quickly=True)
-    budget.leave_out("engines were built by quick settings of the builder; by usual ones the order of plans may differ")
+    free = any(isinstance(plan, BuildersChoice) for plan in plans.values())
+    which = "engines but the builder's own choice" if free else "engines"
+    budget.leave_out(
+        f"{which} were built by quick settings of the builder; by usual ones the order of plans may differ"
+    )
     return open_again(run, plans, reference, ranges, stack)
 
 

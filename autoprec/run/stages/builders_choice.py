@@ -20,18 +20,21 @@ from autoprec.precision import Precision
 from autoprec.ranges.bins import Range
 from autoprec.ranges.table import RangeTable
 from autoprec.run.context import Run
+from autoprec.run.identity import builds_quickly
 from autoprec.run.measure import PlanMeasurer
+from autoprec.run.stages.builds import keep_time_to_rebuild
+from autoprec.run.stages.reference import clock_unit
 from autoprec.run.task import Subject, Task
 from autoprec.run.uniform import uniform_plans, unit_name
-from autoprec.study.goal import Goal
+from autoprec.study.goal import TIMES, Goal
 from autoprec.study.origin import Origin
 from autoprec.study.outcome import SearchOutcome
 from autoprec.study.participant import Wanted
 from autoprec.study.trial import Trial
 
-_FACTOR, _SHARE = 3.0, 0.5
-"""Its build takes about this many times the first one of the run, and may take this share of the search's time, beside
-which it goes on."""
+_FACTOR, _SHARE = 4.0, 0.5
+"""Where the search has to begin its build, it takes about this many times the first one of the run (ResNet-56 on an
+H200: 39 s and 9 s, alone), and may take this share of the search's time, beside which it goes on."""
 _SAMPLES = 8  # enough for values that no plan quantises: most of them vanish in fusions
 _NO_NUMBER = -1  # it is no trial of the study
 
@@ -53,10 +56,6 @@ class FreeBuild:
         self.trial: Trial | None = None
         self._over = False
 
-    def begin(self) -> None:
-        """Begin to build it ahead."""
-        self._run.engines.ahead(self._choice, self._choice.ranges)
-
     def plans(self, wait: bool) -> Mapping[str, Assignment]:
         """Once the engine is there, measure it, and return the plan that says what it ran; nothing before and after.
 
@@ -75,6 +74,7 @@ class FreeBuild:
         except BackendError as error:
             self._run.budget.leave_out(f"precisions could not be left to the builder: {error}")
             return {}
+        keep_time_to_rebuild(self._run, self._measurer.goal.unit, self._measurer.ranges, kernels_known=True)
         goal = self._measurer.goal
         self.trial = Trial(
             number=_NO_NUMBER,
@@ -99,21 +99,52 @@ def with_finalist(found: SearchOutcome, trial: Trial, goal: Goal) -> SearchOutco
     return replace(found, finalists=tuple(finalists), best=finalists[0], feasible=True)
 
 
-def begin_free_build(run: Run, measurer: PlanMeasurer) -> FreeBuild | None:
-    """Begin to build what the builder chooses by itself; None where it cannot, must not, or has no time to choose."""
-    backend, subject, goal = run.backend, run.task.subject, measurer.goal
+def begin_free_build(run: Run, ranges: RangeTable) -> BuildersChoice | None:
+    """Begin early to build what the builder chooses by itself, where a process of its own can do it.
+
+    It takes longer than the uniform plans together, and often decides what the answer is. So it is begun as soon as
+    there are ranges, and goes on beside all other builds. They take up to four times as long beside it, so that a run
+    with little time begins it later, if at all.
+
+    Returns:
+        What is left to the builder; None where it cannot or must not choose, or the search has to begin it.
+    """
+    unit, settings = clock_unit(run.task), run.task.settings
+    if unit is Precision.FP32 or run.engines.at_once <= 2 or builds_quickly(run.backend, settings.timeout_s):
+        return None
+    if not (_is_able(run) and settings.aim in TIMES):
+        return None
+    plan = uniform_plans(run.task.subject)[unit_name(unit)]
+    choice = choice_of_builder(run.task, run.backend, ranges, plan, run.budget.run_samples)
+    run.engines.ahead(choice, choice.ranges)
+    return choice
+
+
+def free_build(run: Run, measurer: PlanMeasurer, choice: BuildersChoice | None) -> FreeBuild | None:
+    """The build of what the builder chooses by itself; None where it cannot, must not, or has no time to choose.
+
+    Args:
+        run: the run.
+        measurer: measures plans as the search does.
+        choice: what was begun early; without it the build is begun now, if there is time for it.
+    """
+    if not (_is_able(run) and measurer.goal.timed):
+        return None
+    if choice is None:
+        unit = uniform_plans(run.task.subject)[unit_name(measurer.goal.unit)]
+        first_s, left_s = run.engines.builder_s(unit, measurer.ranges), run.budget.deadline.left_s
+        if run.budget.limited and _FACTOR * first_s > _SHARE * (left_s - run.budget.rebuild_s):
+            run.budget.leave_out("precisions were not left to the builder to compare with")
+            return None
+        choice = choice_of_builder(run.task, run.backend, measurer.ranges, unit, run.budget.run_samples)
+        run.engines.ahead(choice, choice.ranges)
+    return FreeBuild(run, measurer, choice)
+
+
+def _is_able(run: Run) -> bool:
+    backend = run.backend
     able = isinstance(backend, ChoosesPrecisions) and backend.chooses_precisions and isinstance(backend, BuildsAhead)
-    if not (able and goal.timed and _may_choose(subject)):
-        return None
-    unit = uniform_plans(subject)[unit_name(goal.unit)]
-    first_s, left_s = run.engines.builder_s(unit, measurer.ranges), run.budget.deadline.left_s
-    if run.budget.limited and _FACTOR * first_s > _SHARE * (left_s - run.budget.rebuild_s):
-        run.budget.leave_out("precisions were not left to the builder to compare with")
-        return None
-    choice = choice_of_builder(run.task, backend, measurer.ranges, unit, run.budget.run_samples)
-    free = FreeBuild(run, measurer, choice)
-    free.begin()
-    return free
+    return able and _may_choose(run.task.subject)
 
 
 def _may_choose(subject: Subject) -> bool:

@@ -43,11 +43,18 @@ def keep_time_to_answer(run: Run) -> None:
     run.budget.ending_reserve_s = run.budget.least_s(run.task.splits.report.count)
 
 
-def keep_time_to_rebuild(run: Run, unit: Precision, ranges: RangeTable) -> None:
-    """Where the search builds quickly, keep the time to build finalists by the usual settings of the builder."""
+def keep_time_to_rebuild(run: Run, unit: Precision, ranges: RangeTable, *, kernels_known: bool = False) -> None:
+    """Where the search builds quickly, keep the time to build finalists by the usual settings of the builder.
+
+    Args:
+        run: the run.
+        unit: the precision of the clock's unit.
+        ranges: the calibrated ranges.
+        kernels_known: whether an engine was built by usual settings, so that most kernels are timed.
+    """
     if builds_quickly(run.backend, run.task.settings.timeout_s):
         plan = compared_plans(run.task.subject, unit)[unit_name(unit)]
-        run.budget.keep_rebuilding(run.engines.builder_s(plan, ranges))
+        run.budget.keep_rebuilding(run.engines.builder_s(plan, ranges), kernels_known=kernels_known)
 
 
 _NO_RANGES = RangeTable(method="", clipped={}, extent={}, means={}, samples=0, fingerprint="", evidence={})

@@ -22,7 +22,7 @@ from autoprec.run.context import Run
 from autoprec.run.describe_study import describe_study
 from autoprec.run.engines import PlanEngine, timing_feed
 from autoprec.run.identity import study_name
-from autoprec.run.measure import PlanMeasurer
+from autoprec.run.measure import PlanMeasurer, ahead_of
 from autoprec.run.search_description import SearchDescription, settings_record
 from autoprec.run.stages.builders_choice import FreeBuild
 from autoprec.run.study_description import SCHEMA
@@ -36,7 +36,6 @@ from autoprec.study.ledger.shown import Shown, show_trials
 from autoprec.study.ledger.storages import carry, has_study, same
 from autoprec.study.loop import Search
 from autoprec.study.outcome import FINALISTS, SearchOutcome
-from autoprec.study.participant import Ahead
 from autoprec.timing.compare import compare
 
 
@@ -97,7 +96,6 @@ def search_plans(
     if not same(run.location, run.journal) and not has_study(run.location, name):
         carry(run.journal, run.location, name)
     description = _description(run, sensitivities)
-    engines, ranges = run.engines, measurer.ranges
     search = Search(
         seed_plans(task.subject, goal.unit),
         Ledger(run.location, name, task.subject.choices, goal, sampler),
@@ -107,7 +105,7 @@ def search_plans(
         progress=run.progress.trial,
         begun=lambda: description.save(run.directory.search),
         last_resort=last_resort(task.subject, goal.unit),
-        ahead=Ahead(engines.at_once, lambda p: engines.ahead(p, ranges), lambda p: engines.is_built(p, ranges)),
+        ahead=ahead_of(run.engines, measurer.ranges),
         late=_nothing_late if free is None else free.plans,
     )
     try:

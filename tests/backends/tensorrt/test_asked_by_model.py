@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from autoprec.backends.tensorrt.asked_by_model import requested_limits, requested_precisions
+from autoprec.backends.tensorrt.asked_by_model import is_left_to_builder, requested_limits, requested_precisions
 from autoprec.errors import BackendError
 from autoprec.precision import LIMITS_KEY
 
@@ -53,6 +53,8 @@ def left_to_builder(limits: str) -> bytes:
 def test_limits_are_read_where_precisions_are_left_to_the_builder() -> None:
     assert requested_limits(left_to_builder('{"x": 2, "y": 0.5}')) == {"x": 2.0, "y": 0.5}
     assert requested_limits(chain(("r1", "fp16"))) is None
+    assert is_left_to_builder(left_to_builder("{}"))
+    assert not is_left_to_builder(chain(("r1", "fp16")))
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"x": "many"}'])

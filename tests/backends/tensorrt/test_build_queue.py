@@ -83,6 +83,51 @@ def test_a_build_that_runs_alone_begins_after_the_others_and_no_other_begins_bes
     assert later.running.wait(_LONG_S)
 
 
+def test_what_goes_on_beside_any_build_neither_waits_for_one_that_runs_alone_nor_keeps_it_waiting(
+    queue: BuildQueue, make: Any
+) -> None:
+    long, alone, later = make("long"), make("alone"), make("later")
+    queue.ahead("long", long, beside=True)
+    queue.ahead("alone", alone, alone=True)
+    queue.ahead("later", later)
+
+    assert long.running.wait(_LONG_S)
+    assert alone.running.wait(_LONG_S)
+    alone.free.set()
+    assert later.running.wait(_LONG_S), "the long one still runs"
+
+
+def test_a_build_is_alone_on_one_gpu_and_others_go_on_on_the_next(make: Any) -> None:
+    queue = BuildQueue([Process() for _ in range(2)], places=["0", "1"])  # type: ignore[misc]
+    first, second, third = make("first"), make("second"), make("third")
+    for build in (first, second):
+        queue.ahead(build.name, build, alone=True)
+    queue.ahead("third", third)
+
+    assert first.running.wait(_LONG_S)
+    assert second.running.wait(_LONG_S)
+    assert not third.running.is_set()
+    first.free.set()
+    assert third.running.wait(_LONG_S), "on the GPU that is free"
+    queue.close()
+
+
+def test_all_processes_are_warmed_up_where_nothing_is_waited_for_yet() -> None:
+    warm: list[Any] = []
+    both = threading.Semaphore(0)
+
+    def warm_up(process: Any) -> None:
+        warm.append(process)
+        both.release()
+
+    queue = BuildQueue([Process() for _ in range(2)], warm_up)  # type: ignore[misc]
+    queue.begin()
+
+    assert all(both.acquire(timeout=_LONG_S) for _ in range(2))
+    assert {id(process) for process in warm} == {id(process) for process in queue.processes}
+    queue.close()
+
+
 def test_what_fails_is_raised_where_it_is_waited_for(queue: BuildQueue) -> None:
     def refused(process: Any) -> Any:
         raise ValueError("no kernel")
