@@ -27,7 +27,8 @@ class ValueDrift:
         low: the smallest number.
         high: the largest number.
         beyond: the share of the numbers that lie beyond the range that INT8 keeps, and saturate.
-        channel_ratio: the largest magnitude of any channel over that of the median channel; 1 without channels.
+        channel_ratio: the mean magnitude of the largest channel over that of the median one of those not always zero;
+            1 without channels.
     """
 
     low: float
@@ -76,7 +77,7 @@ class _Tally:
         self.count = 0
         self._beyond = 0
         self._low, self._high = np.inf, -np.inf
-        self._peaks: Array | None = None
+        self._sums: Array | None = None
 
     def add(self, array: Array) -> None:
         """Count the numbers of one batch."""
@@ -88,13 +89,15 @@ class _Tally:
             self._beyond += int(((array < self._kept.low) | (array > self._kept.high)).sum())
         if array.ndim >= 2:
             axis = 1 if array.ndim == 4 else array.ndim - 1
-            peaks = np.abs(array).max(axis=tuple(a for a in range(array.ndim) if a != axis))
-            alike = self._peaks is not None and self._peaks.shape == peaks.shape
-            self._peaks = np.maximum(self._peaks, peaks) if alike and self._peaks is not None else peaks
+            # A mean, because one large sample makes the peaks of its channels large, which says nothing about them.
+            sums = np.abs(array).sum(axis=tuple(a for a in range(array.ndim) if a != axis), dtype=np.float64)
+            alike = self._sums is not None and self._sums.shape == sums.shape
+            self._sums = self._sums + sums if alike and self._sums is not None else sums
 
     def drift(self) -> ValueDrift:
         """What the batches together show."""
         ratio = 1.0
-        if self._peaks is not None and self._peaks.size > 1:
-            ratio = float(self._peaks.max() / max(float(np.median(self._peaks)), 1e-30))
+        live = self._sums[self._sums > 0] if self._sums is not None else np.zeros(0)
+        if live.size > 1:
+            ratio = float(live.max() / np.median(live))
         return ValueDrift(self._low, self._high, self._beyond / max(self.count, 1), min(ratio, 1e6))

@@ -160,7 +160,7 @@ def _outlier(unit: UnitFigures) -> Advice | None:
     ratio, name = max(rows, default=(1.0, ""))
     if ratio < _OUTLIER:
         return None
-    figure = f"one channel of {name} is {ratio:.0f} times as large as the median channel"
+    figure = f"one channel of {name} is on average {ratio:.0f} times as large as the median channel"
     return Advice(
         Cause.OUTLIER,
         figure,

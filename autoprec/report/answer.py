@@ -94,7 +94,7 @@ def answer_cards(run: RunRecord) -> list[Card]:
         ),
         Card(
             f"Drop of {metric}",
-            f"{shown(estimate, form)} {'points' if form is Form.POINTS else ''}".strip(),
+            _in_points(estimate, form),
             f"{level:.0%} confidence interval {shown(low, form)} to {shown(high, form)} on {drop['samples']} held-out "
             f"samples; {_verdict(run, drop, estimate)}",
         ),
@@ -116,6 +116,10 @@ def _verdict(run: RunRecord, drop: Mapping[str, Any], estimate: float) -> str:
     return f"not certified: {missing} the bound of {drop_text(bound, metric)}{better}"
 
 
+def _in_points(drop: float, form: Form) -> str:
+    return f"{shown(drop, form)} points" if form is Form.POINTS else shown(drop, form)
+
+
 def _precision_text(shares: Mapping[str, float]) -> str:
     return ", ".join(f"{share:.0%} {name.upper()}" for name, share in shares.items()) + " of the multiply-accumulates"
 
@@ -126,7 +130,7 @@ def _cards_so_far(run: RunRecord, trial: Trial) -> list[Card]:
     return [
         Card("Best so far", trial.name, trial.origin),
         Card("Speed", timed, f"{m.latency_ratio:.3f} of {run.clock_unit}'s latency, as timed in the search"),
-        Card(f"Drop of {metric}", shown(m.judged_drop, drop_form(metric)), "on the selection samples, not confirmed"),
+        Card(f"Drop of {metric}", _in_points(m.judged_drop, drop_form(metric)), "on selection samples, not confirmed"),
     ]
 
 

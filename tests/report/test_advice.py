@@ -38,7 +38,11 @@ def with_value(peak: float = 1.0, kept: float = 1.0, drift: ValueDrift = QUIET) 
         (replace(PLAIN, lower_ms=2.5), Cause.NO_GAIN, "2.5 ms in INT8, 2 ms in FP32"),
         (with_value(drift=ValueDrift(-1.0, 1.5, 0.02, 1.0)), Cause.DRIFT, "1.50 times its calibrated range; 2.00%"),
         (with_value(kept=0.4), Cause.SATURATION, "INT8 keeps 40% of the range of x"),
-        (with_value(drift=ValueDrift(-1.0, 1.0, 0.0, 40.0)), Cause.OUTLIER, "one channel of x is 40 times as large"),
+        (
+            with_value(drift=ValueDrift(-1.0, 1.0, 0.0, 40.0)),
+            Cause.OUTLIER,
+            "one channel of x is on average 40 times as large",
+        ),
         (replace(PLAIN, noise=8e-4), Cause.OWN_ERROR, "noise / signal 0.0008; the whole answer has 0.001"),
         (PLAIN, Cause.ACCUMULATED, "alone it adds noise / signal 1e-06; all units of the answer together have 0.001"),
     ],

@@ -96,6 +96,7 @@ def test_a_killed_search_shows_the_best_plan_so_far_and_says_that_it_is_not_conf
 
     assert "The run has not ended" in report.state
     assert report.cards[0].title == "Best so far"
+    assert report.cards[2].figure == "+0.11 points"
 
 
 def test_json_is_strict_and_markdown_has_the_answer() -> None:
