@@ -15,6 +15,9 @@ from autoprec.files.onnx_message import ROOT
 _LOG_ERRORS_ONLY = 3
 # They drop a Relu or Clip before QuantizeLinear as if FP8 had no negative numbers (ONNX Runtime 1.31).
 _WRONG_FOR_FP8 = ("ReluQuantRewrite", "ClipQuantRewrite")
+# It moves a Transpose over a cubic Resize, which has no kernel for channels in the last place (ONNX Runtime 1.23 and
+# 1.32). Where constants are folded, the Resize of a constant is gone before that.
+_WRONG_FOR_RESIZE = "TransposeOptimizer_CPUExecutionProvider"
 
 
 def session_options(
@@ -56,6 +59,7 @@ def open_session(
     disabled = list(_WRONG_FOR_FP8) if exact else []
     if exact and in_files:
         disabled.append("ConstantFolding")  # which would write every 8-bit weight out as FP32
+        disabled.append(_WRONG_FOR_RESIZE)
 
     def opened(content: bytes | str) -> ort.InferenceSession:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled)

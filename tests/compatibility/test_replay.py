@@ -150,7 +150,9 @@ def test_a_recorded_study_is_searched_and_answered_in_the_same_way(path: Path) -
     assert [t.measured.to_record() for t in found.trials] == [
         row["measurement"] for row in kept["measured"] if "measurement" in row
     ]
-    assert (found.feasible, found.stop.text, found.best.number) == (kept["feasible"], kept["stopped"], kept["best"])
+    stopped = kept["stopped"].replace("no plan promises", "no other plan is predicted")  # the words have changed since
+
+    assert (found.feasible, found.stop.text, found.best.number) == (kept["feasible"], stopped, kept["best"])
     assert [trial.number for trial in found.finalists] == kept["finalists"]
 
     chosen, confirmed, set_aside = chosen_by(kept, found)
