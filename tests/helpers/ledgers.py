@@ -15,7 +15,7 @@ from autoprec.study.ledger.ask_tell import Ledger
 from autoprec.study.ledger.claims import Claims
 from autoprec.study.ledger.owners import Watch, own_label
 from autoprec.study.loop import SearchFollower
-from autoprec.study.participant import Wanted
+from autoprec.study.participant import Ahead, Wanted
 from autoprec.study.trial import Measurement
 
 FP32, INT8 = Precision.FP32, Precision.INT8
@@ -76,6 +76,9 @@ def measured(plan: Assignment, wanted: Wanted) -> Measurement:
 
 
 def following(
-    book: Ledger, how: Callable[[Assignment, Wanted], Measurement] = measured, limit: int = 4
+    book: Ledger,
+    how: Callable[[Assignment, Wanted], Measurement] = measured,
+    limit: int = 4,
+    ahead: Ahead | None = None,
 ) -> SearchFollower:
-    return SearchFollower({"uniform int8": LOWEST}, book, how, limit=limit)
+    return SearchFollower({"uniform int8": LOWEST}, book, how, limit=limit, ahead=ahead)

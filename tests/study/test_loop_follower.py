@@ -11,13 +11,14 @@ from autoprec.errors import BackendError
 from autoprec.plan import Assignment
 from autoprec.study.ledger.owners import own_label
 from autoprec.study.loop import MOST_REFUSED_AT_FIRST
-from autoprec.study.participant import Wanted
+from autoprec.study.participant import Ahead, Wanted
 from autoprec.study.stop import Stop, StopReason
 from autoprec.study.trial import Measurement
 
 from ..helpers.ledgers import (
     following,
     ledger,
+    measured,
     states,
 )
 
@@ -37,6 +38,21 @@ def test_a_follower_uses_the_budget_up_and_no_more(tmp_path: Path) -> None:
 
     assert following(book, limit=3).follow() == (3, Stop(StopReason.TRIALS, "all 3 trials were used"))
     assert len(book.trials()) == 3
+
+
+def test_a_follower_begins_plans_ahead_and_leaves_them_to_others_when_the_leader_ends(tmp_path: Path) -> None:
+    leader, book, begun = ledger(tmp_path), ledger(tmp_path, own_label()), []
+    leader.begin()
+
+    def ends(plan: Assignment, wanted: Wanted) -> Measurement:
+        assert len(begun) == 3, "the one that is measured, and two that are built meanwhile"
+        leader.end("the time was used up")
+        return measured(plan, wanted)
+
+    count, stop = following(book, ends, ahead=Ahead(3, begun.append)).follow()
+
+    assert (count, stop.reason) == (1, StopReason.LEADER)
+    assert "RUNNING" not in states(book)
 
 
 def test_a_follower_whose_runtime_refuses_everything_ends(tmp_path: Path) -> None:

@@ -17,7 +17,11 @@ from autoprec.gate.judge import record_baseline
 from autoprec.gate.rebuild import rebuild_plan
 from autoprec.plan import load_plan
 from autoprec.precision import LIMITS_KEY
-from autoprec.run.stages.builders_choice import with_finalist
+from autoprec.run.context import prepare_run
+from autoprec.run.directory import RunDirectory
+from autoprec.run.settings import Settings
+from autoprec.run.stages.builders_choice import begin_free_build, with_finalist
+from autoprec.run.task import prepare_task
 from autoprec.study.origin import Origin
 from autoprec.testing import tiny_data, tiny_model
 
@@ -85,3 +89,18 @@ def test_an_engine_over_the_bound_is_no_finalist(tuned: Any) -> None:
     missed = replace(trial, feasible=False)
 
     assert with_finalist(found, missed, result.tuned.goal) is found
+
+
+def test_only_a_run_with_time_begins_the_builders_choice_before_the_search(tuned: Any, tmp_path: Path) -> None:
+    """Other builds take up to four times as long beside it."""
+    result, _, model = tuned
+    for timeout_s, begun in ((None, 1), (120.0, 0)):
+        backend = SlowFake(1.0, free_share=0.3)
+        settings = Settings(model=model, evaluate=tiny_data(model, 64), metric="sqnr", timeout_s=timeout_s)
+        directory = RunDirectory(tmp_path / str(begun))
+        directory.prepare()
+        run = prepare_run(prepare_task(settings, backend), directory)
+        choice = begin_free_build(run, result.tuned.ranges)
+
+        assert (choice is not None) == bool(begun)
+        assert sum(LIMITS_KEY.encode() in model for model in backend.ahead) == begun
