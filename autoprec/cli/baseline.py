@@ -20,11 +20,12 @@ def command(run: str, out: str) -> None:
     refuse_no_plan(Path(run))  # before importing what takes a second and more
     from autoprec.gate.baseline import load_baseline, summary_of
     from autoprec.gate.judge import record_baseline
+    from autoprec.proof.verification import UnitStatus
 
     path = record_baseline(run, out)
     baseline = load_baseline(path)
     summary = summary_of(baseline.plan, baseline.evidence)
-    ran = ", ".join(f"{count} {status}" for status, count in summary["units_as_they_ran"].items())
+    ran = ", ".join(f"{count} {UnitStatus(status).text}" for status, count in summary["units_as_they_ran"].items())
     click.echo(
         f"written: {path}: {summary['metric']} {summary['score']} on {summary['samples']} samples (FP32 "
         f"{summary['score_fp32']}), {summary['latency_ms']} ms ({summary['latency_vs_fp32']} of FP32's), "
@@ -32,7 +33,7 @@ def command(run: str, out: str) -> None:
     )
     if not summary["feasible"]:
         click.echo(
-            "warning: no plan of this run met its bound; the gate will hold others to this one all the same", err=True
+            "warning: no plan of this run met its bound; the gate will still judge models against this one", err=True
         )
     if baseline.evidence.found.get("complaint"):
         click.echo(f"warning: {baseline.evidence.found['complaint']}", err=True)

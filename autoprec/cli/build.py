@@ -107,8 +107,8 @@ def _say(delivered: Delivered) -> None:
 def _say_verified(verification: Verification) -> None:
     from autoprec.proof.verification import UnitStatus
 
-    counts = ", ".join(f"{count} {status}" for status, count in verification.counts.items() if count)
-    click.echo(f"units as they will run: {counts}")
+    counts = ", ".join(f"{count} {UnitStatus(status).text}" for status, count in verification.counts.items() if count)
+    click.echo(f"units in the engine: {counts}")
     if any(unit.ran is not None for unit in verification.units):  # ONNX Runtime does not name precisions
         for name, share in verification.mac_share.items():
             click.echo(printable(f"  {share:.0%} of the arithmetic in {name}"))

@@ -108,7 +108,7 @@ def _print(subject: Subject, guessed: Mapping[str, list[int]]) -> None:
     partition, rows = subject.partition, []
     for unit in partition.units:
         able = [p.value for p, why in sorted(subject.possible[unit.name].items()) if why is None]
-        refused = [f"no {p}: {why}" for p, why in sorted(subject.possible[unit.name].items()) if why is not None]
+        refused = [f"{p}: {why}" for p, why in sorted(subject.possible[unit.name].items()) if why is not None]
         rows.append([unit.name, unit.kind, str(len(unit.nodes)), f"{unit.macs:,}", " ".join(able), "; ".join(refused)])
     print_table(["unit", "kind", "nodes", "MACs", "precisions", "why not"], rows)
     if guessed:

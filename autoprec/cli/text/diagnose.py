@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import click
-
-from autoprec.cli.screen import print_table
-from autoprec.files.printable import printable
+from autoprec.cli.screen import print_table, say
 from autoprec.proof.diagnosis.record import Diagnosis, UnitError
 from autoprec.report.diagnosis import MEANING, conclusions, text_of
 
@@ -34,9 +31,9 @@ def print_diagnosis(found: Diagnosis, everything: bool) -> None:
     marked = any(unit.parts for unit in found.units)
     width = len(_TITLES) if marked else len(_TITLES) - 1
     print_table(_TITLES[:width], [row[:width] for row in rows])
-    click.echo(f"\n{MEANING}")
+    say(f"\n{MEANING}")
     for line in conclusions(found):
-        click.echo(printable(line))
+        say(line)
 
 
 def _kept(found: Diagnosis, everything: bool) -> set[int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoprec.cli.screen import print_json, print_table
+from autoprec.cli.screen import print_json, print_table, say
 from autoprec.errors import EXIT_INFEASIBLE, EXIT_OK
 from autoprec.files.computed_by import other_release, release
 
@@ -108,16 +108,16 @@ def _say(listing: Listing) -> None:
         rows.append(_row(chosen.point, True, None))
     print_table([*header, "proposed by"], rows, spare=("bytes", "MACs", "samples", "counted"))
     objective = "latency and size" if listing.objective is None else listing.objective
-    click.echo(
+    say(
         f"\n{len(front)} of {len(run.points)} measured plans are on the Pareto front of {objective} and the drop of "
         f"{studied.metric}, judged by {_judged(run)}."
     )
     if other := _other_release(run):
-        click.echo(f"these figures were computed by {other}; this is autoprec {release()}.")
+        say(f"these figures were computed by {other}; this is autoprec {release()}.")
     if chosen.point is not None:
-        click.echo(f"* trial {chosen.point.trial.number} is the choice for {chosen.text}.")
+        say(f"* trial {chosen.point.trial.number} is the choice for {chosen.text}.")
     if untimed := _not_timed(run):
-        click.echo(f"{untimed} plans over the bound were not timed, so they are not compared by latency.")
+        say(f"{untimed} plans over the bound were not timed, so they are not compared by latency.")
 
 
 def _other_release(run: RunFront) -> str | None:
@@ -148,9 +148,9 @@ def _say_predicted(listing: Listing) -> None:
         why = (
             why if any(listing.run.noises.values()) else ": without sensitivities in the run, nothing can be predicted"
         )
-        click.echo(f"among the plans not measured, none is predicted to be better{why}.")
+        say(f"among the plans not measured, none is predicted to be better{why}.")
         return
-    click.echo("\npredicted, not measured; plus or minus one standard deviation:")
+    say("\npredicted, not measured; plus or minus one standard deviation:")
     rows = [
         [
             f"{plan.latency.mean:.3f} +- {plan.latency.deviation:.3f}",
@@ -162,7 +162,7 @@ def _say_predicted(listing: Listing) -> None:
         for plan in listing.predicted
     ]
     print_table([f"vs {listing.run.studied.goal.unit_text}", "drop", "bytes", "meets the bound", "proposed by"], rows)
-    click.echo("add --measure to the same command to measure them and add them to the run.\n")
+    say("add --measure to the same command to measure them and add them to the run.\n")
 
 
 def _row(point: Point, marked: bool, front: tuple[Point, ...] | None) -> list[str]:
@@ -184,22 +184,22 @@ def _row(point: Point, marked: bool, front: tuple[Point, ...] | None) -> list[st
 
 def _say_basis(run: RunFront) -> None:
     """How far the figures can be relied on."""
-    click.echo(
+    say(
         f"all figures are from the search, on its {run.studied.samples} selection samples. They are not confirmed on "
         f"held-out samples, and the best of many plans tends to look better than it is."
     )
     busy = run.studied.objective == "throughput"
     if busy:
-        click.echo("times are for each of several batches in flight: the inverse of the throughput, not a latency.")
+        say("times are for each of several batches in flight: the inverse of the throughput, not a latency.")
     answer, point = run.studied.answer, run.answer
     if answer is None or point is None:
-        click.echo("the run has not ended, so it has no answer yet.")
+        say("the run has not ended, so it has no answer yet.")
         return
     drop = answer.drop
     unit = run.studied.goal.unit_text
     latency = f"at {answer.ratio:.3f} of {unit}'s latency ({answer.latency_ms:.2f} ms)"
     speed = f"at {1 / answer.ratio:.3f} times {unit}'s throughput" if busy else latency
-    click.echo(
+    say(
         f"only the run's answer, trial {point.trial.number}, was measured again: its drop of {run.studied.metric} on "
         f"{drop.samples} held-out samples is {_signed(drop.estimate)} ({_signed(drop.low)} to {_signed(drop.high)}), "
         f"{speed}."
