@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoprec.cli.columns import fitted, screen_width, without_spare, wrapped
 from autoprec.cli.verbosity import is_quiet
+from autoprec.files.columns import fitted, screen_width, without_spare, wrapped
 from autoprec.files.printable import printable
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 from autoprec.gate.evidence import Evidence
 from autoprec.gate.limits import Limits
 from autoprec.gate.verdict import Check, Status
-from autoprec.proof.verification import Verification
+from autoprec.proof.verification import UnitStatus, Verification
 
 _ROUNDING = 1e-9
 _MACHINE = ("autoprec", "hardware", "driver", "clocks", "threads", "batch")
@@ -114,4 +114,4 @@ def changes(committed: Evidence, now: Evidence) -> tuple[str, ...]:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "no units"
+    return ", ".join(f"{count} {UnitStatus(status).text}" for status, count in counts.items() if count) or "no units"

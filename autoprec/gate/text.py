@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+from autoprec.files.columns import fitted, screen_width
 from autoprec.gate.verdict import Check, GateReport, Status
 
 HEADER = ("check", "verdict", "baseline", "now", "change", "allowed")
@@ -78,7 +79,7 @@ def to_text(report: GateReport) -> str:
     header, rows = table(report)
     lines = [headline(report), subject(report)]
     if rows:
-        lines += ["", *_aligned([header, *rows])]
+        lines += ["", *fitted(header, rows, screen_width())]
     for check, details in explanations(report):
         lines += ["", f"{plain(check.name)}: {plain(check.sentence)}", *(f"  - {line}" for line in details)]
     if report.changes:
@@ -92,9 +93,3 @@ def _named(check: Check) -> str:
     if check.status not in (Status.WORSE, Status.NOT_HONOURED) or not change:
         return name
     return f"{name} ({change}, allowed {allowed})" if allowed else f"{name} ({change})"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    ruled = [rows[0], ["-" * width for width in widths], *rows[1:]]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in ruled]

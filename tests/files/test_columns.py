@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoprec.cli.columns import fitted, without_spare
+from autoprec.files.columns import fitted, without_spare
 
 HEADER = ["plan", "drop (95 %)", "MACs", "KL"]
 ROWS = [["uniform int8", "+0.0012 (+0.0001 .. +0.0022)", "100% int8", "0.0091"]]
