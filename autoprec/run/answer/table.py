@@ -10,6 +10,9 @@ from autoprec.stats.drop import Drop
 from autoprec.timing.compare import Timing
 from autoprec.units.shares import mac_share
 
+_FIDELITY = {"agreement": "agreement", "kl": "KL"}
+"""Metric -> the title of its column beside that of another metric."""
+
 
 def table_rows(tuned: TuneResult) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the final table: one row for each candidate."""
@@ -21,8 +24,7 @@ def table_rows(tuned: TuneResult) -> tuple[list[str], list[list[str]]]:
         "drop",
         f"{100 * settings.level:g} % interval",
         *([f"within {settings.max_drop:g}"] if bounded else []),
-        "agreement",
-        "KL",
+        *(title for name, title in _FIDELITY.items() if name != tuned.task.metric.name),
         _milliseconds(tuned),
         f"vs {tuned.goal.unit_text}",
         *(text for name in tuned.unit.elsewhere for text in (f"ms, {name}", f"vs {tuned.goal.unit_text}")),
@@ -41,6 +43,10 @@ def _milliseconds(tuned: TuneResult) -> str:
 def _row(tuned: TuneResult, candidate: Candidate) -> list[str]:
     outcome, drop, bound = candidate.outcome, candidate.drop, tuned.task.settings.max_drop
     shares = mac_share(tuned.task.subject.partition, candidate.plan)
+    fidelity = {
+        "agreement": "-" if outcome.agreement is None else f"{outcome.agreement:.4f}",
+        "kl": "-" if outcome.kl is None else f"{outcome.kl:.2g}",
+    }
     extra = {
         "throughput": [f"{tuned.samples_per_s(candidate):,.0f}"],
         "size": [f"{candidate.size:,}"],
@@ -51,8 +57,7 @@ def _row(tuned: TuneResult, candidate: Candidate) -> list[str]:
         f"{drop.estimate:+.4f}" if outcome.finite else "infinite",
         f"{drop.low:+.4f}, {drop.high:+.4f}" if outcome.finite and drop.low < drop.high else "-",
         *([_certificate(drop, bound)] if math.isfinite(bound) else []),
-        "-" if outcome.agreement is None else f"{outcome.agreement:.4f}",
-        "-" if outcome.kl is None else f"{outcome.kl:.2g}",
+        *(cell for name, cell in fidelity.items() if name != tuned.task.metric.name),
         f"{candidate.latency.median_ms:.2f}",
         f"{candidate.latency.ratio_to(tuned.unit.latency).estimate:.3f}",
         *(text for name, rival in tuned.unit.elsewhere.items() for text in _beside(candidate.elsewhere[name], rival)),
