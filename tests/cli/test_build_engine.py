@@ -89,7 +89,7 @@ def test_what_was_built_is_said_in_a_few_lines(build: Build) -> None:
     assert said[1].startswith("written: out/model.engine: ")
     assert "built in" in said[1]
     assert said[2].startswith("for sm89, by tensorrt_rtx 1.")
-    assert said[3].startswith("units as they will run: ")
+    assert said[3].startswith("units in the engine: ")
     assert any(line.endswith("% of the arithmetic in int8") for line in said[4:])
 
 
@@ -145,7 +145,7 @@ def test_a_profile_is_told_in_tables_behind_the_verification(folder: Path, build
     heads = [n for n, line in enumerate(said) if line.endswith(("modelled for L4:", "x 1x24x8x8:"))]
 
     assert result.exit_code == EXIT_OK, result.output
-    assert said.index(next(line for line in said if line.startswith("units as they will run"))) < heads[0]
+    assert said.index(next(line for line in said if line.startswith("units in the engine"))) < heads[0]
     assert said[heads[0]] == "time by unit, modelled for L4, for x 1x24x8x8:"
     assert said[heads[0] + 1].split("  ")[0] == "unit"
     assert "ms, modelled" in said[heads[0] + 1]

@@ -96,7 +96,7 @@ def test_a_plan_for_other_weights(copied: Path, invoke: Invoke) -> None:
 
 PLANS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a newer schema": (lambda p: {**p, "schema": 7}, "has schema 7, this autoprec reads up to 1; upgrade autoprec"),
-    "no plan": (lambda p: {"schema": 1}, "is no plan of autoprec; give the plan.json of a run directory"),
+    "no plan": (lambda p: {"schema": 1}, "is not a plan of autoprec; give the plan.json of a run directory"),
     "a list": (lambda p: [p], "must be a JSON object with an integer 'schema'"),
     "no units": (lambda p: {k: v for k, v in p.items() if k != "units"}, "is damaged: .*; tune the model again"),
     "units as a list": (lambda p: {**p, "units": []}, "is damaged: .*; tune the model again"),
