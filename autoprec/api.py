@@ -152,6 +152,7 @@ def search(
     threads: int | None = None,
     targets: Sequence[str] = (),
     sampler: str = "guided",
+    repairs: str = "none",
     storage: str | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
@@ -175,8 +176,7 @@ def search(
             split.
         metric: "top1", "agreement", "kl", "cosine", "sqnr", "module:function", or a function that takes outputs and
             labels and returns one score per sample; by default "top1" if there are labels, otherwise "agreement".
-        direction: whether a "higher" or a "lower" score is better, for a function without the attribute
-            `higher_is_better`.
+        direction: whether a "higher" or a "lower" score is better, for a function without `higher_is_better`.
         decode: what reads outputs for a built-in metric: the head of a detector such as "yolox", "ctc" or "tokens" for
             texts, "module:function", or a function of the outputs by name.
         labels: the true boxes of `eval`: a COCO file, or a folder of YOLO text files.
@@ -202,10 +202,9 @@ def search(
         timeout_s: the most seconds that the whole run may take.
         batch: the number of samples of a timed run.
         threads: the number of CPU threads.
-        targets: the compute capabilities, such as "sm89", that engines are built for ahead of time (tensorrt-rtx);
-            their latency is modelled.
-        sampler: what proposes plans: "guided" by models of latency and accuracy, or for comparison Optuna's "tpe",
-            "nsga2", "gp", "random" or "grid".
+        targets: the compute capabilities, such as "sm89", to build for ahead of time (tensorrt-rtx), by modelled time.
+        sampler: what proposes plans: "guided", or for comparison Optuna's "tpe", "nsga2", "gp", "random" or "grid".
+        repairs: exact changes of the model to try for better INT8: "none", "auto" for all, or "equalise,smooth".
         storage: where the study is kept for workers on other hosts: "postgresql://...", the URL of another database,
             "grpc://host:port", or a journal file; by default a file in the run directory.
         progress: the object that is informed of how far the run is.
@@ -218,7 +217,6 @@ def search(
     """
     begun = time.monotonic()
     wanted, counted = objective_and_situation(objective)
-    limited = max_latency is not None or max_latency_ms is not None
     options = Settings(
         model="",
         calib=calib,
@@ -227,7 +225,7 @@ def search(
         direction=direction,
         decode=decode,
         labels=labels,
-        max_drop=drop_bound(max_drop, wanted, limited),
+        max_drop=drop_bound(max_drop, wanted, max_latency is not None or max_latency_ms is not None),
         space=space,
         recipe=recipe,
         pins=tuple(pins),
@@ -237,6 +235,7 @@ def search(
         seed=seed,
         confidence=confidence,
         sampler=sampler,
+        repairs=repairs,
         objective=wanted,
         situations=tuple(situations),
         counted=counted,

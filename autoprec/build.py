@@ -24,6 +24,7 @@ from autoprec.lowering.builders_choice import lower_plan
 from autoprec.lowering.lowerer import Lowered, Lowerer
 from autoprec.lowering.node_metadata import note_plan
 from autoprec.lowering.possible import usable_precisions
+from autoprec.lowering.repaired import repaired
 from autoprec.plan import Plan, check_plan_fits, load_plan
 from autoprec.precision import Array, Precision
 from autoprec.proof.delivered import Delivered
@@ -238,7 +239,12 @@ def _lower(plan: Plan, model: Model, scheme: Scheme) -> tuple[Lowerer, dict[str,
 
 
 def lowerer_of(plan: Plan, model: Model, scheme: Scheme) -> tuple[Lowerer, dict[str, Precision]]:
-    """Return what writes a plan into the model that it was made for, and the precision of each unit there."""
+    """Return what writes a plan into the model that it was made for, and the precision of each unit there.
+
+    Raises:
+        PlanError: a repair of the plan does not fit the model.
+    """
+    model = repaired(model, plan.repairs)
     partition = sized_for(units_of(model, plan.units), model, plan.shapes, make_backend(CPU_BACKEND))
     precisions = usable_precisions(plan, partition, Topology(model.graph), scheme)
     return Lowerer(model, partition, scheme, plan.carrier), precisions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,74 @@ class Choice:
     key: str
 
 
+class RepairKind(str, Enum):
+    """What a repair does; the network computes the same in FP32."""
+
+    EQUALISE = "equalise"
+    """The channels before convolutions are divided by factors, and the weights multiplied."""
+    SMOOTH = "smooth"
+    """The same before matrix products, as SmoothQuant does it."""
+    SPLIT = "split"
+    """A convolution of a Concat becomes a sum of convolutions of the Concat's inputs."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """An exact transformation of the model, after which a plan loses less.
+
+    Attributes:
+        kind: what is done.
+        value: the name of the value whose channels are divided, or of the Concat's result.
+        key: the structural key of the value, by which it is found when the model was exported again.
+        factors: what each channel is divided by; empty for a split.
+        noise_before: the noise-to-signal ratio of the model's outputs with the units that read the value in INT8, on
+            samples that did not choose the repair.
+        noise_after: the same with the repair.
+    """
+
+    kind: RepairKind
+    value: str
+    key: str
+    factors: tuple[float, ...] = ()
+    noise_before: float = 0.0
+    noise_after: float = 0.0
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the repair as plain JSON values."""
+        return {
+            "kind": self.kind.value,
+            "value": self.value,
+            "key": self.key,
+            "factors": list(self.factors),
+            "noise": [self.noise_before, self.noise_after],
+        }
+
+
+def repairs_from_record(records: Any) -> tuple[Repair, ...]:
+    """Return the repairs that `Repair.to_record` described.
+
+    Raises:
+        KeyError, TypeError, ValueError: the record is damaged.
+    """
+    found = []
+    for record in records:
+        before, after = map(float, record["noise"])
+        found.append(
+            Repair(
+                kind=RepairKind(record["kind"]),
+                value=str(record["value"]),
+                key=str(record["key"]),
+                factors=tuple(map(float, record["factors"])),
+                noise_before=before,
+                noise_after=after,
+            )
+        )
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A precision for every unit of one model.
@@ -51,6 +120,7 @@ class Plan:
             older plans.
         left_to_builder: whether the engine is built by precisions that the builder chose itself, for the ranges of the
             plan; the units then say what ran.
+        repairs: the exact transformations that are made of the model before it is lowered, in their order.
     """
 
     units: Mapping[str, Choice]
@@ -62,6 +132,7 @@ class Plan:
     ranges: Mapping[str, Any] | None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     left_to_builder: bool = False
+    repairs: tuple[Repair, ...] = ()
 
     def __str__(self) -> str:
         """A few lines: how many units run in which precision, and which of them are kept out of the lowest one."""
@@ -94,6 +165,7 @@ class Plan:
         }
         shapes = {"shapes": {name: list(shape) for name, shape in self.shapes.items()}} if self.shapes else {}
         left = {"left_to_builder": True} if self.left_to_builder else {}
+        repairs = {"repairs": [repair.to_record() for repair in self.repairs]} if self.repairs else {}
         return {
             "schema": SCHEMA,
             "kind": KIND,
@@ -106,6 +178,7 @@ class Plan:
             "ranges": self.ranges,
             **shapes,
             **left,
+            **repairs,
         }
 
 
@@ -148,6 +221,7 @@ def plan_from_record(record: Mapping[str, Any], path: str | Path) -> Plan:
             ranges=record["ranges"],
             shapes={str(name): tuple(map(int, shape)) for name, shape in record.get("shapes", {}).items()},
             left_to_builder=bool(record.get("left_to_builder", False)),
+            repairs=repairs_from_record(record.get("repairs", [])),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PlanError(f"the plan {path} is damaged: {error!r}; tune the model again") from error

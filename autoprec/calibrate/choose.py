@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +17,10 @@ from autoprec.files.computed_by import algorithm
 from autoprec.files.json import fingerprint
 from autoprec.graph.model import to_bytes
 from autoprec.lowering.lowerer import Lowerer
+from autoprec.lowering.repaired import repairs_fingerprint
 from autoprec.metrics.evaluator import Evaluator
 from autoprec.metrics.metric import load_metric
+from autoprec.ranges.averages import blended_range
 from autoprec.ranges.bins import Range
 from autoprec.ranges.calibrators import calibrate
 from autoprec.ranges.table import RangeTable
@@ -57,23 +59,61 @@ def calibrate_model(job: CalibrationJob) -> RangeTable:
         return RangeTable(
             method=recipe.method, clipped={}, extent={}, means={}, samples=0, fingerprint=digest, evidence={}
         )
-    observed = observe(job.lowerer, tensors, job.backend, job.dataset, job.batch, progress=job.progress)
+    averaged = recipe.method == "average" or "average" in dict(recipe.blend)
+    smoothing = recipe.smoothing if averaged else None
+    observed = observe(
+        job.lowerer, tensors, job.backend, job.dataset, job.batch, progress=job.progress, smoothing=smoothing
+    )
     late = job.progress("calibrators", 0.0)
-    tables = {}
-    for label, method, percentile in _methods(recipe)[: 1 if late else None]:
-        symmetric = job.lowerer.scheme.symmetric
-        clipped = {
-            name: calibrate(histogram, method, symmetric=symmetric, percentile=percentile)
-            for name, histogram in observed.histograms.items()
-        }
-        tables[label] = _table(observed, label, clipped, digest)
+    tables = _tables(job, observed, _methods(recipe)[: 1 if late else None], digest)
     return choose_ranges(job, observed, tables) if len(tables) > 1 else next(iter(tables.values()))
+
+
+def quick_ranges(job: CalibrationJob) -> RangeTable:
+    """Find ranges by the better of two calibrators for all values, to compare models by and not to keep.
+
+    Raises:
+        DataError: a value is NaN or infinite on this data.
+    """
+    tensors = needed_tensors(job.lowerer, job.possible)
+    observed = observe(job.lowerer, tensors, job.backend, job.dataset, job.batch, progress=job.progress)
+    digest = range_fingerprint(job.lowerer, job.dataset, job.recipe)
+    tables = _tables(job, observed, [("percentile 99.99", "percentile", 99.99), ("minmax", "minmax", 100.0)], digest)
+    errors = _noise_of_each(job, tables)
+    return tables[min(errors, key=errors.__getitem__, default="percentile 99.99")]
+
+
+def uniform_noise(job: CalibrationJob, reference: Computing, table: RangeTable) -> float:
+    """Return the noise-to-signal ratio of the outputs of uniform INT8 against a reference, on the job's samples."""
+    return _simulated_noise(job, _evaluator(job, reference, job.dataset, job.batch), table)
+
+
+def _tables(
+    job: CalibrationJob, observed: Observed, methods: Sequence[tuple[str, str, float]], digest: str
+) -> dict[str, RangeTable]:
+    """Return the label of each calibrator -> its table."""
+    tables = {}
+    for label, method, percentile in methods:
+        clipped = {name: _clipped(job, observed, name, method, percentile) for name in observed.histograms}
+        tables[label] = _table(observed, label, clipped, digest)
+    return tables
+
+
+def _clipped(job: CalibrationJob, observed: Observed, name: str, method: str, percentile: float) -> Range:
+    symmetric, recipe = job.lowerer.scheme.symmetric, job.recipe
+    if method == "average":
+        return observed.averages[name].span(symmetric=symmetric)
+    if method == "blend":
+        weights = dict(recipe.blend)
+        return blended_range({each: _clipped(job, observed, name, each, percentile) for each in weights}, weights)
+    return calibrate(observed.histograms[name], method, symmetric=symmetric, percentile=percentile)
 
 
 def range_fingerprint(lowerer: Lowerer, dataset: Dataset, recipe: CalibrationRecipe) -> str:
     """Return the fingerprint of all that a range table depends on."""
     model = lowerer.model
     parts = [model.graph_fingerprint, model.weights_fingerprint, dataset.fingerprint(), recipe.fingerprint]
+    parts += repairs_fingerprint(model)
     return fingerprint([*parts, lowerer.scheme.family, str(lowerer.carrier), *algorithm("ranges")])
 
 

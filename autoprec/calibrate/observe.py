@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
@@ -19,6 +19,7 @@ from autoprec.lowering.placement import calibration_tensors
 from autoprec.lowering.possible import Possible, uniform
 from autoprec.metrics.running import run_whole
 from autoprec.precision import Array, Precision
+from autoprec.ranges.averages import MovingRange
 from autoprec.ranges.histogram import Histogram
 from autoprec.ranges.table import storable
 from autoprec.units.sizes import elements_in
@@ -34,11 +35,13 @@ class Observed:
         histograms: value name -> the histogram of its numbers.
         means: value name -> the mean of each channel, for values that linear ops read.
         samples: the number of samples that were seen.
+        averages: value name -> the moving average of its extremes, where one was asked for.
     """
 
     histograms: Mapping[str, Histogram]
     means: Mapping[str, Array]
     samples: int
+    averages: Mapping[str, MovingRange] = field(default_factory=dict)
 
 
 def needed_tensors(lowerer: Lowerer, possible: Possible) -> tuple[str, ...]:
@@ -60,6 +63,7 @@ def observe(
     batch_size: int,
     *,
     progress: Progress = lambda what, share: None,
+    smoothing: float | None = None,
 ) -> Observed:
     """Run the model once over the data with the named values as outputs; memory does not grow with the samples.
 
@@ -70,6 +74,7 @@ def observe(
         dataset: the samples.
         batch_size: the largest number of samples of one run; large values make it smaller.
         progress: the function that is told how far the pass is, and may end it.
+        smoothing: the share of the newest batch in moving averages of extremes; None keeps no averages.
     """
     model = lowerer.model.ir.clone()
     values = {str(v.name): v for node in model.graph for v in node.outputs}
@@ -82,6 +87,7 @@ def observe(
     size = sum(4 * elements_in(values.get(name) or inputs.get(name), shapes) for name in tensors)
     batch_size = int(np.clip(_CAPTURE_BYTES // max(size, 1), 1, batch_size))
     histograms = {name: Histogram() for name in tensors}
+    averages = {} if smoothing is None else {name: MovingRange(smoothing) for name in tensors}
     sums: dict[str, Array] = {}
     seen = 0
     with backend.build(to_bytes(model), exact=True) as engine:
@@ -90,13 +96,15 @@ def observe(
             known = {**feed, **outputs}
             for name in tensors:
                 _update(histograms[name], known[name], name)
+                if name in averages:
+                    averages[name].update(known[name])
                 if name in axes:
                     mean = _channel_mean(known[name], axes[name]) * batch.count
                     sums[name] = sums[name] + mean if name in sums else mean
             seen += batch.count
             if progress("ranges", seen / dataset.count):
                 break
-    return Observed(histograms, {name: storable(total / seen) for name, total in sums.items()}, seen)
+    return Observed(histograms, {name: storable(total / seen) for name, total in sums.items()}, seen, averages)
 
 
 def largest_magnitudes(

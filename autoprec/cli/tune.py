@@ -37,7 +37,7 @@ _GROUPS = {
     "Data and metric": ("calib", "evaluate", "metric", "direction", "decode", "labels", "recipe"),
     "Goal": ("objective", "situations", "max_drop", "limit", "confidence"),
     "Precisions and runtime": ("space", "pins", "backend", "targets", "threads", "batch"),
-    "Search": ("trials", "timeout_s", "sampler", "seed", "workers", "storage", "device", "cores"),
+    "Search": ("trials", "timeout_s", "repairs", "sampler", "seed", "workers", "storage", "device", "cores"),
     "Output": ("out", "reported", "track", "dry_run", "as_json", "quiet", "verbose"),
 }
 
@@ -92,6 +92,14 @@ _GROUPS = {
     default="guided",
     show_default=True,
     help="What proposes plans; all but guided are Optuna's, to compare with.",
+)
+@click.option(
+    "--repairs",
+    default="none",
+    show_default=True,
+    metavar="none|auto|NAME,...",
+    help="Exact changes of the model that may make INT8 better, each kept where that is measured: equalise, smooth, "
+    "split; auto tries all.",
 )
 @click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Time for the whole run.  [default: none]")
 @click.option(

@@ -19,6 +19,7 @@ _HEAD = rb'\s*\{\s*"schema":\s*\d+,\s*'
 _STAGES = {
     "network.json": re.compile(_HEAD + rb'"kind":\s*"autoprec network"'),
     "causes.json": re.compile(_HEAD + rb'"kind":\s*"autoprec causes"'),
+    "repairs.json": re.compile(_HEAD + rb'"kind":\s*"autoprec repairs"'),
     "ranges.json": re.compile(_HEAD + rb'"method":'),
     "profile.json": re.compile(_HEAD + rb'"direction":'),
     "latency.json": re.compile(_HEAD + rb'"fingerprint":'),

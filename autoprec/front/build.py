@@ -10,6 +10,7 @@ from autoprec.front.loaded import LoadedRun
 from autoprec.front.points import Point
 from autoprec.graph.model import check_model, save_model
 from autoprec.lowering.node_metadata import note_plan
+from autoprec.lowering.repaired import repairs_in
 from autoprec.plan import Choice, Plan
 from autoprec.run.directory import RunDirectory
 from autoprec.run.unit_reasons import searched_reason
@@ -59,6 +60,7 @@ def plan_of(run: LoadedRun, point: Point, max_drop: float | None) -> Plan:
         evidence=evidence,
         ranges=None if ranges is None else ranges.to_record(),
         shapes=shapes_of_inputs(run.partition, run.model.graph),
+        repairs=repairs_in(run.model),
     )
 
 

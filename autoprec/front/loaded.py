@@ -13,11 +13,13 @@ from autoprec.files.onnx_message import whole_bytes
 from autoprec.front.points import Point
 from autoprec.graph.model import Model, load_model, to_bytes
 from autoprec.lowering.lowerer import Lowerer
+from autoprec.lowering.repaired import repaired
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
 from autoprec.run.compatible import check_model, stored_ranges
 from autoprec.run.directory import RunDirectory
 from autoprec.run.refusals import refuse_no_folder
+from autoprec.run.repairs_record import repairs_of
 from autoprec.run.study_description import StudyDescription, read_study_description
 from autoprec.run.trusted import named_model
 from autoprec.sensitivity.table import load_sensitivities
@@ -107,6 +109,7 @@ def load_run(
     path = named_model(directory.studied, studied.model, trusted) if model is None else Path(model)
     loaded = _model(path, scheme.newest_opset)
     check_model(studied, loaded, root)
+    loaded = repaired(loaded, repairs_of(directory))
     partition = units_of(loaded, studied.units)
     homes = homes_of(partition, {name: unit.key for name, unit in studied.units.items()})
     if {homes.get(unit.name): unit.key for unit in partition.units} != {n: u.key for n, u in studied.units.items()}:

@@ -24,6 +24,7 @@ from autoprec.run.context import Run, prepare_run
 from autoprec.run.measure import PlanMeasurer
 from autoprec.run.owner import claimed_run
 from autoprec.run.progress import Progress
+from autoprec.run.repairs_record import repairs_of, with_repairs
 from autoprec.run.settings import DataLike, Settings
 from autoprec.run.stages.halves import deal_halves
 from autoprec.run.stages.ranges import find_ranges
@@ -193,7 +194,7 @@ def _task(
         objective="throughput" if studied.objective == "throughput" else None,
     )
     runtime = make_backend(backend or studied.backend, int(asked["threads"]), tuple(asked["targets"]))
-    return as_begun(prepare_task(settings, runtime), studied)
+    return with_repairs(as_begun(prepare_task(settings, runtime), studied), repairs_of(run.directory))
 
 
 def _refuse_memory(asked: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from autoprec.lowering.builders_choice import lower_plan
 from autoprec.lowering.lowerer import Lowerer
 from autoprec.lowering.node_metadata import note_plan
 from autoprec.lowering.possible import usable_precisions
+from autoprec.lowering.repaired import located, repaired
 from autoprec.plan import Plan, load_plan
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable, ranges_from_plan
@@ -84,7 +85,7 @@ def rebuild_plan(
         ModelError: the model cannot be read, or is what the tune wrote.
         RunDirectoryError: the folder is no run directory, or was made by an older autoprec.
         BaselineError: the baseline is of another model.
-        PlanError: the plan cannot be lowered on this model.
+        PlanError: the plan cannot be lowered on this model, or one of its repairs does not fit it.
         UsageError: the plan's scheme is not known here.
     """
     run = Path(path).is_dir()
@@ -93,6 +94,7 @@ def rebuild_plan(
     model = load_model(source.model, scheme.newest_opset)
     check_interface(interface_of(baseline.evidence.model), model.interface, str(source.model))
     _check_not_lowered(model, baseline)
+    model = repaired(model, located(source.plan.repairs, model.graph))
     partition = sized_for(units_of(model, source.plan.units), model, source.plan.shapes, make_backend(CPU_BACKEND))
     topology = Topology(model.graph)
     fitted = fit_plan(source.plan, source.values, topology, partition, str(source.model))

@@ -5,8 +5,9 @@ The passes do the work (`autoprec.lowering.passes`); this module decides which o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx_ir as ir
@@ -15,6 +16,7 @@ from autoprec.backends.scheme import Scheme
 from autoprec.errors import PlanError
 from autoprec.graph.model import Model
 from autoprec.graph.topology import Topology
+from autoprec.lowering.activation_ranges import range_of
 from autoprec.lowering.bases import Bases
 from autoprec.lowering.editor import GraphEditor
 from autoprec.lowering.passes.annotate_precisions import AnnotatePrecisionsPass
@@ -38,18 +40,19 @@ from autoprec.lowering.passes.representable_bias import RepresentableBiasPass
 from autoprec.lowering.passes.saturated_clips import SaturatedClipsPass
 from autoprec.lowering.passes.scale_blocks import ScaleBlocksPass
 from autoprec.lowering.passes.scales import coarsest, pair_params, round_scale
-from autoprec.lowering.passes.shortcut_to_conv import ShortcutToConvPass, shortcut_pad
+from autoprec.lowering.passes.shortcut_to_conv import ShortcutToConvPass, padded_skips
 from autoprec.lowering.passes.simulate_types import SimulateTypesPass
 from autoprec.lowering.passes.type_slots import OPSET_BF16, OPSET_BLOCKS, OPSET_HALF_SCALES, OPSET_QDQ
-from autoprec.lowering.placement import ActivationPoint, Placement, range_root, read_in_nvfp4
+from autoprec.lowering.placement import Placement, range_root, read_in_nvfp4
 from autoprec.lowering.placer import place
 from autoprec.lowering.record import LoweringRecord
+from autoprec.lowering.repaired import RepairedModel, needs_no_repairs, on_unrepaired
 from autoprec.precision import CARRIERS, Precision
 from autoprec.ranges.affine import QuantParams
-from autoprec.ranges.bins import Range
 from autoprec.ranges.scaled_blocks import scale_of_all
 from autoprec.ranges.table import RangeTable, known_range
-from autoprec.units.records import Partition, Unit
+from autoprec.units.foreign import units_of
+from autoprec.units.records import Partition
 
 _WEAK_IR_VERSION = 8  # of opset 17, the newest that TensorRT 8.6 documents
 
@@ -122,6 +125,8 @@ class Lowerer:
             PlanError: a value that must be quantised has no calibrated range.
             ModelError: the model cannot be raised to the opset that the plan needs.
         """
+        if not simulate and needs_no_repairs(self.model, precisions):  # repairs would add nodes for nothing
+            return self._unrepaired.lower(on_unrepaired(self._unrepaired.partition, self.partition, precisions), ranges)
         if not self.partition.changed(precisions):
             copy = self.model.original.clone()
             return Lowered(copy, Placement(activations=(), weights=(), node_types={}), GraphEditor(copy).record())
@@ -129,6 +134,12 @@ class Lowerer:
         for step in self._steps(draft, precisions, ranges, simulate):
             step(draft.work)  # not ir.passes.Sequential, which would bury an AutoprecError in a PassError
         return Lowered(draft.work, draft.placement, draft.editor.record())
+
+    @cached_property
+    def _unrepaired(self) -> Lowerer:
+        """The lowerer of the model before its repairs."""
+        model = self.model.before if isinstance(self.model, RepairedModel) else self.model
+        return Lowerer(model, units_of(model, [unit.name for unit in self.partition.units]), self.scheme, self.carrier)
 
     def _steps(
         self, draft: _Draft, precisions: Mapping[str, Precision], ranges: RangeTable | None, simulate: bool
@@ -266,7 +277,7 @@ class Lowerer:
             quantized = [u for u in lowered if u.kind == "conv" and precisions[u.name].is_quantized]
             NormToConvPass(editor, [name for unit in quantized for name in unit.nodes])(work)
         if self.scheme.shortcuts_as_convs:
-            ShortcutToConvPass(editor, _padded_skips(work.graph, lowered))(work)
+            ShortcutToConvPass(editor, padded_skips(work.graph, lowered))(work)
 
     def _scales(
         self, topology: Topology, placement: Placement, ranges: RangeTable | None, scale_type: Precision
@@ -278,23 +289,10 @@ class Lowerer:
         scales = {}
         for point in placement.activations:
             names = [str(range_root(topology, values[name]).name) for name in self._sharers(placement, point.tensor)]
-            exact = pair_params(point, [self._range(ranges, point, name) for name in names], self.scheme)
+            exact = pair_params(point, [range_of(ranges, point, name) for name in names], self.scheme)
             scale = float(round_scale(np.array(exact.scale), scale_type))
             scales[point.tensor, point.precision] = QuantParams(scale, exact.zero_point, exact.signed)
         return scales
 
     def _sharers(self, placement: Placement, tensor: str) -> list[str]:
         return next((sorted(group) for group in placement.unified if tensor in group), [tensor])
-
-    def _range(self, ranges: RangeTable | None, point: ActivationPoint, name: str) -> Range:
-        if point.fixed_scale is not None and ranges is not None:
-            return Range(0.0, 1.0)
-        return known_range(ranges, name, exact=point.precision is Precision.FP8)
-
-
-def _padded_skips(graph: ir.Graph, units: Sequence[Unit]) -> list[str]:
-    """Return the names of the Pads that an Add of one of the units reads."""
-    inside = {name for unit in units for name in unit.nodes}
-    adds = [node for node in graph if node.op_type == "Add" and node.name in inside]
-    pads = [shortcut_pad(value) for node in adds for value in node.inputs]
-    return [str(pad.name) for pad in pads if pad is not None]

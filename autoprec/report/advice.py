@@ -164,7 +164,7 @@ def _outlier(unit: UnitFigures) -> Advice | None:
     return Advice(
         Cause.OUTLIER,
         figure,
-        "move the scale of that channel into the weights behind it (SmoothQuant)",
+        "tune with --repairs auto, which moves the scale of that channel into the weights behind it where that pays",
     )
 
 

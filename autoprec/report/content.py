@@ -13,6 +13,7 @@ from autoprec.report.diagnosis import diagnosis_section
 from autoprec.report.origin import clipping_section, origin_section, time_section
 from autoprec.report.plans import plans_section, predictions_section
 from autoprec.report.read import RunRecord
+from autoprec.report.repairs import repairs_section
 from autoprec.report.sections import Report, Section
 
 
@@ -26,6 +27,7 @@ def report_of(run: RunRecord) -> Report:
         advice_section(run),
         units_section(run),
         diagnosis_section(run),
+        repairs_section(run),
         predictions_section(run),
         clipping_section(run),
         time_section(run),

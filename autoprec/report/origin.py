@@ -23,7 +23,15 @@ _CLIPPING = (
     Column("share of the range kept", Form.SHARE),
     Column("calibrator"),
 )
-_USUAL = {"recipe": "default", "batch": 16, "trials": 40, "seed": 0, "sampler": "guided", "max_drop": 0.01}
+_USUAL = {
+    "recipe": "default",
+    "batch": 16,
+    "trials": 40,
+    "seed": 0,
+    "sampler": "guided",
+    "max_drop": 0.01,
+    "repairs": "none",
+}
 _OPTIONS = {
     "calib": "--calib",
     "evaluate": "--eval",
@@ -40,6 +48,7 @@ _OPTIONS = {
     "timeout_s": "--timeout",
     "seed": "--seed",
     "sampler": "--sampler",
+    "repairs": "--repairs",
 }
 
 

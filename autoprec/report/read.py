@@ -16,6 +16,7 @@ from autoprec.run.causes_description import Causes, read_causes
 from autoprec.run.directory import RunDirectory
 from autoprec.run.network_description import NetworkDescription, read_network
 from autoprec.run.owner import owner_of
+from autoprec.run.repairs_record import RepairsFound, read_repairs
 from autoprec.run.study_description import StudyDescription, read_study_description
 from autoprec.sensitivity.table import Sensitivity, load_sensitivities
 from autoprec.study.ledger.reading import stored_trials
@@ -40,6 +41,7 @@ class RunRecord:
         ranges: the calibrated ranges.
         network: the units with their sizes, and the edges between them; None in runs of older versions.
         diagnosis: where the plan and the runtime err; None where `autoprec diagnose` did not look.
+        repairs: what became of exact changes of the model; None where the run tried none.
         causes: how the values of units that stayed high look on other samples; None where that was not measured.
         settings: the settings of the run, as search.json has them.
         threads: the number of CPU threads, None where it is not known.
@@ -56,6 +58,7 @@ class RunRecord:
     unit_ms: Mapping[str, Mapping[str, float]]
     ranges: RangeTable | None
     network: NetworkDescription | None
+    repairs: RepairsFound | None
     causes: Causes | None
     diagnosis: Diagnosis | None
     settings: Mapping[str, Any]
@@ -114,6 +117,7 @@ def read_run(root: Path) -> RunRecord:
         unit_ms=read(directory.latency, _unit_ms) or {},
         ranges=read(directory.ranges, load_ranges),
         network=read(directory.network, read_network),
+        repairs=read(directory.repairs, read_repairs),
         causes=read(directory.causes, read_causes),
         diagnosis=read(root / DIAGNOSIS, read_diagnosis),
         settings=search.get("settings") or {},

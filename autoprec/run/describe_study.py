@@ -85,6 +85,7 @@ def measuring_settings(task: Task) -> dict[str, Any]:
         "sampler": settings.sampler,
         "targets": list(task.backend.targets),
         "timeout_s": settings.timeout_s,
+        **({"repairs": settings.repairs} if settings.repairs != "none" else {}),
         **({"situations": list(settings.situations), "counted": settings.counted} if settings.situations else {}),
     }
 

@@ -33,6 +33,11 @@ class RunDirectory:
         return self.root / "ranges.json"
 
     @property
+    def repairs(self) -> Path:
+        """The exact transformations of the model that all plans are made with."""
+        return self.root / "repairs.json"
+
+    @property
     def profile(self) -> Path:
         """The sensitivities."""
         return self.root / "profile.json"
@@ -212,18 +217,9 @@ class RunDirectory:
 
     def _tidy(self) -> None:
         """Remove half-written files, locks without an owner and cut-off lines. No other process writes here now."""
-        files: tuple[Path, ...] = (
-            self.network,
-            self.causes,
-            self.ranges,
-            self.profile,
-            self.latency,
-            self.studied,
-            self.plan,
-            self.model,
-        )
-        files += (self.result, self.evidence, self.search, self.exported, Path(f"{self.exported}.data"))
-        files += (self.signature, self.report, self.inventory.path, self.root / "diagnosis.json")
+        files = [self.network, self.causes, self.repairs, self.ranges, self.profile, self.latency, self.studied]
+        files += [self.plan, self.model, self.result, self.evidence, self.search, self.exported, self.signature]
+        files += [Path(f"{self.exported}.data"), self.report, self.inventory.path, self.root / "diagnosis.json"]
         leftovers = [path for file in files for path in self.root.glob(f".{file.name}{PART}*")]
         try:
             handle = _lock(self.study) if self.study.is_file() else None

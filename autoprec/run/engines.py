@@ -69,6 +69,10 @@ class Engines:
         self._lowered: dict[tuple[object, ...], tuple[RangeTable, bytes]] = {}
         self.turns = turns or Turns(int(_AT_ONCE * task.subject.model.weight_bytes))
 
+    def of(self, task: Task) -> Engines:
+        """Return the engines of the same run for another task, such as that of the repaired model."""
+        return Engines(task, self._backend, busy=self._busy, judging=self._judging, turns=self.turns)
+
     def open(self, plan: Assignment, ranges: RangeTable, stack: ExitStack) -> PlanEngine:
         """Build a plan; its engines are freed with the stack, or while others need their memory where they are large.
 

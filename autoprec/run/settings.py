@@ -13,6 +13,7 @@ from autoprec.data.situations import Situation, parse_situations
 from autoprec.errors import UsageError
 from autoprec.metrics.metric import Direction, MetricLike
 from autoprec.metrics.offered import DecoderLike
+from autoprec.plan import RepairKind
 from autoprec.study.goal import OBJECTIVES, Objective
 
 DataLike = str | Path | Mapping[str, Any] | Iterable[Any] | Dataset
@@ -52,6 +53,7 @@ class Settings:
         situations: the situations that plans are timed in, see `autoprec.data.situations`; empty for one batch of the
             data.
         counted: the name of the situation whose time counts in the search; None for the first one.
+        repairs: which exact transformations of the model are tried: "none", "auto" for all, or names with commas.
     """
 
     model: str | Path
@@ -76,6 +78,7 @@ class Settings:
     max_latency_ms: float | None = None
     situations: Sequence[str] = field(default_factory=tuple)
     counted: str | None = None
+    repairs: str = "none"
 
     @property
     def inputs(self) -> list[str | Path]:
@@ -115,6 +118,21 @@ def drop_bound(max_drop: float | None, objective: str | None, limited: bool) -> 
     if max_drop is not None:
         return max_drop
     return math.inf if limited and objective is None else DEFAULT_MAX_DROP
+
+
+def repair_kinds(text: str) -> tuple[RepairKind, ...]:
+    """Return the repairs that "none", "auto" or names with commas stand for, in their order.
+
+    Raises:
+        UsageError: there is no such repair.
+    """
+    if text in ("none", "auto"):
+        return tuple(RepairKind) if text == "auto" else ()
+    names = [name.strip() for name in text.split(",")]
+    known = [kind.value for kind in RepairKind]
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"--repairs must be none, auto, or some of {', '.join(known)}, got {unknown[0]!r}")
+    return tuple(kind for kind in RepairKind if kind.value in names)
 
 
 def _check_goal(settings: Settings) -> None:
@@ -161,6 +179,7 @@ def check_numbers(settings: Settings) -> None:
     """
     _check_goal(settings)
     _check_situations(settings)
+    repair_kinds(settings.repairs)
     if not settings.max_drop >= 0:
         raise UsageError(f"--max-drop must be 0 or more, got {settings.max_drop:g}; FP32 itself has drop 0")
     for name, value in (("batch", settings.batch), ("trials", settings.trials)):

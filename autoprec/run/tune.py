@@ -1,6 +1,6 @@
 """A tune: the stages in their order, each of which is skipped where its file still holds.
 
-halves -> ranges -> sensitivities -> time profiles -> search -> confirmation
+halves -> repairs -> ranges -> sensitivities -> time profiles -> search -> confirmation
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from autoprec.run.stages.latency import profile_uniform_plans
 from autoprec.run.stages.plan_search import find_blocking_units, plan_measurer, search_plans
 from autoprec.run.stages.ranges import find_ranges
 from autoprec.run.stages.reference import open_reference, unit_of_run
+from autoprec.run.stages.repairs import repair_model
 from autoprec.run.stages.sensitivity import measure_sensitivities
 
 
@@ -38,10 +39,11 @@ def tune(run: Run) -> TuneResult:
         OutOfTimeError: the time limit ended before any plan could be measured.
         StorageError: the study cannot be reached.
     """
-    NetworkDescription.of(run.task.subject.partition).save(run.directory.network)
     begin_builds(run)
     run = deal_halves(run)
     keep_time_to_answer(run)
+    run = repair_model(run)
+    NetworkDescription.of(run.task.subject.partition).save(run.directory.network)
     ranges = find_ranges(run)
     begin_first_plans(run, ranges)
     choice = begin_free_build(run, ranges)

@@ -16,6 +16,7 @@ from autoprec.errors import RunDirectoryError
 from autoprec.files.computed_by import algorithm, stamped
 from autoprec.files.json import fingerprint, read_json, write_json
 from autoprec.lowering.lowerer import Lowerer
+from autoprec.lowering.repaired import repairs_fingerprint
 from autoprec.metrics.metric import Metric
 from autoprec.precision import Precision
 from autoprec.ranges.table import RangeTable
@@ -138,6 +139,7 @@ def sensitivity_fingerprint(lowerer: Lowerer, dataset: Dataset, metric: Metric, 
     """Return the fingerprint of all that sensitivities depend on."""
     model = lowerer.model
     inputs = [model.graph_fingerprint, model.weights_fingerprint, dataset.fingerprint(), metric.fingerprint]
+    inputs += repairs_fingerprint(model)
     about = [ranges.fingerprint, lowerer.scheme.name, str(lowerer.carrier), *algorithm("sensitivities")]
     return fingerprint([*inputs, *about])
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from autoprec.data.splits import dealt_as
 from autoprec.metrics.contract import try_metric
 from autoprec.ranges.table import RangeTable, load_ranges
+from autoprec.run.begun_with import as_begun
 from autoprec.run.compatible import check_machine, check_model, check_samples, check_search
 from autoprec.run.context import judging_backend
 from autoprec.run.directory import RunDirectory
 from autoprec.run.engines import Engines, timing_feed
 from autoprec.run.measure import PlanMeasurer, ahead_of
+from autoprec.run.repairs_record import repairs_of, with_repairs
 from autoprec.run.search_description import SearchDescription
 from autoprec.run.stages.reference import build_like_the_run, open_reference
 from autoprec.run.study_description import StudyDescription
@@ -80,7 +82,8 @@ class Worker:
         check_machine(studied.machine, backend.describe(), directory.root)
         check_model(studied, task.subject.model, directory.root)
         splits = dealt_as(task.splits, shared.halves)
-        self.task = replace(task, backend=backend, splits=splits)
+        task = replace(task, backend=backend, splits=splits)
+        self.task = as_begun(with_repairs(task, repairs_of(directory)), studied)
         self.ranges = load_ranges(directory.ranges)
         self.profile = _profile(directory, shared, self.ranges)
         check_samples(studied, self.task, self.ranges)

@@ -165,6 +165,16 @@ def test_a_calibrator_that_the_recipe_names_is_used_for_every_value() -> None:
     assert (dict(table.chosen), dict(table.evidence)) == ({}, {})
 
 
+def test_averages_and_blends_lie_within_what_was_seen() -> None:
+    one = bench("mlp", TENSORRT, FP32)
+    widest = calibrate_model(one.calibration(BACKEND, method="minmax", batch=4)).clipped
+    for recipe in ({"method": "average"}, {"method": "blend", "blend": (("minmax", 1.0), ("average", 1.0))}):
+        found = calibrate_model(one.calibration(BACKEND, batch=4, **recipe)).clipped
+        assert found.keys() == widest.keys()
+        assert all(found[name].high < widest[name].high for name in widest if name != "x")
+        assert all(found[name].high > 0.3 * widest[name].high for name in widest)
+
+
 def test_a_range_that_does_not_help_on_the_first_samples_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     one = bench("mlp", TENSORRT, FP32)
     data = Dataset.from_arrays(one.feed)

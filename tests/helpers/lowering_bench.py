@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from autoprec.graph.topology import Topology, const_array
 from autoprec.lowering.lowerer import Lowered, Lowerer
 from autoprec.lowering.placement import Placement
 from autoprec.lowering.possible import uniform, why_not
+from autoprec.lowering.repaired import repaired
+from autoprec.plan import Repair
 from autoprec.precision import FLOATS, Precision
 from autoprec.ranges.calibrators import calibrate
 from autoprec.ranges.histogram import Histogram
@@ -51,9 +53,10 @@ class Bench:
         carrier: Precision = Precision.FP16,
         *,
         unify_concat: bool = False,
+        repairs: Sequence[Repair] = (),
     ) -> None:
         self.proto, self.scheme, self.carrier = proto, scheme, carrier
-        self.model = loaded(proto)
+        self.model = repaired(loaded(proto), repairs)
         self.topology = Topology(self.model.graph)
         self.partition = find_units(self.model.graph)
         self.possible = {

@@ -56,6 +56,22 @@ def test_calibration_recipes_named_after_their_method(name: str) -> None:
     assert recipe.description
 
 
+def test_recipes_of_means_have_their_weights() -> None:
+    assert load_calibration_recipe("average").smoothing == 0.1
+    assert load_calibration_recipe("blend").blend == (("minmax", 0.5), ("mse", 0.5))
+
+
+def test_a_blend_without_weights_is_refused_and_others_keep_their_fingerprint(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"\[blend\] must give some of minmax, .* a weight"):
+        load_calibration_recipe(write(tmp_path, 'method = "blend"\n'))
+    with pytest.raises(RecipeError, match="must be a number above 0"):
+        load_calibration_recipe(write(tmp_path, 'method = "blend"\n[blend]\nmse = 0\n'))
+    plain = CalibrationRecipe(name="a", method="mse")
+    assert replace(plain, smoothing=0.5).fingerprint == plain.fingerprint
+    one, two = (CalibrationRecipe(name="a", method="average", smoothing=share) for share in (0.1, 0.5))
+    assert one.fingerprint != two.fingerprint
+
+
 def test_the_default_recipe_chooses_the_method_itself() -> None:
     recipe = load_calibration_recipe("default")
 
@@ -173,7 +189,7 @@ def test_a_broken_search_space_names_key_file_and_cure(tmp_path: Path, text: str
         ("sample = 3", r"unknown key 'sample' in .*mine\.toml; did you mean 'samples'\?"),
         (
             'method = "minmix"',
-            "'method' in .* must be one of 'auto', 'minmax', 'percentile', 'entropy', 'mse', got",
+            "'method' in .* must be one of 'auto', 'minmax', 'percentile', 'entropy', 'mse', 'average', 'blend', got",
         ),
         ("method = 3", "'method' in"),
         ("samples = 0", "'samples' in .* must be an integer of at least 1, got 0"),

@@ -15,6 +15,7 @@ import onnx_ir as ir
 from autoprec.graph.topology import const_array
 from autoprec.lowering.passes.named_rewrite import NamedRewritePass
 from autoprec.precision import Array
+from autoprec.units.records import Unit
 
 
 class ShortcutToConvPass(NamedRewritePass):
@@ -111,3 +112,11 @@ def _channels(pad: ir.Node) -> tuple[int, int] | None:
 def _ints(node: ir.Node, index: int) -> Sequence[int] | None:
     array: Array | None = const_array(node.inputs[index]) if len(node.inputs) > index else None
     return None if array is None else [int(number) for number in array.reshape(-1)]
+
+
+def padded_skips(graph: ir.Graph, units: Sequence[Unit]) -> list[str]:
+    """Return the names of the Pads that an Add of one of the units reads."""
+    inside = {name for unit in units for name in unit.nodes}
+    adds = [node for node in graph if node.op_type == "Add" and node.name in inside]
+    pads = [shortcut_pad(value) for node in adds for value in node.inputs]
+    return [str(pad.name) for pad in pads if pad is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autoprec.lowering.builders_choice import BuildersChoice
+from autoprec.lowering.repaired import repairs_in
 from autoprec.plan import Choice, Plan
 from autoprec.run.answer.report import summary
 from autoprec.run.answer.result import TuneResult
@@ -49,6 +50,7 @@ def plan_of(tuned: TuneResult) -> Plan:
         ranges=tuned.ranges.for_plan(tuned.plan.values()).to_record() if quantized or freely else None,
         shapes=shapes_of_inputs(subject.partition, subject.model.graph),
         left_to_builder=freely,
+        repairs=repairs_in(subject.model),
     )
 
 

@@ -15,6 +15,7 @@ from autoprec.backends.slow_builds import BuildsAhead, ChoosesPrecisions
 from autoprec.calibrate.observe import largest_magnitudes
 from autoprec.errors import BackendError
 from autoprec.lowering.builders_choice import BuildersChoice, float_values
+from autoprec.lowering.repaired import repairs_in
 from autoprec.plan import Assignment
 from autoprec.precision import Precision
 from autoprec.ranges.bins import Range
@@ -144,7 +145,8 @@ def free_build(run: Run, measurer: PlanMeasurer, choice: BuildersChoice | None) 
 def _is_able(run: Run) -> bool:
     backend = run.backend
     able = isinstance(backend, ChoosesPrecisions) and backend.chooses_precisions and isinstance(backend, BuildsAhead)
-    return able and _may_choose(run.task.subject)
+    # With repairs the builder would be given the model before them, to which the ranges do not belong.
+    return able and _may_choose(run.task.subject) and not repairs_in(run.task.subject.model)
 
 
 def _may_choose(subject: Subject) -> bool:
