@@ -40,7 +40,7 @@ from autoprec.sensitivity.job import SensitivityJob
 from autoprec.sensitivity.measure import sensitivities_of
 
 _ALGORITHM = "repairs 1"
-_SAMPLES, _MACS = (8, 32), 1.6e11
+_SAMPLES, _MACS = (8, 16), 1.6e11
 """The fewest and the most samples of each part, and the multiply-accumulates that one pass over them may cost."""
 _PASSES, _SHARE = 12, 0.1
 """So many passes over a part are what repairs cost at least; a limited run spends this share of its time on them."""
