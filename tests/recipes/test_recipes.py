@@ -223,7 +223,7 @@ def test_a_broken_calibration_recipe_names_key_file_and_cure(tmp_path: Path, tex
 def test_an_unknown_name_lists_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"no search space 'tensort'; did you mean 'tensorrt'\? Available are cpu, "):
         load_search_space("tensort")
-    with pytest.raises(RecipeError, match=r"no calibration recipe 'qq'; Available are default, .*\.toml file"):
+    with pytest.raises(RecipeError, match=r"no calibration recipe 'qq'; Available are average, .*\.toml file"):
         load_calibration_recipe("qq")
     with pytest.raises(RecipeError, match=r"cannot read the search space .*no\.toml: No such file"):
         load_search_space(tmp_path / "no.toml")
