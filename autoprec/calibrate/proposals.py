@@ -72,7 +72,8 @@ class _Product:
 
 
 def _batched(weight: Array) -> Array:
-    return np.moveaxis(weight.astype(np.float64), -2, 0).reshape(weight.shape[-2], -1).T[:, :, None]
+    rows: Array = np.moveaxis(weight.astype(np.float64), -2, 0).reshape(weight.shape[-2], -1)
+    return rows.T[:, :, None]
 
 
 def candidates(topology: Topology) -> dict[str, Readers]:

@@ -39,6 +39,7 @@ def tune(run: Run) -> TuneResult:
         OutOfTimeError: the time limit ended before any plan could be measured.
         StorageError: the study cannot be reached.
     """
+    NetworkDescription.of(run.task.subject.partition).save(run.directory.network)
     begin_builds(run)
     run = deal_halves(run)
     keep_time_to_answer(run)
