@@ -73,7 +73,8 @@ class _Product:
 
 def _batched(weight: Array) -> Array:
     rows: Array = np.moveaxis(weight.astype(np.float64), -2, 0).reshape(weight.shape[-2], -1)
-    return rows.T[:, :, None]
+    found: Array = rows.T[:, :, None]
+    return found
 
 
 def candidates(topology: Topology) -> dict[str, Readers]:
