@@ -101,7 +101,7 @@ class StoredAnswer:
             "latency_ratio": self.ratio,
             "latency_ms": self.latency_ms,
             **beside,
-            "basis": "held-out samples",
+            "basis": "samples that chose nothing",
         }
 
 

@@ -138,7 +138,7 @@ def test_the_runs_answer_is_built_as_the_run_wrote_it(run: Path, invoke: Invoke)
         assert built.units == plan.units
         assert (built.fingerprints, built.ranges) == (plan.fingerprints, plan.ranges)
         assert (built.carrier, built.scheme, built.backend) == (plan.carrier, plan.scheme, plan.backend)
-        assert built.evidence["answer"]["basis"] == "held-out samples"
+        assert built.evidence["answer"]["basis"] == "samples that chose nothing"
         assert sorted(contents(Path(f"built-{point}"))) == ["autoprec-files.json", "model.onnx", "plan.json"]
 
 
