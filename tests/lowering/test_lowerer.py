@@ -138,7 +138,7 @@ def wrong_scale(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def other_range(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each value quantised with the range of another one, eight times as wide."""
-    monkeypatch.setattr(Lowerer, "_range", lambda *_: Range(-40.0, 40.0))
+    monkeypatch.setattr(lower_module, "range_of", lambda *_: Range(-40.0, 40.0))
 
 
 def one_sided(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -256,7 +256,7 @@ def test_a_plan_that_is_not_written_at_all_is_told_from_one_that_is(monkeypatch:
     one = weak("resnet_block", FP32)
     plan = one.uniform(INT8)
     twin = run(one.lower(plan, simulate=True).ir, one.feed)
-    monkeypatch.setattr(Lowerer, "_range", lambda *_: Range(-1e-3, 1e-3))
+    monkeypatch.setattr("autoprec.lowering.lowerer.range_of", lambda *_: Range(-1e-3, 1e-3))
 
     assert sqnr_db(twin, one.reference) < 60
     assert sqnr_db(twin, run(one.lower(plan).ir, one.feed)) < 20
