@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprec.backends.protocol import Backend
+from autoprec.calibrate.observe import channel_axes
 from autoprec.data.dataset import Dataset
 from autoprec.graph.model import to_bytes
 from autoprec.lowering.lowerer import Lowerer
@@ -57,7 +58,8 @@ def value_drifts(
             model.graph.outputs.append(values[name])
     size = sum(4 * elements_in(values[name], lowerer.partition.shapes) for name in known)
     batch = int(np.clip(_CAPTURE_BYTES // max(size, 1), 1, 16))
-    tallies = {name: _Tally(ranges.clipped.get(name)) for name in known}
+    axes = channel_axes(model.graph)
+    tallies = {name: _Tally(ranges.clipped.get(name), axes.get(name)) for name in known}
     with backend.build(to_bytes(model), exact=True) as engine:
         for _, _, outputs in run_whole(engine, dataset, lowerer.model.interface, batch):
             for name in known:
@@ -70,10 +72,11 @@ class _Tally:
 
     Args:
         kept: the range that INT8 keeps, None where there is none.
+        axis: the axis of its channels; None where no linear operator reads it, which leaves the usual one.
     """
 
-    def __init__(self, kept: Range | None) -> None:
-        self._kept = kept
+    def __init__(self, kept: Range | None, axis: int | None) -> None:
+        self._kept, self._axis = kept, axis
         self.count = 0
         self._beyond = 0
         self._low, self._high = np.inf, -np.inf
@@ -88,7 +91,8 @@ class _Tally:
         if self._kept is not None:
             self._beyond += int(((array < self._kept.low) | (array > self._kept.high)).sum())
         if array.ndim >= 2:
-            axis = 1 if array.ndim == 4 else array.ndim - 1
+            usual = 1 if array.ndim == 4 else -1
+            axis = (usual if self._axis is None else self._axis) % array.ndim
             # A mean, because one large sample makes the peaks of its channels large, which says nothing about them.
             sums = np.abs(array).sum(axis=tuple(a for a in range(array.ndim) if a != axis), dtype=np.float64)
             alike = self._sums is not None and self._sums.shape == sums.shape

@@ -79,7 +79,7 @@ def observe(
     model = lowerer.model.ir.clone()
     values = {str(v.name): v for node in model.graph for v in node.outputs}
     inputs = {str(v.name): v for v in model.graph.inputs}
-    axes = _channel_axes(model.graph)
+    axes = channel_axes(model.graph)
     for name in tensors:
         if name in values and not values[name].is_graph_output():
             model.graph.outputs.append(values[name])
@@ -138,7 +138,8 @@ def _update(histogram: Histogram, array: Array, name: str) -> None:
         raise DataError(f"value {name!r} of the FP32 model is not finite on the calibration data: {error}") from error
 
 
-def _channel_axes(graph: ir.Graph) -> dict[str, int]:
+def channel_axes(graph: ir.Graph) -> dict[str, int]:
+    """Value name -> the axis of its channels, for values that linear operators read."""
     axes: dict[str, int] = {}
     for node in graph:
         if node.op_type in LINEAR_OPS and node.inputs[0] is not None:

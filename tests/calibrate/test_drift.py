@@ -43,3 +43,16 @@ def test_one_sample_that_is_larger_than_the_others_makes_no_outlier_channel() ->
     samples[7, :8] *= 40
 
     assert ratio(np.ones(WIDTH), samples) < 2.0
+
+
+def test_channels_of_a_convolution_over_time_lie_on_its_second_axis() -> None:
+    builder = Builder()
+    scales = np.where(np.arange(8) == 3, 50.0, 1.0)[:, None]
+    value = builder.node("Mul", "first", [builder.input("x", ["N", 8, 16]), builder.const("scales", scales)])
+    builder.node("Conv", "second", [value, builder.weight("w", 4, 8, 3)], pads=[1, 1])
+    builder.output("second_out", ["N", 4, 16])
+    bench = Bench(builder.model(), ORT_CPU, Precision.FP32)
+    data = Dataset.from_arrays({"x": RANDOM.choice([-1.0, 1.0], (16, 8, 16)).astype(np.float32)})
+
+    found = value_drifts(bench.lowerer, (value,), OrtBackend(1), data, bench.ranges)
+    assert found[value].channel_ratio == pytest.approx(50.0)
