@@ -32,7 +32,7 @@ def test_a_search_that_was_stopped_has_a_front_and_goes_on(work: Path, invoke: I
 
     assert len(record["points"]) == 3
     assert record["answer"] is None
-    assert record["judged"] == "the upper end of its 95 % interval"
+    assert record["judged"] == "the upper end of its 95 % confidence interval"
     assert second.study != first.study  # drops were judged otherwise
     assert invoke(*TUNE, *other).exit_code in (EXIT_OK, EXIT_INFEASIBLE)
     after = listed(invoke, "--all")

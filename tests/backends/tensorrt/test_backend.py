@@ -29,6 +29,7 @@ from ...helpers.lowering_bench import bench
 pytest.importorskip("tensorrt_rtx", reason="the real builder needs tensorrt-rtx: pip install tensorrt-rtx")
 
 FP32, FP16, BF16, FP8, INT8 = (Precision(p) for p in ("fp32", "fp16", "bf16", "fp8", "int8"))
+MXFP8, NVFP4 = Precision.MXFP8, Precision.NVFP4
 NEVER = {
     Precision.FP64: "TensorRT has no FP64",
     Precision.INT8_DYNAMIC: "TensorRT quantises activations by ranges that are known when an engine is built",
@@ -107,11 +108,17 @@ def test_several_targets_are_described_and_the_first_is_modelled(folder: Path) -
 
 @pytest.mark.parametrize("target", ["sm89", "sm120"])
 def test_newer_gpus_compute_in_everything(folder: Path, target: str) -> None:
-    assert rtx(folder, target).support() == dict.fromkeys(Precision) | NEVER
+    four_bits = {NVFP4: "NVFP4 needs compute capability 10.0 or more, this is 8.9"} if target == "sm89" else {}
+
+    assert rtx(folder, target).support() == dict.fromkeys(Precision) | NEVER | four_bits
 
 
 def test_fp8_is_refused_on_ampere_in_words(folder: Path) -> None:
-    words = {FP8: "FP8 needs compute capability 8.9 or more, this is 8.0"}
+    words = {
+        FP8: "FP8 needs compute capability 8.9 or more, this is 8.0",
+        MXFP8: "MXFP8 needs compute capability 8.9 or more, this is 8.0",
+        NVFP4: "NVFP4 needs compute capability 10.0 or more, this is 8.0",
+    }
 
     assert rtx(folder, "sm80").support() == dict.fromkeys(Precision) | NEVER | words
 

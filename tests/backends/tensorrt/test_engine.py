@@ -325,7 +325,7 @@ def test_the_newer_name_of_the_activation_size_comes_first(tmp_path: Path, monke
             MAGIC_TAG,
             "it is not an engine of TensorRT 8.6.0, or it is damaged",
         ),
-        ("Assertion bufferSize >= minBufferSize failed.  In readHeader", "no engine of TensorRT"),
+        ("Assertion bufferSize >= minBufferSize failed.  In readHeader", "it is not an engine of TensorRT"),
         ("Error Code 2: OutOfMemory (no further information)", "too little free memory"),
         ("CUDA initialization failure with error: 35", "install or update the NVIDIA driver"),
         ("something new", "build it again"),

@@ -214,7 +214,7 @@ def test_what_is_asked_again_is_told_to_the_sampler_and_is_no_trial() -> None:
 def test_a_damaged_study_is_an_error_that_names_the_file(tmp_path: Path, garbage: bytes) -> None:
     (tmp_path / "log").write_bytes(garbage)
 
-    with pytest.raises(RunDirectoryError, match=r"log is damaged .*; delete it to search again"):
+    with pytest.raises(RunDirectoryError, match=r"log is damaged\b.*; delete it to search again"):
         ledger(tmp_path / "log").trials()
 
 
