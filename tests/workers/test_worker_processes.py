@@ -29,7 +29,7 @@ from autoprec.testing import tiny_data, tiny_model
 from ..conftest import BRIEF_CODE
 from ..helpers.study_stores import postgresql, proxy
 
-TRIALS = 14
+TRIALS = 10
 WORKERS = 3
 KINDS = ("journal", "postgresql", "grpc")
 
