@@ -60,7 +60,7 @@ def test_a_run_ends_with_a_table_and_a_reason_on_standard_output(work: Path, inv
     assert "uniform fp32" in result.stdout
     assert "uniform int8" in result.stdout
     assert "95 % interval" in result.stdout
-    assert "written to run: plan.json, model.onnx" in result.stdout
+    assert "written: run/plan.json, run/model.onnx" in result.stdout
     assert sorted(path.name for path in (work / "run").iterdir()) == FINISHED
     assert sorted(path.name for path in work.iterdir()) == ["data.npz", "run", "tiny.onnx"]
 

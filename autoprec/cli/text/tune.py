@@ -145,8 +145,8 @@ def say_result(result: SearchResult, folder: Path, report: Path | None) -> None:
         click.echo(printable(complaint), err=True)
     for line in [*_model_lines(tuned), *_search_lines(tuned), *_time_lines(tuned)]:
         say(line)
-    files = ["plan.json", "model.onnx", "result.json", *([] if report is None else [report.name])]
-    say(f"written to {folder}: {', '.join(files)}")
+    files = [folder / "plan.json", folder / "model.onnx", folder / "result.json", *([] if report is None else [report])]
+    click.echo(f"written: {', '.join(map(str, files))}")  # scripts look for this line
 
 
 def _drop_lines(tuned: TuneResult) -> list[str]:
