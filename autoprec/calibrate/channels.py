@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprec.calibrate.job import CalibrationJob
+from autoprec.calibrate.observe import exposing
 from autoprec.graph.model import to_bytes
 from autoprec.metrics.running import run_whole
 from autoprec.precision import Array
@@ -39,9 +40,7 @@ def observe_channels(job: CalibrationJob, axes: Mapping[str, int]) -> dict[str, 
     Raises:
         OutOfTimeError: the time is up.
     """
-    model = job.lowerer.model.ir.clone()
-    values = [v for node in model.graph for v in node.outputs if v.name in axes and not v.is_graph_output()]
-    model.graph.outputs.extend(values)
+    model = exposing(job.lowerer.model.ir, axes)
     largest: dict[str, Array] = {}
     power: dict[str, Array] = {}
     seen = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -118,10 +118,8 @@ def largest_magnitudes(
         backend: the runtime that computes them.
         dataset: the samples; one is run at a time, since all values are kept.
     """
-    model = lowerer.model.ir.clone()
     wanted = set(tensors)
-    values = [v for node in model.graph for v in node.outputs if v.name in wanted and not v.is_graph_output()]
-    model.graph.outputs.extend(values)
+    model = exposing(lowerer.model.ir, wanted)
     found: dict[str, float] = {}
     with backend.build(to_bytes(model), exact=True) as engine:
         for _, feed, outputs in run_whole(engine, dataset, lowerer.model.interface, 1):
@@ -129,6 +127,14 @@ def largest_magnitudes(
                 if name in wanted and array.dtype == np.float32 and array.size:
                     found[name] = max(float(np.abs(array).max()), found.get(name, 0.0))
     return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+def exposing(model: ir.Model, names: Container[str]) -> ir.Model:
+    """Return a copy of the model with the values of these names among its outputs."""
+    copy = model.clone()
+    values = [v for node in copy.graph for v in node.outputs if v.name in names and not v.is_graph_output()]
+    copy.graph.outputs.extend(values)
+    return copy
 
 
 def _update(histogram: Histogram, array: Array, name: str) -> None:
